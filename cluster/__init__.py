@@ -1,0 +1,1 @@
+"""Where a run runs: Ray Train, Slurm, Kubernetes."""

@@ -1,0 +1,1 @@
+"""Text → tar shards → records in order. Knows nothing of models or training."""

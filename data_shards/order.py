@@ -1,0 +1,105 @@
+"""Which records make up lane k of step t: a pure function of (records per shard, seed, step), and of nothing else.
+
+    epoch e ──▶ a permutation of the shards            keyed by (seed, e)
+            ──▶ their records, one shard after another: positions 0 … N-1
+            ──▶ cut into Λ equal, contiguous streams (one per lane); a remainder of less than one global batch is left out
+            ──▶ each stream shuffled inside windows    keyed by (seed, e, lane, window)
+    step t  ──▶ lane k takes the next `lane_size` records of its stream
+
+Ranks, loader workers and restarts do not appear: a rank takes whole lanes, and resuming is calling this with another step.
+A lane reads its stream from front to back but for the window, so it touches a few neighbouring blocks at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_shards.errors import UserError
+
+_SHARDS, _WINDOW = 1, 2  # what a generator is for: keeps the streams of random numbers apart
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of records for one (dataset, seed, batch geometry).
+
+    Args:
+        shard_records: records in each shard, in manifest order.
+        lanes: number of lanes Λ a global batch is cut into.
+        lane_size: records per lane and step.
+        seed: the run's seed.
+        window: records that are shuffled among themselves inside a lane's stream.
+
+    Raises:
+        UserError: the dataset holds less than one global batch.
+    """
+
+    shard_records: tuple[int, ...]
+    lanes: int
+    lane_size: int
+    seed: int
+    window: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.steps_per_epoch == 0:
+            raise UserError(
+                f"the dataset holds {self.records} records, less than one global batch of {self.lanes} lanes x "
+                f"{self.lane_size} records: build it from more text or make the batch smaller"
+            )
+
+    @property
+    def records(self) -> int:
+        """Records in the dataset."""
+        return sum(self.shard_records)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Global batches in one pass over the dataset."""
+        return self.records // (self.lanes * self.lane_size)
+
+    def record_ids(self, step: int, lanes: Sequence[int]) -> NDArray[np.int64]:
+        """Ids of the records of some lanes at a step, [len(lanes), lane_size]; an id counts records in manifest order."""
+        epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
+        stream_length = self.steps_per_epoch * self.lane_size
+        offsets = np.arange(step_in_epoch * self.lane_size, (step_in_epoch + 1) * self.lane_size)
+        positions = np.empty((len(lanes), self.lane_size), dtype=np.int64)
+        for row, lane in enumerate(lanes):
+            positions[row] = lane * stream_length + self._shuffled(offsets, epoch, lane, stream_length)
+        return self._ids_of_positions(positions, epoch)
+
+    def _shuffled(self, offsets: NDArray[np.int64], epoch: int, lane: int, stream_length: int) -> NDArray[np.int64]:
+        shuffled = np.empty_like(offsets)
+        for window in range(int(offsets[0]) // self.window, int(offsets[-1]) // self.window + 1):
+            start = window * self.window
+            inside = (offsets >= start) & (offsets < start + self.window)
+            permutation = _permutation(
+                min(self.window, stream_length - start), (_WINDOW, self.seed, epoch, lane, window)
+            )
+            shuffled[inside] = start + permutation[offsets[inside] - start]
+        return shuffled
+
+    def _ids_of_positions(self, positions: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        ends, shift = _shard_layout(self.shard_records, self.seed, epoch)
+        return positions + shift[np.searchsorted(ends, positions, side="right")]
+
+
+@lru_cache(maxsize=4)
+def _shard_layout(
+    shard_records: tuple[int, ...], seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each shard ends in the epoch's sequence, and what to add to its positions to get record ids."""
+    permutation = _permutation(len(shard_records), (_SHARDS, seed, epoch))
+    counts = np.asarray(shard_records, dtype=np.int64)
+    first_ids = np.cumsum(counts) - counts
+    ends = np.cumsum(counts[permutation])
+    return ends, first_ids[permutation] - (ends - counts[permutation])
+
+
+@lru_cache(maxsize=256)
+def _permutation(size: int, key: tuple[int, ...]) -> NDArray[np.int64]:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key))).permutation(size)
