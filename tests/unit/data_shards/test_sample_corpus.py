@@ -1,0 +1,173 @@
+"""The embedded corpus: the same for the same seed, cut by the tokenizer as it was written, and true to one world."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import spacy
+
+from data_shards import sample_corpus
+from data_shards.sample_corpus import ENTITY_TYPES, RELATION_TYPES, Entity, Sentence, generate, write_corpus
+
+# Which types a relation connects, and whether the head or the tail determines the other end.
+SIGNATURES = {
+    "author_of": ("Person", "Work", "tail"),
+    "born_in": ("Person", "Place", "head"),
+    "born_in_year": ("Person", "Year", "head"),
+    "capital_of": ("Place", "Place", "head"),
+    "created_in_year": ("Work", "Year", "head"),
+    "founded_by": ("Organisation", "Person", "head"),
+    "founded_in_year": ("Organisation", "Year", "head"),
+    "head_office_in": ("Organisation", "Place", "head"),
+    "lives_in": ("Person", "Place", "head"),
+    "located_in": ("Place", "Place", "head"),
+    "married_to": ("Person", "Person", "head"),
+    "part_of": ("Place", "Place", "head"),
+    "studied_at": ("Person", "Organisation", "head"),
+    "works_for": ("Person", "Organisation", "head"),
+}
+
+
+@cache
+def sample(seed: int = 1, sentences: int = 20_000) -> Sequence[Sentence]:
+    return tuple(generate(sentences, seed=seed))
+
+
+def mention(sentence: Sentence, entity: Entity) -> tuple[str, ...]:
+    return sentence.words[entity.start : entity.end]
+
+
+def test_same_seed_same_sentences() -> None:
+    assert list(generate(500, seed=7)) == list(generate(500, seed=7))
+    assert list(generate(500, seed=7)) != list(generate(500, seed=8))
+
+
+def test_a_longer_run_starts_like_a_shorter_one() -> None:
+    assert list(islice(generate(5_000, seed=1), 300)) == list(generate(300, seed=1)) == list(sample()[:300])
+
+
+@pytest.mark.parametrize("sentences", [0, 1, 17])
+def test_as_many_as_asked(sentences: int) -> None:
+    assert len(list(generate(sentences, seed=0))) == sentences
+
+
+def test_spacy_cuts_the_text_into_the_words() -> None:
+    tokenizer = spacy.blank("en").tokenizer
+    for sentence in sample()[:8_000]:
+        assert tuple(token.text for token in tokenizer(sentence.text)) == sentence.words
+
+
+def test_entities_lie_in_order_inside_the_sentence_without_overlap() -> None:
+    for sentence in sample():
+        ends = [0, *(entity.end for entity in sentence.entities)]
+        for entity, earlier_end in zip(sentence.entities, ends, strict=False):
+            assert earlier_end <= entity.start < entity.end < len(sentence.words)
+            assert entity.type in ENTITY_TYPES
+        assert len({entity.id for entity in sentence.entities}) == len(sentence.entities)
+
+
+def test_an_id_has_one_type_and_a_name_has_one_id() -> None:
+    types, ids = defaultdict(set), defaultdict(set)
+    for sentence in sample():
+        for entity in sentence.entities:
+            types[entity.id].add(entity.type)
+            ids[mention(sentence, entity)].add(entity.id)
+    assert all(len(found) == 1 for found in types.values())
+    assert all(len(found) == 1 for found in ids.values())
+
+
+def test_relations_connect_the_right_types_and_are_stated_once() -> None:
+    assert set(RELATION_TYPES) == set(SIGNATURES)
+    for sentence in sample():
+        pairs = [(relation.head, relation.tail) for relation in sentence.relations]
+        assert len(pairs) <= 4
+        assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+        for relation in sentence.relations:
+            head, tail = sentence.entities[relation.head], sentence.entities[relation.tail]
+            assert (head.type, tail.type) == SIGNATURES[relation.type][:2]
+
+
+def test_facts_are_the_same_in_every_sentence_and_for_every_seed() -> None:
+    facts = defaultdict(set)
+    for sentence in (*sample(1), *sample(2)):
+        for relation in sentence.relations:
+            ends = sentence.entities[relation.head].id, sentence.entities[relation.tail].id
+            known, other = ends if SIGNATURES[relation.type][2] == "head" else ends[::-1]
+            facts[relation.type, known].add(other)
+            if relation.type == "married_to":
+                facts[relation.type, other].add(known)
+    assert all(len(others) == 1 for others in facts.values())
+
+
+def test_every_relation_is_common_and_told_in_both_directions() -> None:
+    forward, backward = Counter[str](), Counter[str]()
+    for sentence in sample():
+        for relation in sentence.relations:
+            (forward if relation.head < relation.tail else backward)[relation.type] += 1
+    for relation_type in RELATION_TYPES:
+        assert forward[relation_type] >= 100
+        assert (backward[relation_type] == 0) if relation_type == "married_to" else (backward[relation_type] >= 100)
+
+
+def test_some_sentences_state_nothing_some_much() -> None:
+    counts = Counter(len(sentence.relations) for sentence in sample())
+    assert set(counts) == {0, 1, 2, 3, 4}
+    assert min(counts.values()) >= 100
+
+
+def test_sentences_rarely_repeat() -> None:
+    assert len({sentence.words for sentence in sample()}) >= 0.95 * len(sample())
+
+
+def test_lengths_are_mixed() -> None:
+    lengths = sorted(len(sentence.words) for sentence in sample())
+    assert lengths[0] >= 5 and lengths[-1] <= 30
+    assert 13 <= sum(lengths) / len(lengths) <= 16
+    assert lengths[len(lengths) // 10] <= 9 and lengths[-len(lengths) // 10] >= 20
+
+
+def test_no_pronouns_and_tidy_punctuation() -> None:
+    pronouns = {"he", "she", "it", "they", "him", "her", "his", "hers", "its", "their", "them"}
+    for sentence in sample():
+        assert not sentence.words[0][0].islower()
+        assert sentence.words[-1] == "."
+        assert not pronouns & {word.lower() for word in sentence.words}
+        assert not any(mark in sentence.text for mark in (",,", ",.", ", .", ",;", "{", "<", "[", "|", "$", "*"))
+
+
+def test_written_corpus_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "corpus.jsonl"
+    write_corpus(path, sentences=50, seed=3)
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [path] == list(path.parent.iterdir())
+    for row, sentence in zip(rows, generate(50, seed=3), strict=True):
+        assert row["text"] == sentence.text
+        assert tuple(row["tokens"]) == sentence.words
+        assert [tuple(entity) for entity in row["entities"]] == [
+            (entity.start, entity.end, entity.type, entity.id) for entity in sentence.entities
+        ]
+        assert [tuple(relation) for relation in row["relations"]] == [
+            (relation.head, relation.tail, relation.type) for relation in sentence.relations
+        ]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "corpus.jsonl"
+    write_corpus(path, sentences=2, seed=3)
+    before = path.read_bytes()
+
+    def broken(sentences: int, *, seed: int):
+        yield from generate(1, seed=seed)
+        raise OSError("disk full")
+
+    monkeypatch.setattr(sample_corpus, "generate", broken)
+    with pytest.raises(OSError, match="disk full"):
+        write_corpus(path, sentences=2, seed=4)
+    assert path.read_bytes() == before
+    assert [path] == list(tmp_path.iterdir())
