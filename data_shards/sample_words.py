@@ -20,8 +20,14 @@ def _list(words: str) -> tuple[str, ...]:
 
 FIRST_STARTS = _list("Al Bel Car Dor El Fran Ger Hel Is Jo Kat Lor Mar Nor Ol Per Ros Sil Tam Vic Wil Yas")
 FIRST_ENDS = _list("ana bert don ena frid ian ika ina lin mund na ric rin sa tin wen vina vor")
-LAST_STARTS = _list("Ander Bal Brem Cal Dun Eber Fal Gran Hal Kel Lind Mor Nes Oster Pel Quin Rad Sten Tor Vos Wal Zim")
-LAST_ENDS = _list("bach berg croft dahl ding feld gard hart holm kamp land man mann quist rup sen stad ström well witz")
+LAST_STARTS = _list(
+    "Ander Bal Brem Cal Dun Eber Fal Gran Hal Jarn Kel Lind Mor Nes Oster Pel Quin Rad Sten Tor Ut Vos Wal Yng Zim "
+    "Berg Eck Hag Rosen Sand"
+)
+LAST_ENDS = _list(
+    "bach beck berg brandt croft dahl ding feld gard gren hart holm kamp land man mann mark quist rup sen stad ström "
+    "thal well witz"
+)
 PLACE_FIRST = _list("New Port Upper Lower North Saint Old Fort")
 PLACE_STARTS = _list("Ard Bran Chel Dar Ely Fen Glen Hav Ister Kir Lang Mel Nor Ock Pen Rav Sel Thorn Ull Wes")
 PLACE_ENDS = _list("bury by chester dale den field ford ham haven lund mere mouth ness port stead ton vik wick")

@@ -14,7 +14,7 @@ from typing import TypeVar
 from data_shards import sample_words as words_of
 
 _SEED = 20
-_PEOPLE, _COUNTRIES, _REGIONS, _TOWNS, _FIRMS, _TOWN_ORGANISATIONS, _WORKS = 400, 14, 42, 160, 90, 70, 320
+_PEOPLE, _COUNTRIES, _REGIONS, _TOWNS, _FIRMS, _TOWN_ORGANISATIONS, _WORKS = 700, 14, 42, 260, 170, 105, 560
 
 _T = TypeVar("_T")
 
