@@ -1,0 +1,1 @@
+"""DeepSpeed behind one class, and the pure functions that decide what it is told."""

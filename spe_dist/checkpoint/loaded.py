@@ -1,0 +1,112 @@
+"""A complete checkpoint on the disk: is it what was written, and what is in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from data_shards.errors import UserError
+from spe_dist.checkpoint.files import sha256
+
+FORMAT_VERSION = 1
+MANIFEST, STATE = "manifest.json", "state.json"
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A checkpoint that cannot be used.
+
+    Args:
+        name: its folder's name.
+        reason: what is wrong with it.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint to read from; tensors are read when asked for.
+
+    Args:
+        folder: where it lies.
+        skipped: newer checkpoints that cannot be used.
+    """
+
+    folder: Path
+    skipped: tuple[Skipped, ...] = ()
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """What was saved beside the tensors."""
+        return json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+
+    @property
+    def step(self) -> int:
+        """Updates made before it was written."""
+        return step_of(self.folder)
+
+    def names(self) -> set[str]:
+        """Names of all tensors, whichever rank wrote them."""
+        return set(self._files)
+
+    def get(self, name: str) -> Tensor:
+        """A whole tensor, on the CPU.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        if name not in self._files:
+            raise UserError(
+                f"the checkpoint {self.folder} has no tensor {name}: "
+                "resume with the configuration of the run that wrote it"
+            )
+        return self._files[name].get_tensor(name)
+
+    @cached_property
+    def _files(self) -> dict[str, Any]:
+        files = (safe_open(path, framework="pt") for path in sorted(self.folder.glob("rank-*.safetensors")))
+        return {name: file for file in files for name in file.keys()}  # noqa: SIM118  (not a mapping)
+
+
+def step_of(folder: Path) -> int:
+    """The step in a checkpoint folder's name."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Folders of the complete checkpoints below `folder`, oldest first; their content is not looked at."""
+    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=step_of)
+
+
+def fault_of(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint, or None if every byte is as it was written."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        version = manifest["format_version"]
+        expected = {name: (file["bytes"], file["sha256"]) for name, file in manifest["files"].items()}
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} cannot be read"
+    if version != FORMAT_VERSION:
+        return f"its format version is {version}, this program reads {FORMAT_VERSION}"
+    faults = (_fault_of_file(checkpoint / name, size, digest) for name, (size, digest) in expected.items())
+    return next((fault for fault in faults if fault), None)
+
+
+def _fault_of_file(path: Path, size: int, digest: str) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != size:
+        return f"{path.name} has {path.stat().st_size} bytes, not {size}"
+    if sha256(path) != digest:
+        return f"{path.name} does not have the SHA-256 it was written with"
+    return None

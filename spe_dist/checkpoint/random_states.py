@@ -1,0 +1,56 @@
+"""The states of every random number generator a rank uses, as byte tensors; no pickle."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spe_dist.checkpoint.loaded import LoadedCheckpoint
+from spe_dist.engine.world import World
+
+PREFIX = "rng."
+
+
+def collect_random_states(world: World) -> dict[str, Tensor]:
+    """This rank's states: `rng.<kind>.rank<k>`, each uint8."""
+    states = {
+        "torch": torch.get_rng_state(),
+        "numpy": _to_bytes(_numpy_state()),
+        "python": _to_bytes(random.getstate()),
+    }
+    if world.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(world.device)
+    return {_name(kind, world): state for kind, state in states.items()}
+
+
+def restore_random_states(checkpoint: LoadedCheckpoint, world: World) -> None:
+    """Set every generator that the checkpoint knows of; the world must have the size it had."""
+    torch.set_rng_state(checkpoint.get(_name("torch", world)))
+    kind, keys, position, has_gauss, gauss = _from_bytes(checkpoint.get(_name("numpy", world)))
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    version, internal, next_gauss = _from_bytes(checkpoint.get(_name("python", world)))
+    random.setstate((version, tuple(internal), next_gauss))
+    cuda = _name("cuda", world)
+    if world.device.type == "cuda" and cuda in checkpoint.names():
+        torch.cuda.set_rng_state(checkpoint.get(cuda), world.device)
+
+
+def _name(kind: str, world: World) -> str:
+    return f"{PREFIX}{kind}.rank{world.rank}"
+
+
+def _numpy_state() -> tuple[object, ...]:
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return (kind, np.asarray(keys).tolist(), *rest)
+
+
+def _to_bytes(state: object) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(state).encode()), dtype=torch.uint8)
+
+
+def _from_bytes(tensor: Tensor) -> list:
+    return json.loads(bytes(tensor.tolist()))

@@ -1,0 +1,285 @@
+"""The only file that knows DeepSpeed: one optimizer step over all ranks, and the training state as whole tensors.
+
+    engine = Engine(module, ...)             weights of a checkpoint are put into the module before: load_masters_into
+    engine.initialise_optimizer(dry_run)     memory of the largest step is taken now, not in hour five
+    engine.write_state(...)                  only when resuming
+    every step:  for each of A forwards: loss = f(engine.forward(batch)); engine.backward(loss)
+                 engine.step(lr)
+
+Three habits of DeepSpeed shape this file; tests/distributed/test_pinned_deepspeed.py watches each of them:
+
+* Stages 1 and 2 make the optimizer state visible after the first group's first step only. So the state is filled in for
+  every group beforehand, and a step with learning rate 0 comes before anything is read or written.
+* Setting a master weight leaves the low-precision copy alone, so weights enter the module before DeepSpeed does.
+* At stage 3, setting a whole tensor fails where the ranks do not divide its size. Only local pieces are set here.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_get_local_fp32_param,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch import Tensor, nn
+
+from data_shards.errors import UserError
+from spe_dist.engine.assignment import assign_to_ranks
+from spe_dist.engine.compiler import require_compiler
+from spe_dist.engine.param_groups import param_groups
+from spe_dist.engine.world import World
+from spe_dist.engine.zero_config import Precision, deepspeed_config
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_KINDS = ("master", *_MOMENTS)
+GetTensor = Callable[[str], Tensor]
+
+
+def load_masters_into(module: nn.Module, get_tensor: GetTensor) -> None:
+    """Copy a checkpoint's master weights into a module that no engine holds yet.
+
+    Args:
+        module: fp32 parameters, whole on every rank.
+        get_tensor: gives the tensor `<parameter name>.master`.
+
+    Raises:
+        UserError: a tensor has another shape than its parameter.
+    """
+    with torch.no_grad():
+        for name, param in module.named_parameters():
+            param.copy_(_checked(get_tensor, f"{name}.master", param.shape))
+
+
+class Engine:
+    """A module under DeepSpeed.
+
+    Args:
+        module: every parameter trains; parameters in fp32. Its buffers must not be part of its state.
+        world: this rank among all.
+        accumulation: forward passes of a rank per step, A.
+        stage: ZeRO stage 1, 2 or 3.
+        precision: dtype of the compute weights.
+        betas: decay rates of Adam's moments.
+        eps: Adam's epsilon.
+        weight_decay: decoupled decay of matrices; biases and norms have none.
+        clip: largest norm of the whole gradient, 0 for no clipping.
+
+    Raises:
+        UserError: setting not offered, or no compiler on a machine without GPU.
+        ValueError: the module has state that a checkpoint would not hold.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        world: World,
+        accumulation: int,
+        stage: int,
+        precision: Precision,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        clip: float = 1.0,
+    ) -> None:
+        config = deepspeed_config(
+            stage=stage, precision=precision, accumulation=accumulation, world_size=world.size, clip=clip
+        )
+        if world.device.type == "cpu":
+            require_compiler()
+        _require_complete_state(module)
+        self.world = world
+        self.accumulation = accumulation
+        self.stage = stage
+        self._shapes = {name: param.shape for name, param in module.named_parameters()}
+        _quiet_deepspeed()
+        # The learning rate comes with every step; 0 until then, so that no step before the first can move a weight.
+        self._adam = torch.optim.AdamW(
+            param_groups(module.to(world.device), weight_decay), lr=0.0, betas=betas, eps=eps, fused=True
+        )
+        self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
+        self._fill_optimizer_state()
+
+    @property
+    def module(self) -> nn.Module:
+        """The module; at stage 3 its parameters are empty outside of `forward` and `gather_parameters`."""
+        return self._engine.module
+
+    @property
+    def state_names(self) -> set[str]:
+        """Names of all tensors of the state, over all ranks."""
+        return {f"{name}.{kind}" for name in self._shapes for kind in _KINDS}
+
+    @property
+    def grad_norm(self) -> float:
+        """Norm of the last step's whole gradient before clipping. Waits for the device."""
+        return float(self._engine.get_global_grad_norm())
+
+    @property
+    def adam_step(self) -> int:
+        """Updates the moments have seen. Waits for the device."""
+        return int(next(iter(self._adam.state.values()))["step"].item())
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's output."""
+        return self._engine(*args, **kwargs)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of one of the step's A losses.
+
+        The step's gradient is the plain sum over all forwards of all ranks. DeepSpeed would average instead, over A and
+        over W: it is told to leave out the first, and the factor W undoes the second. Nothing else in the project
+        scales a loss for the sake of distribution.
+
+        Args:
+            loss: scalar, already divided by the step's global count.
+        """
+        self._engine.backward(loss * self.world.size, scale_wrt_gas=False)
+        if not self._engine.is_gradient_accumulation_boundary():
+            self._engine.step()  # moves DeepSpeed's counter on to the next forward, and no weight
+
+    def step(self, lr: float) -> None:
+        """Update the weights after A calls of `backward`.
+
+        Raises:
+            UserError: the gradient holds an infinity or is not a number. DeepSpeed leaves the weights as they were.
+        """
+        if not self._engine.is_gradient_accumulation_boundary():
+            raise RuntimeError(f"a step needs exactly {self.accumulation} forward and backward passes before it")
+        for group in self._adam.param_groups:
+            group["lr"] = lr
+        self._engine.step()
+        if not self._engine.was_step_applied():
+            raise UserError(
+                "the gradient of this step is not finite, no weight was changed: "
+                "resume from the last checkpoint with a lower learning rate, or look at this step's batch"
+            )
+
+    def initialise_optimizer(self, run_forwards: Callable[[], None]) -> None:
+        """Take one step that changes nothing, so that all memory is taken and the optimizer state can be reached.
+
+        Args:
+            run_forwards: does A forward and backward passes, of the largest shapes of the run, and no step.
+        """
+        devices = [self.world.device] if self.world.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            run_forwards()
+        self.step(0.0)
+        self._set_adam(step=0, clear_moments=True)
+
+    @contextmanager
+    def gather_parameters(self, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+        """Whole compute weights by name, to be read inside the context only; every rank must enter it.
+
+        At stages 1 and 2 this costs nothing; at stage 3 it is one gather.
+        """
+        parameters = dict(self.module.named_parameters())
+        chosen = {name: parameters[name] for name in names}
+        # Writing in here would be dropped without a word, hence the detached tensors and the word "read".
+        with deepspeed.zero.GatheredParameters(list(chosen.values()), modifier_rank=None, enabled=self.stage == 3):
+            yield {name: param.detach() for name, param in chosen.items()}
+
+    def read_state(self) -> Iterator[tuple[str, Tensor]]:
+        """This rank's share of the state, as whole fp32 tensors on the CPU; every rank must exhaust it.
+
+        Yields:
+            `<parameter>.master`, `<parameter>.exp_avg` and `<parameter>.exp_avg_sq` of the parameters that fall to
+            this rank: over all ranks every parameter exactly once.
+        """
+        owners = assign_to_ranks({name: shape.numel() for name, shape in self._shapes.items()}, self.world.size)
+        for name, param in self.module.named_parameters():
+            for kind in _KINDS:
+                whole = self._read(param, kind)
+                if owners[name] == self.world.rank:
+                    yield f"{name}.{kind}", whole.detach().to("cpu", copy=True)
+
+    def write_state(self, get_tensor: GetTensor, adam_step: int) -> None:
+        """Set master weights and moments; comes after `initialise_optimizer`.
+
+        The compute weights are left alone: they came through `load_masters_into`.
+
+        Args:
+            get_tensor: gives the whole tensor of a name that `read_state` would yield.
+            adam_step: updates the moments have seen.
+
+        Raises:
+            UserError: a tensor has another shape than its parameter.
+        """
+        for name, param in self.module.named_parameters():
+            for kind in _KINDS:
+                self._write(param, kind, _checked(get_tensor, f"{name}.{kind}", self._shapes[name]))
+        self._set_adam(step=adam_step, clear_moments=False)
+
+    def _fill_optimizer_state(self) -> None:
+        for group in self._adam.param_groups:
+            for flat in group["params"]:
+                step = torch.zeros((), dtype=torch.float32, device=flat.device)
+                self._adam.state[flat] = {"step": step, **{kind: torch.zeros_like(flat) for kind in _MOMENTS}}
+
+    def _set_adam(self, *, step: int, clear_moments: bool) -> None:
+        for state in self._adam.state.values():
+            state["step"].fill_(step)
+            if clear_moments:
+                for kind in _MOMENTS:
+                    state[kind].zero_()
+
+    def _read(self, param: nn.Parameter, kind: str) -> Tensor:
+        if kind == "master":
+            return safe_get_full_fp32_param(param)
+        return safe_get_full_optimizer_state(param, kind)
+
+    def _write(self, param: nn.Parameter, kind: str, whole: Tensor) -> None:
+        value = whole.to(self.world.device, torch.float32)
+        if self.stage < 3:
+            if kind == "master":
+                safe_set_full_fp32_param(param, value)
+            else:
+                safe_set_full_optimizer_state(param, value, kind)
+            return
+        # A rank's piece has the same size everywhere, so the last ones reach past the end of the tensor.
+        size = safe_get_local_fp32_param(param).numel()
+        padded = nn.functional.pad(value.flatten(), (0, size * self.world.size - value.numel()))
+        piece = padded[self.world.rank * size : (self.world.rank + 1) * size]
+        if kind == "master":
+            safe_set_local_fp32_param(param, piece)
+        else:
+            safe_set_local_optimizer_state(param, piece, kind)
+
+
+def _quiet_deepspeed() -> None:
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    # DeepSpeed's own calls, several a step; the names it uses still work.
+    warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
+
+
+def _require_complete_state(module: nn.Module) -> None:
+    parameters = dict(module.named_parameters())
+    frozen = [name for name, param in parameters.items() if not param.requires_grad]
+    buffers = sorted(module.state_dict().keys() - dict(module.named_parameters(remove_duplicate=False)).keys())
+    if frozen or buffers:
+        raise ValueError(
+            f"the training state holds trained parameters only, so these would be lost: {', '.join(frozen + buffers)}; "
+            "train them, or register buffers with persistent=False"
+        )
+
+
+def _checked(get_tensor: GetTensor, name: str, shape: torch.Size) -> Tensor:
+    tensor = get_tensor(name)
+    if tensor.shape != shape:
+        raise UserError(
+            f"the checkpoint's {name} has shape {tuple(tensor.shape)} and this model's {tuple(shape)}: "
+            "resume with the configuration of the run that wrote it"
+        )
+    return tensor

@@ -1,0 +1,105 @@
+"""Who am I among the ranks, and how do the ranks talk to each other."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from data_shards.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train together.
+
+    Args:
+        rank: number of this process, 0 … size - 1.
+        size: number of processes.
+        local_rank: number of this process on its machine; it picks the GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_environment(cls) -> World:
+        """The world that torchrun or Ray Train describes in the environment; a world of one without them."""
+        return cls(
+            rank=int(os.environ.get("RANK", "0")),
+            size=int(os.environ.get("WORLD_SIZE", "1")),
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """The device this rank computes on."""
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+    @property
+    def backend(self) -> str:
+        """The communication library for tensors on `device`."""
+        return "nccl" if self.device.type == "cuda" else "gloo"
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes and prints for all."""
+        return self.rank == 0
+
+    def all_gather_objects(self, item: Any) -> list[Any]:
+        """The items of all ranks in rank order; every rank must call this."""
+        if self.size == 1:
+            return [item]
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
+
+    def broadcast_object(self, item: Any) -> Any:
+        """The item of rank 0, on every rank; every rank must call this."""
+        if self.size == 1:
+            return item
+        items = [item]
+        dist.broadcast_object_list(items, src=0)
+        return items[0]
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def start_process_group(world: World) -> None:
+    """Connect the ranks, unless a launcher has done so already (Ray Train does).
+
+    Raises:
+        UserError: several ranks, but nobody says where rank 0 listens.
+    """
+    # DeepSpeed reads these itself, and looks for MPI where one is missing.
+    for key, value in (("RANK", world.rank), ("WORLD_SIZE", world.size), ("LOCAL_RANK", world.local_rank)):
+        os.environ.setdefault(key, str(value))
+    if world.device.type == "cuda":
+        torch.cuda.set_device(world.device)
+    if dist.is_initialized():
+        return
+    if world.size == 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+    elif "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
+        raise UserError(
+            f"WORLD_SIZE is {world.size} but MASTER_ADDR or MASTER_PORT is not set: "
+            "start the ranks with torchrun or Ray"
+        )
+    # A world of one must not bind a device: later groups are then split from it, and NCCL cannot split one rank.
+    bind = world.device if world.device.type == "cuda" and world.size > 1 else None
+    dist.init_process_group(world.backend, rank=world.rank, world_size=world.size, device_id=bind)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
