@@ -1,0 +1,164 @@
+"""`manifest.json`: what a dataset holds. It is written last, so a folder without one is not a dataset.
+
+Keys follow WebDataset's `wids` index where that has them; the rest is ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from data_shards.errors import UserError
+from data_shards.files import sha256_of, write_atomically
+from data_shards.location import is_remote, read_remote
+from data_shards.record import SCHEMA_VERSION
+from data_shards.tokenizer_files import SpecialIds
+
+MANIFEST_NAME = "manifest.json"
+LAYERS = ("pieces", "words")
+
+_KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file. `nsamples` counts tar groups (blocks), as WebDataset does; `records` counts sentences."""
+
+    url: str
+    nsamples: int
+    filesize: int
+    records: int
+    words: int
+    pieces: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TokenizerInfo:
+    """The tokenizer that made the pieces; its files lie in `folder` beside the shards."""
+
+    folder: str
+    files: Mapping[str, str]
+    """File name to SHA-256."""
+    fingerprint: str
+    vocab_size: int
+    lowercase: bool | None
+    special_ids: SpecialIds
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Counts over a corpus. `records` are the sentences that were kept; words and pieces are theirs."""
+
+    documents: int = 0
+    sentences: int = 0
+    records: int = 0
+    words: int = 0
+    pieces: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Sentences that were not kept, by reason."""
+    bad_lines: int = 0
+
+    def __add__(self, other: Statistics) -> Statistics:
+        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "dropped"}
+        reasons = sorted({*self.dropped, *other.dropped})
+        dropped = {reason: self.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons}
+        return Statistics(**sums, dropped=dropped)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset: its shards in order, the tokenizer, and how it was built."""
+
+    name: str
+    shardlist: tuple[Shard, ...]
+    layers: tuple[str, ...]
+    block_records: int
+    """Records in each block of a shard; the last one of a shard may hold fewer."""
+    max_pieces: int
+    """Most pieces a record can have, [CLS] and [SEP] included."""
+    tokenizer: TokenizerInfo
+    build: Mapping[str, Any]
+    statistics: Statistics
+
+    def __post_init__(self) -> None:
+        for name in (*(shard.url for shard in self.shardlist), self.tokenizer.folder, *self.tokenizer.files):
+            if not _FILE_NAME.fullmatch(name):
+                raise UserError(
+                    f"{MANIFEST_NAME}: {name!r} is not a plain file name: this dataset is not to be trusted"
+                )
+
+    @property
+    def shard_records(self) -> tuple[int, ...]:
+        """Records in each shard, in order."""
+        return tuple(shard.records for shard in self.shardlist)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides the data: the shards' hashes in order and the tokenizer."""
+        parts = [shard.sha256 for shard in self.shardlist], self.tokenizer.fingerprint, SCHEMA_VERSION
+        return sha256_of(json.dumps(parts).encode())
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`."""
+        return json.dumps(_KIND | {"schema_version": SCHEMA_VERSION} | asdict(self), indent=2) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write `manifest.json` into a folder, atomically."""
+        write_atomically(folder / MANIFEST_NAME, self.to_json().encode())
+
+
+def load(location: str | Path) -> Manifest:
+    """Read the manifest of a dataset in a folder or at a URL.
+
+    Raises:
+        UserError: nothing there, not a dataset, or one that this version does not read.
+    """
+    content = read_remote(str(location), MANIFEST_NAME) if is_remote(location) else _read_local(Path(location))
+    return parse(content, f"{str(location).rstrip('/')}/{MANIFEST_NAME}")
+
+
+def _read_local(folder: Path) -> bytes:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder that `spe shards build` wrote")
+    try:
+        return (folder / MANIFEST_NAME).read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is not a dataset: no {MANIFEST_NAME}; build one with: spe shards build INPUT --out {folder}"
+        ) from error
+
+
+def parse(content: bytes, where: str) -> Manifest:
+    """A manifest from its text; `where` is what errors call it."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{where}: not valid JSON ({error}): copy or build the dataset again") from error
+    if not isinstance(document, dict) or any(document.get(key) != value for key, value in _KIND.items()):
+        raise UserError(f"{where}: not an index of shards ({_KIND['__kind__']}): is this the right folder?")
+    _check_schema(document.get("schema_version"), where)
+    try:
+        return TypeAdapter(Manifest).validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{where}: malformed at {place}: {first['msg']}: copy or build the dataset again") from error
+
+
+def _check_schema(version: object, where: str) -> None:
+    if not isinstance(version, int):
+        raise UserError(f"{where}: no schema_version: written by another program; build it with `spe shards build`")
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{where}: schema version {version} is newer than this program reads ({SCHEMA_VERSION}): update spe_dist"
+        )
+    if version < SCHEMA_VERSION:
+        raise UserError(f"{where}: schema version {version} is too old: build the dataset again")
