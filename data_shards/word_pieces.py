@@ -1,7 +1,7 @@
 """Words → pieces, the one place: building shards and predicting must cut text in the same way.
 
-Words come from spaCy's rules (no model). A unit of text is handled as flat arrays: every distinct word is looked up and
-cut into pieces once, and the unit is then gathered from those.
+Words come from spaCy's rules (no model), which look at one chunk at a time: a run of characters between white space. So
+every distinct chunk is cut into words and pieces once, and text is then gathered from a table of chunks as flat arrays.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from tokenizers import Tokenizer
 
 from data_shards.errors import UserError
 from data_shards.files import sha256_of, write_atomically
-from data_shards.ragged import Ragged
+from data_shards.ragged import Ragged, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds, TokenizerFiles, load_tokenizer_files
 
-_SENTENCES_PER_CALL = 1000  # spaCy's cost per call is that of a short sentence
-_MAX_KNOWN_WORDS = 2_000_000  # distinct words remembered before a long-lived worker starts anew
-
-_NO_PIECES = Ragged.from_lengths(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+_MAX_KNOWN_CHUNKS = 1_000_000  # a worker that lives long forgets what it knows then, or its memory would grow for ever
+_NO_ROWS = Ragged.from_lengths(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+_NOTHING = Records(_NO_ROWS, _NO_ROWS)
 
 
 class WordPieces:
@@ -43,9 +42,9 @@ class WordPieces:
         # "[SEP]" in the text of a document is text, not the end of a sentence.
         self._tokenizer.encode_special_tokens = True
         self.vocab_size: int = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-        self._spacy: Any = None
-        self._known: dict[int, int] = {}
-        self._pieces = _NO_PIECES
+        self._rules: Any = None
+        self._rows: dict[str, int] = {}
+        self._table = _NOTHING
 
     @classmethod
     def load(cls, source: str, *, language: str = "en", lowercase: bool | None = None) -> WordPieces:
@@ -76,15 +75,15 @@ class WordPieces:
         write_atomically(folder / "tokenizer_config.json", self.files.config_json.encode())
 
     def words(self, text: str) -> list[str]:
-        """The words of a text, white space left out."""
-        return [token.text for token in self._rules.tokenizer(text) if not token.is_space]
+        """The words of a text: spaCy's rules, applied to each run of characters between white space."""
+        return [word for chunk in text.split() for word in self._words_of_chunk(chunk)]
 
     def encode_words(self, words: Sequence[str]) -> Ragged:
         """Piece ids of each word, without special pieces, [words].
 
         A row is empty where a word is white space or nothing but control characters.
         """
-        encodings = self._tokenizer.encode_batch(
+        encodings = self._tokenizer.encode_batch_fast(
             [[word] for word in words], is_pretokenized=True, add_special_tokens=False
         )
         rows = [[] if word.isspace() else encoding.ids for word, encoding in zip(words, encodings, strict=True)]
@@ -93,69 +92,60 @@ class WordPieces:
         return Ragged.from_lengths(values, lengths)
 
     def encode_sentences(self, sentences: Sequence[str]) -> Records:
-        """One record per sentence. Words without pieces are dropped, so word starts are strictly increasing.
+        """One record per sentence. Words without pieces are dropped, so word starts are strictly increasing."""
+        if len(self._rows) > _MAX_KNOWN_CHUNKS:
+            self._forget_chunks()
+        chunks = [sentence.split() for sentence in sentences]
+        self._learn({chunk for sentence in chunks for chunk in sentence})
+        rows = np.fromiter((self._rows[chunk] for sentence in chunks for chunk in sentence), dtype=np.int64)
+        chunk_counts = np.fromiter(map(len, chunks), dtype=np.int64, count=len(chunks))
+        return _join_chunks(self._table.take(rows), chunk_counts)
 
-        Args:
-            sentences: stripped, not empty, and without newlines.
-        """
-        if len(self._known) > _MAX_KNOWN_WORDS:
-            self._forget_words()
-        hashes, sentence_of_word = self._word_hashes(sentences)
-        distinct, position = np.unique(hashes, return_inverse=True)
-        rows = self._rows_of_words(distinct)[position]
-        kept = self._pieces.lengths[rows] > 0
-        pieces = self._pieces.take(rows[kept])
-        return _records_of_words(pieces, sentence_of_word[kept], len(sentences))
+    def _learn(self, chunks: set[str]) -> None:
+        """Add chunks that are new to the table."""
+        new = sorted(chunks - self._rows.keys())
+        words = [self._words_of_chunk(chunk) for chunk in new]
+        word_counts = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+        pieces = self.encode_words([word for chunk in words for word in chunk])
+        chunk_of_word = np.repeat(np.arange(len(new)), word_counts)
+        self._rows |= {chunk: row for row, chunk in enumerate(new, start=len(self._rows))}
+        self._table = Records.concat([self._table, _records_of_words(pieces, chunk_of_word, len(new))])
 
-    def _word_hashes(self, sentences: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """Hash and sentence of every token. Many sentences go through spaCy at once, told apart by newline tokens."""
-        from spacy.attrs import ORTH
+    def _words_of_chunk(self, chunk: str) -> list[str]:
+        if self._rules is None:
+            self._rules = _load_word_rules(self.language)
+        return [token.text for token in self._rules(chunk)]
 
-        tokenize, newline = self._rules.tokenizer, self._rules.vocab.strings.add("\n")
-        parts = [np.zeros(0, dtype=np.uint64)]
-        for start in range(0, len(sentences), _SENTENCES_PER_CALL):
-            text = "\n".join(sentences[start : start + _SENTENCES_PER_CALL]) + "\n"
-            parts.append(tokenize(text).to_array(ORTH))
-        hashes = np.concatenate(parts)
-        is_newline = hashes == newline
-        if int(is_newline.sum()) != len(sentences):
-            raise ValueError("sentences must be stripped, not empty, and without newlines")
-        return hashes[~is_newline], np.cumsum(is_newline)[~is_newline]
-
-    def _rows_of_words(self, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Rows in the table of pieces, one per distinct word; new words are added to the table."""
-        keys = hashes.tolist()
-        new = [key for key in keys if key not in self._known]
-        if new:
-            strings = self._rules.vocab.strings
-            self._known |= {key: row for row, key in enumerate(new, start=len(self._known))}
-            self._pieces = Ragged.concat([self._pieces, self.encode_words([strings[key] for key in new])])
-        return np.fromiter((self._known[key] for key in keys), dtype=np.int64, count=len(keys))
-
-    def _forget_words(self) -> None:
-        self._spacy, self._known, self._pieces = None, {}, _NO_PIECES
-
-    @property
-    def _rules(self) -> Any:
-        if self._spacy is None:
-            self._spacy = _load_word_rules(self.language)
-        return self._spacy
+    def _forget_chunks(self) -> None:
+        self._rules, self._rows, self._table = None, {}, _NOTHING
 
 
 def _load_word_rules(language: str) -> Any:
     import spacy  # reading shards needs no spaCy
 
     try:
-        return spacy.blank(language)
+        rules = spacy.blank(language)
     except ImportError as error:
-        raise UserError(
-            f"no word rules for language {language!r}: use a spaCy language code such as en or de"
-        ) from error
+        raise UserError(f"no word rules for language {language!r}: use a code that spaCy knows, such as en") from error
+    rules.vocab.lex_attr_getters = {}  # shapes, prefixes and the like of every new word: most of the time, for nothing
+    rules.tokenizer.max_cache_size = 0  # the table of chunks is the cache; without spaCy's, history cannot matter
+    return rules.tokenizer
 
 
-def _records_of_words(pieces: Ragged, sentence_of_word: NDArray[np.int64], sentences: int) -> Records:
-    word_counts = np.bincount(sentence_of_word, minlength=sentences)
-    first_words = np.cumsum(word_counts) - word_counts
-    piece_boundaries = pieces.offsets[np.append(first_words, len(pieces))]
-    starts = pieces.offsets[:-1] - piece_boundaries[sentence_of_word]
+def _records_of_words(pieces: Ragged, record_of_word: NDArray[np.int64], records: int) -> Records:
+    """Records from the pieces of each word and the number of the record it belongs to; words without pieces go."""
+    kept = np.flatnonzero(pieces.lengths > 0)
+    record_of_word, pieces = record_of_word[kept], pieces.take(kept)
+    word_counts = np.bincount(record_of_word, minlength=records)
+    piece_boundaries = pieces.offsets[offsets_from_lengths(word_counts)]
+    starts = pieces.offsets[:-1] - piece_boundaries[record_of_word]
     return Records(Ragged(pieces.values, piece_boundaries), Ragged.from_lengths(starts, word_counts))
+
+
+def _join_chunks(chunks: Records, chunk_counts: NDArray[np.int64]) -> Records:
+    """One record from each run of `chunk_counts` records, word starts counted from the new record's first piece."""
+    boundaries = offsets_from_lengths(chunk_counts)
+    piece_offsets = chunks.pieces.offsets[boundaries]
+    first_piece = chunks.pieces.offsets[:-1] - np.repeat(piece_offsets[:-1], chunk_counts)
+    starts = chunks.word_starts.values + np.repeat(first_piece, chunks.word_starts.lengths)
+    return Records(Ragged(chunks.pieces.values, piece_offsets), Ragged(starts, chunks.word_starts.offsets[boundaries]))
