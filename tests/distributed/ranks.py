@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import sys
 import tempfile
 import time
@@ -21,7 +22,7 @@ import torch.distributed as dist
 Pipes = list[tuple[BaseProcess, Connection]]
 
 
-def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 120) -> list[Any]:
+def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 240) -> list[Any]:
     """Call `function(*args)` on every rank; the process group is up when it starts.
 
     Args:
@@ -58,7 +59,7 @@ def _collect(ranks: Pipes, deadline: float, timeout: float) -> list[Any]:
             if rank in results or not receiver.poll(0.02):
                 continue
             try:
-                succeeded, results[rank] = receiver.recv()
+                succeeded, results[rank] = pickle.loads(receiver.recv_bytes())  # noqa: S301 (from our own child)
             except EOFError:
                 process.join()
                 succeeded, results[rank] = False, f"died without a word, exit code {process.exitcode}"
@@ -104,7 +105,10 @@ def _rank(
         outcome = (True, function(*args))
     except BaseException:
         outcome = (False, traceback.format_exc())
-    sender.send(outcome)
-    sender.close()
-    # Leave without tearing the group down: a rank that waits for a dead one would hang in there.
+    # Plain bytes: a tensor's memory sent as a file descriptor is gone with its process.
+    sender.send_bytes(pickle.dumps(outcome))
+    # Stay until killed: whoever leaves first breaks the connections of the others, and their error would hide its own.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(0)

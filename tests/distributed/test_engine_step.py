@@ -1,0 +1,151 @@
+"""One optimizer step over ranks is the step a single process would take."""
+
+import pytest
+import torch
+from ranks import run_ranks
+from toy import PLAN, build_engine, build_toy, lane_ids, run_forwards, train, whole_state
+
+from data_shards.errors import UserError
+
+pytestmark = pytest.mark.distributed
+CASES = [(stage, precision) for stage in (1, 2, 3) for precision in ("fp32", "bf16")]
+
+
+def plain_first_moment():
+    """The gradient of step 0 in one process without DeepSpeed, as Adam's first moment after it (clipping off)."""
+    module = build_toy()
+    loss = sum(module(lane_ids(0, lane)) for lane in range(PLAN["lanes"])) / (PLAN["lanes"] * PLAN["lane_size"])
+    loss.backward()
+    grads = {name: param.grad for name, param in module.named_parameters()}
+    norm = torch.linalg.vector_norm(torch.stack([grad.norm() for grad in grads.values()])).item()
+    return {f"{name}.exp_avg": 0.1 * grad for name, grad in grads.items()}, norm
+
+
+def first_steps():
+    results = {}
+    for stage, precision in CASES:
+        engine = build_engine(build_toy(), stage, precision, clip=0.0)
+        engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
+        losses = train(engine, range(1))
+        results[stage, precision] = (losses, whole_state(engine), engine.grad_norm, engine.adam_step)
+    return results
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3])
+def after_one_step(request):
+    # 4 lanes on 3 ranks: two ranks have an empty forward.
+    return run_ranks(first_steps, request.param)
+
+
+def test_the_gradient_is_the_sum_over_all_lanes_at_every_world_size(after_one_step):
+    moments, norm = plain_first_moment()
+    for results in after_one_step:
+        for (stage, precision), (_, state, grad_norm, adam_step) in results.items():
+            tolerance = 1e-6 if precision == "fp32" else 0.03
+            for name, expected in moments.items():
+                scale = expected.abs().max().item()
+                assert torch.allclose(state[name], expected, atol=tolerance * scale), (stage, precision, name)
+            assert grad_norm == pytest.approx(norm, rel=tolerance)
+            assert adam_step == 1
+
+
+def dry_run():
+    results = {}
+    for stage, precision in CASES:
+        module = build_toy()
+        if precision == "bf16":
+            # What DeepSpeed starts from: its masters are the rounded weights.
+            expected = {name: param.detach().bfloat16().float() for name, param in module.named_parameters()}
+        else:
+            expected = {name: param.detach().clone() for name, param in module.named_parameters()}
+        engine = build_engine(module, stage, precision)
+        random_state = torch.get_rng_state()
+        engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
+        with engine.gather_parameters(expected) as weights:
+            compute = {name: weight.float().clone() for name, weight in weights.items()}
+        results[stage, precision] = (
+            expected,
+            compute,
+            whole_state(engine),
+            engine.adam_step,
+            torch.equal(torch.get_rng_state(), random_state),
+        )
+    return results
+
+
+def test_the_dry_run_changes_nothing():
+    for results in run_ranks(dry_run, 2):
+        for case, (expected, compute, state, adam_step, same_random_state) in results.items():
+            assert adam_step == 0
+            assert same_random_state
+            for name, weight in expected.items():
+                assert torch.equal(compute[name], weight), (case, name)
+                assert torch.equal(state[f"{name}.master"], weight), (case, name)
+                assert not state[f"{name}.exp_avg"].any() and not state[f"{name}.exp_avg_sq"].any(), (case, name)
+
+
+def gather_inside_and_outside():
+    engine = build_engine(build_toy(), 3, "bf16")
+    engine.initialise_optimizer(lambda: run_forwards(engine, 99))
+    train(engine, range(2))
+    outside = {name: param.numel() for name, param in engine.module.named_parameters()}
+    masters = {name: tensor for name, tensor in whole_state(engine).items() if name.endswith(".master")}
+    with engine.gather_parameters(["words.weight", "inner.3.bias"]) as weights:
+        inside = {name: weight.clone() for name, weight in weights.items()}
+    losses = train(engine, range(2, 4))
+    return outside, inside, masters, losses
+
+
+def test_gathered_parameters_are_the_rounded_masters_and_training_goes_on():
+    for outside, inside, masters, losses in run_ranks(gather_inside_and_outside, 2):
+        assert set(outside.values()) == {0}, "at stage 3 every parameter is split, even small ones"
+        assert set(inside) == {"words.weight", "inner.3.bias"}
+        for name, weight in inside.items():
+            assert torch.equal(weight, masters[f"{name}.master"].bfloat16())
+        assert losses[1] < losses[0]
+
+
+def mistakes():
+    found = {}
+    for stage in (1, 3):
+        engine = build_engine(build_toy(), stage, "bf16")
+        engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
+        before = whole_state(engine)
+        with pytest.raises(RuntimeError) as too_early:
+            engine.step(0.1)
+        for _ in range(engine.accumulation):
+            loss = engine.forward(lane_ids(0, 0))
+            engine.backward(loss * (float("nan") if engine.world.rank == 1 else 1.0))
+        with pytest.raises(UserError) as not_finite:
+            engine.step(0.1)
+        after = whole_state(engine)
+        unchanged = all(torch.equal(before[name], after[name]) for name in before)
+        found[stage] = (str(too_early.value), str(not_finite.value), unchanged)
+    return found
+
+
+def test_a_step_too_early_and_a_gradient_that_is_not_finite_are_named_on_every_rank():
+    for found in run_ranks(mistakes, 2):
+        for too_early, not_finite, unchanged in found.values():
+            assert "exactly 2 forward and backward passes" in too_early
+            assert "gradient of this step is not finite, no weight was changed" in not_finite
+            assert unchanged
+
+
+def unsaved_state():
+    messages = []
+    frozen = build_toy()
+    frozen.bias.requires_grad_(False)
+    buffered = build_toy()
+    buffered.register_buffer("seen", torch.zeros(1))
+    for module in (frozen, buffered):
+        with pytest.raises(ValueError) as error:
+            build_engine(module, 1, "fp32")
+        messages.append(str(error.value))
+    return messages
+
+
+def test_state_that_a_checkpoint_would_lose_is_refused():
+    ((frozen, buffered),) = run_ranks(unsaved_state, 1)
+    assert "these would be lost: bias;" in frozen
+    assert "these would be lost: seen;" in buffered
