@@ -1,0 +1,159 @@
+"""`spe shards …`: build datasets from text, check them, and make the small things that tests and first runs need."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_shards import reader
+from data_shards.build import BuildSummary, build_with_summary
+from data_shards.build_config import BuildConfig
+from data_shards.corpus import TextFormat, parse_documents, read_units, resolve_sources
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+
+
+@dataclass(frozen=True)
+class Build(BuildConfig):
+    """Build a dataset of shards from text; start it again to go on with one that was interrupted."""
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read a whole dataset and compare every file with the manifest."""
+
+    location: tyro.conf.Positional[str]
+    """Folder or URL of a dataset."""
+
+
+@dataclass(frozen=True)
+class TrainVocab:
+    """Train a WordPiece vocabulary. Two runs need not give the same one: keep the file."""
+
+    inputs: tyro.conf.Positional[tuple[str, ...]]
+    """Files of one sentence per line (.txt) or JSON objects (.jsonl), gzipped or not."""
+    size: int
+    """Most pieces, special ones included."""
+    out: Path
+    """The vocab.txt to write."""
+    format: TextFormat | None = None
+    """What the lines are; told by the files' endings if not given."""
+    text_field: str = "text"
+    """Field of a JSON object that holds the text."""
+    lowercase: bool = True
+    """Lower-case text and strip accents first."""
+
+
+@dataclass(frozen=True)
+class SampleCorpus:
+    """Write sentences about a small invented world: text to try things out on."""
+
+    out: Path
+    """The .jsonl file to write."""
+    sentences: int = 20_000
+    seed: int = 0
+
+
+Command = (
+    Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+    | Annotated[TrainVocab, tyro.conf.subcommand("train-vocab")]
+    | Annotated[SampleCorpus, tyro.conf.subcommand("sample-corpus")]
+)
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe shards` with the arguments after these two words.
+
+    Raises:
+        UserError: what the person asked for cannot be done.
+    """
+    command = tyro.cli(Command, prog="spe shards", description=__doc__, args=argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    match command:
+        case Build():
+            run_build(command)
+        case Verify():
+            run_verify(command)
+        case TrainVocab():
+            run_train_vocab(command)
+        case SampleCorpus():
+            run_sample_corpus(command)
+
+
+def run_build(command: Build) -> None:
+    """Build a dataset and print what came out."""
+    config = BuildConfig(**{field.name: getattr(command, field.name) for field in fields(BuildConfig)})
+    print(summary_text(build_with_summary(config), command.out))
+
+
+def run_verify(command: Verify) -> None:
+    """Print a line for each damaged file; raises if there is any."""
+    problems = reader.verify(command.location)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise UserError(f"{command.location}: {len(problems)} problems; copy or build the dataset again")
+    print(f"{command.location}: every file is as the manifest says")
+
+
+def run_train_vocab(command: TrainVocab) -> None:
+    """Train a vocabulary and write it."""
+    from data_shards.vocabulary import train_vocabulary
+
+    pieces = train_vocabulary(_texts(command), command.size, lowercase=command.lowercase)
+    with explain_write_errors(command.out.parent):
+        command.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(command.out, ("\n".join(pieces) + "\n").encode())
+    print(f"{command.out}: {len(pieces):,} pieces")
+
+
+def run_sample_corpus(command: SampleCorpus) -> None:
+    """Write a sample corpus."""
+    from data_shards.sample_corpus import write_corpus
+
+    write_corpus(command.out, sentences=command.sentences, seed=command.seed)
+    print(f"{command.out}: {command.sentences:,} sentences")
+
+
+def summary_text(summary: BuildSummary, out: Path) -> str:
+    """What a build came to, for people."""
+    manifest, counts = summary.manifest, summary.manifest.statistics
+    shard_bytes = sum(shard.filesize for shard in manifest.shardlist)
+    case = {True: "lower-cased", False: "cased", None: "as it is"}[manifest.tokenizer.lowercase]
+    dropped = ", ".join(f"{count:,} with {reason.replace('_', ' ')}" for reason, count in counts.dropped.items())
+    lines = [
+        f"{out}: {counts.records:,} records in {len(manifest.shardlist)} shards, {shard_bytes / 1e6:,.1f} MB",
+        f"  a record  {counts.words / counts.records:.1f} words, {counts.pieces / counts.records:.1f} pieces, "
+        f"{shard_bytes / counts.records:.1f} bytes",
+        f"  text      {counts.documents:,} documents, {counts.sentences:,} sentences ({case}); dropped {dropped}; "
+        f"{counts.bad_lines:,} bad lines",
+        f"  time      {_time_text(summary)}",
+    ]
+    return "\n".join(lines)
+
+
+def _time_text(summary: BuildSummary) -> str:
+    if not summary.workers:
+        return "already built"
+    text = f"{summary.seconds:.1f} s on {summary.workers} workers"
+    if summary.units_reused:
+        return f"{text}; {summary.units_reused} of {summary.units} units were finished before"
+    counts, seconds = summary.manifest.statistics, summary.seconds * summary.workers
+    return f"{text}: {counts.sentences / seconds:,.0f} sentences/s and {counts.words / seconds:,.0f} words/s a core"
+
+
+def _texts(command: TrainVocab) -> Iterator[str]:
+    for index, source in enumerate(resolve_sources(command.inputs, command.format, command.out.parent)):
+        for unit in read_units(source, index):
+            documents, bad_lines = parse_documents(unit, source.format, command.text_field)
+            if bad_lines:
+                raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
+            yield from documents
