@@ -16,10 +16,11 @@ Three habits of DeepSpeed shape this file; tests/distributed/test_pinned_deepspe
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 import deepspeed
@@ -109,7 +110,8 @@ class Engine:
         self._adam = torch.optim.AdamW(
             param_groups(module.to(world.device), weight_decay), lr=0.0, betas=betas, eps=eps, fused=True
         )
-        self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
+        with redirect_stdout(io.StringIO()):  # it prints memory figures that no setting turns off
+            self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
         self._fill_optimizer_state()
 
     @property

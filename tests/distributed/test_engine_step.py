@@ -8,7 +8,8 @@ from toy import PLAN, build_engine, build_toy, lane_ids, run_forwards, train, wh
 from data_shards.errors import UserError
 
 pytestmark = pytest.mark.distributed
-CASES = [(stage, precision) for stage in (1, 2, 3) for precision in ("fp32", "bf16")]
+FP32 = [(stage, "fp32") for stage in (1, 2, 3)]
+BF16 = [(stage, "bf16") for stage in (1, 2, 3)]
 
 
 def plain_first_moment():
@@ -21,26 +22,20 @@ def plain_first_moment():
     return {f"{name}.exp_avg": 0.1 * grad for name, grad in grads.items()}, norm
 
 
-def first_steps():
+def first_steps(cases):
     results = {}
-    for stage, precision in CASES:
+    for stage, precision in cases:
         engine = build_engine(build_toy(), stage, precision, clip=0.0)
         engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
-        losses = train(engine, range(1))
-        results[stage, precision] = (losses, whole_state(engine), engine.grad_norm, engine.adam_step)
+        train(engine, range(1))
+        results[stage, precision] = (whole_state(engine), engine.grad_norm, engine.adam_step)
     return results
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3])
-def after_one_step(request):
-    # 4 lanes on 3 ranks: two ranks have an empty forward.
-    return run_ranks(first_steps, request.param)
-
-
-def test_the_gradient_is_the_sum_over_all_lanes_at_every_world_size(after_one_step):
+def check_first_steps(results_of_ranks):
     moments, norm = plain_first_moment()
-    for results in after_one_step:
-        for (stage, precision), (_, state, grad_norm, adam_step) in results.items():
+    for results in results_of_ranks:
+        for (stage, precision), (state, grad_norm, adam_step) in results.items():
             tolerance = 1e-6 if precision == "fp32" else 0.03
             for name, expected in moments.items():
                 scale = expected.abs().max().item()
@@ -51,7 +46,7 @@ def test_the_gradient_is_the_sum_over_all_lanes_at_every_world_size(after_one_st
 
 def dry_run():
     results = {}
-    for stage, precision in CASES:
+    for stage, precision in FP32 + BF16:
         module = build_toy()
         if precision == "bf16":
             # What DeepSpeed starts from: its masters are the rounded weights.
@@ -73,9 +68,9 @@ def dry_run():
     return results
 
 
-def test_the_dry_run_changes_nothing():
-    for results in run_ranks(dry_run, 2):
-        for case, (expected, compute, state, adam_step, same_random_state) in results.items():
+def test_the_dry_run_changes_nothing(two):
+    for rank in two:
+        for case, (expected, compute, state, adam_step, same_random_state) in rank["dry_run"].items():
             assert adam_step == 0
             assert same_random_state
             for name, weight in expected.items():
@@ -96,8 +91,9 @@ def gather_inside_and_outside():
     return outside, inside, masters, losses
 
 
-def test_gathered_parameters_are_the_rounded_masters_and_training_goes_on():
-    for outside, inside, masters, losses in run_ranks(gather_inside_and_outside, 2):
+def test_gathered_parameters_are_the_rounded_masters_and_training_goes_on(two):
+    for rank in two:
+        outside, inside, masters, losses = rank["gather"]
         assert set(outside.values()) == {0}, "at stage 3 every parameter is split, even small ones"
         assert set(inside) == {"words.weight", "inner.3.bias"}
         for name, weight in inside.items():
@@ -124,9 +120,9 @@ def mistakes():
     return found
 
 
-def test_a_step_too_early_and_a_gradient_that_is_not_finite_are_named_on_every_rank():
-    for found in run_ranks(mistakes, 2):
-        for too_early, not_finite, unchanged in found.values():
+def test_a_step_too_early_and_a_gradient_that_is_not_finite_are_named_on_every_rank(two):
+    for rank in two:
+        for too_early, not_finite, unchanged in rank["mistakes"].values():
             assert "exactly 2 forward and backward passes" in too_early
             assert "gradient of this step is not finite, no weight was changed" in not_finite
             assert unchanged
@@ -145,7 +141,45 @@ def unsaved_state():
     return messages
 
 
-def test_state_that_a_checkpoint_would_lose_is_refused():
-    ((frozen, buffered),) = run_ranks(unsaved_state, 1)
+def on_one_rank():
+    return first_steps(FP32 + BF16), unsaved_state()
+
+
+def on_two_ranks():
+    return {
+        "first_steps": first_steps(FP32 + BF16),
+        "dry_run": dry_run(),
+        "gather": gather_inside_and_outside(),
+        "mistakes": mistakes(),
+    }
+
+
+@pytest.fixture(scope="module")
+def one():
+    """What one rank saw."""
+    return run_ranks(on_one_rank, 1)[0]
+
+
+@pytest.fixture(scope="module")
+def two():
+    """What each of two ranks saw."""
+    return run_ranks(on_two_ranks, 2)
+
+
+def test_one_rank_takes_the_step_of_plain_torch(one):
+    check_first_steps([one[0]])
+
+
+def test_two_ranks_take_the_step_of_plain_torch(two):
+    check_first_steps([rank["first_steps"] for rank in two])
+
+
+def test_three_ranks_with_empty_forwards_take_the_step_of_plain_torch():
+    # 4 lanes on 3 ranks: two ranks have one lane and one empty forward.
+    check_first_steps(run_ranks(first_steps, 3, FP32))
+
+
+def test_state_that_a_checkpoint_would_lose_is_refused(one):
+    frozen, buffered = one[1]
     assert "these would be lost: bias;" in frozen
     assert "these would be lost: seen;" in buffered
