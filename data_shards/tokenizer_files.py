@@ -21,11 +21,11 @@ from tokenizers.processors import BertProcessing
 from data_shards.errors import UserError
 
 _USUAL_NAMES = {
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
     "cls": ("[CLS]", "<s>"),
     "sep": ("[SEP]", "</s>"),
     "mask": ("[MASK]", "<mask>"),
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
 }
 SPECIAL_PIECES = tuple(names[0] for names in _USUAL_NAMES.values())
 
@@ -43,7 +43,7 @@ class SpecialIds:
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """A tokenizer as text: what `tokenizer.json` holds, and the special pieces by role (cls, sep, mask, pad, unk)."""
+    """A tokenizer as text: what `tokenizer.json` holds, and the special pieces by role (pad, unk, cls, sep, mask)."""
 
     tokenizer_json: str
     special_pieces: Mapping[str, str]

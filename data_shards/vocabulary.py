@@ -8,8 +8,6 @@ from tokenizers.trainers import WordPieceTrainer
 
 from data_shards.tokenizer_files import SPECIAL_PIECES, wordpiece_tokenizer
 
-_SPECIALS_FIRST = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
 
 def train_vocabulary(texts: Iterable[str], size: int, *, lowercase: bool = True) -> list[str]:
     """Pieces of a BERT vocabulary, in the order of their ids (the lines of a `vocab.txt`).
@@ -20,7 +18,7 @@ def train_vocabulary(texts: Iterable[str], size: int, *, lowercase: bool = True)
         lowercase: lower-case text and strip accents first.
     """
     tokenizer = wordpiece_tokenizer({piece: i for i, piece in enumerate(SPECIAL_PIECES)}, lowercase=lowercase)
-    trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(_SPECIALS_FIRST), show_progress=False)
+    trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL_PIECES), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     return sorted(vocabulary, key=vocabulary.__getitem__)

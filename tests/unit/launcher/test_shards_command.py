@@ -1,0 +1,48 @@
+from pathlib import Path
+
+import pytest
+
+from data_shards.build import BuildSummary
+from data_shards.errors import UserError
+from data_shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.tokenizer_files import SpecialIds
+from launcher.shards import main, summary_text
+
+
+def summary(workers: int, reused: int) -> BuildSummary:
+    tokenizer = TokenizerInfo("tokenizer", {}, "a", 100, True, SpecialIds(1, 2, 3, 4, 5))
+    counts = Statistics(10, 110, 100, 2000, 2500, {"too_few_words": 10}, 1)
+    shard = Shard("a.tar", 1, 6000, 100, 2000, 2500, "b")
+    manifest = Manifest("x", (shard,), ("pieces", "words"), 2048, 128, tokenizer, {}, counts)
+    return BuildSummary(manifest, 5.0, workers, 4, reused)
+
+
+def test_summary_says_what_came_out_and_how_fast() -> None:
+    text = summary_text(summary(2, 0), Path("out"))
+    for part in (
+        "100 records in 1 shards",
+        "20.0 words, 25.0 pieces, 60.0 bytes",
+        "lower-cased",
+        "10 with too few words",
+    ):
+        assert part in text
+    assert "11 sentences/s and 200 words/s a core" in text
+    assert "3 of 4 units were finished before" in summary_text(summary(2, 3), Path("out"))
+    assert "already built" in summary_text(summary(0, 0), Path("out"))
+
+
+def test_a_sample_becomes_a_vocabulary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus, vocabulary = tmp_path / "c.jsonl", tmp_path / "v" / "vocab.txt"
+    main(["sample-corpus", "--sentences", "50", "--seed", "2", "--out", str(corpus)])
+    main(["train-vocab", str(corpus), "--size", "200", "--out", str(vocabulary)])
+    assert "50 sentences" in capsys.readouterr().out
+    assert vocabulary.read_text().split("\n")[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def test_mistakes_rise_as_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        main(["verify", str(tmp_path / "missing")])
+    with pytest.raises(UserError, match="no input"):
+        main(["build", "--out", str(tmp_path / "out"), "--tokenizer", "x"])
+    with pytest.raises(UserError, match="max_words"):
+        main(["build", "a.txt", "--out", str(tmp_path / "out"), "--tokenizer", "x", "--max-words", "1"])
