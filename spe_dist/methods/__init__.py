@@ -1,0 +1,1 @@
+"""One file per paper: which batch, which encoders, which objectives, which weights."""

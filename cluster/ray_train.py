@@ -1,0 +1,175 @@
+"""A run under Ray Train: Ray places the ranks and connects them, the engine does the rest as it would under torchrun."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import Checkpoint, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from cluster.submitted_job import is_submitted_job
+from data_shards.errors import UserError
+from spe_dist.config import ClusterConfig, Config
+from spe_dist.recipe import config_from_values, config_values
+from spe_dist.train.loop import Summary, train
+from spe_dist.train.stop_signal import STOP_FILE
+
+
+def train_on_ray(config: Config) -> Summary:
+    """Run on the Ray cluster that the configuration or the environment names, or on one started here.
+
+    Args:
+        config: the run; its folders must be absolute or, outside a submitted job, relative to here.
+
+    Raises:
+        UserError: whatever a rank, or the launch itself, found wrong.
+    """
+    config = _with_absolute_folders(config)
+    with _connected(config.cluster), _stop_file_on_signal(Path(config.run_folder)):
+        trainer = TorchTrainer(
+            _train_rank,
+            train_loop_config={"values": config_values(config)},
+            torch_config=TorchConfig(backend="nccl" if config.cluster.gpus_per_worker else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=config.cluster.workers,
+                use_gpu=config.cluster.gpus_per_worker > 0,
+                resources_per_worker=_resources(config.cluster),
+            ),
+            run_config=RunConfig(
+                name=config.run.name,
+                storage_path=config.run.folder,
+                failure_config=FailureConfig(max_failures=0),
+                worker_runtime_env={"env_vars": rank_environment(config.cluster)},
+            ),
+        )
+        try:
+            result = trainer.fit()
+        except ray.train.TrainingFailedError as error:
+            raise _mend(error, config) from error
+    metrics = result.metrics or {}
+    step = int(metrics.get("step", config.train.steps))  # a run that was complete already reports nothing
+    return Summary(Path(config.run_folder), step, finished=step >= config.train.steps)
+
+
+def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
+    """Variables of a rank's process: threads for its cores, idle ones asleep, and pip's programs (ninja) on PATH."""
+    return {
+        "OMP_NUM_THREADS": str(cluster.cpus_per_worker),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+
+
+def _train_rank(loop_config: dict[str, Any]) -> None:
+    config = config_from_values(loop_config["values"], source="launcher")
+    os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
+    train(config, on_checkpoint=_report)
+
+
+def _report(step: int, checkpoint: Path) -> None:
+    """Tell Ray Train of a checkpoint that is in place already. A barrier: every rank calls it."""
+    ray.train.report(
+        {"step": step},
+        checkpoint=Checkpoint(str(checkpoint)),
+        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+    )
+
+
+def _with_absolute_folders(config: Config) -> Config:
+    values = config_values(config)
+    for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
+        value = values[section][name]
+        is_local = value and "://" not in value and (section != "encoder" or Path(value).exists())
+        if not is_local or Path(value).is_absolute():
+            continue
+        if is_submitted_job():
+            raise UserError(
+                f"{section}.{name} is {value!r}, a relative path: a submitted job runs in a copy of the working folder "
+                "that is thrown away, so give an absolute path that every node can reach"
+            )
+        values[section][name] = str(Path(value).absolute())
+    return config_from_values(values, source="launcher")
+
+
+def _resources(cluster: ClusterConfig) -> dict[str, float]:
+    resources: dict[str, float] = {"CPU": cluster.cpus_per_worker}
+    return resources | ({"GPU": cluster.gpus_per_worker} if cluster.gpus_per_worker else {})
+
+
+@contextmanager
+def _connected(cluster: ClusterConfig) -> Iterator[None]:
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address:
+        ray.init(address=address, **quiet)
+    else:
+        cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
+        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    try:
+        _require_resources(cluster, started_here=not address)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
+    """A cluster that can grow may still get what it lacks; one started here cannot, and Ray would wait for ever."""
+    if not started_here:
+        return
+    there = ray.cluster_resources()
+    for kind, each in _resources(cluster).items():
+        if there.get(kind, 0) < each * cluster.workers:
+            raise UserError(
+                f"{cluster.workers} workers need {each * cluster.workers:.0f} {kind}s, this machine has "
+                f"{there.get(kind, 0):.0f}: lower --cluster.workers or --cluster.{kind.lower()}s-per-worker, or name a "
+                "cluster with --cluster.address"
+            )
+
+
+@contextmanager
+def _stop_file_on_signal(folder: Path) -> Iterator[None]:
+    """SIGTERM or Ctrl-C ask the ranks to save and stop; a second one ends at once. Comes after `ray.init`."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / STOP_FILE).touch()
+
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
+    for kind in before:
+        signal.signal(kind, ask)
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:
+    """The UserError that a rank raised, if one did; else where to read what happened."""
+    failures = getattr(error, "worker_failures", {})
+    for failure in failures.values():
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, UserError):
+                return UserError(str(cause))
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    detail = str(next(iter(failures.values()), error)).strip().splitlines()
+    return UserError(
+        f"a rank failed: {detail[-1] if detail else error!r}; the whole story is in {config.run_folder}/logs. "
+        "The same command resumes from the last checkpoint"
+    )

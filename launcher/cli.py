@@ -1,0 +1,60 @@
+"""`spe COMMAND …`: every command of the project under one name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from data_shards.errors import UserError
+from launcher.run_command import run_command
+
+USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
+
+  shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
+  pretrain                                              train (the same as python launcher/pretrain.py)
+  export RUN                                            a run as a Hugging Face folder
+"""
+
+
+def main() -> None:
+    """Entry point of the `spe` program."""
+    run_command(dispatch)
+
+
+def dispatch(arguments: list[str]) -> None:
+    """Run a command.
+
+    Raises:
+        UserError: there is no such command, or it failed for a reason that the person can mend.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return
+    commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
+        "shards": _shards,
+        "pretrain": _pretrain,
+        "export": _export,
+    }
+    name, *rest = arguments
+    if name not in commands:
+        raise UserError(f"there is no command {name!r}; these are: {', '.join(commands)}")
+    commands[name]()(rest)
+
+
+# Imported on use: `spe shards` must not wait for torch, nor `spe export` for Ray.
+def _shards() -> Callable[[list[str]], None]:
+    from launcher.shards import main
+
+    return main
+
+
+def _pretrain() -> Callable[[list[str]], None]:
+    from launcher.pretrain import main
+
+    return main
+
+
+def _export() -> Callable[[list[str]], None]:
+    from launcher.export import main
+
+    return main

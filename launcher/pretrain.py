@@ -1,0 +1,86 @@
+"""Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
+
+Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
+`--dry-run` checks everything that can be checked without training and prints the plan. `--help` lists all settings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # this checkout, not an installed copy; and no file of launcher/ may hide a module
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import tyro
+
+from launcher.run_command import run_command
+from spe_dist.config import Config
+from spe_dist.recipe import load_recipe
+
+RECIPES = Path(__file__).parent / "recipes"
+DEFAULT = RECIPES / "debug.yaml"
+
+
+def main(arguments: list[str]) -> None:
+    """Run with command-line arguments.
+
+    Raises:
+        UserError: anything that the person at the keyboard can mend.
+    """
+    config, dry_run = read_arguments(arguments)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
+    if dry_run:
+        from spe_dist.train.dry_run import describe_run
+
+        print(describe_run(config))
+        return
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _train_as_rank(config)
+    else:
+        _train_on_ray(config)
+
+
+def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
+    """The configuration, and whether to stop at a dry run."""
+    rest, dry_run = [a for a in arguments if a != "--dry-run"], "--dry-run" in arguments
+    path = DEFAULT
+    for index, argument in enumerate(rest):
+        if argument == "--config" or argument.startswith("--config="):
+            width = 1 if "=" in argument else 2
+            path = Path(argument.partition("=")[2] if width == 1 else (rest + [""])[index + 1])
+            rest = rest[:index] + rest[index + width :]
+            break
+    recipe = load_recipe(path)
+    config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
+    return config, dry_run
+
+
+def _train_as_rank(config: Config) -> None:
+    from launcher.progress import shown_progress
+    from spe_dist.train.loop import train
+
+    with shown_progress(config, enabled=os.environ["RANK"] == "0"):
+        summary = train(config)
+    if os.environ["RANK"] == "0":
+        print(_ending(summary.folder, summary.step, summary.finished))
+
+
+def _train_on_ray(config: Config) -> None:
+    from cluster.ray_train import train_on_ray
+    from launcher.progress import shown_progress
+
+    with shown_progress(config, enabled=True):
+        summary = train_on_ray(config)
+    print(_ending(summary.folder, summary.step, summary.finished))
+
+
+def _ending(folder: Path, step: int, finished: bool) -> str:
+    if not finished:
+        return f"stopped after step {step} as asked, and saved; the same command goes on from there ({folder})"
+    return f"finished step {step}. Run: {folder}   Curves: tensorboard --logdir {folder}   Export: spe export {folder}"
+
+
+if __name__ == "__main__":
+    run_command(main)

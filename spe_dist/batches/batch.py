@@ -1,0 +1,62 @@
+"""What one forward sees, and the legend of shapes used across the project.
+
+    R  records (sentences) of the forward          S  sequences = 2 R: all pair views, then all context views
+    P  packed pieces of all sequences, specials    W  words of all sequences
+       included, without padding                   H  hidden size of the sentence encoder
+    T  hidden pieces to recover (TBO)              Q  permuted spans (SPO)
+    K  keys in a MoCo queue                        D  size of a key
+
+A *packed* tensor holds all sequences one after another; `sequence_starts` [S + 1] says where each begins.
+Names of spans always say `word_` (index of a packed word) or `piece_` (index of a packed piece).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor
+
+_Batch = TypeVar("_Batch", "PackedSequences", "SpanPairBatch")
+
+
+@dataclass(frozen=True)
+class PackedSequences:
+    """Sequences without padding, as the sentence encoder takes them."""
+
+    piece_ids: Tensor  # [P] int64
+    positions: Tensor  # [P] int64, position of the piece in its sequence
+    sequence_starts: Tensor  # [S + 1] int32
+    longest: int  # pieces of the longest sequence, on the host: no device sync to find it
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return _to(self, device)
+
+
+@dataclass(frozen=True)
+class SpanPairBatch:
+    """One forward of SPE (see `collate_span_pairs.py` for how it is made)."""
+
+    packed: PackedSequences
+    word_pieces: Tensor  # [W] packed index of each word's first piece
+    word_spans: Tensor  # [S, 5, 2] the five spans of each sequence, as packed words, half-open
+    tbo_anchors: Tensor  # [T] packed index of the first piece of the hidden piece's word
+    tbo_offsets: Tensor  # [T] offset of the hidden piece from its anchor, at least 1
+    tbo_targets: Tensor  # [T] id of the hidden piece
+    tbo_views: Tensor  # [T] 0: predicted in the pair view, 1: in the context view
+    spo_spans: Tensor  # [Q] index into the flattened [S * 5] spans
+    spo_classes: Tensor  # [Q] which permutation, 0…5
+    spo_views: Tensor  # [Q]
+    counts: Tensor  # [terms] int64: how many items each term of the loss is a sum over
+    digest: int  # 63 bits that change with any record, mask or permutation of these lanes
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        return replace(_to(self, device), packed=self.packed.to(device))
+
+
+def _to(batch: _Batch, device: torch.device) -> _Batch:
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if isinstance(v, Tensor)})

@@ -1,0 +1,66 @@
+"""The batches of a run, from any step on: step t of a rank is a pure function, so workers and restarts change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from torch.utils.data import DataLoader, Dataset
+
+from data_shards.order import Order
+from data_shards.ragged import IntArray
+from data_shards.reader import ShardReader
+from data_shards.record import Records
+from spe_dist.batches.batch import SpanPairBatch
+
+Collate = Callable[[Records, IntArray, int, Sequence[int]], SpanPairBatch]
+
+
+@dataclass(frozen=True)
+class Steps(Dataset[list[SpanPairBatch]]):
+    """Item t: the forwards of one rank at step t.
+
+    Args:
+        reader: of the dataset.
+        order: which records make up each lane.
+        collate: makes a batch of them.
+        forwards: the lanes of each forward of this rank.
+    """
+
+    reader: ShardReader
+    order: Order
+    collate: Collate
+    forwards: Sequence[Sequence[int]]
+
+    def __getitem__(self, step: int) -> list[SpanPairBatch]:
+        """The batches of a step, on the host."""
+        return [self._forward(step, lanes) for lanes in self.forwards]
+
+    def _forward(self, step: int, lanes: Sequence[int]) -> SpanPairBatch:
+        ids = self.order.record_ids(step, lanes)
+        return self.collate(self.reader.take(ids), ids, step, lanes)
+
+
+def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator[list[SpanPairBatch]]:
+    """The batches of steps first … last - 1, in order.
+
+    Args:
+        steps: what to load.
+        first: the first step.
+        last: one past the last step.
+        workers: loader processes; 0 loads in the calling one. Processes are spawned: a fork of a process that already
+            talks to other ranks may hang.
+    """
+    loader = DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(first, last),
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+    )
+    return iter(loader)
+
+
+def _as_it_is(batches: list[SpanPairBatch]) -> list[SpanPairBatch]:
+    return batches

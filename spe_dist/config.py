@@ -1,0 +1,136 @@
+"""The sections of a run's configuration that every method shares.
+
+Values come from a recipe (YAML) and dotted overrides; unknown keys are refused. What a paper fixes has no default here:
+recipes say it. The resolved configuration is printed and saved beside the checkpoints.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid")
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunConfig:
+    """Where a run lives."""
+
+    name: str
+    """The run's folder inside `folder`; starting the same name again resumes it."""
+    folder: str
+    """Folder of runs; on a cluster, one that all nodes share."""
+    seed: Count
+    """Of the order of records, spans, masks, permutations and new weights."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataConfig:
+    """What a run reads."""
+
+    shards: str
+    """Folder or URL of a dataset made by `spe shards build`."""
+    cache: str | None = None
+    """Where shards of a URL are kept (default: the user's cache folder)."""
+    shuffle_window: Positive = 4096
+    """Records of a lane that are shuffled among themselves."""
+    workers: Count = 1
+    """Loader processes per rank; 0 loads in the training process."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BatchConfig:
+    """The global batch: `lanes * lane_size` records per step, whatever the number of ranks."""
+
+    lanes: Positive
+    """Parts of a global batch; the largest number of ranks that can share it."""
+    lane_size: Positive
+    """Records per lane."""
+    lanes_per_forward: Positive
+    """Lanes that a rank computes in one forward; changes memory and speed, not results."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EncoderConfig:
+    """The sentence encoder: one that exists, or a new one of the given sizes."""
+
+    name_or_path: str | None
+    """Hugging Face name or folder; null makes a new BERT of the sizes below."""
+    layers: Positive = 12
+    hidden_size: Positive = 768
+    heads: Positive = 12
+    intermediate_size: Positive = 3072
+    max_positions: Positive = 512
+    dropout: Share = 0.1
+    """Of embeddings and layers."""
+    attention_dropout: Share = 0.0
+    """Of attention weights; must be 0 on CUDA, whose packed attention has none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class OptimizerConfig:
+    """AdamW with linear warm-up and linear decay to 0."""
+
+    learning_rate: Weight
+    """At the end of the warm-up."""
+    warmup_steps: Count
+    betas: tuple[Share, Share]
+    eps: Annotated[float, Field(gt=0)]
+    weight_decay: Weight
+    """Not applied to biases and norms."""
+    clip: Annotated[float, Field(gt=0)]
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainConfig:
+    """How long, and how it is computed and watched."""
+
+    steps: Positive
+    zero_stage: Literal[1, 2, 3]
+    precision: Literal["bf16", "fp32"]
+    log_every: Positive = 10
+    """Steps between two lines of metrics, each the mean over them."""
+    checkpoint_every: Positive = 1000
+    keep_last: Positive = 3
+    """Newest checkpoints kept."""
+    keep_every: Count = 0
+    """Steps between checkpoints kept for good; 0 keeps none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ClusterConfig:
+    """Ranks, when Ray launches them (under torchrun, its own arguments say)."""
+
+    workers: Positive
+    cpus_per_worker: Positive = 1
+    """CPU cores Ray reserves for a rank, and threads the rank computes with."""
+    gpus_per_worker: Literal[0, 1] = 0
+    address: str | None = None
+    """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Config:
+    """What every method shares; a method adds its own sections (see `spe_dist/methods`)."""
+
+    method: str
+    run: RunConfig
+    data: DataConfig
+    batch: BatchConfig
+    encoder: EncoderConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    cluster: ClusterConfig
+
+    @property
+    def run_folder(self) -> str:
+        """Folder of this run."""
+        return f"{self.run.folder.rstrip('/')}/{self.run.name}"

@@ -1,0 +1,97 @@
+"""The operator `spe_dist::span_pool`: span-CNN max-pooling over overlapping spans, one call for a whole batch.
+
+Its body is the PyTorch reference (`span_pool_reference.py`, the definition) on every device; the interface is the one
+that compiled bodies will fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference
+
+
+@torch.library.custom_op("spe_dist::span_pool", mutates_args=())
+def _span_pool(
+    taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return span_pool_reference(taps, starts, ends, kernel_sizes)
+
+
+@torch.library.custom_op("spe_dist::span_pool_backward", mutates_args=())
+def _span_pool_backward(
+    grad_lowest: Tensor,
+    grad_highest: Tensor,
+    lowest_at: Tensor,
+    highest_at: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    kernel_sizes: Sequence[int],
+    num_words: int,
+) -> Tensor:
+    return span_pool_backward_reference(
+        grad_lowest, grad_highest, lowest_at, highest_at, starts, ends, kernel_sizes, num_words
+    )
+
+
+def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of the span convolution in each span, before bias and activation.
+
+    Args:
+        taps: all filter taps applied to all words, [words, sum(kernel_sizes) * channels]: for each kernel size, for each
+            tap, the channels. bf16 is accumulated in fp32.
+        starts: first word of each span, [spans], integer.
+        ends: one past the last word of each span, [spans]; equal to the start for an empty span.
+        kernel_sizes: words per filter.
+
+    Returns:
+        lowest, highest: [spans, len(kernel_sizes) * channels] in fp32 (fp64 for fp64 taps); 0 for empty spans.
+    """
+    lowest, highest, _, _ = _span_pool(taps, starts, ends, list(kernel_sizes))
+    return lowest, highest
+
+
+@_span_pool.register_fake
+def _(taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    channels = taps.shape[1] // sum(kernel_sizes)
+    shape = (starts.shape[0], channels * len(kernel_sizes))
+    dtype = torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype
+    values, places = taps.new_empty(shape, dtype=dtype), taps.new_empty(shape, dtype=torch.int32)
+    return values, torch.empty_like(values), places, torch.empty_like(places)
+
+
+@_span_pool_backward.register_fake
+def _(
+    grad_lowest: Tensor,
+    grad_highest: Tensor,
+    lowest_at: Tensor,
+    highest_at: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    kernel_sizes: Sequence[int],
+    num_words: int,
+) -> Tensor:
+    channels = grad_lowest.shape[1] // len(kernel_sizes)
+    return grad_lowest.new_empty(num_words, channels * sum(kernel_sizes))
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    taps, starts, ends, ctx.kernel_sizes = inputs
+    ctx.num_words, ctx.dtype = taps.shape[0], taps.dtype
+    ctx.save_for_backward(output[2], output[3], starts, ends)
+    ctx.mark_non_differentiable(output[2], output[3])
+
+
+def _backward(ctx: Any, grad_lowest: Tensor, grad_highest: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None]:
+    lowest_at, highest_at, starts, ends = ctx.saved_tensors
+    grad = _span_pool_backward(
+        grad_lowest, grad_highest, lowest_at, highest_at, starts, ends, ctx.kernel_sizes, ctx.num_words
+    )
+    return grad.to(ctx.dtype), None, None, None
+
+
+torch.library.register_autograd("spe_dist::span_pool", _backward, setup_context=_setup_context)

@@ -1,0 +1,296 @@
+"""SPE (Wang et al., EMNLP 2020), readable beside the paper.
+
+    encoders      sentence encoder, span encoder (CNN), span pair encoder (attention)     `SpeEncoder`
+    tokens        TBO, token boundary objective                                           objectives/token_boundary.py
+    spans         SPO, span permutation objective                                         objectives/span_permutation.py
+    span pairs    CSPO, contrastive span pair objective; Figure 6, its queue and f_m      `Spe`, moco/
+    together      their weighted sum                                                      `Spe.term_weights`
+
+An objective of weight 0 costs nothing: its parts are not built, and for CSPO there is no key pass and no queue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from data_shards.errors import UserError
+from data_shards.manifest import Manifest
+from data_shards.reader import ShardReader
+from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.batches.collate_span_pairs import TERMS, SpanPairCollate, SpecialPieces
+from spe_dist.batches.geometry_probe import build_probe
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.deepspeed_engine import Engine
+from spe_dist.engine.world import World
+from spe_dist.methods.measures import Measures
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.moco.gather import gather_in_global_order
+from spe_dist.moco.key_queue import KeyQueue
+from spe_dist.moco.momentum_encoder import MomentumEncoder
+from spe_dist.models.projection_head import ProjectionHead
+from spe_dist.models.sentence_encoder import (
+    SentenceEncoder,
+    load_sentence_encoder,
+    new_sentence_encoder,
+    resolve_encoder_config,
+)
+from spe_dist.models.span_encoder import SpanEncoder
+from spe_dist.models.span_pair_encoder import SpanPairEncoder
+from spe_dist.objectives.contrastive_span_pair import MEASURES as CSPO_MEASURES
+from spe_dist.objectives.contrastive_span_pair import ContrastiveSpanPairObjective, Negatives
+from spe_dist.objectives.span_permutation import SpanPermutationObjective
+from spe_dist.objectives.token_boundary import TokenBoundaryObjective
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `SpeEncoder` makes of a batch; parts that no objective needs are None."""
+
+    states: Tensor  # [P, H]
+    spans: Tensor | None  # [S, 5, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
+    queries: Tensor | None  # [S, D]
+
+
+class SpeEncoder(nn.Module):
+    """f of the paper's Figure 6: sentence encoder, span encoder, span pair encoder and projection head.
+
+    Args:
+        config: the run.
+        sentence_encoder: its sentence encoder.
+    """
+
+    def __init__(self, config: SpeConfig, sentence_encoder: SentenceEncoder) -> None:
+        super().__init__()
+        hidden, size, dropout = sentence_encoder.hidden_size, config.span_encoder.size, config.heads_dropout
+        contrast = config.cspo.weight > 0
+        self.normalize = config.cspo.normalize
+        self.sentence_encoder = sentence_encoder
+        self.span_encoder = self.pair_encoder = self.head = None
+        if contrast or config.spo.weight > 0:
+            self.span_encoder = SpanEncoder(
+                hidden,
+                kernel_sizes=config.span_encoder.kernel_sizes,
+                channels=config.span_encoder.channels,
+                size=size,
+                dropout=dropout,
+            )
+        if contrast:
+            self.pair_encoder = SpanPairEncoder(
+                size,
+                hidden,
+                attention_size=config.pair_encoder.attention_size,
+                position_size=config.pair_encoder.position_size,
+                dropout=dropout,
+            )
+        if contrast and config.cspo.head:
+            self.head = ProjectionHead(size, hidden, dropout=dropout)
+        self.key_size = hidden if config.cspo.head else size
+
+    def forward(self, batch: SpanPairBatch) -> Tensor:
+        """Queries or keys of all sequences, [S, D]."""
+        queries = self.encode(batch).queries
+        assert queries is not None, "only CSPO asks for keys"
+        return queries
+
+    def encode(self, batch: SpanPairBatch) -> Encoded:
+        """States of pieces, vectors of spans and queries of span pairs."""
+        states = self.sentence_encoder(batch.packed)
+        if self.span_encoder is None:
+            return Encoded(states, None, None)
+        words, starts, ends = states[batch.word_pieces], *batch.word_spans.unbind(2)
+        if self.pair_encoder is None:  # only the permuted spans are needed
+            starts, ends = starts.flatten()[batch.spo_spans], ends.flatten()[batch.spo_spans]
+            return Encoded(states, self.span_encoder(words, starts, ends), None)
+        spans = self.span_encoder(words, starts.flatten(), ends.flatten()).unflatten(0, starts.shape)
+        sentences = states[batch.packed.sequence_starts[:-1]]
+        queries = self.pair_encoder(spans, sentences, empty=starts == ends)
+        if self.head is not None:
+            queries = self.head(queries)
+        if self.normalize:
+            queries = nn.functional.normalize(queries.float(), dim=1)
+        return Encoded(states, spans, queries)
+
+
+class SpeModel(nn.Module):
+    """Everything that is trained: the encoder and the heads of TBO and SPO.
+
+    Args:
+        config: the run.
+        encoder: f of Figure 6.
+    """
+
+    def __init__(self, config: SpeConfig, encoder: SpeEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        dropout = config.heads_dropout
+        self.tbo = self.spo = self.cspo = None
+        if config.tbo.weight > 0:
+            self.tbo = TokenBoundaryObjective(
+                encoder.sentence_encoder.hidden_size,
+                encoder.sentence_encoder.word_embeddings,
+                offset_size=config.tbo.offset_size,
+                tied=config.tbo.tied,
+                dropout=dropout,
+            )
+        if config.spo.weight > 0:
+            self.spo = SpanPermutationObjective(config.span_encoder.size, dropout=dropout)
+        if config.cspo.weight > 0:
+            self.cspo = ContrastiveSpanPairObjective(temperature=config.cspo.temperature)
+
+    def forward(self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None) -> tuple[Tensor, Tensor]:
+        """Losses and measures of a batch, as sums over its items.
+
+        Args:
+            batch: the forward's records.
+            keys: of the same sequences, from the momentum encoder, [S, D]; None without CSPO.
+            negatives: the queue; None without CSPO.
+
+        Returns:
+            losses [5], one for each of `TERMS`; measures [7], of `MEASURES`, without gradient.
+        """
+        encoded = self.encoder.encode(batch)
+        none = torch.zeros(2, device=encoded.states.device)
+        tbo = spo = (none, none)
+        cspo, contrast = none[:1], none.new_zeros(len(CSPO_MEASURES))
+        if self.tbo is not None:
+            scored = self.tbo(encoded.states[batch.tbo_anchors], batch.tbo_offsets, batch.tbo_targets)
+            tbo = _sum_views(*scored, batch.tbo_views)
+        if self.spo is not None:
+            spo = _sum_views(*self.spo(self._permuted_spans(encoded, batch), batch.spo_classes), batch.spo_views)
+        if self.cspo is not None:
+            losses, contrast = self.cspo(encoded.queries, keys, negatives)
+            cspo = losses.sum()[None]
+        return torch.cat([tbo[0], spo[0], cspo]), torch.cat([tbo[1], spo[1], contrast])
+
+    def _permuted_spans(self, encoded: Encoded, batch: SpanPairBatch) -> Tensor:
+        assert encoded.spans is not None
+        return encoded.spans if encoded.spans.dim() == 2 else encoded.spans.flatten(0, 1)[batch.spo_spans]
+
+
+MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
+
+
+def _sum_views(losses: Tensor, found: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of losses and of found items over the pair view and over the context view, [2] each."""
+    in_view = torch.stack([views == 0, views == 1])
+    return (in_view * losses).sum(dim=1), (in_view & found).sum(dim=1).float()
+
+
+class Spe:
+    """One run's SPE: its batches, its model, and the queue and momentum encoder beside it.
+
+    Args:
+        config: the run.
+        reader: of its dataset.
+        device: where it trains.
+    """
+
+    terms = TERMS
+    measures = MEASURES
+
+    def __init__(self, config: SpeConfig, reader: ShardReader, *, device: torch.device) -> None:
+        _check_objectives(config)
+        manifest = reader.manifest
+        self.collate = build_collate(config, manifest)
+        hf_config = resolve_encoder_config(
+            config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
+        )
+        self.encoder_json = hf_config.to_json_string()
+        named = config.encoder.name_or_path
+        encoder = SpeEncoder(
+            config, load_sentence_encoder(named, hf_config) if named else new_sentence_encoder(hf_config)
+        )
+        self.model = SpeModel(config, encoder)
+        self.term_weights = (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
+        self.momentum_encoder: MomentumEncoder | None = None
+        if config.cspo.weight > 0:
+            self.momentum_encoder = MomentumEncoder(
+                encoder, momentum=config.cspo.momentum, device=device, precision=config.train.precision
+            )
+            self.queue = KeyQueue(config.cspo.queue_size, encoder.key_size, device=device)
+            probe = build_probe(reader, self.collate, seed=config.run.seed)
+            self.probe = probe and probe.to(device)
+        self._keys: list[Tensor] = []  # of this step's forwards, [S, D] each
+
+    def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
+        """Losses [5] and measures [7] of a batch, as `SpeModel.forward`; its keys wait for `after_step`."""
+        if self.momentum_encoder is None:
+            return engine.forward(batch, None, None)
+        keys = self.momentum_encoder.encode(batch)
+        self._keys.append(keys)
+        return engine.forward(batch, keys, self.queue.negatives())
+
+    def after_step(self, engine: Engine, world: World, plan: BatchPlan) -> None:
+        """Move the momentum encoder, then enqueue the keys of the step, in global order (Figure 6)."""
+        if self.momentum_encoder is None:
+            return
+        names = {f"encoder.{name}": name for name in self.momentum_encoder.state()}
+        with engine.gather_parameters(names) as parameters:
+            self.momentum_encoder.update({names[name]: parameters[name] for name in names})
+        pairs, contexts = zip(*(keys.chunk(2) for keys in self._keys), strict=True)
+        rows = [len(plan.lanes_of_rank(rank)) * plan.lane_size for rank in range(world.size)]
+        keys = gather_in_global_order(torch.cat([torch.cat(pairs), torch.cat(contexts)], dim=1), rows)
+        self.queue.enqueue(*keys.chunk(2, dim=1))
+        self.discard_keys()
+
+    def discard_keys(self) -> None:
+        """Forget the keys of forwards that are not part of a step (the dry run)."""
+        self._keys.clear()
+
+    def state(self) -> dict[str, Tensor]:
+        """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""
+        if self.momentum_encoder is None:
+            return {}
+        keys = {f"key_encoder.{name}": tensor for name, tensor in self.momentum_encoder.state().items()}
+        return keys | {f"queue.{name}": tensor for name, tensor in self.queue.state().items()}
+
+    def report(self, sums: Measures) -> dict[str, float]:
+        """What to log of an interval's sums: losses, accuracies and the state of the contrast."""
+        report: dict[str, float] = {}
+        for objective in ("tbo", "spo"):
+            if getattr(self.model, objective) is not None:
+                names = [f"{objective}_{view}" for view in ("pair", "context")]
+                report[f"{objective}_loss"] = sum(sums.mean_loss(name) for name in names) / 2
+                report[f"{objective}_accuracy"] = sums.share([f"{name}_found" for name in names], names)
+        if self.momentum_encoder is not None:
+            report["cspo_loss"] = sums.mean_loss("cspo")
+            report["cspo_accuracy"] = sums.share(["found"], ["cspo"])
+            for similarity in ("positive_similarity", "negative_similarity"):
+                report[f"cspo_{similarity}"] = sums.share([similarity], ["cspo"])
+            report |= self._probe_report()
+            report["queue_filled"] = self.queue.filled / self.queue.size
+        return report
+
+    @torch.no_grad()
+    def _probe_report(self) -> dict[str, float]:
+        """Accuracy among sentences of equal layout and chance; every rank runs all of it, as ZeRO-3 needs."""
+        if self.probe is None:
+            return {}
+        self.model.eval()
+        found = self.probe.count_found(self.model.encoder(self.probe.batch))
+        self.model.train()
+        accuracy = float(found) / len(self.probe.groups)
+        return {"cspo_geometry_accuracy": accuracy, "cspo_geometry_chance": self.probe.chance()}
+
+
+def build_collate(config: SpeConfig, manifest: Manifest) -> SpanPairCollate:
+    """The batches of a run."""
+    special = manifest.tokenizer.special_ids
+    return SpanPairCollate(
+        special=SpecialPieces(special.cls, special.sep, special.mask),
+        seed=config.run.seed,
+        lane_size=config.batch.lane_size,
+        geometric_p=config.spans.geometric_p,
+        max_span_words=config.spans.max_words,
+        tbo_share=config.tbo.budget_share if config.tbo.weight > 0 else 0.0,
+        tbo_cap=config.tbo.budget_cap,
+        spo_spans=config.spo.max_spans if config.spo.weight > 0 else 0,
+    )
+
+
+def _check_objectives(config: SpeConfig) -> None:
+    if not (config.tbo.weight or config.spo.weight or config.cspo.weight):
+        raise UserError("tbo.weight, spo.weight and cspo.weight are all 0: nothing would be trained")

@@ -1,0 +1,55 @@
+"""The two queues of keys (SPE paper, Figure 6): of pair views and of context views, K records each.
+
+Every rank holds the same queue, because every rank enqueues the same keys: the step's keys of all ranks in global order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from spe_dist.objectives.contrastive_span_pair import Negatives
+
+
+class KeyQueue:
+    """A ring of the K newest records' keys; starts empty.
+
+    Args:
+        size: K, in records.
+        key_size: D.
+        device: where the keys are kept.
+    """
+
+    def __init__(self, size: int, key_size: int, *, device: torch.device) -> None:
+        self.size = size
+        self.pair_keys = torch.zeros(size, key_size, device=device)
+        self.context_keys = torch.zeros(size, key_size, device=device)
+        # Records ever enqueued; the next goes to slot `enqueued % size`. On the host: reading it waits for no device.
+        self.enqueued = torch.zeros((), dtype=torch.int64)
+
+    @property
+    def filled(self) -> int:
+        """Slots that hold keys."""
+        return min(int(self.enqueued), self.size)
+
+    def negatives(self) -> Negatives:
+        """The keys in the queue, without copying; valid until the next `enqueue`."""
+        filled = self.filled
+        return Negatives(self.pair_keys[:filled], self.context_keys[:filled])
+
+    def enqueue(self, pair_keys: Tensor, context_keys: Tensor) -> None:
+        """Put the step's keys, [G, D] each, in global order in place of the oldest ones."""
+        newest = slice(max(0, len(pair_keys) - self.size), len(pair_keys))
+        first = int(self.enqueued)
+        slots = torch.arange(first, first + len(pair_keys), device=pair_keys.device)[newest] % self.size
+        self.pair_keys[slots] = pair_keys[newest]
+        self.context_keys[slots] = context_keys[newest]
+        self.enqueued += len(pair_keys)
+
+    def state(self) -> dict[str, Tensor]:
+        """The live tensors that a checkpoint saves and overwrites, by name."""
+        return {
+            "pair_keys": self.pair_keys,
+            "context_keys": self.context_keys,
+            "enqueued": self.enqueued,
+        }

@@ -1,0 +1,145 @@
+"""States of word pieces: any Hugging Face encoder of BERT's kind, run on packed sequences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from data_shards.errors import UserError
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.config import EncoderConfig
+from spe_dist.models.packed_attention import NAME, PackedLayout
+
+_POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
+
+
+class SentenceEncoder(nn.Module):
+    """A BERT-like encoder without pooler.
+
+    Args:
+        model: a Hugging Face encoder that was built with the "packed" attention.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.first_position = _first_position(model.config)
+
+    @property
+    def hidden_size(self) -> int:
+        """Size of a state, H."""
+        return self.model.config.hidden_size
+
+    @property
+    def word_embeddings(self) -> nn.Embedding:
+        """The table of piece embeddings, [vocabulary, embedding size]."""
+        return self.model.get_input_embeddings()
+
+    def forward(self, packed: PackedSequences) -> Tensor:
+        """States of the last layer, [P, H]."""
+        states = self.model(
+            input_ids=packed.piece_ids[None],
+            position_ids=packed.positions[None] + self.first_position,
+            token_type_ids=torch.zeros_like(packed.piece_ids)[None],
+            layout=PackedLayout.of(packed),
+        )
+        return states.last_hidden_state[0]
+
+
+def resolve_encoder_config(config: EncoderConfig, *, vocab_size: int, max_pieces: int) -> PretrainedConfig:
+    """Sizes of the encoder that the configuration names or describes, checked against the shards.
+
+    Args:
+        config: which encoder.
+        vocab_size: pieces of the shards' vocabulary.
+        max_pieces: longest sequence of the shards, [CLS] and [SEP] included.
+
+    Raises:
+        UserError: it cannot be found, is of an unknown kind, or does not fit the shards.
+    """
+    hf_config = _load_config(config) if config.name_or_path else _new_config(config, vocab_size)
+    hf_config.hidden_dropout_prob = config.dropout
+    hf_config.attention_probs_dropout_prob = config.attention_dropout
+    _check_fits(hf_config, config, vocab_size=vocab_size, max_pieces=max_pieces)
+    return hf_config
+
+
+def new_sentence_encoder(hf_config: PretrainedConfig) -> SentenceEncoder:
+    """An encoder of the given sizes with new weights."""
+    return SentenceEncoder(AutoModel.from_config(hf_config, attn_implementation=NAME, **_no_pooler(hf_config)))
+
+
+def load_sentence_encoder(name_or_path: str, hf_config: PretrainedConfig) -> SentenceEncoder:
+    """The encoder of a Hugging Face name or folder, in fp32."""
+    with _quiet_transformers():
+        model = AutoModel.from_pretrained(
+            name_or_path, config=hf_config, attn_implementation=NAME, dtype=torch.float32, **_no_pooler(hf_config)
+        )
+    return SentenceEncoder(model)
+
+
+def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:
+    return {} if hf_config.model_type == "electra" else {"add_pooling_layer": False}
+
+
+def _load_config(config: EncoderConfig) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(config.name_or_path)
+    except (OSError, ValueError) as error:
+        kind = "folder" if Path(str(config.name_or_path)).exists() else "folder, and no model of that name was reached"
+        raise UserError(
+            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_positions,
+        type_vocab_size=1,
+    )
+
+
+def _check_fits(hf_config: PretrainedConfig, config: EncoderConfig, *, vocab_size: int, max_pieces: int) -> None:
+    name = config.name_or_path or "the new encoder"
+    positions = hf_config.max_position_embeddings - _first_position(hf_config)
+    if hf_config.vocab_size < vocab_size:
+        raise UserError(
+            f"encoder {name} knows {hf_config.vocab_size} pieces, the shards were built with {vocab_size}: "
+            "build the shards with this encoder's tokenizer (spe shards build --tokenizer ...)"
+        )
+    if positions < max_pieces:
+        raise UserError(
+            f"encoder {name} has {positions} positions, the shards hold sentences of up to {max_pieces} pieces: "
+            "build the shards with a smaller --max-pieces"
+        )
+    if torch.cuda.is_available() and config.attention_dropout > 0:
+        raise UserError("encoder.attention_dropout must be 0 on CUDA: its packed attention has no dropout")
+
+
+def _first_position(hf_config: PretrainedConfig) -> int:
+    if hf_config.model_type not in _POSITION_OFFSETS:
+        raise UserError(
+            f"encoders of type {hf_config.model_type!r} are not supported; these are: {', '.join(_POSITION_OFFSETS)}"
+        )
+    return _POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id + 1
+
+
+class _quiet_transformers:
+    """No report about the pooler and heads that are left out on purpose."""
+
+    def __enter__(self) -> None:
+        self.verbosity = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+
+    def __exit__(self, *_: object) -> None:
+        transformers_logging.set_verbosity(self.verbosity)

@@ -1,0 +1,101 @@
+"""Recipes: a YAML file becomes one checked configuration (and the command line overrides it, see launcher).
+
+Strict on purpose: a key that is misspelt would otherwise train something else for a week.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from data_shards.errors import UserError
+from spe_dist.config import Config
+from spe_dist.methods.spe_config import SpeConfig
+
+CONFIGS: dict[str, type[Config]] = {"spe": SpeConfig}
+
+
+def load_recipe(path: Path) -> Config:
+    """Read a recipe.
+
+    Raises:
+        UserError: the file cannot be read, or a key or value is not allowed; names the file, the key and the nearest
+            valid one.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no settings: a recipe is a mapping of sections (see launcher/recipes)")
+    return config_from_values(values, source=str(path))
+
+
+def config_from_values(values: Mapping[str, Any], *, source: str) -> Config:
+    """Check nested values against the configuration of their method.
+
+    Raises:
+        UserError: one line that names every wrong key and value.
+    """
+    method = values.get("method")
+    if method not in CONFIGS:
+        raise UserError(f"{source}: method is {method!r}; these are offered: {', '.join(CONFIGS)}")
+    config_class = CONFIGS[method]
+    try:
+        return TypeAdapter(config_class).validate_python(_floats_of_yaml(values))
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem, config_class) for problem in error.errors())
+        raise UserError(f"{source}: {problems}") from error
+
+
+def config_values(config: Config) -> dict[str, Any]:
+    """Nested plain values of a configuration, as YAML and JSON hold them."""
+    return TypeAdapter(type(config)).dump_python(config, mode="json")
+
+
+def config_yaml(config: Config) -> str:
+    """A configuration as a recipe."""
+    return yaml.safe_dump(config_values(config), sort_keys=False)
+
+
+def _floats_of_yaml(values: Any) -> Any:
+    """YAML 1.1 reads 1e-4 as text; in a configuration it is a number."""
+    if isinstance(values, Mapping):
+        return {key: _floats_of_yaml(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_floats_of_yaml(value) for value in values]
+    if isinstance(values, str) and "e" in values.lower():
+        try:
+            return float(values)
+        except ValueError:
+            return values
+    return values
+
+
+def _describe(problem: Mapping[str, Any], config_class: type[Config]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "unexpected_keyword_argument":
+        given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"
+        return f"{key}: {problem['msg'].lower()}{given}"
+    nearest = difflib.get_close_matches(key, _all_keys(config_class), n=1, cutoff=0.0)
+    return f"unknown key {key!r}, did you mean {nearest[0]!r}?"
+
+
+def _all_keys(config_class: type, prefix: str = "") -> list[str]:
+    keys = []
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        name, kind = prefix + field.name, hints[field.name]
+        keys.append(name)
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            keys.extend(_all_keys(kind, f"{name}."))
+    return keys

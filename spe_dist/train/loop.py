@@ -1,0 +1,77 @@
+"""The training loop, in the order of the paper's Figure 6. `train` fits one screen; what it calls is set up by `Session`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spe_dist.checkpoint.training_state import collect
+from spe_dist.config import Config
+from spe_dist.engine.schedule import learning_rate
+from spe_dist.recipe import config_values
+from spe_dist.train.session import Session, open_session
+from spe_dist.train.stop_signal import StopSignal
+
+LOGGER = logging.getLogger(__name__)
+
+OnCheckpoint = Callable[[int, Path], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: steps made in all, and whether that was all it was asked for."""
+
+    folder: Path
+    step: int
+    finished: bool
+
+
+def train(config: Config, *, on_checkpoint: OnCheckpoint | None = None) -> Summary:
+    """Train until the last step, or until asked to stop; begin at the newest checkpoint of the run, if it has one.
+
+    Args:
+        config: the run.
+        on_checkpoint: called by every rank after each checkpoint, with its step and folder.
+
+    Raises:
+        UserError: whatever the person at the keyboard can mend, in one line.
+    """
+    session = open_session(config)
+    stop, step = StopSignal(session.folder, session.world), session.first_step
+    stopping = False
+    for batches in session.batches():
+        session.begin_step(batches)
+        for batch in batches:
+            session.forward_backward(batch)
+        session.engine.step(_learning_rate(config, step))
+        session.method.after_step(session.engine, session.world, session.plan)
+        step += 1
+        stopping = stop.poll()
+        last = stopping or step == config.train.steps
+        if last or step % config.train.log_every == 0:
+            session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
+        if last or step % config.train.checkpoint_every == 0:
+            _save(session, step, on_checkpoint)
+        if stopping:
+            break
+    session.close()
+    return Summary(session.folder, step, finished=step >= config.train.steps)
+
+
+def _learning_rate(config: Config, step: int) -> float:
+    optimizer = config.optimizer
+    return learning_rate(
+        step, peak=optimizer.learning_rate, warmup_steps=optimizer.warmup_steps, steps=config.train.steps
+    )
+
+
+def _save(session: Session, step: int, on_checkpoint: OnCheckpoint | None) -> None:
+    session.interval.check_finite(step)
+    extra = session.method.state() | session.interval.state()
+    tensors, metadata = collect(session.engine, extra, step=step, counters={}, config=config_values(session.config))
+    checkpoint = session.store.save(step, tensors, metadata)
+    LOGGER.info("saved %s", checkpoint)
+    if on_checkpoint is not None:
+        on_checkpoint(step, checkpoint)

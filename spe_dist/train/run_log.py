@@ -1,0 +1,90 @@
+"""What a run tells: `metrics.jsonl`, TensorBoard and a line for people, all of the same numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from spe_dist.train.run_folder import METRICS, TENSORBOARD
+
+LOGGER = logging.getLogger(__name__)
+
+
+class RunLog:
+    """Writes the metrics of a run, from a step on: what a later step had written is cut off.
+
+    Args:
+        folder: of the run.
+        first_step: the number of steps already made.
+    """
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        self._path = folder / METRICS
+        _truncate(self._path, first_step)
+        self._file = self._path.open("a")
+        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=first_step + 1)
+
+    def write(self, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Write one line; `step` counts finished steps."""
+        self._file.write(json.dumps(metrics) + "\n")
+        self._file.flush()
+        step = int(metrics["step"] or 0)
+        for name, value in metrics.items():
+            if isinstance(value, float):
+                self._board.add_scalar(name.replace("_", "/", 1), value, step)
+        LOGGER.info(format_metrics(metrics))
+
+    def write_config(self, text: str) -> None:
+        """Show the configuration in TensorBoard."""
+        self._board.add_text("config", f"```yaml\n{text}```")
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict]:
+    """All lines of a run's metrics."""
+    path = folder / METRICS
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+_COLUMNS = (
+    ("step", "step {:>6.0f}"),
+    ("loss", "loss {:6.3f}"),
+    ("tbo_loss", "tbo {:6.3f}"),
+    ("tbo_accuracy", "{:4.0%}"),
+    ("spo_loss", "spo {:5.3f}"),
+    ("spo_accuracy", "{:4.0%}"),
+    ("cspo_loss", "cspo {:5.2f}"),
+    ("cspo_accuracy", "{:4.0%}"),
+    ("cspo_geometry_accuracy", "same geometry {:4.0%}"),
+    ("cspo_geometry_chance", "(chance {:.0%})"),
+    ("records_per_second", "{:6.0f} records/s"),
+)
+
+
+def format_metrics(metrics: Mapping[str, float | int | str | None]) -> str:
+    """One line for a terminal or a log."""
+    cells = []
+    for name, template in _COLUMNS:
+        value = metrics.get(name)
+        if isinstance(value, int | float) and not math.isnan(value):
+            cells.append(template.format(value))
+    return "  ".join(cells)
+
+
+def _truncate(path: Path, first_step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        if line.endswith("\n") and json.loads(line)["step"] <= first_step:
+            kept.append(line)
+    path.write_text("".join(kept))

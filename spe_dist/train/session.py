@@ -1,0 +1,245 @@
+"""Everything a run holds while it trains, set up in the order that restoring needs:
+
+world → data and plan → method → weights of the checkpoint, if there is one → engine → dry run of the largest shape
+→ the rest of the checkpoint → log and loader.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from data_shards.manifest import Manifest
+from data_shards.order import Order
+from data_shards.ragged import Ragged
+from data_shards.reader import ShardReader
+from data_shards.record import Records
+from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.batches.loader import Steps, load_steps
+from spe_dist.checkpoint.store import CheckpointStore, LoadedCheckpoint
+from spe_dist.checkpoint.training_state import restore
+from spe_dist.config import Config
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
+from spe_dist.engine.world import World, start_process_group
+from spe_dist.methods.registry import METHODS, Method
+from spe_dist.models.vocabulary_check import require_same_vocabulary
+from spe_dist.recipe import config_yaml
+from spe_dist.train.interval import Interval
+from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder
+from spe_dist.train.run_log import RunLog
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """A run in progress on this rank."""
+
+    config: Config
+    folder: Path
+    world: World
+    plan: BatchPlan
+    steps: Steps
+    method: Method
+    engine: Engine
+    store: CheckpointStore
+    interval: Interval
+    log: RunLog | None  # on the first rank
+    first_step: int
+
+    def __post_init__(self) -> None:
+        self._scale = torch.zeros(len(self.method.terms), device=self.world.device)
+        self._weights = torch.tensor(self.method.term_weights, device=self.world.device)
+
+    def batches(self) -> Iterator[list[SpanPairBatch]]:
+        """The forwards of every step from the first one on; the time spent waiting for them is counted."""
+        steps = load_steps(
+            self.steps, first=self.first_step, last=self.config.train.steps, workers=self.config.data.workers
+        )
+        while True:
+            waited = time.perf_counter()
+            batches = next(steps, None)
+            self.interval.waited += time.perf_counter() - waited
+            if batches is None:
+                return
+            yield batches
+
+    def begin_step(self, batches: list[SpanPairBatch]) -> None:
+        """Learn how many items the step has over all ranks: losses are sums divided by these."""
+        counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
+        pieces = sum(len(batch.packed.piece_ids) for batch in batches)
+        digest = sum(batch.digest for batch in batches) % (1 << 63)
+        step = torch.cat([counts, torch.tensor([pieces, digest])]).to(self.world.device)
+        if self.world.size > 1:
+            dist.all_reduce(step)
+        counts = step[:-2]
+        self._scale = self._weights / counts.clamp(min=1)
+        self.interval.add_step(counts, step[-2], step[-1])
+
+    def forward_backward(self, batch: SpanPairBatch) -> None:
+        """One forward and backward pass; gradients and sums add up."""
+        losses, measures = self.method.forward(self.engine, batch.to(self.world.device))
+        self.engine.backward((losses * self._scale).sum())
+        self.interval.add_forward(losses, measures)
+
+    def write_metrics(self, step: int, *, learning_rate: float) -> None:
+        """Close the interval and write its line; every rank must call this."""
+        sums, speeds = self.interval.close(step)
+        loss = sum(weight * sums.mean_loss(term) for weight, term in self._term_weights())
+        steps_per_second = float(speeds.pop("steps_per_second"))
+        metrics = {
+            "step": step,
+            "loss": loss,
+            **self.method.report(sums),
+            "learning_rate": learning_rate,
+            "gradient_norm": self.engine.grad_norm,
+            "records_per_second": steps_per_second * self.plan.global_batch,
+            "seconds_per_step": 1 / steps_per_second,
+            "memory_gib": _peak_memory(self.world.device),
+            **speeds,
+        }
+        if self.log is not None:
+            self.log.write(metrics)
+
+    def close(self) -> None:
+        """Write out what is buffered, on the first rank."""
+        if self.log is not None:
+            self.log.close()
+
+    def _term_weights(self) -> list[tuple[float, str]]:
+        return list(zip(self.method.term_weights, self.method.terms, strict=True))
+
+
+def open_session(config: Config) -> Session:
+    """Set a run up on this rank.
+
+    Raises:
+        UserError: configuration, data, encoder, run folder or checkpoint do not fit together.
+    """
+    world = World.from_environment()
+    plan = build_plan(config, world.size)
+    reader = ShardReader(config.data.shards, cache_dir=config.data.cache and Path(config.data.cache))
+    order = build_order(config, reader.manifest)
+    start_process_group(world)
+    folder = prepare_run_folder(
+        config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
+    )
+    if config.encoder.name_or_path:
+        require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
+    torch.manual_seed(config.run.seed)
+    method = METHODS[config.method](config, reader, device=world.device)
+    if world.is_first:
+        (folder / ENCODER).write_text(method.encoder_json)
+    store = CheckpointStore(
+        folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
+    )
+    checkpoint = store.latest()
+    interval = Interval(method, world)
+    engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
+    first_step = _restore(checkpoint, engine, method, interval) if checkpoint else 0
+    if not (checkpoint and _same_world(checkpoint, world)):
+        torch.manual_seed(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
+    log = RunLog(folder, first_step=first_step) if world.is_first else None
+    if log is not None:
+        log.write_config(config_yaml(config))
+    steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
+    return Session(config, folder, world, plan, steps, method, engine, store, interval, log, first_step)
+
+
+def build_plan(config: Config, world_size: int) -> BatchPlan:
+    """Who computes which lanes.
+
+    Raises:
+        UserError: more ranks than lanes.
+    """
+    batch = config.batch
+    return BatchPlan(batch.lanes, batch.lane_size, batch.lanes_per_forward, world_size)
+
+
+def build_order(config: Config, manifest: Manifest) -> Order:
+    """Which records make up which batch.
+
+    Raises:
+        UserError: less than one global batch of data.
+    """
+    return Order(
+        tuple(shard.records for shard in manifest.shardlist),
+        lanes=config.batch.lanes,
+        lane_size=config.batch.lane_size,
+        seed=config.run.seed,
+        window=config.data.shuffle_window,
+    )
+
+
+def largest_records(count: int, *, max_pieces: int) -> Records:
+    """Sentences as long as any can be, of words of two pieces: the shapes that need most memory."""
+    words = (max_pieces - 2) // 2
+    return Records(
+        Ragged.from_lengths(np.ones(count * words * 2, dtype=np.uint16), np.full(count, words * 2)),
+        Ragged.from_lengths(np.tile(np.arange(words) * 2, count), np.full(count, words)),
+    )
+
+
+def _build_engine(
+    config: Config,
+    plan: BatchPlan,
+    method: Method,
+    world: World,
+    checkpoint: LoadedCheckpoint | None,
+    *,
+    max_pieces: int,
+) -> Engine:
+    if checkpoint is not None:
+        load_masters_into(method.model, checkpoint.get)
+    optimizer = config.optimizer
+    engine = Engine(
+        method.model,
+        world=world,
+        accumulation=plan.accumulation,
+        stage=config.train.zero_stage,
+        precision=config.train.precision,
+        betas=optimizer.betas,
+        eps=optimizer.eps,
+        weight_decay=optimizer.weight_decay,
+        clip=optimizer.clip,
+    )
+
+    def run_largest_step() -> None:
+        for lanes in plan.forwards(world.rank):
+            records = largest_records(len(lanes) * plan.lane_size, max_pieces=max_pieces)
+            ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
+            losses, _ = method.forward(engine, method.collate(records, ids, 0, lanes).to(world.device))
+            engine.backward(losses.sum() / plan.global_batch)
+        method.discard_keys()
+
+    engine.initialise_optimizer(run_largest_step)
+    return engine
+
+
+def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, interval: Interval) -> int:
+    restored = restore(engine, checkpoint, method.state() | interval.tensors())
+    interval.share_restored()
+    for skipped in checkpoint.skipped:
+        LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
+    LOGGER.info("resumed %s", checkpoint.folder)
+    return restored.step
+
+
+def _same_world(checkpoint: LoadedCheckpoint, world: World) -> bool:
+    return checkpoint.metadata["world_size"] == world.size
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Peak memory of this rank in GiB: of the GPU if it has one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
