@@ -68,6 +68,13 @@ def test_epochs_permute_the_shards_differently_and_seeds_too() -> None:
     assert len({shard_sequence(seed, epoch) for seed in range(3) for epoch in range(10)}) == 30
 
 
+def test_windows_are_shuffled_differently_by_epoch_lane_and_window() -> None:
+    order = Order((240,), lanes=2, lane_size=20, seed=1, window=20)
+    steps = range(10 * order.steps_per_epoch)
+    shuffles = {tuple(ids - ids.min()) for step in steps for ids in order.record_ids(step, [0, 1])}
+    assert len(shuffles) == 2 * len(steps)
+
+
 def test_seeking_a_million_steps_ahead_costs_nothing() -> None:
     order = Order((100_000,) * 200, lanes=64, lane_size=8, seed=1)
     all_lanes(order, 0)

@@ -129,6 +129,13 @@ def test_encode_words_keeps_one_row_per_word(word_pieces: WordPieces) -> None:
     assert rows.lengths[1] == 0 and rows.lengths[0] > 0
 
 
+def test_byte_level_pieces_know_that_a_word_starts(tmp_path: Path) -> None:
+    word_pieces = WordPieces.load(byte_level(tmp_path))
+    first_pieces = word_pieces.encode_sentences(["Ada went home"]).pieces.values[:1].tolist()
+    tokenizer = Tokenizer.from_str(word_pieces.files.tokenizer_json)
+    assert tokenizer.id_to_token(first_pieces[0]).startswith("Ġ")
+
+
 def test_case_is_decided_by_the_vocabulary_unless_given(tmp_path: Path) -> None:
     assert WordPieces.load(DEBUG_VOCAB).lowercase is True
     assert WordPieces.load(cased(tmp_path)).lowercase is False

@@ -1,0 +1,27 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, remove_temporary_files, temporary_name, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match="no space left"), explain_write_errors(tmp_path):
+        write_atomically(path, b"new")
+    assert [(found.name, found.read_bytes()) for found in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    temporary_name(tmp_path / "a.tar").write_bytes(b"half")
+    (tmp_path / "a.tar").write_bytes(b"whole")
+    remove_temporary_files(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
