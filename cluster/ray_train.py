@@ -1,4 +1,4 @@
-"""A run under Ray Train: Ray places the ranks and connects them, the engine does the rest as it would under torchrun."""
+"""A run under Ray Train: Ray places the ranks and connects them; the rest is as under torchrun."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 
     epoch e ──▶ a permutation of the shards            keyed by (seed, e)
             ──▶ their records, one shard after another: positions 0 … N-1
-            ──▶ cut into Λ equal, contiguous streams (one per lane); a remainder of less than one global batch is left out
+            ──▶ cut into Λ equal, contiguous streams (one per lane); less than one batch is left out
             ──▶ each stream shuffled inside windows    keyed by (seed, e, lane, window)
     step t  ──▶ lane k takes the next `lane_size` records of its stream
 
-Ranks, loader workers and restarts do not appear: a rank takes whole lanes, and resuming is calling this with another step.
+Ranks, loader workers and restarts do not appear: a rank takes whole lanes, resuming is calling this with another step.
 A lane reads its stream from front to back but for the window, so it touches a few neighbouring blocks at a time.
 """
 
@@ -63,7 +63,7 @@ class Order:
         return self.records // (self.lanes * self.lane_size)
 
     def record_ids(self, step: int, lanes: Sequence[int]) -> NDArray[np.int64]:
-        """Ids of the records of some lanes at a step, [len(lanes), lane_size]; an id counts records in manifest order."""
+        """Ids of some lanes' records at a step, [len(lanes), lane_size]; an id counts records in manifest order."""
         epoch, step_in_epoch = divmod(step, self.steps_per_epoch)
         stream_length = self.steps_per_epoch * self.lane_size
         offsets = np.arange(step_in_epoch * self.lane_size, (step_in_epoch + 1) * self.lane_size)
@@ -89,9 +89,7 @@ class Order:
 
 
 @lru_cache(maxsize=4)
-def _shard_layout(
-    shard_records: tuple[int, ...], seed: int, epoch: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _shard_layout(shard_records: tuple[int, ...], seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each shard ends in the epoch's sequence, and what to add to its positions to get record ids."""
     permutation = _permutation(len(shard_records), (_SHARDS, seed, epoch))
     counts = np.asarray(shard_records, dtype=np.int64)

@@ -49,7 +49,7 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2
-            path = Path(argument.partition("=")[2] if width == 1 else (rest + [""])[index + 1])
+            path = Path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
             rest = rest[:index] + rest[index + width :]
             break
     recipe = load_recipe(path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from tokenizers import Tokenizer
 
 from data_shards import reader
 from data_shards.build import BuildSummary, build_with_summary
@@ -61,8 +62,25 @@ class SampleCorpus:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Show:
+    """Print records as a model sees them: spans, permutations, hidden pieces and both views."""
+
+    location: tyro.conf.Positional[str]
+    """Folder or URL of a dataset."""
+    record: int = 0
+    """The first record to show."""
+    count: int = 1
+    """How many."""
+    step: int = 0
+    """Of the optimizer: other steps draw other spans and masks."""
+    config: Path | None = None
+    """The recipe that says how they are drawn; the debug recipe if not given."""
+
+
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[TrainVocab, tyro.conf.subcommand("train-vocab")]
     | Annotated[SampleCorpus, tyro.conf.subcommand("sample-corpus")]
@@ -80,6 +98,8 @@ def main(argv: list[str]) -> None:
     match command:
         case Build():
             run_build(command)
+        case Show():
+            run_show(command)
         case Verify():
             run_verify(command)
         case TrainVocab():
@@ -92,6 +112,29 @@ def run_build(command: Build) -> None:
     """Build a dataset and print what came out."""
     config = BuildConfig(**{field.name: getattr(command, field.name) for field in fields(BuildConfig)})
     print(summary_text(build_with_summary(config), command.out))
+
+
+def run_show(command: Show) -> None:
+    """Print some records, drawn as at a step of a run."""
+    from launcher.pretrain import DEFAULT
+    from spe_dist.batches.show import describe
+    from spe_dist.methods.spe import build_collate
+    from spe_dist.methods.spe_config import SpeConfig
+    from spe_dist.recipe import load_recipe
+
+    shards = reader.ShardReader(command.location)
+    last = command.record + command.count
+    if not 0 <= command.record < last <= len(shards):
+        raise UserError(
+            f"{command.location} holds records 0 to {len(shards) - 1}: choose --record and --count in these"
+        )
+    pieces = Tokenizer.from_file(str(shards.tokenizer_folder() / "tokenizer.json"))
+    recipe = load_recipe(command.config or DEFAULT)
+    assert isinstance(recipe, SpeConfig)
+    collate = replace(build_collate(recipe, shards.manifest), lane_size=1)
+    for record in range(command.record, last):
+        drawn = collate.draw(shards.take([record]), command.step, [record])
+        print(f"record {record}: {describe(drawn, 0, lambda piece: pieces.id_to_token(int(piece)) or '?')}")
 
 
 def run_verify(command: Verify) -> None:

@@ -1,1 +1,19 @@
 """Models, objectives, kernels, engine and training loop. Knows DeepSpeed, but no Ray and no cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spe_dist.models.span_pair_model import SpanPairModel
+
+__all__ = ["SpanPairModel"]
+
+
+def __getattr__(name: str) -> Any:
+    # On use: importing any part of the package must not wait for torch and transformers.
+    if name == "SpanPairModel":
+        from spe_dist.models.span_pair_model import SpanPairModel
+
+        return SpanPairModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

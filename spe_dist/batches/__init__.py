@@ -1,0 +1,1 @@
+"""Records → batches: spans, permutations, masks and views, in whole-array steps."""

@@ -13,7 +13,7 @@ Names of spans always say `word_` (index of a packed word) or `piece_` (index of
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ class PackedSequences:
     sequence_starts: Tensor  # [S + 1] int32
     longest: int  # pieces of the longest sequence, on the host: no device sync to find it
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> PackedSequences:
         """The same on a device."""
         return _to(self, device)
 
@@ -52,11 +52,12 @@ class SpanPairBatch:
     counts: Tensor  # [terms] int64: how many items each term of the loss is a sum over
     digest: int  # 63 bits that change with any record, mask or permutation of these lanes
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> SpanPairBatch:
         """The same on a device."""
         return replace(_to(self, device), packed=self.packed.to(device))
 
 
 def _to(batch: _Batch, device: torch.device) -> _Batch:
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{k: v.to(device, non_blocking=True) for k, v in tensors.items() if isinstance(v, Tensor)})
+    values: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)}
+    return type(batch)(**values | moved)

@@ -1,4 +1,4 @@
-"""Records → one packed forward of SPE, in whole-array steps (no loop over records):
+"""Records → one packed forward of SPE, in whole-array steps (no loop over records).
 
 draw        random numbers of each lane                       random_draws.py
 spans       two spans per sentence, five spans in all         spans.py

@@ -1,7 +1,7 @@
 """A test of contrast that position cannot pass.
 
 Masking hides the words of a view but not their number, and neither the places of the span pair: these alone find a
-sentence's other view among tens of thousands. So accuracy against the queue proves little. The probe puts sentences into
+sentence's other view among tens of thousands. So accuracy against the queue proves little. The probe puts sentences in
 groups of equal layout (the same number of pieces, the same word boundaries), gives every sentence of a group the same
 span pair, and asks for the right partner within the group: what is left to go by are the words.
 """

@@ -1,4 +1,4 @@
-"""The batches of a run, from any step on: step t of a rank is a pure function, so workers and restarts change nothing."""
+"""The batches of a run, from any step on; a step's are a pure function, so workers and restarts change nothing."""
 
 from __future__ import annotations
 

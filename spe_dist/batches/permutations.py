@@ -1,8 +1,8 @@
 """Span permutations (SPE paper): a span is cut into first word, words between and last word, reordered.
 
 One of 6 orders is applied to the sentence in place, before the views are made, so every view and the key pass see it.
-Classes are numbered as `itertools.permutations` lists them; class 0 is the identity. A class whose text another class of
-a smaller number gives too (as swapping two equal words) is never drawn: its label could not be told from the text.
+Classes are numbered as `itertools.permutations` lists them; class 0 is the identity. A class whose text a smaller class
+gives too (as swapping two equal words) is never drawn: its label could not be told from the text.
 """
 
 from __future__ import annotations

@@ -61,6 +61,6 @@ def _length_pair_cumulative(geometric_p: float, max_words: int) -> FloatArray:
     together = lengths[:, None] + lengths[None, :]
     table = np.ones((2 * max_words + 1, max_words**2))
     for num_words in range(2, 2 * max_words + 1):
-        possible = np.where(together <= num_words, joint, 0.0).ravel()
-        table[num_words] = np.cumsum(possible / possible.sum())
+        cumulative = np.cumsum(np.where(together <= num_words, joint, 0.0))
+        table[num_words] = cumulative / cumulative[-1]  # in this order the last possible pair ends at 1 exactly
     return table

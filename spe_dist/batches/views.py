@@ -28,7 +28,9 @@ def pieces_in_pair(records: Records, word_boundaries: IntArray) -> NDArray[np.bo
     return np.repeat(words_in_pair(records, word_boundaries), word_piece_lengths(records))
 
 
-def show_views(pieces: IntArray, in_pair: NDArray[np.bool_], *, mask_id: int) -> tuple[IntArray, IntArray]:
+def show_views(
+    pieces: IntArray, in_pair: NDArray[np.bool_], *, mask_id: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Piece ids of the pair view and of the context view, [pieces] each."""
     ids = pieces.astype(np.int64)
     return np.where(in_pair, ids, mask_id), np.where(in_pair, mask_id, ids)

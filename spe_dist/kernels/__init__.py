@@ -1,0 +1,1 @@
+"""Operators with a readable definition and, later, compiled bodies."""

@@ -42,8 +42,8 @@ def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Seque
     """Smallest and largest value of the span convolution in each span, before bias and activation.
 
     Args:
-        taps: all filter taps applied to all words, [words, sum(kernel_sizes) * channels]: for each kernel size, for each
-            tap, the channels. bf16 is accumulated in fp32.
+        taps: all filter taps applied to all words, [words, sum(kernel_sizes) * channels]: for each kernel size, for
+            each tap, the channels. bf16 is accumulated in fp32.
         starts: first word of each span, [spans], integer.
         ends: one past the last word of each span, [spans]; equal to the start for an empty span.
         kernel_sizes: words per filter.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
-from data_shards.reader import ShardReader
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Collate
 from spe_dist.engine.batch_plan import BatchPlan
-from spe_dist.engine.deepspeed_engine import Engine
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe import Spe, new_spe_model
+
+if TYPE_CHECKING:
+    from spe_dist.engine.deepspeed_engine import Engine
 
 
 class Method(Protocol):
@@ -24,9 +25,17 @@ class Method(Protocol):
     terms: Sequence[str]
     measures: Sequence[str]
     term_weights: Sequence[float]
-    collate: Collate
-    model: nn.Module
     encoder_json: str
+
+    @property
+    def collate(self) -> Collate:
+        """Makes batches of records."""
+        ...
+
+    @property
+    def model(self) -> nn.Module:
+        """What the engine trains."""
+        ...
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
         """Sums of losses, by term, and of measures."""
@@ -49,12 +58,6 @@ class Method(Protocol):
         ...
 
 
-class BuildMethod(Protocol):
-    """Makes a method for a run."""
-
-    def __call__(self, config: Any, reader: ShardReader, *, device: torch.device) -> Method:
-        """Build it."""
-        ...
-
-
-METHODS: dict[str, BuildMethod] = {"spe": Spe}
+# Built from the run's configuration, its dataset and `device=`; and the model alone, from the sentence encoder's sizes.
+METHODS: dict[str, Callable[..., Method]] = {"spe": Spe}
+MODELS: dict[str, Callable[[Any, PretrainedConfig], Any]] = {"spe": new_spe_model}

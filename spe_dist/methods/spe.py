@@ -11,10 +11,13 @@ An objective of weight 0 costs nothing: its parts are not built, and for CSPO th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.manifest import Manifest
@@ -23,7 +26,6 @@ from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.collate_span_pairs import TERMS, SpanPairCollate, SpecialPieces
 from spe_dist.batches.geometry_probe import build_probe
 from spe_dist.engine.batch_plan import BatchPlan
-from spe_dist.engine.deepspeed_engine import Engine
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpeConfig
@@ -43,6 +45,9 @@ from spe_dist.objectives.contrastive_span_pair import MEASURES as CSPO_MEASURES
 from spe_dist.objectives.contrastive_span_pair import ContrastiveSpanPairObjective, Negatives
 from spe_dist.objectives.span_permutation import SpanPermutationObjective
 from spe_dist.objectives.token_boundary import TokenBoundaryObjective
+
+if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
+    from spe_dist.engine.deepspeed_engine import Engine
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,13 @@ class SpeModel(nn.Module):
         if config.cspo.weight > 0:
             self.cspo = ContrastiveSpanPairObjective(temperature=config.cspo.temperature)
 
+    def bytes_beside(self, config: SpeConfig) -> dict[str, int]:
+        """Memory of a rank beside the trained weights: the fp32 key encoder and the two queues."""
+        if self.cspo is None:
+            return {}
+        key_encoder = sum(parameter.numel() for parameter in self.encoder.parameters())
+        return {"key encoder": 4 * key_encoder, "queues": 2 * 4 * config.cspo.queue_size * self.encoder.key_size}
+
     def forward(self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None) -> tuple[Tensor, Tensor]:
         """Losses and measures of a batch, as sums over its items.
 
@@ -157,9 +169,10 @@ class SpeModel(nn.Module):
         cspo, contrast = none[:1], none.new_zeros(len(CSPO_MEASURES))
         if self.tbo is not None:
             scored = self.tbo(encoded.states[batch.tbo_anchors], batch.tbo_offsets, batch.tbo_targets)
-            tbo = _sum_views(*scored, batch.tbo_views)
+            tbo = _sum_views(scored, batch.tbo_views)
         if self.spo is not None:
-            spo = _sum_views(*self.spo(self._permuted_spans(encoded, batch), batch.spo_classes), batch.spo_views)
+            scored = self.spo(self._permuted_spans(encoded, batch), batch.spo_classes)
+            spo = _sum_views(scored, batch.spo_views)
         if self.cspo is not None:
             losses, contrast = self.cspo(encoded.queries, keys, negatives)
             cspo = losses.sum()[None]
@@ -170,11 +183,17 @@ class SpeModel(nn.Module):
         return encoded.spans if encoded.spans.dim() == 2 else encoded.spans.flatten(0, 1)[batch.spo_spans]
 
 
+def new_spe_model(config: SpeConfig, hf_config: PretrainedConfig) -> SpeModel:
+    """The model of a run with new weights, its sentence encoder of the given sizes."""
+    return SpeModel(config, SpeEncoder(config, new_sentence_encoder(hf_config)))
+
+
 MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
 
 
-def _sum_views(losses: Tensor, found: Tensor, views: Tensor) -> tuple[Tensor, Tensor]:
+def _sum_views(scored: tuple[Tensor, Tensor], views: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of losses and of found items over the pair view and over the context view, [2] each."""
+    losses, found = scored
     in_view = torch.stack([views == 0, views == 1])
     return (in_view * losses).sum(dim=1), (in_view & found).sum(dim=1).float()
 
@@ -188,8 +207,8 @@ class Spe:
         device: where it trains.
     """
 
-    terms = TERMS
-    measures = MEASURES
+    terms: Sequence[str] = TERMS
+    measures: Sequence[str] = MEASURES
 
     def __init__(self, config: SpeConfig, reader: ShardReader, *, device: torch.device) -> None:
         _check_objectives(config)
@@ -200,11 +219,10 @@ class Spe:
         )
         self.encoder_json = hf_config.to_json_string()
         named = config.encoder.name_or_path
-        encoder = SpeEncoder(
-            config, load_sentence_encoder(named, hf_config) if named else new_sentence_encoder(hf_config)
-        )
+        sentences = load_sentence_encoder(named, hf_config) if named else new_sentence_encoder(hf_config)
+        encoder = SpeEncoder(config, sentences)
         self.model = SpeModel(config, encoder)
-        self.term_weights = (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
+        self.term_weights: Sequence[float] = (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
         self.momentum_encoder: MomentumEncoder | None = None
         if config.cspo.weight > 0:
             self.momentum_encoder = MomentumEncoder(

@@ -1,6 +1,6 @@
 """The two queues of keys (SPE paper, Figure 6): of pair views and of context views, K records each.
 
-Every rank holds the same queue, because every rank enqueues the same keys: the step's keys of all ranks in global order.
+Every rank holds the same queue, as every rank enqueues the same keys: the step's keys of all ranks in global order.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class ContrastiveSpanPairObjective(nn.Module):
             negatives: the queue.
 
         Returns:
-            Loss of each record [R] in fp32, and the sums named in `MEASURES` [3], each over records and the mean of both
-            directions.
+            Loss of each record [R] in fp32, and the sums named in `MEASURES` [3], each over records and the mean of
+            both directions.
         """
         pair_query, context_query = queries.chunk(2)
         pair_key, context_key = keys.chunk(2)

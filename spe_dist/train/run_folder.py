@@ -1,9 +1,10 @@
-"""The folder of a run holds everything about it:
+"""The folder of a run holds everything about it.
 
 config.yaml       the resolved configuration           versions.json   of Python and the packages
 tokenizer/        of the shards                        encoder.json    sizes of the sentence encoder
 metrics.jsonl     one line per logged step             tensorboard/    the same as curves
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
+dataset.json      manifest without the list of shards
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import json
 import logging
 import platform
 import shutil
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
 from data_shards.errors import UserError
+from data_shards.manifest import Manifest, parse
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_values, config_yaml
 
 CONFIG, VERSIONS, ENCODER, METRICS = "config.yaml", "versions.json", "encoder.json", "metrics.jsonl"
+DATASET = "dataset.json"
 TOKENIZER, TENSORBOARD, LOGS, CHECKPOINTS = "tokenizer", "tensorboard", "logs", "checkpoints"
 
 _PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy", "ray")
@@ -59,6 +63,25 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
         raise UserError(problem)
     _start_log(folder / LOGS / f"rank-{world.rank}.log")
     return folder
+
+
+def write_dataset(folder: Path, manifest: Manifest) -> None:
+    """Keep what the manifest says of the dataset as a whole: the run may outlive the shards, or be far from them."""
+    (folder / DATASET).write_text(replace(manifest, shardlist=()).to_json())
+
+
+def read_dataset(folder: Path) -> Manifest:
+    """What `write_dataset` wrote.
+
+    Raises:
+        UserError: it is missing or malformed.
+    """
+    try:
+        return parse((folder / DATASET).read_bytes(), str(folder / DATASET))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{folder} is not a whole run: no {DATASET} there; start the run again, which adds it"
+        ) from error
 
 
 def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:

@@ -83,8 +83,6 @@ def format_metrics(metrics: Mapping[str, float | int | str | None]) -> str:
 def _truncate(path: Path, first_step: int) -> None:
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n") and json.loads(line)["step"] <= first_step:
-            kept.append(line)
-    path.write_text("".join(kept))
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]  # a killed run may have left half a line
+    path.write_text("".join(line for line in whole if json.loads(line)["step"] <= first_step))

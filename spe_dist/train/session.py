@@ -1,4 +1,4 @@
-"""Everything a run holds while it trains, set up in the order that restoring needs:
+"""Everything a run holds while it trains, set up in the order that restoring needs.
 
 world → data and plan → method → weights of the checkpoint, if there is one → engine → dry run of the largest shape
 → the rest of the checkpoint → log and loader.
@@ -17,10 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from data_shards.manifest import Manifest
-from data_shards.order import Order
 from data_shards.ragged import Ragged
-from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Steps, load_steps
@@ -34,7 +31,8 @@ from spe_dist.methods.registry import METHODS, Method
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
 from spe_dist.train.interval import Interval
-from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder
+from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, write_dataset
 from spe_dist.train.run_log import RunLog
 
 LOGGER = logging.getLogger(__name__)
@@ -127,7 +125,7 @@ def open_session(config: Config) -> Session:
     """
     world = World.from_environment()
     plan = build_plan(config, world.size)
-    reader = ShardReader(config.data.shards, cache_dir=config.data.cache and Path(config.data.cache))
+    reader = open_reader(config)
     order = build_order(config, reader.manifest)
     start_process_group(world)
     folder = prepare_run_folder(
@@ -139,6 +137,7 @@ def open_session(config: Config) -> Session:
     method = METHODS[config.method](config, reader, device=world.device)
     if world.is_first:
         (folder / ENCODER).write_text(method.encoder_json)
+        write_dataset(folder, reader.manifest)
     store = CheckpointStore(
         folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
     )
@@ -153,31 +152,6 @@ def open_session(config: Config) -> Session:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
     return Session(config, folder, world, plan, steps, method, engine, store, interval, log, first_step)
-
-
-def build_plan(config: Config, world_size: int) -> BatchPlan:
-    """Who computes which lanes.
-
-    Raises:
-        UserError: more ranks than lanes.
-    """
-    batch = config.batch
-    return BatchPlan(batch.lanes, batch.lane_size, batch.lanes_per_forward, world_size)
-
-
-def build_order(config: Config, manifest: Manifest) -> Order:
-    """Which records make up which batch.
-
-    Raises:
-        UserError: less than one global batch of data.
-    """
-    return Order(
-        tuple(shard.records for shard in manifest.shardlist),
-        lanes=config.batch.lanes,
-        lane_size=config.batch.lane_size,
-        seed=config.run.seed,
-        window=config.data.shuffle_window,
-    )
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:

@@ -1,0 +1,58 @@
+# Two commands do everything from nothing:
+#   make pretrain     set up, build shards, train, export        (TEXT=… ENCODER=… NAME=… RECIPE=… ARGS=… for your own)
+#   make test         set up and run the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+# Your own text and encoder:  make pretrain TEXT=wiki.jsonl.gz ENCODER=bert-base-cased
+TEXT ?=
+ENCODER ?=
+NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT)))),debug)
+RECIPE ?= $(if $(ENCODER),minilm_cpu,debug)
+TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
+ARGS ?=
+SHARDS := data/$(NAME)
+
+.PHONY: pretrain test check format lint types clean
+
+pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
+	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl --max-words 9) --out $(SHARDS) --tokenizer $(TOKENIZER)
+	python launcher/pretrain.py --config launcher/recipes/$(RECIPE).yaml --run.name $(NAME) --data.shards $(SHARDS) \
+		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
+	spe export runs/$(NAME)
+
+test: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 python -m pytest
+
+check: $(VENV)/.installed-dev
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: $(VENV)/.installed-dev
+	ruff check --fix .
+	ruff format .
+
+clean:
+	rm -rf data runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+data/sample.jsonl: | $(VENV)/.installed
+	spe shards sample-corpus --out $@ --sentences 80000
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $@ $(VENV)/.installed $(VENV)/.installed-test

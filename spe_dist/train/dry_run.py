@@ -1,0 +1,102 @@
+"""`--dry-run`: check configuration, data and encoder, and say what a run would be, in seconds and without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_shards.errors import UserError
+from data_shards.manifest import Manifest
+from spe_dist.config import Config
+from spe_dist.methods.registry import MODELS
+from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.models.vocabulary_check import require_same_vocabulary
+from spe_dist.recipe import config_yaml
+from spe_dist.train.plan import build_order, build_plan, open_reader
+
+_MIB = 2**20
+
+
+def describe_run(config: Config) -> str:
+    """The resolved configuration and the plan of a run.
+
+    Raises:
+        UserError: the run could not start as it is configured.
+    """
+    reader = open_reader(config)
+    manifest = reader.manifest
+    order = build_order(config, manifest)
+    plan = build_plan(config, config.cluster.workers)
+    if config.encoder.name_or_path:
+        require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
+    hf_config = resolve_encoder_config(
+        config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
+    )
+    with torch.device("meta"):
+        model = MODELS[config.method](config, hf_config)
+    if config.optimizer.warmup_steps > config.train.steps:
+        raise UserError(
+            f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
+            "the learning rate would never reach its peak"
+        )
+    epochs = config.train.steps / order.steps_per_epoch
+    rows = [
+        ("data", _data(config, manifest)),
+        (
+            "batch",
+            f"{plan.global_batch} records = {plan.lanes} lanes x {plan.lane_size}; any world size up to {plan.lanes}",
+        ),
+        (
+            "ranks",
+            f"{plan.world_size}, each {plan.accumulation} forwards a step of up to {plan.lanes_per_forward} lanes",
+        ),
+        ("steps", f"{config.train.steps:,} = {epochs:.2f} epochs of {order.steps_per_epoch:,}"),
+        ("pieces", f"{_pieces(config, manifest, plan.global_batch):,.0f} in all, in each of two views"),
+        (
+            "parameters",
+            f"{_parameters(model):,}, of which sentence encoder {_parameters(model.encoder.sentence_encoder):,}",
+        ),
+        *_memory(config, model, plan.world_size),
+    ]
+    table = "\n".join(f"{name:12} {text}" for name, text in rows)
+    return f"{config_yaml(config)}\n{table}\ndry run: everything that can be checked without training is in order"
+
+
+def _data(config: Config, manifest: Manifest) -> str:
+    counts = manifest.statistics
+    size = sum(shard.filesize for shard in manifest.shardlist) / _MIB
+    return f"{config.data.shards}: {counts.records:,} records, {len(manifest.shardlist)} shards, {size:.1f} MiB"
+
+
+def _pieces(config: Config, manifest: Manifest, global_batch: int) -> float:
+    per_record = manifest.statistics.pieces / manifest.statistics.records + 2
+    return per_record * global_batch * config.train.steps
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _memory(config: Config, model: Any, world_size: int) -> Sequence[tuple[str, str]]:
+    """Bytes of a rank by part, but for activations, which the dry step of a real run tries out; and of a checkpoint."""
+    count, stage = _parameters(model), config.train.zero_stage
+    bf16 = config.train.precision == "bf16"
+    shared = {
+        part: world_size if stage >= first else 1
+        for part, first in (("optimizer", 1), ("gradients", 2), ("weights", 3))
+    }
+    optimizer = count * (12 if bf16 else 8) / shared["optimizer"]  # moments, and masters beside bf16 weights
+    gradients = count * 4 / shared["gradients"]
+    weights = count * (2 if bf16 else 4) / shared["weights"]
+    beside = model.bytes_beside(config)
+    total = optimizer + gradients + weights + sum(beside.values())
+    parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer, **beside}
+    listed = ", ".join(f"{name} {size / _MIB:.0f}" for name, size in parts.items())
+    checkpoint = count * 12 + sum(beside.values())
+    return [
+        ("memory", f"{total / _MIB:,.0f} MiB a rank without activations ({listed})"),
+        ("checkpoint", f"{checkpoint / _MIB:,.0f} MiB"),
+    ]
