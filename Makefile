@@ -18,7 +18,7 @@ SHARDS := data/$(NAME)
 .PHONY: pretrain test check format lint types clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
-	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl --max-words 9) --out $(SHARDS) --tokenizer $(TOKENIZER)
+	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER)
 	python launcher/pretrain.py --config launcher/recipes/$(RECIPE).yaml --run.name $(NAME) --data.shards $(SHARDS) \
 		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
 	spe export runs/$(NAME)
@@ -40,7 +40,7 @@ clean:
 	rm -rf data runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 data/sample.jsonl: | $(VENV)/.installed
-	spe shards sample-corpus --out $@ --sentences 80000
+	spe shards sample-corpus --out $@ --sentences 30000
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -13,6 +13,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   pretrain                                              train (the same as python launcher/pretrain.py)
   export RUN                                            a run as a Hugging Face folder
+  report RUN --out FOLDER                               a run's curves as picture, table and JSON
 """
 
 
@@ -34,6 +35,7 @@ def dispatch(arguments: list[str]) -> None:
         "shards": _shards,
         "pretrain": _pretrain,
         "export": _export,
+        "report": _report,
     }
     name, *rest = arguments
     if name not in commands:
@@ -56,5 +58,11 @@ def _pretrain() -> Callable[[list[str]], None]:
 
 def _export() -> Callable[[list[str]], None]:
     from launcher.export import main
+
+    return main
+
+
+def _report() -> Callable[[list[str]], None]:
+    from launcher.report import main
 
     return main

@@ -24,7 +24,7 @@ from data_shards.manifest import Manifest
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.collate_span_pairs import TERMS, SpanPairCollate, SpecialPieces
-from spe_dist.batches.geometry_probe import build_probe
+from spe_dist.batches.geometry_probe import build_probes
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
@@ -222,15 +222,17 @@ class Spe:
         sentences = load_sentence_encoder(named, hf_config) if named else new_sentence_encoder(hf_config)
         encoder = SpeEncoder(config, sentences)
         self.model = SpeModel(config, encoder)
-        self.term_weights: Sequence[float] = (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
+        self.term_weights: Sequence[float] = (
+            (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
+        )
         self.momentum_encoder: MomentumEncoder | None = None
         if config.cspo.weight > 0:
             self.momentum_encoder = MomentumEncoder(
                 encoder, momentum=config.cspo.momentum, device=device, precision=config.train.precision
             )
             self.queue = KeyQueue(config.cspo.queue_size, encoder.key_size, device=device)
-            probe = build_probe(reader, self.collate, seed=config.run.seed)
-            self.probe = probe and probe.to(device)
+            probes = build_probes(reader, self.collate)
+            self.probes = {name: probe.to(device) for name, probe in probes.items()}
         self._keys: list[Tensor] = []  # of this step's forwards, [S, D] each
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
@@ -284,14 +286,15 @@ class Spe:
 
     @torch.no_grad()
     def _probe_report(self) -> dict[str, float]:
-        """Accuracy among sentences of equal layout and chance; every rank runs all of it, as ZeRO-3 needs."""
-        if self.probe is None:
-            return {}
+        """Accuracy among sentences that look alike, and chance; every rank runs all of it, as ZeRO-3 needs."""
+        report = {}
         self.model.eval()
-        found = self.probe.count_found(self.model.encoder(self.probe.batch))
+        for name, probe in self.probes.items():
+            found = probe.count_found(self.model.encoder(probe.batch))
+            report[f"cspo_{name}_accuracy"] = float(found) / len(probe.groups)
+            report[f"cspo_{name}_chance"] = probe.chance()
         self.model.train()
-        accuracy = float(found) / len(self.probe.groups)
-        return {"cspo_geometry_accuracy": accuracy, "cspo_geometry_chance": self.probe.chance()}
+        return report
 
 
 def build_collate(config: SpeConfig, manifest: Manifest) -> SpanPairCollate:

@@ -66,6 +66,8 @@ _COLUMNS = (
     ("cspo_accuracy", "{:4.0%}"),
     ("cspo_geometry_accuracy", "same geometry {:4.0%}"),
     ("cspo_geometry_chance", "(chance {:.0%})"),
+    ("cspo_layout_accuracy", "same layout {:4.0%}"),
+    ("cspo_layout_chance", "({:.0%})"),
     ("records_per_second", "{:6.0f} records/s"),
 )
 

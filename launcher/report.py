@@ -1,0 +1,136 @@
+"""`spe report RUN --out FOLDER`: a run's curves as a picture and a table, and the JSON that both were made from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+import yaml
+
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+from spe_dist.train.run_folder import CONFIG, VERSIONS
+from spe_dist.train.run_log import read_metrics
+
+_ROWS = 12
+_PANELS = (
+    ("Token boundary", "loss", ("tbo_loss",), "accuracy", ("tbo_accuracy",)),
+    ("Span permutation", "loss", ("spo_loss",), "accuracy", ("spo_accuracy",)),
+    ("Contrast, against the queue", "loss", ("cspo_loss",), "accuracy", ("cspo_accuracy",)),
+    (
+        "Contrast, among views that look alike (dashed: chance)",
+        "same geometry",
+        ("cspo_geometry_accuracy", "cspo_geometry_chance"),
+        "same layout",
+        ("cspo_layout_accuracy", "cspo_layout_chance"),
+    ),
+)
+_COLUMNS = {
+    "step": "step",
+    "tbo_loss": "TBO loss",
+    "tbo_accuracy": "TBO accuracy",
+    "spo_loss": "SPO loss",
+    "spo_accuracy": "SPO accuracy",
+    "cspo_loss": "CSPO loss",
+    "cspo_accuracy": "CSPO accuracy",
+    "cspo_geometry_accuracy": "same geometry",
+    "cspo_geometry_chance": "chance",
+    "cspo_layout_accuracy": "same layout",
+    "cspo_layout_chance": "chance",
+    "records_per_second": "records/s",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write NAME.json, NAME.png and NAME.md, NAME being the run's."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    out: Path
+    """Where the three files go."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe report`.
+
+    Raises:
+        UserError: there is no such run, or it has not logged anything.
+    """
+    command = tyro.cli(Report, prog="spe report", description=__doc__, args=argv)
+    metrics = read_metrics(command.run)
+    if not metrics:
+        raise UserError(f"{command.run} has no metrics: name the folder of a run that has logged something")
+    name = command.run.resolve().name
+    with explain_write_errors(command.out):
+        command.out.mkdir(parents=True, exist_ok=True)
+        data = _data(command.run, metrics)
+        write_atomically(command.out / f"{name}.json", (json.dumps(data, indent=1) + "\n").encode())
+        write_atomically(command.out / f"{name}.md", table(metrics).encode())
+        _draw(metrics, command.out / f"{name}.png")
+    print(f"{command.out / name}.json, .md and .png\n\n{table(metrics)}")
+
+
+def table(metrics: list[dict[str, Any]]) -> str:
+    """A dozen evenly spaced lines of metrics as Markdown, the last one included."""
+    chosen = sorted({round(i * (len(metrics) - 1) / (_ROWS - 1)) for i in range(_ROWS)})
+    columns = [name for name in _COLUMNS if name in metrics[-1]]
+    lines = ["| " + " | ".join(_COLUMNS[name] for name in columns) + " |", "|" + "---:|" * len(columns)]
+    lines += ["| " + " | ".join(_cell(name, metrics[i].get(name)) for name in columns) + " |" for i in chosen]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name in ("step", "records_per_second"):
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if name.endswith("loss") else f"{value:.1%}"
+
+
+def _data(run: Path, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+    machine = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(terse=True)}
+    return {
+        "machine": machine,
+        **json.loads((run / VERSIONS).read_text()),
+        "config": yaml.safe_load((run / CONFIG).read_text()),
+        "metrics": metrics,
+    }
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _draw(metrics: list[dict[str, Any]], path: Path) -> None:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
+    panels = [panel for panel in _PANELS if panel[2][0] in metrics[-1]]
+    figure = Figure(figsize=(10, 3.2 * ((len(panels) + 1) // 2)), layout="constrained")
+    for axes, (title, left, left_names, right, right_names) in zip(
+        figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat, panels, strict=False
+    ):
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("step")
+        axes.set_ylabel(left, color="tab:blue")
+        _lines(axes, metrics, left_names, "tab:blue")
+        other = axes.twinx()
+        other.set_ylabel(right, color="tab:orange")
+        _lines(other, metrics, right_names, "tab:orange")
+    figure.savefig(path, dpi=110)
+
+
+def _lines(axes: Any, metrics: list[dict[str, Any]], names: tuple[str, ...], color: str) -> None:
+    for name, style in zip(names, ("-", "--"), strict=False):
+        points = [(line["step"], line[name]) for line in metrics if line.get(name) is not None]
+        axes.plot(*zip(*points, strict=True), style, color=color, linewidth=1.3)
