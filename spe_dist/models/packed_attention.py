@@ -60,17 +60,20 @@ def packed_attention(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size]."""
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
+    query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
     if not len(query):
-        return (query + key + value)[None], None  # no piece, but every projection stays in the graph
+        return (query + key + value).unsqueeze(0), None  # no piece, but every projection stays in the graph
     if query.is_cuda:
         starts, longest = layout.sequence_starts, layout.longest
-        return varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)[None], None
-    padded = [_pad(x, layout).transpose(1, 2) for x in (query, key, value)]
-    attended = nn.functional.scaled_dot_product_attention(
-        *padded, attn_mask=layout.is_piece, dropout_p=dropout, scale=scaling
-    )
-    return attended.transpose(1, 2).flatten(0, 1)[layout.slots][None], None
+        attended = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
+        assert isinstance(attended, Tensor)
+        return attended.unsqueeze(0), None
+    query, key, value = (_pad(x, layout).transpose(1, 2) for x in (query, key, value))
+    # Written out: on CPU the backward of scaled_dot_product_attention takes five times as long at these sizes.
+    scores = (query @ key.transpose(2, 3)).float() * scaling
+    weights = scores.masked_fill(~layout.is_piece, float("-inf")).softmax(dim=3).to(value.dtype)
+    attended = nn.functional.dropout(weights, dropout) @ value
+    return attended.transpose(1, 2).flatten(0, 1)[layout.slots].unsqueeze(0), None
 
 
 def _pad(packed: Tensor, layout: PackedLayout) -> Tensor:
