@@ -61,8 +61,6 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size]."""
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
-    if not len(query):
-        return (query + key + value).unsqueeze(0), None  # no piece, but every projection stays in the graph
     if query.is_cuda:
         starts, longest = layout.sequence_starts, layout.longest
         attended = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)

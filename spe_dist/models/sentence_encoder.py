@@ -15,6 +15,12 @@ from spe_dist.config import EncoderConfig
 from spe_dist.models.packed_attention import NAME, PackedLayout
 
 _POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
+_ONE_PIECE = PackedSequences(
+    piece_ids=torch.zeros(1, dtype=torch.int64),
+    positions=torch.zeros(1, dtype=torch.int64),
+    sequence_starts=torch.tensor([0, 1], dtype=torch.int32),
+    longest=1,
+)
 
 
 class SentenceEncoder(nn.Module):
@@ -41,6 +47,8 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, packed: PackedSequences) -> Tensor:
         """States of the last layer, [P, H]."""
+        if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
+            return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
         states = self.model(
             input_ids=packed.piece_ids[None],
             position_ids=packed.positions[None] + self.first_position,
@@ -75,7 +83,7 @@ def new_sentence_encoder(hf_config: PretrainedConfig) -> SentenceEncoder:
 
 def load_sentence_encoder(name_or_path: str, hf_config: PretrainedConfig) -> SentenceEncoder:
     """The encoder of a Hugging Face name or folder, in fp32."""
-    with _quiet_transformers():
+    with quiet_transformers():
         model = AutoModel.from_pretrained(
             name_or_path, config=hf_config, attn_implementation=NAME, dtype=torch.float32, **_no_pooler(hf_config)
         )
@@ -134,12 +142,16 @@ def _first_position(hf_config: PretrainedConfig) -> int:
     return _POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id + 1
 
 
-class _quiet_transformers:
-    """No report about the pooler and heads that are left out on purpose."""
+class quiet_transformers:
+    """No report about the pooler and heads that are left out on purpose, and no progress bars."""
 
     def __enter__(self) -> None:
         self.verbosity = transformers_logging.get_verbosity()
+        self.progress_bar = transformers_logging.is_progress_bar_enabled()
         transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
 
     def __exit__(self, *_: object) -> None:
         transformers_logging.set_verbosity(self.verbosity)
+        if self.progress_bar:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,86 @@
+"""Packed sequences give what the Hugging Face model gives on padded ones."""
+
+import copy
+
+import pytest
+import torch
+from transformers import AutoModel, BertConfig, ElectraConfig, RobertaConfig
+
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.models.sentence_encoder import new_sentence_encoder
+
+SIZES = {
+    "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 20, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
+CONFIGS = {
+    "bert": BertConfig(**SIZES, pad_token_id=0),
+    "roberta": RobertaConfig(**SIZES, pad_token_id=1),
+    "electra": ElectraConfig(**SIZES, embedding_size=8, pad_token_id=0),
+}
+LENGTHS = [[5, 1, 12, 3], [7], [2, 2, 2]]
+
+
+def pack(sequences):
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+    return PackedSequences(
+        piece_ids=torch.cat([*sequences, torch.zeros(0, dtype=torch.int64)]),
+        positions=torch.cat([*(torch.arange(length) for length in lengths), torch.zeros(0, dtype=torch.int64)]),
+        sequence_starts=torch.cat([torch.zeros(1), lengths.cumsum(0)]).int(),
+        longest=int(lengths.max()) if len(lengths) else 0,
+    )
+
+
+def encoder_and_its_padded_twin(kind):
+    torch.manual_seed(0)
+    encoder = new_sentence_encoder(copy.deepcopy(CONFIGS[kind]))
+    pooling = {} if kind == "electra" else {"add_pooling_layer": False}
+    twin = AutoModel.from_config(copy.deepcopy(CONFIGS[kind]), attn_implementation="eager", **pooling)
+    twin.load_state_dict(encoder.model.state_dict())
+    return encoder, twin
+
+
+def padded_states(twin, sequences, pad):
+    """States of the sequences' pieces; the model finds positions and types by itself."""
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=pad)
+    mask = torch.zeros_like(ids)
+    for row, sequence in zip(mask, sequences, strict=True):
+        row[: len(sequence)] = 1
+    return twin(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_packed_states_and_gradients_equal_the_padded_models(kind, lengths):
+    encoder, twin = encoder_and_its_padded_twin(kind)
+    generator = torch.Generator().manual_seed(1)
+    sequences = [torch.randint(2, 50, (length,), generator=generator) for length in lengths]
+    states = encoder(pack(sequences))
+    expected = padded_states(twin, sequences, CONFIGS[kind].pad_token_id)
+    torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+    into = torch.randn(states.shape, generator=generator)
+    states.backward(into)
+    expected.backward(into)
+    gradients = {name: parameter.grad for name, parameter in twin.named_parameters()}
+    assert any(gradient.abs().max() > 0.1 for gradient in gradients.values())
+    for name, parameter in encoder.model.named_parameters():
+        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_sequence_does_not_see_its_neighbours(kind):
+    encoder, _ = encoder_and_its_padded_twin(kind)
+    sequences = [torch.arange(5, 9), torch.arange(20, 30)]
+    alone = torch.cat([encoder(pack([sequence])) for sequence in sequences])
+    torch.testing.assert_close(encoder(pack(sequences)), alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_no_sequences_give_every_parameter_a_gradient_of_zeros(kind):
+    encoder, _ = encoder_and_its_padded_twin(kind)
+    states = encoder(pack([]))
+    assert states.shape == (0, 16)
+    states.sum().backward()
+    for name, parameter in encoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
