@@ -29,12 +29,11 @@ def train_on_ray(config: Config) -> Summary:
     """Run on the Ray cluster that the configuration or the environment names, or on one started here.
 
     Args:
-        config: the run; its folders must be absolute or, outside a submitted job, relative to here.
+        config: the run; its folders must be absolute (`with_absolute_folders`), as ranks start elsewhere.
 
     Raises:
         UserError: whatever a rank, or the launch itself, found wrong.
     """
-    config = _with_absolute_folders(config)
     with _connected(config.cluster), _stop_file_on_signal(Path(config.run_folder)):
         trainer = TorchTrainer(
             _train_rank,
@@ -85,7 +84,12 @@ def _report(step: int, checkpoint: Path) -> None:
     )
 
 
-def _with_absolute_folders(config: Config) -> Config:
+def with_absolute_folders(config: Config) -> Config:
+    """The same run with absolute folders, resolved here.
+
+    Raises:
+        UserError: a folder is relative and this is a submitted job, whose working folder is a copy.
+    """
     values = config_values(config)
     for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
         value = values[section][name]

@@ -31,13 +31,12 @@ def main(arguments: list[str]) -> None:
     """
     config, dry_run = read_arguments(arguments)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
-    if dry_run:
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _train_as_rank(config)
+    elif dry_run:
         from spe_dist.train.dry_run import describe_run
 
         print(describe_run(config))
-        return
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        _train_as_rank(config)
     else:
         _train_on_ray(config)
 
@@ -68,9 +67,12 @@ def _train_as_rank(config: Config) -> None:
 
 
 def _train_on_ray(config: Config) -> None:
-    from cluster.ray_train import train_on_ray
+    from cluster.ray_train import train_on_ray, with_absolute_folders
     from launcher.progress import shown_progress
+    from spe_dist.train.dry_run import check_run
 
+    config = with_absolute_folders(config)
+    check_run(config)
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
     print(_ending(summary.folder, summary.step, summary.finished))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.manifest import Manifest
+from data_shards.order import Order
 from spe_dist.config import Config
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.compiler import require_compiler
 from spe_dist.methods.registry import MODELS
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
@@ -20,28 +25,51 @@ from spe_dist.train.plan import build_order, build_plan, open_reader
 _MIB = 2**20
 
 
-def describe_run(config: Config) -> str:
-    """The resolved configuration and the plan of a run.
+@dataclass(frozen=True)
+class CheckedRun:
+    """A configuration that could be started, with what was looked up to know that."""
+
+    config: Config
+    manifest: Manifest
+    order: Order
+    plan: BatchPlan
+    encoder: PretrainedConfig
+
+
+def check_run(config: Config) -> CheckedRun:
+    """Check all that can be checked before any rank starts: settings, data, encoder, ranks and lanes, compiler.
 
     Raises:
         UserError: the run could not start as it is configured.
     """
     reader = open_reader(config)
     manifest = reader.manifest
-    order = build_order(config, manifest)
-    plan = build_plan(config, config.cluster.workers)
-    if config.encoder.name_or_path:
-        require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
-    hf_config = resolve_encoder_config(
-        config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
-    )
-    with torch.device("meta"):
-        model = MODELS[config.method](config, hf_config)
     if config.optimizer.warmup_steps > config.train.steps:
         raise UserError(
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
             "the learning rate would never reach its peak"
         )
+    if config.encoder.name_or_path:
+        require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
+    encoder = resolve_encoder_config(
+        config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
+    )
+    if not config.cluster.gpus_per_worker:
+        require_compiler()
+    plan = build_plan(config, config.cluster.workers)
+    return CheckedRun(config, manifest, build_order(config, manifest), plan, encoder)
+
+
+def describe_run(config: Config) -> str:
+    """The resolved configuration and the plan of a run.
+
+    Raises:
+        UserError: the run could not start as it is configured.
+    """
+    run = check_run(config)
+    manifest, order, plan = run.manifest, run.order, run.plan
+    with torch.device("meta"):
+        model = MODELS[config.method](config, run.encoder)
     epochs = config.train.steps / order.steps_per_epoch
     rows = [
         ("data", _data(config, manifest)),

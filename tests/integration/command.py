@@ -1,0 +1,46 @@
+"""Commands as a person types them, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.unit.spe_dist.tiny_run import ROOT, SMALL
+
+PRETRAIN = [sys.executable, str(ROOT / "launcher" / "pretrain.py")]
+TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node"]
+
+
+def run(*command: str, cwd: Path | None = None, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+    """Run a command to its end."""
+    return subprocess.run(
+        [str(part) for part in command],
+        env=clean_environment() | environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment without traces of a launcher, with one thread per process."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path}
+
+
+def small_run(folder: Path, *more: str) -> list[str]:
+    """Overrides of the debug recipe: a tiny model on the shards in `folder`, running in `folder`/runs."""
+    overrides = [f"--{section}.{key}={value}" for section, keys in SMALL.items() for key, value in keys.items()]
+    return [f"--data.shards={folder / 'shards'}", f"--run.folder={folder / 'runs'}", *overrides, *more]
+
+
+def only_error(done: subprocess.CompletedProcess) -> str:
+    """The one line that a failed command says; no traceback beside it."""
+    assert done.returncode != 0, done.stdout[-2000:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr[-3000:]
+    return errors[0]
