@@ -102,6 +102,44 @@ def fault_of(checkpoint: Path) -> str | None:
     return next((fault for fault in faults if fault), None)
 
 
+def choose_checkpoint(folder: Path) -> tuple[str | None, tuple[Skipped, ...]]:
+    """Name of the newest checkpoint whose files are all as they were written, and the newer ones that are not."""
+    skipped: list[Skipped] = []
+    for checkpoint in reversed(list_checkpoints(folder)):
+        fault = fault_of(checkpoint)
+        if fault is None:
+            return checkpoint.name, tuple(skipped)
+        skipped.append(Skipped(checkpoint.name, fault))
+    return None, tuple(skipped)
+
+
+def load_chosen(folder: Path, choice: tuple[str | None, tuple[Skipped, ...]]) -> LoadedCheckpoint | None:
+    """What `choose_checkpoint` chose; None if there is no checkpoint at all.
+
+    Raises:
+        UserError: there are checkpoints but none of them holds. A fresh start would hide that.
+    """
+    name, skipped = choice
+    if name is not None:
+        return LoadedCheckpoint(folder / name, skipped)
+    if not skipped:
+        return None
+    reasons = "; ".join(f"{fault.name}: {fault.reason}" for fault in skipped)
+    raise UserError(
+        f"no checkpoint in {folder} can be used ({reasons}): "
+        "restore one from a backup, or start anew with another run name"
+    )
+
+
+def newest_checkpoint(folder: Path) -> LoadedCheckpoint | None:
+    """The newest checkpoint that holds, for a process without ranks; it changes nothing, the run may be going on.
+
+    Raises:
+        UserError: there are checkpoints but none of them holds.
+    """
+    return load_chosen(folder, choose_checkpoint(folder))
+
+
 def _fault_of_file(path: Path, size: int, digest: str) -> str | None:
     if not path.is_file():
         return f"{path.name} is missing"

@@ -27,9 +27,10 @@ from spe_dist.checkpoint.loaded import (
     MANIFEST,
     STATE,
     LoadedCheckpoint,
-    Skipped,
+    choose_checkpoint,
     fault_of,
     list_checkpoints,
+    load_chosen,
     step_of,
 )
 from spe_dist.engine.world import World
@@ -95,26 +96,8 @@ class CheckpointStore:
         Raises:
             UserError: there are checkpoints but none of them holds. A fresh start would hide that.
         """
-        choice = self._world.broadcast_object(self._choose() if self._world.is_first else None)
-        name, skipped = choice
-        if name is not None:
-            return LoadedCheckpoint(self.folder / name, skipped)
-        if not skipped:
-            return None
-        reasons = "; ".join(f"{fault.name}: {fault.reason}" for fault in skipped)
-        raise UserError(
-            f"no checkpoint in {self.folder} can be used ({reasons}): "
-            "restore one from a backup, or start anew with another run name"
-        )
-
-    def _choose(self) -> tuple[str | None, tuple[Skipped, ...]]:
-        skipped: list[Skipped] = []
-        for checkpoint in reversed(list_checkpoints(self.folder)):
-            fault = fault_of(checkpoint)
-            if fault is None:
-                return checkpoint.name, tuple(skipped)
-            skipped.append(Skipped(checkpoint.name, fault))
-        return None, tuple(skipped)
+        choice = choose_checkpoint(self.folder) if self._world.is_first else None
+        return load_chosen(self.folder, self._world.broadcast_object(choice))
 
     def _write_share(self, unfinished: Path, tensors: dict[str, Tensor]) -> _Files:
         unfinished.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,142 @@
+"""README.md of an exported model. It names no path and no date, so that the same run gives the same card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+from typing import Any
+
+from data_shards.manifest import Manifest
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.models.export_format import SPAN_PAIR_WEIGHTS, Description
+from spe_dist.recipe import config_values
+
+_SECTIONS = ("encoder", "spans", "span_encoder", "pair_encoder", "tbo", "spo", "cspo", "batch", "optimizer", "train")
+# Neither says anything about the model: speed, memory, and what only concerns where a run ran.
+_LEFT_OUT = {"encoder.name_or_path", "batch.lanes_per_forward", "train.log_every", "train.checkpoint_every",
+             "train.keep_last", "train.keep_every"}  # fmt: skip
+_METRICS = ("loss", "tbo_", "spo_", "cspo_")
+
+_HEADER = """---
+library_name: transformers
+tags:
+- span-pair-encoder
+- spe
+- feature-extraction
+# license: for whoever publishes this model to choose; the training text has one of its own
+---
+"""
+
+
+def model_card(
+    config: SpeConfig,
+    description: Description,
+    *,
+    dataset: Manifest,
+    fingerprint: str,
+    versions: Mapping[str, str],
+    metrics: Mapping[str, float],
+) -> str:
+    """The card's text, with front matter for the Hugging Face hub.
+
+    Args:
+        config: the run's.
+        description: of the exported model.
+        dataset: manifest of the training data.
+        fingerprint: of that dataset.
+        versions: of Python and packages, of the run.
+        metrics: last line of the run, or nothing.
+    """
+    parts = (
+        _HEADER + f"\n# {config.run.name}",
+        _summary(config, description),
+        "## How to load it\n\n" + _usage(description),
+        "## Training data\n\n" + _table(("dataset", dataset.name), _data_rows(dataset, fingerprint)),
+        "## Settings\n\n" + _table(("setting", "value"), _setting_rows(config)),
+        "## Last metrics\n\n" + _metrics(metrics),
+        "## Versions\n\n" + _table(("package", "version"), versions.items()),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(config: SpeConfig, description: Description) -> str:
+    objectives = {
+        "token boundary (TBO)": config.tbo.weight,
+        "span permutation (SPO)": config.spo.weight,
+        "contrastive span pair (CSPO)": config.cspo.weight,
+    }
+    used = ", ".join(f"{name}, weight {weight:g}" for name, weight in objectives.items() if weight)
+    which = "the trained encoder" if description.weights == "query" else "the momentum (key) encoder"
+    start = config.encoder.name_or_path
+    begun = f"started from `{PurePath(start).name if _is_path(start) else start}`" if start else "newly initialised"
+    return (
+        "An encoder of sentences, spans and span pairs, pre-trained on plain text with SPE (Wang et al., EMNLP 2020: "
+        '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information") by spe_dist.\n\n'
+        f"Objectives: {used}. The sentence encoder was {begun}. These are the weights of {which} after "
+        f"{description.step:,} of {config.train.steps:,} steps of {config.batch.lanes * config.batch.lane_size:,} "
+        "sentences. The heads of the objectives are not part of it."
+    )
+
+
+def _usage(description: Description) -> str:
+    blocks = [
+        "The sentence encoder alone, with transformers (trained without BERT's pooler, so there is none to load):",
+        "```python\nfrom transformers import AutoModel, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        'encoder = AutoModel.from_pretrained("FOLDER")  # its pooler_output means nothing\n```',
+    ]
+    if description.span_encoder is not None:
+        pairs = ', pairs=[("Marie Curie", "Warsaw")]' if description.pair_encoder is not None else ""
+        vectors = "result.spans, result.pairs" if pairs else "result.spans"
+        blocks += [
+            f"With spans and span pairs (`{SPAN_PAIR_WEIGHTS}`), with spe_dist:",
+            "```python\nfrom spe_dist import SpanPairModel\n\n"
+            'model = SpanPairModel.from_pretrained("FOLDER")\n'
+            f'result = model.encode("Marie Curie was born in Warsaw .", spans=["Marie Curie"]{pairs})\n'
+            f"{vectors}  # one row each\n```",
+        ]
+    return (
+        "\n\n".join(blocks) + f"\n\nText may be up to {description.max_pieces} pieces long, [CLS] and [SEP] included."
+    )
+
+
+def _data_rows(dataset: Manifest, fingerprint: str) -> list[tuple[str, str]]:
+    counts = dataset.statistics
+    names = ("documents", "sentences", "records", "words", "pieces")
+    rows = [("fingerprint", f"`{fingerprint}`"), *((name, f"{getattr(counts, name):,}") for name in names)]
+    return [*rows, ("longest sentence", f"{dataset.max_pieces} pieces"), ("vocabulary", _vocabulary(dataset))]
+
+
+def _vocabulary(dataset: Manifest) -> str:
+    case = {True: ", lower-cased", False: ", cased", None: ""}[dataset.tokenizer.lowercase]
+    return f"{dataset.tokenizer.vocab_size:,} pieces{case}"
+
+
+def _setting_rows(config: SpeConfig) -> list[tuple[str, Any]]:
+    values = config_values(config)
+    rows = [(f"{section}.{key}", value) for section in _SECTIONS for key, value in values[section].items()]
+    rows = [("run.seed", config.run.seed), ("heads_dropout", config.heads_dropout), *rows]
+    return [(key, value) for key, value in rows if key not in _LEFT_OUT and not _is_unused_size(key, config)]
+
+
+def _is_unused_size(key: str, config: SpeConfig) -> bool:
+    """Sizes of a new encoder mean nothing where one was named."""
+    return bool(config.encoder.name_or_path) and key.startswith("encoder.") and not key.endswith("dropout")
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    chosen = {name: value for name, value in metrics.items() if name.startswith(_METRICS)}
+    if not chosen:
+        return "None were logged."
+    rows = [(name, "-" if value is None or math.isnan(value) else f"{value:.4f}") for name, value in chosen.items()]
+    return f"Means over the last logged steps, up to step {metrics['step']:,}.\n\n" + _table(("metric", "value"), rows)
+
+
+def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
+    lines = [f"| {key} | {value} |" for key, value in rows]
+    return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines])
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1

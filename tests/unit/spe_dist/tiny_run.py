@@ -1,0 +1,76 @@
+"""A tiny run, really trained: shards written without Ray, three steps in a process of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+import data_shards
+from data_shards.build import _tokenizer_info
+from data_shards.corpus import Source, WorkUnit
+from data_shards.manifest import LAYERS, Manifest
+from data_shards.sample_corpus import generate
+from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
+from data_shards.word_pieces import WordPieces
+from spe_dist.recipe import config_from_values, config_yaml, load_recipe
+
+ROOT = Path(data_shards.__file__).parent.parent
+DEBUG_VOCAB = ROOT / "data_shards" / "debug_vocab.txt"
+SMALL = {
+    "encoder": {"hidden_size": 32, "heads": 2, "intermediate_size": 48},
+    "batch": {"lanes": 2, "lanes_per_forward": 2},
+    "span_encoder": {"channels": 8, "size": 24},
+    "pair_encoder": {"attention_size": 16, "position_size": 4},
+    "tbo": {"offset_size": 8},
+    "cspo": {"queue_size": 64, "momentum": 0.5},
+    "optimizer": {"warmup_steps": 0, "learning_rate": 0.01},
+    "train": {"steps": 3, "log_every": 1},
+}
+
+_TRAIN = """
+import sys
+from pathlib import Path
+from spe_dist.recipe import load_recipe
+from spe_dist.train.loop import train
+train(load_recipe(Path(sys.argv[1])))
+"""
+
+
+def write_dataset(folder: Path, sentences: int = 200) -> Manifest:
+    """A dataset of one shard."""
+    tokenizer = WordPieces.load(str(DEBUG_VOCAB))
+    folder.mkdir(parents=True)
+    tokenizer.save(folder / TOKENIZER_FOLDER)
+    lines = "".join(" ".join(sentence.words) + "\n" for sentence in generate(sentences, seed=3)).encode()
+    plan = UnitPlan(folder, (Source("corpus.txt", folder, "text"),), "", "text", "en", 64, 2, 128, 64)
+    (folder / ".units").mkdir()
+    unit, _ = build_unit(plan, WorkUnit(0, 0, 1, lines))
+    assert unit.shard is not None
+    tokenizer_info = _tokenizer_info(folder / TOKENIZER_FOLDER, tokenizer)
+    build = {"language": "en"}
+    manifest = Manifest("tiny", (unit.shard,), LAYERS, 64, 64, tokenizer_info, build, unit.statistics)
+    manifest.save(folder)
+    return manifest
+
+
+def train_tiny_run(folder: Path, **overrides: dict) -> Path:
+    """Train three steps in `folder`/runs/tiny on shards in `folder`/shards; gives the run's folder."""
+    values = yaml.safe_load(config_yaml(load_recipe(ROOT / "launcher" / "recipes" / "debug.yaml")))
+    places = {"run": {"name": "tiny", "folder": str(folder / "runs")}, "data": {"shards": str(folder / "shards")}}
+    for settings in (SMALL, places, overrides):
+        values = {
+            key: value | settings.get(key, {}) if isinstance(value, dict) else value for key, value in values.items()
+        }
+    config = config_from_values(values, source="tiny")
+    if not (folder / "shards").exists():
+        write_dataset(folder / "shards")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(config_yaml(config))
+    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run([sys.executable, "-c", _TRAIN, recipe], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Path(config.run_folder)
