@@ -3,11 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from sentences import SPECIAL, build_collate, flat, random_sentences, records_of, word_starts
+from sentences import SPECIAL, build_collate, random_sentences, records_of
 
-from spe_dist.batches.geometry_probe import GROUP_SIZE, GeometryProbe, build_probe
+from spe_dist.batches.geometry_probe import GROUP_SIZE, GeometryProbe, build_probes
 
-SHORT = random_sentences(1500, seed=1, least=5, longest=6)
+SHORT = random_sentences(3000, seed=1, least=5, longest=6)
 
 
 class Reader:
@@ -21,33 +21,41 @@ class Reader:
         return self.records.take(ids)
 
 
-def shown_text(batch, sequence):
-    start, end = batch.packed.sequence_starts[sequence : sequence + 2].tolist()
-    return batch.packed.piece_ids[start:end].tolist()
-
-
-def test_sentences_of_a_group_differ_in_nothing_but_their_pieces():
-    probe = build_probe(Reader(SHORT), build_collate(), seed=3)
-    batch, layouts, texts = probe.batch, defaultdict(set), defaultdict(list)
-    records = len(probe.groups)
+def looks_and_texts(probe):
+    """Of each group: what is masked in both views and where the spans begin, where the words begin, what is shown."""
+    batch, records = probe.batch, len(probe.groups)
+    geometries, layouts, texts = defaultdict(set), defaultdict(set), defaultdict(list)
+    ids, starts, words = (
+        batch.packed.piece_ids.tolist(), batch.packed.sequence_starts.tolist(), batch.word_pieces.tolist()
+    )  # fmt: skip
     for row, group in enumerate(probe.groups.tolist()):
-        masks = [tuple(piece == SPECIAL.mask for piece in shown_text(batch, view)) for view in (row, row + records)]
-        start = batch.packed.sequence_starts[row].item()
-        first, last = batch.word_spans[row, 0, 0].item(), batch.word_spans[row, 4, 1].item()
-        words = tuple((batch.word_pieces[first:last] - start).tolist())
-        spans = tuple((batch.word_spans[row] - first).flatten().tolist())
-        layouts[group].add((*masks, words, spans))
-        texts[group].append((tuple(shown_text(batch, row)), tuple(shown_text(batch, row + records))))
-    assert len(layouts) > 5
-    assert all(len(layout) == 1 for layout in layouts.values())
+        views = [tuple(ids[starts[view] : starts[view + 1]]) for view in (row, row + records)]
+        places = [word - starts[row] for word in words if starts[row] <= word < starts[row + 1]]
+        first_word = batch.word_spans[row, 0, 0].item()
+        places.append(len(views[0]) - 1)
+        spans = [places[word - first_word] for word in batch.word_spans[row].flatten().tolist()]
+        masks = [tuple(piece == SPECIAL.mask for piece in view) for view in views]
+        geometries[group].add((*masks, *spans))
+        layouts[group].add(tuple(places))
+        texts[group].append(tuple(views))
+    return geometries, layouts, texts
+
+
+@pytest.mark.parametrize("name", ["geometry", "layout"])
+def test_sentences_of_a_group_look_alike_and_differ_in_their_words(name):
+    probe = build_probes(Reader(SHORT), build_collate())[name]
+    geometries, layouts, texts = looks_and_texts(probe)
+    assert len(geometries) > 5
+    assert all(len(looks) == 1 for looks in geometries.values())
+    assert all(len(looks) == 1 for looks in layouts.values()) == (name == "layout")
     assert all(2 <= len(group) <= GROUP_SIZE and len(set(group)) == len(group) for group in texts.values())
-    assert batch.counts.tolist() == [0, 0, 0, 0, records]
+    assert probe.batch.counts.tolist() == [0, 0, 0, 0, len(probe.groups)]
 
 
-def test_no_two_sentences_of_equal_layout_give_no_probe():
+def test_sentences_that_do_not_look_alike_or_say_the_same_give_no_probe():
     sentences = [[[4]] * length for length in range(5, 12)]
-    assert build_probe(Reader(sentences), build_collate(), seed=3) is None
-    assert build_probe(Reader([sentences[0]] * 3), build_collate(), seed=3) is None  # the same text
+    assert build_probes(Reader(sentences), build_collate()) == {}
+    assert build_probes(Reader([sentences[0]] * 30), build_collate()) == {}
 
 
 def test_partners_are_looked_for_within_the_group_in_both_directions():
@@ -62,10 +70,3 @@ def test_partners_are_looked_for_within_the_group_in_both_directions():
     assert float(probe.count_found(vectors)) == found / 2
     assert float(probe.count_found(torch.cat([vectors[:5], vectors[:5]]))) == 5.0
     assert probe.chance() == pytest.approx(2 / 5)  # (2 · 1/2 + 3 · 1/3) of 5
-
-
-def test_layout_is_more_than_length():
-    sentences = [[[4, 4], [5], [6], [7], [8]], [[4], [5, 5], [6], [7], [8]]]
-    assert len(flat(sentences[0])) == len(flat(sentences[1]))
-    assert word_starts(sentences[0]) != word_starts(sentences[1])
-    assert build_probe(Reader(sentences), build_collate(), seed=3) is None

@@ -1,0 +1,25 @@
+import pytest
+import torch
+import torch.distributed as dist
+from ranks import run_ranks
+
+from spe_dist.moco.gather import gather_in_global_order
+
+ROWS = [2, 5, 0]
+
+
+def gather_my_rows():
+    rank = dist.get_rank()
+    first = sum(ROWS[:rank])
+    rows = torch.arange(first, first + ROWS[rank])[:, None] * torch.ones(1, 3)
+    return gather_in_global_order(rows, ROWS).tolist()
+
+
+@pytest.mark.distributed
+def test_unequal_rows_of_three_ranks_come_in_global_order_on_every_rank():
+    assert run_ranks(gather_my_rows, 3, timeout=90) == [[[float(row)] * 3 for row in range(7)]] * 3
+
+
+def test_a_single_rank_keeps_its_rows():
+    rows = torch.randn(4, 3)
+    assert gather_in_global_order(rows, [4]) is rows
