@@ -36,6 +36,7 @@ from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, 
 from spe_dist.train.run_log import RunLog
 
 LOGGER = logging.getLogger(__name__)
+_DIGEST_MASK = (1 << 63) - 1  # digests are added modulo 2^63, here and over ranks, so that grouping does not matter
 
 
 @dataclass
@@ -75,13 +76,13 @@ class Session:
         """Learn how many items the step has over all ranks: losses are sums divided by these."""
         counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
         pieces = sum(len(batch.packed.piece_ids) for batch in batches)
-        digest = sum(batch.digest for batch in batches) % (1 << 63)
+        digest = sum(batch.digest for batch in batches) & _DIGEST_MASK
         step = torch.cat([counts, torch.tensor([pieces, digest])]).to(self.world.device)
         if self.world.size > 1:
             dist.all_reduce(step)
         counts = step[:-2]
         self._scale = self._weights / counts.clamp(min=1)
-        self.interval.add_step(counts, step[-2], step[-1])
+        self.interval.add_step(counts, step[-2], step[-1] & _DIGEST_MASK)
 
     def forward_backward(self, batch: SpanPairBatch) -> None:
         """One forward and backward pass; gradients and sums add up."""
