@@ -1,6 +1,7 @@
 """The paper's masks on 10,000 real sentences; the released program has none of them exact.
 
-SPE_DIST_REAL_SHARDS names a folder that `spe shards build` made of real text. Figures: pytest --junitxml=FILE -o junit_family=xunit1.
+SPE_DIST_REAL_SHARDS names a folder that `spe shards build` made of real text; `pytest --junitxml=FILE
+-o junit_family=xunit1` writes the figures down.
 """
 
 import os
