@@ -84,3 +84,13 @@ def test_no_sequences_give_every_parameter_a_gradient_of_zeros(kind):
     for name, parameter in encoder.named_parameters():
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_attention_drops_weights_in_training_only(kind):
+    torch.manual_seed(0)
+    config = copy.deepcopy(CONFIGS[kind])
+    config.attention_probs_dropout_prob = 0.5
+    encoder, batch = new_sentence_encoder(config), pack([torch.arange(5, 15)])
+    assert not torch.equal(encoder.train()(batch), encoder(batch))
+    assert torch.equal(encoder.eval()(batch), encoder(batch))
