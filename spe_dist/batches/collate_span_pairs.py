@@ -124,17 +124,21 @@ class SpanPairCollate:
 
     def draw(self, records: Records, step: int, lanes: Sequence[int]) -> DrawnSentences:
         """Draw spans, permutations and masks for the records of some lanes."""
-        columns = span_pairs.COLUMNS + random_columns(self.spo_spans)
         num_words = records.word_starts.lengths
         draws = RandomDraws.draw(
-            seed=self.seed, step=step, lanes=lanes, lane_size=self.lane_size, num_words=num_words, columns=columns
+            seed=self.seed,
+            step=step,
+            lanes=lanes,
+            lane_size=self.lane_size,
+            num_words=num_words,
+            span_columns=span_pairs.COLUMNS,
+            permutation_columns=random_columns(self.spo_spans),
         )
-        pair_draws, spo_draws = np.split(draws.per_record, [span_pairs.COLUMNS], axis=1)
         word_boundaries = span_pairs.sample_span_pairs(
-            num_words, pair_draws, geometric_p=self.geometric_p, max_words=self.max_span_words
+            num_words, draws.spans, geometric_p=self.geometric_p, max_words=self.max_span_words
         )
-        records, permuted = permute_spans(records, word_boundaries, spo_draws, max_spans=self.spo_spans)
-        hidden = hide_pieces(records, draws.per_word, share=self.tbo_share, cap=self.tbo_cap)
+        records, permuted = permute_spans(records, word_boundaries, draws.permutations, max_spans=self.spo_spans)
+        hidden = hide_pieces(records, draws.words, share=self.tbo_share, cap=self.tbo_cap)
         return self.show(records, word_boundaries, permuted, hidden)
 
     def show(

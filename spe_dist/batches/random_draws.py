@@ -17,14 +17,26 @@ _COLLATE = 3  # keeps these numbers apart from the ones of data_shards.order
 
 @dataclass(frozen=True)
 class RandomDraws:
-    """Uniform numbers in [0, 1) of one forward: `per_record` [records, columns], `per_word` [words]."""
+    """Uniform numbers in [0, 1) of one forward, for each of three purposes.
 
-    per_record: FloatArray
-    per_word: FloatArray
+    Every purpose has its own place in a lane's stream, so that switching the last one off changes none of the others.
+    """
+
+    spans: FloatArray  # [records, span_columns]
+    words: FloatArray  # [words]
+    permutations: FloatArray  # [records, permutation_columns]
 
     @classmethod
     def draw(
-        cls, *, seed: int, step: int, lanes: Sequence[int], lane_size: int, num_words: IntArray, columns: int
+        cls,
+        *,
+        seed: int,
+        step: int,
+        lanes: Sequence[int],
+        lane_size: int,
+        num_words: IntArray,
+        span_columns: int,
+        permutation_columns: int,
     ) -> RandomDraws:
         """Draw for the records of some lanes, lane after lane.
 
@@ -34,12 +46,14 @@ class RandomDraws:
             lanes: the lanes of this forward.
             lane_size: records per lane.
             num_words: words of every record, [len(lanes) * lane_size].
-            columns: numbers per record.
+            span_columns: numbers per record for its spans.
+            permutation_columns: numbers per record for its permutations.
         """
-        per_record, per_word = [np.empty((0, columns))], [np.empty(0)]
+        spans, words, permutations = [np.empty((0, span_columns))], [np.empty(0)], [np.empty((0, permutation_columns))]
         words_of_lane = num_words.reshape(len(lanes), lane_size).sum(axis=1)
-        for lane, words in zip(lanes, words_of_lane, strict=True):
+        for lane, count in zip(lanes, words_of_lane, strict=True):
             generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_COLLATE, seed, step, lane))))
-            per_record.append(generator.random((lane_size, columns)))
-            per_word.append(generator.random(int(words)))
-        return cls(np.concatenate(per_record), np.concatenate(per_word))
+            spans.append(generator.random((lane_size, span_columns)))
+            words.append(generator.random(int(count)))
+            permutations.append(generator.random((lane_size, permutation_columns)))
+        return cls(np.concatenate(spans), np.concatenate(words), np.concatenate(permutations))

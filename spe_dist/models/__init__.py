@@ -1,0 +1,1 @@
+"""Encoders of sentences, spans and span pairs, and their heads."""

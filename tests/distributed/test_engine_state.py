@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from ranks import run_ranks
-from toy import build_engine, build_toy, run_forwards, train, whole_state
 
 from data_shards.errors import UserError
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.checkpoint.training_state import collect, restore
 from spe_dist.engine.deepspeed_engine import load_masters_into
 from spe_dist.engine.world import World
+from tests.distributed.ranks import run_ranks
+from tests.distributed.toy import build_engine, build_toy, run_forwards, train, whole_state
 
 pytestmark = pytest.mark.distributed
 SAVED, END = 3, 6

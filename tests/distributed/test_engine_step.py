@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ranks import run_ranks
-from toy import PLAN, build_engine, build_toy, lane_ids, run_forwards, train, whole_state
 
 from data_shards.errors import UserError
+from tests.distributed.ranks import run_ranks
+from tests.distributed.toy import PLAN, build_engine, build_toy, lane_ids, run_forwards, train, whole_state
 
 pytestmark = pytest.mark.distributed
 FP32 = [(stage, "fp32") for stage in (1, 2, 3)]

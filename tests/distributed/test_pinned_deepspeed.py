@@ -13,11 +13,11 @@ from deepspeed.utils import (
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
 )
-from ranks import run_ranks
-from toy import VOCABULARY, Toy
 
 from spe_dist.engine.param_groups import param_groups
 from spe_dist.engine.zero_config import deepspeed_config
+from tests.distributed.ranks import run_ranks
+from tests.distributed.toy import VOCABULARY, Toy
 
 pytestmark = pytest.mark.distributed
 IDS = torch.arange(VOCABULARY)

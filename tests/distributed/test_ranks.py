@@ -3,9 +3,9 @@ import time
 
 import pytest
 import torch.distributed as dist
-from ranks import run_ranks
 
 from spe_dist.engine.world import World
+from tests.distributed.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed
 

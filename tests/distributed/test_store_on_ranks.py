@@ -4,12 +4,12 @@ import subprocess
 
 import pytest
 import torch
-from ranks import run_ranks
 
 from data_shards.errors import UserError
 from spe_dist.checkpoint.loaded import list_checkpoints
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
+from tests.distributed.ranks import run_ranks
 
 pytestmark = pytest.mark.distributed
 

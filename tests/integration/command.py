@@ -11,7 +11,9 @@ PRETRAIN = [sys.executable, str(ROOT / "launcher" / "pretrain.py")]
 TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node"]
 
 
-def run(*command: str, cwd: Path | None = None, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
+def run(
+    *command: str, cwd: Path | None = None, timeout: float = 240, **environment: str
+) -> subprocess.CompletedProcess:
     """Run a command to its end."""
     return subprocess.run(
         [str(part) for part in command],
@@ -26,7 +28,9 @@ def run(*command: str, cwd: Path | None = None, timeout: float = 240, **environm
 def clean_environment() -> dict[str, str]:
     """This environment without traces of a launcher, with one thread per process."""
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path}

@@ -86,7 +86,15 @@ def test_ray_job_submit(shards, tmp_path, cluster):
     """As the README says it; a relative folder is refused, because a job's working folder is thrown away."""
     address, environment = cluster
     script = ["--working-dir", str(ROOT), "--", "python", "launcher/pretrain.py", *small_run(shards)]
-    submit = [RAY, "job", "submit", "--address", address, "--runtime-env-json", json.dumps({"excludes": [".venv", "runs"]})]
+    submit = [
+        RAY,
+        "job",
+        "submit",
+        "--address",
+        address,
+        "--runtime-env-json",
+        json.dumps({"excludes": [".venv", "runs"]}),
+    ]
     call = {"env": environment, "capture_output": True, "text": True, "timeout": 240}
     refused = subprocess.run([*submit, *script, "--run.folder=runs"], **call)
     assert refused.returncode != 0

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from tiny_spe import LANE_SIZE, LANES, build_spe, forwards_of_step
 
 from spe_dist.engine.world import World
+from tests.paper.tiny_spe import LANE_SIZE, LANES, build_spe, forwards_of_step
 
 G = LANES * LANE_SIZE
 MASK = 3

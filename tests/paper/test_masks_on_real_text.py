@@ -11,12 +11,12 @@ from math import ceil
 
 import numpy as np
 import pytest
-from sentences import excess, flat, sentences_of, texts_of_classes
-from tiny_spe import RECIPES
 
 from data_shards.reader import ShardReader
 from spe_dist.methods.spe import build_collate
 from spe_dist.recipe import load_recipe
+from tests.paper.tiny_spe import RECIPES
+from tests.unit.spe_dist.batches.sentences import excess, flat, sentences_of, texts_of_classes
 
 SHARDS = os.environ.get("SPE_DIST_REAL_SHARDS", "")
 COUNT = 10_000

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny_spe import LANE_SIZE, Reader, build_spe, forwards_of_step
 
 from data_shards.errors import UserError
 from spe_dist.methods.measures import Measures
+from tests.paper.tiny_spe import LANE_SIZE, Reader, build_spe, forwards_of_step
 
 OFF = {"weight": 0.0}
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny_spe import RECIPES, build_spe
 from transformers import BertConfig
 
 from spe_dist.engine.schedule import learning_rate
 from spe_dist.methods.spe import SpeEncoder, SpeModel
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe
+from tests.paper.tiny_spe import RECIPES, build_spe
 
 CONFIG = load_recipe(RECIPES / "spe_wiki.yaml")
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import yaml
-from sentences import SPECIAL, random_sentences, records_of
 
 import launcher
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.methods.spe import Spe
 from spe_dist.recipe import config_from_values
+from tests.unit.spe_dist.batches.sentences import SPECIAL, random_sentences, records_of
 
 RECIPES = Path(launcher.__file__).with_name("recipes")
 LANES, LANE_SIZE = 6, 3

@@ -6,7 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from sentences import (
+
+from spe_dist.batches.collate_span_pairs import TERMS
+from tests.unit.spe_dist.batches.sentences import (
     SPECIAL,
     build_collate,
     flat,
@@ -16,8 +18,6 @@ from sentences import (
     texts_of_classes,
     word_starts,
 )
-
-from spe_dist.batches.collate_span_pairs import TERMS
 
 LANE_SIZE = 5
 COLLATE = build_collate(lane_size=LANE_SIZE)

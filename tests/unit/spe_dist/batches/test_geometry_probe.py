@@ -3,9 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from sentences import SPECIAL, build_collate, random_sentences, records_of
 
 from spe_dist.batches.geometry_probe import GROUP_SIZE, GeometryProbe, build_probes
+from tests.unit.spe_dist.batches.sentences import SPECIAL, build_collate, random_sentences, records_of
 
 SHORT = random_sentences(3000, seed=1, least=5, longest=6)
 

@@ -3,9 +3,9 @@ from fractions import Fraction
 from math import ceil
 
 import numpy as np
-from sentences import excess, random_sentences, records_of, word_starts
 
 from spe_dist.batches.masking import hide_pieces
+from tests.unit.spe_dist.batches.sentences import excess, random_sentences, records_of, word_starts
 
 CAP = 20
 

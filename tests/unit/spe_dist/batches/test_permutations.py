@@ -3,7 +3,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from sentences import (
+
+from spe_dist.batches.permutations import permute_spans, random_columns
+from tests.unit.spe_dist.batches.sentences import (
     excess,
     flat,
     random_boundaries,
@@ -12,8 +14,6 @@ from sentences import (
     sentences_of,
     texts_of_classes,
 )
-
-from spe_dist.batches.permutations import permute_spans, random_columns
 
 
 def permute(sentences, boundaries, *, max_spans=2, seed=0):

@@ -2,9 +2,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from sentences import excess
 
 from spe_dist.batches.spans import COLUMNS, sample_span_pairs
+from tests.unit.spe_dist.batches.sentences import excess
 
 P, LONGEST = 0.2, 10
 MASS = [P * (1 - P) ** (k - 1) for k in range(1, LONGEST + 1)]

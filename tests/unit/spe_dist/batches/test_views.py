@@ -1,9 +1,16 @@
 from itertools import pairwise
 
 import numpy as np
-from sentences import SPECIAL, build_collate, flat, random_boundaries, random_sentences, records_of
 
 from spe_dist.batches.views import pieces_in_pair, show_views, words_in_pair
+from tests.unit.spe_dist.batches.sentences import (
+    SPECIAL,
+    build_collate,
+    flat,
+    random_boundaries,
+    random_sentences,
+    records_of,
+)
 
 
 def views_by_loops(sentence, row):

@@ -1,9 +1,9 @@
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import run_ranks
 
 from spe_dist.moco.gather import gather_in_global_order
+from tests.distributed.ranks import run_ranks
 
 ROWS = [2, 5, 0]
 
