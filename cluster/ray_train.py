@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,15 +15,19 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import Checkpoint, CheckpointUploadMode, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.submitted_job import is_submitted_job
 from data_shards.errors import UserError
+from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
+from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.stop_signal import STOP_FILE
+
+LOGGER = logging.getLogger(__name__)
 
 
 def train_on_ray(config: Config) -> Summary:
@@ -34,7 +39,8 @@ def train_on_ray(config: Config) -> Summary:
     Raises:
         UserError: whatever a rank, or the launch itself, found wrong.
     """
-    with _connected(config.cluster), _stop_file_on_signal(Path(config.run_folder)):
+    folder = Path(config.run_folder)
+    with _connected(config.cluster), _stop_file_on_signal(folder):
         trainer = TorchTrainer(
             _train_rank,
             train_loop_config={"values": config_values(config)},
@@ -52,36 +58,34 @@ def train_on_ray(config: Config) -> Summary:
             ),
         )
         try:
-            result = trainer.fit()
+            _fit(trainer)
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
-    metrics = result.metrics or {}
-    step = int(metrics.get("step", config.train.steps))  # a run that was complete already reports nothing
-    return Summary(Path(config.run_folder), step, finished=step >= config.train.steps)
+    # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
+    step = step_of(list_checkpoints(folder / CHECKPOINTS)[-1])
+    return Summary(folder, step, finished=step >= config.train.steps)
+
+
+def _fit(trainer: TorchTrainer) -> None:
+    """Fit in a thread: in the main one, Ray would put its own handler for Ctrl-C in place of ours, and abort."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pool.submit(trainer.fit).result()
 
 
 def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
-    """Variables of a rank's process: threads for its cores, idle ones asleep, and pip's programs (ninja) on PATH."""
-    return {
+    """Variables of a rank's process: threads, pip's programs (ninja) on PATH, no GPU that was not asked for."""
+    environment = {
         "OMP_NUM_THREADS": str(cluster.cpus_per_worker),
         "OMP_WAIT_POLICY": "PASSIVE",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
+    return environment | ({} if cluster.gpus_per_worker else {"CUDA_VISIBLE_DEVICES": ""})
 
 
 def _train_rank(loop_config: dict[str, Any]) -> None:
     config = config_from_values(loop_config["values"], source="launcher")
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
-    train(config, on_checkpoint=_report)
-
-
-def _report(step: int, checkpoint: Path) -> None:
-    """Tell Ray Train of a checkpoint that is in place already. A barrier: every rank calls it."""
-    ray.train.report(
-        {"step": step},
-        checkpoint=Checkpoint(str(checkpoint)),
-        checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
-    )
+    train(config)
 
 
 def with_absolute_folders(config: Config) -> Config:
@@ -91,6 +95,8 @@ def with_absolute_folders(config: Config) -> Config:
         UserError: a folder is relative and this is a submitted job, whose working folder is a copy.
     """
     values = config_values(config)
+    if "://" in config.run.folder:
+        raise UserError(f"run.folder is {config.run.folder!r}: runs are kept in folders, not at URLs")
     for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
         value = values[section][name]
         is_local = value and "://" not in value and (section != "encoder" or Path(value).exists())
@@ -117,7 +123,11 @@ def _connected(cluster: ClusterConfig) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from error
     else:
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
         ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
@@ -131,31 +141,35 @@ def _connected(cluster: ClusterConfig) -> Iterator[None]:
 
 def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
     """A cluster that can grow may still get what it lacks; one started here cannot, and Ray would wait for ever."""
-    if not started_here:
-        return
     there = ray.cluster_resources()
     for kind, each in _resources(cluster).items():
-        if there.get(kind, 0) < each * cluster.workers:
+        if there.get(kind, 0) >= each * cluster.workers:
+            continue
+        lack = (
+            f"{cluster.workers} workers need {each * cluster.workers:.0f} {kind}s, there are {there.get(kind, 0):.0f}"
+        )
+        if started_here:
             raise UserError(
-                f"{cluster.workers} workers need {each * cluster.workers:.0f} {kind}s, this machine has "
-                f"{there.get(kind, 0):.0f}: lower --cluster.workers or --cluster.{kind.lower()}s-per-worker, or name a "
+                f"{lack} on this machine: lower --cluster.workers or --cluster.{kind.lower()}s-per-worker, or name a "
                 "cluster with --cluster.address"
             )
+        LOGGER.warning("waiting for the cluster: %s", lack)
 
 
 @contextmanager
 def _stop_file_on_signal(folder: Path) -> Iterator[None]:
     """SIGTERM or Ctrl-C ask the ranks to save and stop; a second one ends at once. Comes after `ray.init`."""
+    stop_file = folder / STOP_FILE
+    stop_file.unlink(missing_ok=True)  # of a run that ended before it could obey
 
     def ask(number: int, frame: FrameType | None) -> None:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+        if stop_file.exists():
+            os._exit(128 + number)
+        LOGGER.warning("asked to stop: saving first (once more ends at once)")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / STOP_FILE).touch()
+        stop_file.touch()
 
-    before = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGINT)}
-    for kind in before:
-        signal.signal(kind, ask)
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

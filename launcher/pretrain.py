@@ -31,12 +31,12 @@ def main(arguments: list[str]) -> None:
     """
     config, dry_run = read_arguments(arguments)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        _train_as_rank(config)
-    elif dry_run:
+    if dry_run:
         from spe_dist.train.dry_run import describe_run
 
         print(describe_run(config))
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        _train_as_rank(config)
     else:
         _train_on_ray(config)
 
@@ -58,8 +58,10 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
 
 def _train_as_rank(config: Config) -> None:
     from launcher.progress import shown_progress
+    from spe_dist.train.dry_run import check_run
     from spe_dist.train.loop import train
 
+    check_run(config, world_size=int(os.environ["WORLD_SIZE"]))
     with shown_progress(config, enabled=os.environ["RANK"] == "0"):
         summary = train(config)
     if os.environ["RANK"] == "0":
@@ -72,7 +74,7 @@ def _train_on_ray(config: Config) -> None:
     from spe_dist.train.dry_run import check_run
 
     config = with_absolute_folders(config)
-    check_run(config)
+    check_run(config, world_size=config.cluster.workers)
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
     print(_ending(summary.folder, summary.step, summary.finished))

@@ -14,6 +14,6 @@ def run_command(command: Callable[[list[str]], None]) -> None:
     try:
         command(sys.argv[1:])
     except UserError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        rank = os.environ.get("RANK", "0")
+        print(f"error{'' if rank == '0' else f' (rank {rank})'}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)

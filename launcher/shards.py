@@ -64,7 +64,10 @@ class SampleCorpus:
 
 @dataclass(frozen=True)
 class Show:
-    """Print records as a model sees them: spans, permutations, hidden pieces and both views."""
+    """Print records as a model may see them: spans, permutations, hidden pieces and both views.
+
+    An example: what a run draws for a record depends on the step and lane that its order gives it.
+    """
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
@@ -73,7 +76,7 @@ class Show:
     count: int = 1
     """How many."""
     step: int = 0
-    """Of the optimizer: other steps draw other spans and masks."""
+    """Another step draws other spans and masks."""
     config: Path | None = None
     """The recipe that says how they are drawn; the debug recipe if not given."""
 
@@ -115,7 +118,7 @@ def run_build(command: Build) -> None:
 
 
 def run_show(command: Show) -> None:
-    """Print some records, drawn as at a step of a run."""
+    """Print some records with what may be drawn for them."""
     from launcher.pretrain import DEFAULT
     from spe_dist.batches.show import describe
     from spe_dist.methods.spe import build_collate

@@ -51,7 +51,7 @@ def config_from_values(values: Mapping[str, Any], *, source: str) -> Config:
         raise UserError(f"{source}: method is {method!r}; these are offered: {', '.join(CONFIGS)}")
     config_class = CONFIGS[method]
     try:
-        return TypeAdapter(config_class).validate_python(_floats_of_yaml(values))
+        return TypeAdapter(config_class).validate_python(values)
     except ValidationError as error:
         problems = "; ".join(_describe(problem, config_class) for problem in error.errors())
         raise UserError(f"{source}: {problems}") from error
@@ -65,20 +65,6 @@ def config_values(config: Config) -> dict[str, Any]:
 def config_yaml(config: Config) -> str:
     """A configuration as a recipe."""
     return yaml.safe_dump(config_values(config), sort_keys=False)
-
-
-def _floats_of_yaml(values: Any) -> Any:
-    """YAML 1.1 reads 1e-4 as text; in a configuration it is a number."""
-    if isinstance(values, Mapping):
-        return {key: _floats_of_yaml(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_floats_of_yaml(value) for value in values]
-    if isinstance(values, str) and "e" in values.lower():
-        try:
-            return float(values)
-        except ValueError:
-            return values
-    return values
 
 
 def _describe(problem: Mapping[str, Any], config_class: type[Config]) -> str:

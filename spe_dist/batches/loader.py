@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
+from data_shards.errors import UserError
 from data_shards.order import Order
 from data_shards.ragged import IntArray
 from data_shards.reader import ShardReader
@@ -17,7 +19,7 @@ Collate = Callable[[Records, IntArray, int, Sequence[int]], SpanPairBatch]
 
 
 @dataclass(frozen=True)
-class Steps(Dataset[list[SpanPairBatch]]):
+class Steps(Dataset[list[SpanPairBatch] | UserError]):
     """Item t: the forwards of one rank at step t.
 
     Args:
@@ -32,9 +34,12 @@ class Steps(Dataset[list[SpanPairBatch]]):
     collate: Collate
     forwards: Sequence[Sequence[int]]
 
-    def __getitem__(self, step: int) -> list[SpanPairBatch]:
-        """The batches of a step, on the host."""
-        return [self._forward(step, lanes) for lanes in self.forwards]
+    def __getitem__(self, step: int) -> list[SpanPairBatch] | UserError:
+        """The batches of a step, on the host; or what is wrong with its data, as torch would bury an exception."""
+        try:
+            return [self._forward(step, lanes) for lanes in self.forwards]
+        except UserError as error:
+            return error
 
     def _forward(self, step: int, lanes: Sequence[int]) -> SpanPairBatch:
         ids = self.order.record_ids(step, lanes)
@@ -50,6 +55,9 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
         last: one past the last step.
         workers: loader processes; 0 loads in the calling one. Processes are spawned: a fork of a process that already
             talks to other ranks may hang.
+
+    Raises:
+        UserError: a shard is missing or damaged.
     """
     loader = DataLoader(
         steps,
@@ -58,8 +66,12 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
         collate_fn=_as_it_is,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        generator=torch.Generator(),  # or it would draw from the global one, which dropout draws from after a resume
     )
-    return iter(loader)
+    for batches in loader:
+        if isinstance(batches, UserError):
+            raise batches
+        yield batches
 
 
 def _as_it_is(batches: list[SpanPairBatch]) -> list[SpanPairBatch]:

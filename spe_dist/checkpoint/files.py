@@ -47,7 +47,7 @@ def failure_of(action: Callable[[], None], folder: Path) -> str | None:
         if full:
             return (
                 f"the disk of {folder} is full ({full}): free some space, or keep fewer checkpoints "
-                "(checkpoint.keep_last, checkpoint.keep_every), and resume"
+                "(train.keep_last, train.keep_every), and resume"
             )
         return f"cannot write a checkpoint to {folder}: {error}"
     return None

@@ -55,7 +55,7 @@ class CheckpointStore:
     def __init__(self, folder: Path, *, keep_last: int, keep_every: int, world: World) -> None:
         self.folder = folder
         if keep_last < 1:
-            raise UserError(f"checkpoint.keep_last is {keep_last}: at least one checkpoint must be kept")
+            raise UserError(f"train.keep_last is {keep_last}: at least one checkpoint must be kept")
         self._keep_last = keep_last
         self._keep_every = keep_every
         self._world = world

@@ -7,10 +7,8 @@ random number generators belong to a rank; they come back if the world has the s
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +19,7 @@ from spe_dist.checkpoint.loaded import LoadedCheckpoint
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.random_states import collect_random_states, restore_random_states
 from spe_dist.engine.assignment import assign_to_ranks
+from spe_dist.versions import package_versions
 
 if TYPE_CHECKING:
     from spe_dist.engine.deepspeed_engine import Engine
@@ -32,12 +31,10 @@ class Restored:
 
     Args:
         step: updates made before the checkpoint, so the number of the next one.
-        counters: the caller's own.
         random_states: whether the generators go on where they were; if not, dropout differs from the first run.
     """
 
     step: int
-    counters: dict[str, Any]
     random_states: bool
 
 
@@ -46,7 +43,6 @@ def collect(
     extra_tensors: Mapping[str, Tensor],
     *,
     step: int,
-    counters: Mapping[str, Any],
     config: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """This rank's share of the training state, ready for `CheckpointStore.save`; every rank must call this.
@@ -55,7 +51,6 @@ def collect(
         engine: holds parameters and moments.
         extra_tensors: whole and equal on all ranks; each is written by one.
         step: updates made so far.
-        counters: what else must go on counting; JSON.
         config: the resolved configuration; JSON.
 
     Returns:
@@ -75,9 +70,8 @@ def collect(
         "step": step,
         "adam_step": engine.adam_step,
         "world_size": world.size,
-        "counters": dict(counters),
         "config": dict(config),
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     return tensors, metadata
 
@@ -102,7 +96,7 @@ def restore(engine: Engine, checkpoint: LoadedCheckpoint, extra_tensors: Mapping
     same_world = checkpoint.metadata["world_size"] == engine.world.size
     if same_world:
         restore_random_states(checkpoint, engine.world)
-    return Restored(checkpoint.metadata["step"], checkpoint.metadata["counters"], same_world)
+    return Restored(checkpoint.metadata["step"], same_world)
 
 
 def _copy(checkpoint: LoadedCheckpoint, name: str, target: Tensor) -> None:
@@ -132,8 +126,3 @@ def _first_few(verb: str, names: set[str]) -> str:
         return ""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{verb} {', '.join(sorted(names)[:3])}{more}"
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "deepspeed", "transformers", "safetensors", "numpy")
-    return {"python": platform.python_version(), **{package: version(package) for package in packages}}

@@ -27,13 +27,13 @@ def deepspeed_config(
     """
     if stage == 0:
         raise UserError(
-            "ZeRO stage 0 (engine.stage) is not offered: in bf16 it keeps no master weights that can be saved; "
+            "ZeRO stage 0 (train.zero_stage) is not offered: in bf16 it keeps no master weights that can be saved; "
             "use stage 1, in a world of one too"
         )
     if stage not in STAGES:
-        raise UserError(f"ZeRO stage {stage} (engine.stage) is not offered: use 1, 2 or 3")
+        raise UserError(f"ZeRO stage {stage} (train.zero_stage) is not offered: use 1, 2 or 3")
     if precision not in ("bf16", "fp32"):
-        raise UserError(f"precision {precision!r} (engine.precision) is not offered: use bf16 or fp32")
+        raise UserError(f"precision {precision!r} (train.precision) is not offered: use bf16 or fp32")
     return {
         # One "sample" of DeepSpeed is one packed forward pass; it never sees how many records are in it.
         "train_micro_batch_size_per_gpu": 1,

@@ -45,8 +45,8 @@ class Method(Protocol):
         """What follows the optimizer step."""
         ...
 
-    def discard_keys(self) -> None:
-        """Forget what forwards have left for `after_step`."""
+    def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
+        """Losses of a forward that takes as much memory as any will, and leaves nothing behind."""
         ...
 
     def state(self) -> dict[str, Tensor]:

@@ -129,6 +129,7 @@ class SpeModel(nn.Module):
 
     def __init__(self, config: SpeConfig, encoder: SpeEncoder) -> None:
         super().__init__()
+        _check_objectives(config)
         self.encoder = encoder
         dropout = config.heads_dropout
         self.tbo = self.spo = self.cspo = None
@@ -211,7 +212,6 @@ class Spe:
     measures: Sequence[str] = MEASURES
 
     def __init__(self, config: SpeConfig, reader: ShardReader, *, device: torch.device) -> None:
-        _check_objectives(config)
         manifest = reader.manifest
         self.collate = build_collate(config, manifest)
         hf_config = resolve_encoder_config(
@@ -243,6 +243,13 @@ class Spe:
         self._keys.append(keys)
         return engine.forward(batch, keys, self.queue.negatives())
 
+    def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
+        """Losses [5] of a forward that is no part of a step, with as many negatives as there will ever be."""
+        if self.momentum_encoder is None:
+            return engine.forward(batch, None, None)[0]
+        whole_queue = Negatives(self.queue.pair_keys, self.queue.context_keys)
+        return engine.forward(batch, self.momentum_encoder.encode(batch), whole_queue)[0]
+
     def after_step(self, engine: Engine, world: World, plan: BatchPlan) -> None:
         """Move the momentum encoder, then enqueue the keys of the step, in global order (Figure 6)."""
         if self.momentum_encoder is None:
@@ -254,10 +261,6 @@ class Spe:
         rows = [len(plan.lanes_of_rank(rank)) * plan.lane_size for rank in range(world.size)]
         keys = gather_in_global_order(torch.cat([torch.cat(pairs), torch.cat(contexts)], dim=1), rows)
         self.queue.enqueue(*keys.chunk(2, dim=1))
-        self.discard_keys()
-
-    def discard_keys(self) -> None:
-        """Forget the keys of forwards that are not part of a step (the dry run)."""
         self._keys.clear()
 
     def state(self) -> dict[str, Tensor]:
@@ -281,6 +284,7 @@ class Spe:
             for similarity in ("positive_similarity", "negative_similarity"):
                 report[f"cspo_{similarity}"] = sums.share([similarity], ["cspo"])
             report |= self._probe_report()
+            report["queue_enqueued"] = int(self.queue.enqueued)
             report["queue_filled"] = self.queue.filled / self.queue.size
         return report
 
@@ -299,6 +303,8 @@ class Spe:
 
 def build_collate(config: SpeConfig, manifest: Manifest) -> SpanPairCollate:
     """The batches of a run."""
+    if manifest.build.get("min_words", 2) < 2:
+        raise UserError("the shards hold sentences of one word, which have no two spans: build them with --min-words 2")
     special = manifest.tokenizer.special_ids
     return SpanPairCollate(
         special=SpecialPieces(special.cls, special.sep, special.mask),

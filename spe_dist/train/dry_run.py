@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.manifest import Manifest
@@ -29,14 +28,13 @@ _MIB = 2**20
 class CheckedRun:
     """A configuration that could be started, with what was looked up to know that."""
 
-    config: Config
     manifest: Manifest
     order: Order
     plan: BatchPlan
-    encoder: PretrainedConfig
+    model: Any  # without weights
 
 
-def check_run(config: Config) -> CheckedRun:
+def check_run(config: Config, *, world_size: int) -> CheckedRun:
     """Check all that can be checked before any rank starts: settings, data, encoder, ranks and lanes, compiler.
 
     Raises:
@@ -56,8 +54,10 @@ def check_run(config: Config) -> CheckedRun:
     )
     if not config.cluster.gpus_per_worker:
         require_compiler()
-    plan = build_plan(config, config.cluster.workers)
-    return CheckedRun(config, manifest, build_order(config, manifest), plan, encoder)
+    plan = build_plan(config, world_size)
+    with torch.device("meta"):
+        model = MODELS[config.method](config, encoder)
+    return CheckedRun(manifest, build_order(config, manifest), plan, model)
 
 
 def describe_run(config: Config) -> str:
@@ -66,10 +66,8 @@ def describe_run(config: Config) -> str:
     Raises:
         UserError: the run could not start as it is configured.
     """
-    run = check_run(config)
-    manifest, order, plan = run.manifest, run.order, run.plan
-    with torch.device("meta"):
-        model = MODELS[config.method](config, run.encoder)
+    run = check_run(config, world_size=config.cluster.workers)
+    manifest, order, plan, model = run.manifest, run.order, run.plan, run.model
     epochs = config.train.steps / order.steps_per_epoch
     rows = [
         ("data", _data(config, manifest)),

@@ -42,8 +42,12 @@ class Interval:
         self._digest = torch.zeros((), dtype=torch.int64, device=device)
         self._pieces = torch.zeros((), dtype=torch.int64, device=device)
         self._steps = torch.zeros((), dtype=torch.int64)
-        self.waited = 0.0
-        self._started = time.perf_counter()
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Count time, and the steps and pieces done in it, from here on."""
+        self.waited, self._started = 0.0, time.perf_counter()
+        self._steps_before, self._pieces_before = int(self._steps), int(self._pieces)
 
     def add_step(self, counts: Tensor, pieces: Tensor, digest: Tensor) -> None:
         """Add a step's global counts [terms], pieces and digest."""
@@ -71,14 +75,14 @@ class Interval:
         _require_finite(measures, step)
         seconds = time.perf_counter() - self._started
         speeds: dict[str, float | str] = {
-            "steps_per_second": int(self._steps) / seconds,
-            "pieces_per_second": float(self._pieces) / seconds,
+            "steps_per_second": (int(self._steps) - self._steps_before) / seconds,
+            "pieces_per_second": (int(self._pieces) - self._pieces_before) / seconds,
             "waiting_share": self.waited / seconds,
             "digest": f"{int(self._digest) % (1 << 64):016x}",
         }
         for tensor in (self._local, self._counts, self._pieces, self._steps):
             tensor.zero_()
-        self.waited, self._started = 0.0, time.perf_counter()
+        self.start_clock()
         return measures, speeds
 
     def check_finite(self, step: int) -> None:
@@ -127,5 +131,5 @@ def _require_finite(measures: Measures, step: int) -> None:
     if wrong:
         raise UserError(
             f"the loss is not finite at step {step} (terms {', '.join(wrong)}); nothing after the last checkpoint was "
-            "saved: lower optimizer.learning_rate or look at the batches since then, and start again to resume"
+            "saved: start again with a lower optimizer.learning_rate, or look at the batches since then"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from spe_dist.train.stop_signal import StopSignal
 
 LOGGER = logging.getLogger(__name__)
 
-OnCheckpoint = Callable[[int, Path], None]
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -28,16 +25,20 @@ class Summary:
     finished: bool
 
 
-def train(config: Config, *, on_checkpoint: OnCheckpoint | None = None) -> Summary:
+def train(config: Config) -> Summary:
     """Train until the last step, or until asked to stop; begin at the newest checkpoint of the run, if it has one.
-
-    Args:
-        config: the run.
-        on_checkpoint: called by every rank after each checkpoint, with its step and folder.
 
     Raises:
         UserError: whatever the person at the keyboard can mend, in one line.
     """
+    try:
+        return _train(config)
+    except Exception:
+        LOGGER.exception("the run ends here")
+        raise
+
+
+def _train(config: Config) -> Summary:
     session = open_session(config)
     stop, step = StopSignal(session.folder, session.world), session.first_step
     stopping = False
@@ -53,8 +54,9 @@ def train(config: Config, *, on_checkpoint: OnCheckpoint | None = None) -> Summa
         if last or step % config.train.log_every == 0:
             session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
         if last or step % config.train.checkpoint_every == 0:
-            _save(session, step, on_checkpoint)
+            _save(session, step)
         if stopping:
+            stop.obeyed()
             break
     session.close()
     return Summary(session.folder, step, finished=step >= config.train.steps)
@@ -67,11 +69,9 @@ def _learning_rate(config: Config, step: int) -> float:
     )
 
 
-def _save(session: Session, step: int, on_checkpoint: OnCheckpoint | None) -> None:
+def _save(session: Session, step: int) -> None:
     session.interval.check_finite(step)
     extra = session.method.state() | session.interval.state()
-    tensors, metadata = collect(session.engine, extra, step=step, counters={}, config=config_values(session.config))
+    tensors, metadata = collect(session.engine, extra, step=step, config=config_values(session.config))
     checkpoint = session.store.save(step, tensors, metadata)
     LOGGER.info("saved %s", checkpoint)
-    if on_checkpoint is not None:
-        on_checkpoint(step, checkpoint)

@@ -11,29 +11,31 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import shutil
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
 from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import Manifest, parse
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_values, config_yaml
+from spe_dist.versions import package_versions
+
+LOGGER = logging.getLogger(__name__)
 
 CONFIG, VERSIONS, ENCODER, METRICS = "config.yaml", "versions.json", "encoder.json", "metrics.jsonl"
 DATASET = "dataset.json"
 TOKENIZER, TENSORBOARD, LOGS, CHECKPOINTS = "tokenizer", "tensorboard", "logs", "checkpoints"
 
-_PACKAGES = ("torch", "deepspeed", "transformers", "webdataset", "numpy", "ray")
 # What may differ between a run and its continuation, because the stream of batches and the model stay the same.
 _FREE = ("run", "data.shards", "data.cache", "data.workers", "batch.lanes_per_forward", "encoder.name_or_path", "train",
-         "cluster")  # fmt: skip
+         "cluster", "optimizer.learning_rate")  # fmt: skip
 _FIXED = ("run.seed", "train.precision")
+_CHANGES_COURSE = ("train.steps", "optimizer.learning_rate")
 
 
 def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, world: World) -> Path:
@@ -52,8 +54,9 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     problem = None
     if world.is_first:
         try:
-            _check_same_run(folder, config, fingerprint)
-            _write(folder, config, tokenizer, fingerprint)
+            with explain_write_errors(folder):
+                _check_same_run(folder, config, fingerprint)
+                _write(folder, config, tokenizer, fingerprint)
         except UserError as error:
             problem = str(error)
         except OSError as error:
@@ -67,7 +70,7 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
 
 def write_dataset(folder: Path, manifest: Manifest) -> None:
     """Keep what the manifest says of the dataset as a whole: the run may outlive the shards, or be far from them."""
-    (folder / DATASET).write_text(replace(manifest, shardlist=()).to_json())
+    write_atomically(folder / DATASET, replace(manifest, shardlist=()).to_json().encode())
 
 
 def read_dataset(folder: Path) -> Manifest:
@@ -87,7 +90,7 @@ def read_dataset(folder: Path) -> Manifest:
 def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
     if not (folder / CONFIG).exists():
         return
-    before = _flatten(yaml.safe_load((folder / CONFIG).read_text()))
+    before = _flatten(_read_values(folder / CONFIG))
     now = _flatten(config_values(config))
     changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
     fixed = [key for key in changed if key in _FIXED or not any(key == f or key.startswith(f"{f}.") for f in _FREE)]
@@ -96,12 +99,25 @@ def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
         raise UserError(
             f"{folder} holds a run of another configuration ({differences}): give this one its own run.name"
         )
-    known = json.loads((folder / VERSIONS).read_text())["dataset"]
+    for key in changed:
+        if key in _CHANGES_COURSE:
+            LOGGER.warning("%s was %s and is %s: the rest of the run takes another course", key, before[key], now[key])
+    known = _read_values(folder / VERSIONS)["dataset"]
     if known != fingerprint:
         raise UserError(
             f"{folder} holds a run on another dataset (fingerprint {known[:12]}, now {fingerprint[:12]}): "
             "give this one its own run.name"
         )
+
+
+def _read_values(path: Path) -> dict:
+    try:
+        values = yaml.safe_load(path.read_text())  # JSON is YAML too
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {path}, which every run has: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no settings: restore it from a backup, or give this run its own run.name")
+    return values
 
 
 def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
@@ -118,9 +134,9 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
     for part in (LOGS, CHECKPOINTS):
         (folder / part).mkdir(parents=True, exist_ok=True)
     shutil.copytree(tokenizer, folder / TOKENIZER, dirs_exist_ok=True)
-    versions = {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
-    (folder / VERSIONS).write_text(json.dumps({"dataset": fingerprint, "versions": versions}, indent=2) + "\n")
-    (folder / CONFIG).write_text(config_yaml(config))
+    versions = {"dataset": fingerprint, "versions": package_versions()}
+    write_atomically(folder / VERSIONS, (json.dumps(versions, indent=2) + "\n").encode())
+    write_atomically(folder / CONFIG, config_yaml(config).encode())
 
 
 def _start_log(path: Path) -> None:

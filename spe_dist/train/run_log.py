@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
 
 LOGGER = logging.getLogger(__name__)
@@ -24,15 +25,17 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, *, first_step: int) -> None:
-        self._path = folder / METRICS
-        _truncate(self._path, first_step)
-        self._file = self._path.open("a")
-        self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=first_step + 1)
+        self._folder = folder
+        with explain_write_errors(folder):
+            _truncate(folder / METRICS, first_step)
+            self._file = (folder / METRICS).open("a")
+            self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=first_step + 1)
 
     def write(self, metrics: Mapping[str, float | int | str | None]) -> None:
         """Write one line; `step` counts finished steps."""
-        self._file.write(json.dumps(metrics) + "\n")
-        self._file.flush()
+        with explain_write_errors(self._folder):
+            self._file.write(json.dumps(metrics) + "\n")
+            self._file.flush()
         step = int(metrics["step"] or 0)
         for name, value in metrics.items():
             if isinstance(value, float):
@@ -87,4 +90,6 @@ def _truncate(path: Path, first_step: int) -> None:
         return
     lines = path.read_text().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]  # a killed run may have left half a line
-    path.write_text("".join(line for line in whole if json.loads(line)["step"] <= first_step))
+    kept = [line for line in whole if json.loads(line)["step"] <= first_step]
+    if kept != lines:
+        write_atomically(path, "".join(kept).encode())

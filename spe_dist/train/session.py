@@ -17,12 +17,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
 from data_shards.ragged import Ragged
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.store import CheckpointStore, LoadedCheckpoint
-from spe_dist.checkpoint.training_state import restore
+from spe_dist.checkpoint.training_state import Restored, restore
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
@@ -64,6 +66,7 @@ class Session:
         steps = load_steps(
             self.steps, first=self.first_step, last=self.config.train.steps, workers=self.config.data.workers
         )
+        self.interval.start_clock()
         while True:
             waited = time.perf_counter()
             batches = next(steps, None)
@@ -125,6 +128,8 @@ def open_session(config: Config) -> Session:
         UserError: configuration, data, encoder, run folder or checkpoint do not fit together.
     """
     world = World.from_environment()
+    if world.device.type == "cuda" and config.train.precision == "fp32":
+        raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
     plan = build_plan(config, world.size)
     reader = open_reader(config)
     order = build_order(config, reader.manifest)
@@ -137,7 +142,8 @@ def open_session(config: Config) -> Session:
     torch.manual_seed(config.run.seed)
     method = METHODS[config.method](config, reader, device=world.device)
     if world.is_first:
-        (folder / ENCODER).write_text(method.encoder_json)
+        with explain_write_errors(folder):
+            write_atomically(folder / ENCODER, method.encoder_json.encode())
         write_dataset(folder, reader.manifest)
     store = CheckpointStore(
         folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
@@ -145,8 +151,9 @@ def open_session(config: Config) -> Session:
     checkpoint = store.latest()
     interval = Interval(method, world)
     engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
-    first_step = _restore(checkpoint, engine, method, interval) if checkpoint else 0
-    if not (checkpoint and _same_world(checkpoint, world)):
+    restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
+    first_step = restored.step if restored else 0
+    if not (restored and restored.random_states):
         torch.manual_seed(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
@@ -156,12 +163,18 @@ def open_session(config: Config) -> Session:
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:
-    """Sentences as long as any can be, of words of two pieces: the shapes that need most memory."""
-    words = (max_pieces - 2) // 2
+    """Sentences as long as any can be, by turns of words of one piece (most words) and of two (most hidden pieces)."""
+    pieces = max_pieces - 2
+    word_lengths = [np.full(pieces // (1 + row % 2), 1 + row % 2) for row in range(count)]
+    word_starts = [np.cumsum(lengths) - lengths for lengths in word_lengths]
     return Records(
-        Ragged.from_lengths(np.ones(count * words * 2, dtype=np.uint16), np.full(count, words * 2)),
-        Ragged.from_lengths(np.tile(np.arange(words) * 2, count), np.full(count, words)),
+        _ragged([np.ones(int(lengths.sum()), dtype=np.uint16) for lengths in word_lengths]), _ragged(word_starts)
     )
+
+
+def _ragged(rows: list[np.ndarray]) -> Ragged:
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return Ragged.from_lengths(np.concatenate([np.zeros(0, dtype=np.int64), *rows]), lengths)
 
 
 def _build_engine(
@@ -192,25 +205,20 @@ def _build_engine(
         for lanes in plan.forwards(world.rank):
             records = largest_records(len(lanes) * plan.lane_size, max_pieces=max_pieces)
             ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
-            losses, _ = method.forward(engine, method.collate(records, ids, 0, lanes).to(world.device))
+            losses = method.rehearse(engine, method.collate(records, ids, 0, lanes).to(world.device))
             engine.backward(losses.sum() / plan.global_batch)
-        method.discard_keys()
 
     engine.initialise_optimizer(run_largest_step)
     return engine
 
 
-def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, interval: Interval) -> int:
+def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, interval: Interval) -> Restored:
     restored = restore(engine, checkpoint, method.state() | interval.tensors())
     interval.share_restored()
     for skipped in checkpoint.skipped:
         LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
     LOGGER.info("resumed %s", checkpoint.folder)
-    return restored.step
-
-
-def _same_world(checkpoint: LoadedCheckpoint, world: World) -> bool:
-    return checkpoint.metadata["world_size"] == world.size
+    return restored
 
 
 def _peak_memory(device: torch.device) -> float:

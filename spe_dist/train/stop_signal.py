@@ -19,7 +19,7 @@ class StopSignal:
     """Whether any rank was asked to stop; all ranks hear of it at the same step.
 
     Args:
-        folder: where the first rank looks for the STOP file; an old one is removed.
+        folder: where the first rank looks for the STOP file.
         world: this rank among all.
     """
 
@@ -31,8 +31,6 @@ class StopSignal:
         self._pending: dist.Work | None = None
         # Flags travel on the host: asking a GPU for them would make every step wait for it.
         self._group = dist.new_group(backend="gloo") if world.size > 1 else None
-        if world.is_first:
-            self._file.unlink(missing_ok=True)
         if threading.current_thread() is threading.main_thread():  # Ray runs ranks in a thread, where this is forbidden
             for number in (signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, self._ask)
@@ -47,6 +45,11 @@ class StopSignal:
         if self._group is not None:
             self._pending = dist.all_reduce(self._flag, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
         return stop
+
+    def obeyed(self) -> None:
+        """The run has saved and stops: the next one shall not stop for the same reason."""
+        if self._world.is_first:
+            self._file.unlink(missing_ok=True)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

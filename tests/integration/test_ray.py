@@ -24,7 +24,7 @@ RAY = str(Path(sys.executable).parent / "ray")
 
 def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path):
     """Ray with two ranks, torchrun with one: the same batches and losses; and the folder goes on in either."""
-    arguments = small_run(shards, "--train.steps=4", "--train.checkpoint_every=2")
+    arguments = small_run(shards, "--train.steps=4", "--train.checkpoint_every=1", "--train.keep_last=2")
     on_ray, alone = tmp_path / "ray", tmp_path / "alone"
     done = run(*PRETRAIN, *arguments, f"--run.folder={on_ray}")
     assert done.returncode == 0, done.stderr[-3000:]
@@ -38,8 +38,8 @@ def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path
     for part in ("config.yaml", "versions.json", "logs/rank-0.log", "logs/rank-1.log", "tokenizer/tokenizer.json"):
         assert (folder / part).exists(), part
     assert list((folder / "tensorboard").iterdir())
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-000000002", "step-000000004"}
-    more = run(*TORCHRUN, "1", ROOT / "launcher/pretrain.py", *arguments, f"--run.folder={on_ray}", "--train.steps=5")
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-000000003", "step-000000004"}
+    more = run(*PRETRAIN, *arguments, f"--run.folder={on_ray}", "--train.steps=5")
     assert more.returncode == 0, more.stderr[-3000:]
     assert [line["step"] for line in read_metrics(folder)] == [1, 2, 3, 4, 5]
     exported = run(sys.executable, "-m", "launcher.cli", "export", folder, cwd=ROOT)
@@ -51,12 +51,12 @@ def test_a_loss_that_is_not_finite_ends_a_ray_run_with_one_line(shards, tmp_path
     assert "not finite" in only_error(run(*PRETRAIN, *arguments))
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(shards, tmp_path):
+def test_ctrl_c_saves_and_the_same_command_goes_on(shards, tmp_path):
     arguments = small_run(shards, f"--run.folder={tmp_path}", "--train.checkpoint_every=100000")
     command = [*PRETRAIN, *arguments, "--train.steps=100000"]
     process = subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True)
     _wait_until(lambda: len(read_metrics(tmp_path / "debug")) > 2)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "stopped after step" in output, output
     stopped = read_metrics(tmp_path / "debug")[-1]["step"]

@@ -22,7 +22,7 @@ def test_gradients_are_added_in_fp32_within_a_rank_and_between_ranks():
 
 @pytest.mark.parametrize("stage", [0, 4])
 def test_other_stages_are_refused_by_name(stage):
-    with pytest.raises(UserError, match=rf"ZeRO stage {stage} \(engine\.stage\)"):
+    with pytest.raises(UserError, match=rf"ZeRO stage {stage} \(train.zero_stage\)"):
         deepspeed_config(stage=stage, **SETTINGS)
 
 
