@@ -1,11 +1,12 @@
 """Runs under a real Ray: as a person starts, stops, resumes, submits and exports them."""
 
 import json
-import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.ray
 
 EXACT = ("digest",)
 CLOSE = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm", "cspo_positive_similarity")
-RAY = str(Path(sys.executable).parent / "ray")
+RAY, SPE = (str(Path(sys.executable).parent / program) for program in ("ray", "spe"))
 
 
 def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path):
@@ -42,7 +43,7 @@ def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path
     more = run(*PRETRAIN, *arguments, f"--run.folder={on_ray}", "--train.steps=5")
     assert more.returncode == 0, more.stderr[-3000:]
     assert [line["step"] for line in read_metrics(folder)] == [1, 2, 3, 4, 5]
-    exported = run(sys.executable, "-m", "launcher.cli", "export", folder, cwd=ROOT)
+    exported = run(SPE, "export", folder)
     assert exported.returncode == 0 and (folder / "export" / "model.safetensors").exists(), exported.stderr
 
 
@@ -71,15 +72,23 @@ def cluster(tmp_path):
     """A Ray head on this machine, whose dashboard asks for a token: its address and environment."""
     environment = clean_environment() | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path / "home")}
     (tmp_path / "home").mkdir()
-    ports = [_free_port() for _ in range(3)]
-    call = {"env": environment, "check": True, "capture_output": True, "text": True, "timeout": 120}
-    subprocess.run([RAY, "get-auth-token", "--generate"], **call)
-    start = f"--head --port={ports[0]} --dashboard-port={ports[1]} --ray-client-server-port={ports[2]}"
+    port, dashboard, client, agent = (_free_port() for _ in range(4))
+    call = {"env": environment, "capture_output": True, "text": True, "timeout": 120}
+    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, **call)
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    ports += [f"--dashboard-agent-listen-port={agent}"]  # its default may be taken by another Ray of this machine
     # A socket's path may have 107 characters, and pytest's folders are long.
-    folder = f"/tmp/ray-{os.getpid()}"
-    subprocess.run([RAY, "start", *start.split(), "--num-cpus=3", f"--temp-dir={folder}"], **call)
-    yield f"http://127.0.0.1:{ports[1]}", environment
-    subprocess.run([RAY, "stop", "--force"], env=environment, capture_output=True, timeout=120)
+    folder = tempfile.mkdtemp(prefix="ray-")
+    start = [RAY, "start", "--head", "--block", "--num-cpus=3", f"--temp-dir={folder}", *ports]
+    # `ray stop` would end every Ray of this machine; --block ends its own when it is asked to.
+    head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{dashboard}"
+    submit = [RAY, "job", "submit", "--address", address, "--", "true"]
+    _wait_until(lambda: subprocess.run(submit, **call).returncode == 0)
+    yield address, environment
+    head.terminate()
+    head.wait(timeout=60)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_ray_job_submit(shards, tmp_path, cluster):
