@@ -92,7 +92,9 @@ def _resolved_settings(config: BuildConfig, sources: tuple[Source, ...], tokeniz
     """All that decides the bytes of the dataset, as it stands in the manifest: no paths of this machine."""
     names = ("text_field", "language", "unit_documents", "block_records", "min_words", "max_words", "max_pieces")
     return {
-        "inputs": [{"name": s.name, "format": s.format, "bytes": s.size} for s in sources],
+        "inputs": [
+            {"name": s.name, "format": s.format, "bytes": s.size, "sha256": sha256_of_file(s.path)} for s in sources
+        ],
         **{name: getattr(config, name) for name in names},
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "versions": {name: version(name) for name in ("sentencex", "spacy", "tokenizers")},
