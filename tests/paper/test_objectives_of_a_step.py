@@ -74,7 +74,7 @@ def step_gradient(spe, engine, lanes_per_forward):
         terms = spe.forward(engine, batch)[0]
         (terms * torch.tensor(spe.term_weights) / counts).sum().backward()
         losses += terms.detach()
-    spe.discard_keys()
+    spe._keys.clear()
     return losses, counts, torch.cat([p.grad.flatten() for p in spe.model.parameters()])
 
 

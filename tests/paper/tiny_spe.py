@@ -44,7 +44,10 @@ class Reader:
     """A dataset of SENTENCES."""
 
     manifest = SimpleNamespace(
-        tokenizer=SimpleNamespace(vocab_size=20, special_ids=SPECIAL), max_pieces=128, shard_records=(len(SENTENCES),)
+        tokenizer=SimpleNamespace(vocab_size=20, special_ids=SPECIAL),
+        max_pieces=128,
+        build={"min_words": 2},
+        shard_records=(len(SENTENCES),),
     )
 
     def __len__(self):

@@ -146,7 +146,7 @@ def test_steps_are_ordered_as_numbers(tmp_path):
 
 
 def test_keeping_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"checkpoint\.keep_last is 0"):
+    with pytest.raises(UserError, match=r"train.keep_last is 0"):
         open_store(tmp_path / "run", keep_last=0)
 
 
