@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,30 +9,21 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data_shards.files import sync
+
 _FULL = {"ENOSPC": "No space left on device", "EDQUOT": "Disk quota exceeded"}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file and wait until it is on the disk."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _sync(path)
+    sync(path)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file and wait until it is on the disk."""
     path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the folder's entries (new names, renamed ones) are on the disk."""
-    _sync(path)
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    sync(path)
 
 
 def failure_of(action: Callable[[], None], folder: Path) -> str | None:
@@ -51,11 +40,3 @@ def failure_of(action: Callable[[], None], folder: Path) -> str | None:
             )
         return f"cannot write a checkpoint to {folder}: {error}"
     return None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

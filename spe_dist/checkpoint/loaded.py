@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.files import sha256
+from data_shards.files import sha256_of_file
 
 FORMAT_VERSION = 1
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -145,6 +145,6 @@ def _fault_of_file(path: Path, size: int, digest: str) -> str | None:
         return f"{path.name} is missing"
     if path.stat().st_size != size:
         return f"{path.name} has {path.stat().st_size} bytes, not {size}"
-    if sha256(path) != digest:
+    if sha256_of_file(path) != digest:
         return f"{path.name} does not have the SHA-256 it was written with"
     return None

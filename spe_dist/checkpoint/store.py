@@ -21,7 +21,8 @@ from typing import Any
 from torch import Tensor
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.files import failure_of, sha256, sync_folder, write_tensors, write_text
+from data_shards.files import sha256_of_file, sync
+from spe_dist.checkpoint.files import failure_of, write_tensors, write_text
 from spe_dist.checkpoint.loaded import (
     FORMAT_VERSION,
     MANIFEST,
@@ -103,7 +104,7 @@ class CheckpointStore:
         unfinished.mkdir(parents=True, exist_ok=True)
         path = unfinished / f"rank-{self._world.rank:05d}-of-{self._world.size:05d}.safetensors"
         write_tensors(path, tensors)
-        return {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)}}
+        return {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}}
 
     def _complete(self, unfinished: Path, final: Path, files: _Files, metadata: dict[str, Any]) -> None:
         missing = [name for name in files if not (unfinished / name).is_file()]
@@ -111,14 +112,14 @@ class CheckpointStore:
             raise OSError(f"rank 0 does not see {missing[0]}; all machines must share this folder")
         state = unfinished / STATE
         write_text(state, json.dumps(metadata, indent=1, sort_keys=True))
-        files = {**files, STATE: {"bytes": state.stat().st_size, "sha256": sha256(state)}}
+        files = {**files, STATE: {"bytes": state.stat().st_size, "sha256": sha256_of_file(state)}}
         manifest = {"format_version": FORMAT_VERSION, "step": step_of(final), "files": files}
         write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1))
-        sync_folder(unfinished)
+        sync(unfinished)
         if final.exists():  # found broken above
             self._delete(final)
         unfinished.rename(final)
-        sync_folder(self.folder)
+        sync(self.folder)
 
     def _delete_surplus(self, step: int) -> None:
         # Later ones do not count: they were skipped when the run resumed, and would push out the good ones.
