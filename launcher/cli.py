@@ -14,6 +14,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   pretrain                                              train (the same as python launcher/pretrain.py)
   export RUN                                            a run as a Hugging Face folder
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
+  runs diff A B                                         the first step and field in which two runs differ
 """
 
 
@@ -36,6 +37,7 @@ def dispatch(arguments: list[str]) -> None:
         "pretrain": _pretrain,
         "export": _export,
         "report": _report,
+        "runs": _runs,
     }
     name, *rest = arguments
     if name not in commands:
@@ -64,5 +66,11 @@ def _export() -> Callable[[list[str]], None]:
 
 def _report() -> Callable[[list[str]], None]:
     from launcher.report import main
+
+    return main
+
+
+def _runs() -> Callable[[list[str]], None]:
+    from launcher.runs import main
 
     return main

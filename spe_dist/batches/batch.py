@@ -50,7 +50,8 @@ class SpanPairBatch:
     spo_classes: Tensor  # [Q] which permutation, 0…5
     spo_views: Tensor  # [Q]
     counts: Tensor  # [terms] int64: how many items each term of the loss is a sum over
-    digest: int  # 63 bits that change with any record, mask or permutation of these lanes
+    record_ids: Tensor  # [R] which records these are; -1 for those of no step
+    digests: Tensor  # [2] of the lanes' record ids, and of what both views show; a sum over the lanes
 
     def to(self, device: torch.device) -> SpanPairBatch:
         """The same on a device."""

@@ -11,7 +11,7 @@ pack        [CLS] pieces [SEP], all pair views, then all context views
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -88,14 +88,15 @@ class SpanPairCollate:
 
         Args:
             records: the lanes' records, lane after lane.
-            record_ids: their ids, for the digest, [len(lanes), lane_size].
+            record_ids: their ids, [len(lanes), lane_size].
             step: the optimizer step.
             lanes: the lanes; none gives a batch of no records, on which every head still runs.
         """
         drawn = self.draw(records, step, lanes)
-        return self.batch(drawn, digest=self._digest(drawn, record_ids, lanes))
+        digests = self._digests(drawn, record_ids, lanes)
+        return replace(self.batch(drawn), record_ids=_tensor(record_ids.reshape(-1)), digests=digests)
 
-    def batch(self, drawn: DrawnSentences, *, digest: int = 0) -> SpanPairBatch:
+    def batch(self, drawn: DrawnSentences) -> SpanPairBatch:
         """Pack both views of drawn sentences and point at what is to be predicted in them."""
         piece_places, packed = self._pack(drawn)
         word_offsets, num_words = drawn.records.word_starts.offsets[:-1], len(drawn.records.word_starts.values)
@@ -119,7 +120,8 @@ class SpanPairCollate:
             spo_classes=_tensor(permuted.classes),
             spo_views=_tensor(spo_views),
             counts=_tensor(np.array([*_per_view(tbo_views), *_per_view(spo_views), len(drawn.records)])),
-            digest=digest,
+            record_ids=torch.full((len(drawn.records),), -1),
+            digests=torch.zeros(2, dtype=torch.int64),
         )
 
     def draw(self, records: Records, step: int, lanes: Sequence[int]) -> DrawnSentences:
@@ -170,16 +172,19 @@ class SpanPairCollate:
         )
         return places, packed
 
-    def _digest(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> int:
-        """Sum of the lanes' digests, modulo 2⁶³: it does not depend on who holds which lane."""
+    def _digests(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> Tensor:
+        """Sums of the lanes' digests, which do not depend on who holds which lane, [2]."""
         ends = drawn.records.pieces.offsets[:: self.lane_size]
-        total = 0
+        total = torch.zeros(2, dtype=torch.int64)
         for row, lane in enumerate(lanes):
-            begin, end = ends[row], ends[row + 1]
-            content = (np.int64(lane), record_ids[row], drawn.pair_ids[begin:end], drawn.context_ids[begin:end])
-            data = b"".join(np.asarray(part, dtype="<i8").tobytes() for part in content)
-            total += int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
-        return total % (1 << 63)
+            views = (ids[ends[row] : ends[row + 1]] for ids in (drawn.pair_ids, drawn.context_ids))
+            total += torch.tensor([_hash(lane, record_ids[row]), _hash(lane, *views)])
+        return total
+
+
+def _hash(lane: int, *arrays: IntArray) -> int:
+    data = b"".join(np.asarray(part, dtype="<i8").tobytes() for part in (lane, *arrays))
+    return int.from_bytes(blake2b(data, digest_size=6).digest(), "little")  # 48 bits: sums over lanes never overflow
 
 
 def _per_view(views: IntArray) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from data_shards.errors import UserError
 from data_shards.files import sha256_of_file
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, STATE = "manifest.json", "state.json"
 
 

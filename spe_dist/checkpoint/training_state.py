@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from data_shards.errors import UserError
@@ -19,6 +20,7 @@ from spe_dist.checkpoint.loaded import LoadedCheckpoint
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.random_states import collect_random_states, restore_random_states
 from spe_dist.engine.assignment import assign_to_ranks
+from spe_dist.engine.world import World
 from spe_dist.versions import package_versions
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ class Restored:
 
     Args:
         step: updates made before the checkpoint, so the number of the next one.
+        elapsed_seconds: of training before the checkpoint.
         random_states: whether the generators go on where they were; if not, dropout differs from the first run.
     """
 
     step: int
+    elapsed_seconds: float
     random_states: bool
 
 
@@ -43,6 +47,7 @@ def collect(
     extra_tensors: Mapping[str, Tensor],
     *,
     step: int,
+    elapsed_seconds: float,
     config: Mapping[str, Any],
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """This rank's share of the training state, ready for `CheckpointStore.save`; every rank must call this.
@@ -50,13 +55,18 @@ def collect(
     Args:
         engine: holds parameters and moments.
         extra_tensors: whole and equal on all ranks; each is written by one.
-        step: updates made so far.
+        step: updates made so far; the place in the learning rate's schedule.
+        elapsed_seconds: of training so far.
         config: the resolved configuration; JSON.
 
     Returns:
         Tensors, and the metadata that rank 0 writes.
+
+    Raises:
+        UserError: a tensor that must be equal on all ranks is not.
     """
     world = engine.world
+    _require_equal_on_all_ranks(extra_tensors, world)
     tensors = dict(engine.read_state())
     owners = assign_to_ranks({name: tensor.nbytes for name, tensor in extra_tensors.items()}, world.size)
     # Copied, because an asynchronous device may still be changing them and a view would drag its whole storage along.
@@ -69,6 +79,8 @@ def collect(
     metadata = {
         "step": step,
         "adam_step": engine.adam_step,
+        "weight_decays": engine.weight_decays,
+        "elapsed_seconds": elapsed_seconds,
         "world_size": world.size,
         "config": dict(config),
         "versions": package_versions(),
@@ -87,16 +99,51 @@ def restore(engine: Engine, checkpoint: LoadedCheckpoint, extra_tensors: Mapping
         extra_tensors: overwritten in place.
 
     Raises:
-        UserError: the checkpoint lacks a tensor, holds one that has no place here, or has one of another shape.
+        UserError: the checkpoint lacks a tensor, holds one that has no place here, or has one of another shape; or a
+            parameter decays otherwise here.
     """
     _check_names(engine, checkpoint, extra_tensors)
+    _check_weight_decays(engine, checkpoint)
     engine.write_state(checkpoint.get, checkpoint.metadata["adam_step"])
     for name, target in extra_tensors.items():
         _copy(checkpoint, name, target)
     same_world = checkpoint.metadata["world_size"] == engine.world.size
     if same_world:
         restore_random_states(checkpoint, engine.world)
-    return Restored(checkpoint.metadata["step"], same_world)
+    return Restored(checkpoint.metadata["step"], checkpoint.metadata["elapsed_seconds"], same_world)
+
+
+def _require_equal_on_all_ranks(tensors: Mapping[str, Tensor], world: World) -> None:
+    """One rank writes each of these for all: had they drifted apart, the others' would be lost without a word."""
+    if world.size == 1 or not tensors:
+        return
+    sums = torch.stack([_checksum(tensor).to(world.device) for tensor in tensors.values()])
+    largest, smallest = sums.clone(), sums.clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    dist.all_reduce(smallest, op=dist.ReduceOp.MIN)
+    if not torch.equal(largest, smallest):
+        names = [name for name, same in zip(tensors, (largest == smallest).tolist(), strict=True) if not same]
+        raise UserError(
+            f"ranks hold different values of {', '.join(names[:3])}, which must be equal on all: a device or the "
+            "network corrupted them; nothing was saved, resume from the last checkpoint, without the bad machine"
+        )
+
+
+def _checksum(tensor: Tensor) -> Tensor:
+    """A number that changes with any bit of a tensor and with the order of its rows; int64, it wraps around."""
+    rows = tensor.detach().reshape(len(tensor) if tensor.dim() else 1, -1)
+    sums = (rows.view(torch.int32) if rows.is_floating_point() else rows).sum(dim=1, dtype=torch.int64)
+    return (sums * torch.arange(1, 2 * len(sums), 2, device=sums.device)).sum()
+
+
+def _check_weight_decays(engine: Engine, checkpoint: LoadedCheckpoint) -> None:
+    saved, here = checkpoint.metadata["weight_decays"], engine.weight_decays
+    changed = [name for name in sorted(here) if saved.get(name) != here[name]]
+    if changed:
+        raise UserError(
+            f"the weight decay of {changed[0]} is {saved.get(changed[0])} in {checkpoint.folder} and "
+            f"{here[changed[0]]} here: resume with the configuration of the run that wrote it"
+        )
 
 
 def _copy(checkpoint: LoadedCheckpoint, name: str, target: Tensor) -> None:

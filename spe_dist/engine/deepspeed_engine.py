@@ -134,6 +134,11 @@ class Engine:
         """Updates the moments have seen. Waits for the device."""
         return int(next(iter(self._adam.state.values()))["step"].item())
 
+    @property
+    def weight_decays(self) -> dict[str, float]:
+        """The decay that Adam applies to each parameter."""
+        return {name: group["weight_decay"] for group in self._adam.param_groups for name in group["names"]}
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module's output."""
         return self._engine(*args, **kwargs)

@@ -53,7 +53,7 @@ class Method(Protocol):
         """Live tensors that a checkpoint holds beyond the engine's."""
         ...
 
-    def report(self, sums: Measures) -> dict[str, float]:
+    def report(self, sums: Measures) -> dict[str, float | str]:
         """What to log."""
         ...
 

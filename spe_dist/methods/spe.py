@@ -233,14 +233,14 @@ class Spe:
             self.queue = KeyQueue(config.cspo.queue_size, encoder.key_size, device=device)
             probes = build_probes(reader, self.collate)
             self.probes = {name: probe.to(device) for name, probe in probes.items()}
-        self._keys: list[Tensor] = []  # of this step's forwards, [S, D] each
+        self._keys: list[tuple[Tensor, Tensor]] = []  # record ids [R] and keys [S, D] of this step's forwards
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
         """Losses [5] and measures [7] of a batch, as `SpeModel.forward`; its keys wait for `after_step`."""
         if self.momentum_encoder is None:
             return engine.forward(batch, None, None)
         keys = self.momentum_encoder.encode(batch)
-        self._keys.append(keys)
+        self._keys.append((batch.record_ids, keys))
         return engine.forward(batch, keys, self.queue.negatives())
 
     def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
@@ -257,10 +257,15 @@ class Spe:
         names = {f"encoder.{name}": name for name in self.momentum_encoder.state()}
         with engine.gather_parameters(names) as parameters:
             self.momentum_encoder.update({names[name]: parameters[name] for name in names})
-        pairs, contexts = zip(*(keys.chunk(2) for keys in self._keys), strict=True)
-        rows = [len(plan.lanes_of_rank(rank)) * plan.lane_size for rank in range(world.size)]
-        keys = gather_in_global_order(torch.cat([torch.cat(pairs), torch.cat(contexts)], dim=1), rows)
-        self.queue.enqueue(*keys.chunk(2, dim=1))
+        rows_of_ranks = [len(plan.lanes_of_rank(rank)) * plan.lane_size for rank in range(world.size)]
+        # A key's record travels with it, its 64 bits as two floats that nobody computes with.
+        rows = [
+            torch.cat([record_ids[:, None].view(torch.float32), *keys.chunk(2)], dim=1)
+            for record_ids, keys in self._keys
+        ]
+        gathered = gather_in_global_order(torch.cat(rows), rows_of_ranks)
+        record_ids, keys = gathered[:, :2].contiguous().view(torch.int64), gathered[:, 2:]
+        self.queue.enqueue(record_ids.squeeze(1), *keys.chunk(2, dim=1))
         self._keys.clear()
 
     def state(self) -> dict[str, Tensor]:
@@ -270,9 +275,9 @@ class Spe:
         keys = {f"key_encoder.{name}": tensor for name, tensor in self.momentum_encoder.state().items()}
         return keys | {f"queue.{name}": tensor for name, tensor in self.queue.state().items()}
 
-    def report(self, sums: Measures) -> dict[str, float]:
+    def report(self, sums: Measures) -> dict[str, float | str]:
         """What to log of an interval's sums: losses, accuracies and the state of the contrast."""
-        report: dict[str, float] = {}
+        report: dict[str, float | str] = {}
         for objective in ("tbo", "spo"):
             if getattr(self.model, objective) is not None:
                 names = [f"{objective}_{view}" for view in ("pair", "context")]
@@ -286,6 +291,7 @@ class Spe:
             report |= self._probe_report()
             report["queue_enqueued"] = int(self.queue.enqueued)
             report["queue_filled"] = self.queue.filled / self.queue.size
+            report["digest_queue"] = self.queue.digest()
         return report
 
     @torch.no_grad()

@@ -39,21 +39,27 @@ class Interval:
         device = world.device
         self._local = torch.zeros(len(method.terms) + len(method.measures), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
-        self._digest = torch.zeros((), dtype=torch.int64, device=device)
-        self._pieces = torch.zeros((), dtype=torch.int64, device=device)
-        self._steps = torch.zeros((), dtype=torch.int64)
+        # Not of the interval, but of the whole run:
+        self._digests = torch.zeros(2, dtype=torch.int64, device=device)
+        self._pieces_seen = torch.zeros((), dtype=torch.int64, device=device)
+        self.seconds_before = 0.0  # of training, before the clock was started last
         self.start_clock()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds of training behind the present weights, those before restarts included."""
+        return self.seconds_before + time.perf_counter() - self._started
 
     def start_clock(self) -> None:
         """Count time, and the steps and pieces done in it, from here on."""
         self.waited, self._started = 0.0, time.perf_counter()
-        self._steps_before, self._pieces_before = int(self._steps), int(self._pieces)
+        self._steps, self._pieces_before = 0, int(self._pieces_seen)
 
-    def add_step(self, counts: Tensor, pieces: Tensor, digest: Tensor) -> None:
-        """Add a step's global counts [terms], pieces and digest."""
+    def add_step(self, counts: Tensor, pieces: Tensor, digests: Tensor) -> None:
+        """Add a step's global counts [terms], pieces, and digests [2] of records and masks."""
         self._counts += counts
-        self._pieces += pieces
-        self._digest.copy_(self._digest * _DIGEST_PRIME + digest)  # wraps; chained over the whole run
+        self._pieces_seen += pieces
+        self._digests.copy_(self._digests * _DIGEST_PRIME + digests)  # wraps; chained over the whole run
         self._steps += 1
 
     def add_forward(self, losses: Tensor, measures: Tensor) -> None:
@@ -74,14 +80,19 @@ class Interval:
         )
         _require_finite(measures, step)
         seconds = time.perf_counter() - self._started
+        pieces_seen, (records, masks) = int(self._pieces_seen), self._digests.tolist()
         speeds: dict[str, float | str] = {
-            "steps_per_second": (int(self._steps) - self._steps_before) / seconds,
-            "pieces_per_second": (int(self._pieces) - self._pieces_before) / seconds,
+            "steps_per_second": self._steps / seconds,
+            "pieces_per_second": (pieces_seen - self._pieces_before) / seconds,
             "waiting_share": self.waited / seconds,
-            "digest": f"{int(self._digest) % (1 << 64):016x}",
+            "elapsed_seconds": self.seconds_before + seconds,
+            "pieces_seen": pieces_seen,
+            "digest_records": f"{records % (1 << 64):016x}",
+            "digest_masks": f"{masks % (1 << 64):016x}",
         }
-        for tensor in (self._local, self._counts, self._pieces, self._steps):
+        for tensor in (self._local, self._counts):
             tensor.zero_()
+        self.seconds_before += seconds
         self.start_clock()
         return measures, speeds
 
@@ -109,9 +120,8 @@ class Interval:
         return {
             "interval.sums": self._local,
             "interval.counts": self._counts,
-            "interval.digest": self._digest,
-            "interval.pieces": self._pieces,
-            "interval.steps": self._steps,
+            "interval.digests": self._digests,
+            "interval.pieces_seen": self._pieces_seen,
         }
 
     def share_restored(self) -> None:

@@ -50,10 +50,10 @@ def _train(config: Config) -> Summary:
         session.method.after_step(session.engine, session.world, session.plan)
         step += 1
         stopping = stop.poll()
-        last = stopping or step == config.train.steps
-        if last or step % config.train.log_every == 0:
+        last = step == config.train.steps
+        if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
             session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
-        if last or step % config.train.checkpoint_every == 0:
+        if last or stopping or step % config.train.checkpoint_every == 0:
             _save(session, step)
         if stopping:
             stop.obeyed()
@@ -72,6 +72,9 @@ def _learning_rate(config: Config, step: int) -> float:
 def _save(session: Session, step: int) -> None:
     session.interval.check_finite(step)
     extra = session.method.state() | session.interval.state()
-    tensors, metadata = collect(session.engine, extra, step=step, config=config_values(session.config))
+    elapsed = session.interval.elapsed_seconds
+    tensors, metadata = collect(
+        session.engine, extra, step=step, elapsed_seconds=elapsed, config=config_values(session.config)
+    )
     checkpoint = session.store.save(step, tensors, metadata)
     LOGGER.info("saved %s", checkpoint)

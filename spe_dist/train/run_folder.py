@@ -87,12 +87,29 @@ def read_dataset(folder: Path) -> Manifest:
         ) from error
 
 
+def changed_settings(first: Path, second: Path) -> list[tuple[str, object, object]]:
+    """Settings in which two runs differ, with both values; folders and names are left out.
+
+    Raises:
+        UserError: one of them is not a run.
+    """
+    one, other = (_flatten(_read_values(folder / CONFIG)) for folder in (first, second))
+    return _changes(one, other, without=("run.name", "run.folder", "data.shards", "data.cache"))
+
+
+def _changes(
+    one: dict[str, object], other: dict[str, object], without: tuple[str, ...] = ()
+) -> list[tuple[str, object, object]]:
+    keys = sorted((one.keys() | other.keys()) - set(without))
+    return [(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
+
+
 def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
     if not (folder / CONFIG).exists():
         return
     before = _flatten(_read_values(folder / CONFIG))
     now = _flatten(config_values(config))
-    changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+    changed = [key for key, _, _ in _changes(before, now)]
     fixed = [key for key in changed if key in _FIXED or not any(key == f or key.startswith(f"{f}.") for f in _FREE)]
     if fixed:
         differences = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in fixed[:3])

@@ -15,6 +15,11 @@ from spe_dist.train.run_folder import METRICS, TENSORBOARD
 
 LOGGER = logging.getLogger(__name__)
 
+# What a machine made of a step, not what the step came to.
+OF_THE_MACHINE = frozenset(
+    ("records_per_second", "pieces_per_second", "seconds_per_step", "waiting_share", "memory_gib", "elapsed_seconds")
+)
+
 
 class RunLog:
     """Writes the metrics of a run, from a step on: what a later step had written is cut off.
@@ -38,7 +43,7 @@ class RunLog:
             self._file.flush()
         step = int(metrics["step"] or 0)
         for name, value in metrics.items():
-            if isinstance(value, float):
+            if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(name.replace("_", "/", 1), value, step)
         LOGGER.info(format_metrics(metrics))
 

@@ -38,7 +38,6 @@ from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, 
 from spe_dist.train.run_log import RunLog
 
 LOGGER = logging.getLogger(__name__)
-_DIGEST_MASK = (1 << 63) - 1  # digests are added modulo 2^63, here and over ranks, so that grouping does not matter
 
 
 @dataclass
@@ -79,13 +78,13 @@ class Session:
         """Learn how many items the step has over all ranks: losses are sums divided by these."""
         counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
         pieces = sum(len(batch.packed.piece_ids) for batch in batches)
-        digest = sum(batch.digest for batch in batches) & _DIGEST_MASK
-        step = torch.cat([counts, torch.tensor([pieces, digest])]).to(self.world.device)
+        digests = torch.stack([batch.digests for batch in batches]).sum(dim=0)
+        step = torch.cat([counts, torch.tensor([pieces]), digests]).to(self.world.device)
         if self.world.size > 1:
             dist.all_reduce(step)
-        counts = step[:-2]
+        counts = step[:-3]
         self._scale = self._weights / counts.clamp(min=1)
-        self.interval.add_step(counts, step[-2], step[-1] & _DIGEST_MASK)
+        self.interval.add_step(counts, step[-3], step[-2:])
 
     def forward_backward(self, batch: SpanPairBatch) -> None:
         """One forward and backward pass; gradients and sums add up."""
@@ -104,6 +103,7 @@ class Session:
             **self.method.report(sums),
             "learning_rate": learning_rate,
             "gradient_norm": self.engine.grad_norm,
+            "records_seen": step * self.plan.global_batch,
             "records_per_second": steps_per_second * self.plan.global_batch,
             "seconds_per_step": 1 / steps_per_second,
             "memory_gib": _peak_memory(self.world.device),
@@ -215,6 +215,7 @@ def _build_engine(
 def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, interval: Interval) -> Restored:
     restored = restore(engine, checkpoint, method.state() | interval.tensors())
     interval.share_restored()
+    interval.seconds_before = restored.elapsed_seconds
     for skipped in checkpoint.skipped:
         LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
     LOGGER.info("resumed %s", checkpoint.folder)

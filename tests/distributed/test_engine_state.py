@@ -32,7 +32,7 @@ def save_and_go_on(folder):
             engine = build_engine(build_toy(), stage, precision)
             engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
             train(engine, range(SAVED))
-            state = collect(engine, extras(7.0), step=SAVED, config={"stage": stage})
+            state = collect(engine, extras(7.0), step=SAVED, elapsed_seconds=12.5, config={"stage": stage})
             open_store(folder / f"{engine.world.size}-{stage}-{precision}").save(SAVED, *state)
             expected_random = torch.rand(1).item()
             results[stage, precision] = (train(engine, range(SAVED, END)), whole_state(engine), expected_random)
@@ -51,7 +51,7 @@ def resume(folder, cases):
         targets = extras(0.0)
         restored = restore(engine, checkpoint, targets)
         assert all(torch.equal(targets[name], tensor) for name, tensor in extras(7.0).items())
-        assert restored.step == SAVED
+        assert (restored.step, restored.elapsed_seconds) == (SAVED, 12.5)
         assert restored.random_states == (saved_world == engine.world.size)
         random = torch.rand(1).item()
         assert engine.adam_step == SAVED

@@ -18,7 +18,7 @@ from tests.unit.spe_dist.tiny_run import ROOT
 
 pytestmark = pytest.mark.ray
 
-EXACT = ("digest",)
+EXACT = ("digest_records", "digest_masks", "digest_queue")
 CLOSE = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm", "cspo_positive_similarity")
 RAY, SPE = (str(Path(sys.executable).parent / program) for program in ("ray", "spe"))
 

@@ -57,7 +57,7 @@ def test_every_objective_alone_trains_every_parameter_it_has():
     for on in ("tbo", "spo", "cspo"):
         spe, engine = build_spe(**{name: OFF for name in ("tbo", "spo", "cspo") if name != on})
         if on == "cspo":
-            spe.queue.enqueue(*torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
+            spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
         _, (batch, *_) = forwards_of_step(spe)
         spe.forward(engine, batch)[0].sum().backward()
         untouched = {name for name, p in spe.model.named_parameters() if p.grad is None or not p.grad.any()}
@@ -80,7 +80,7 @@ def step_gradient(spe, engine, lanes_per_forward):
 
 def test_lanes_per_forward_changes_neither_the_losses_nor_the_gradient_of_a_step():
     spe, engine = build_spe()
-    spe.queue.enqueue(*torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
+    spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
     expected = step_gradient(spe, engine, 6)
     assert expected[2].abs().max() > 1e-2
     for lanes_per_forward in (1, 2, 4):
@@ -90,7 +90,7 @@ def test_lanes_per_forward_changes_neither_the_losses_nor_the_gradient_of_a_step
 
 def test_a_forward_of_no_records_has_no_loss_and_gives_every_parameter_a_gradient_of_zeros():
     spe, engine = build_spe()
-    spe.queue.enqueue(*torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
+    spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
     none = np.zeros((0, LANE_SIZE), dtype=np.int64)
     empty = spe.collate(Reader().take(none), none, 0, [])
     losses, measures = spe.forward(engine, empty)

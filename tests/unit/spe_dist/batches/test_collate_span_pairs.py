@@ -155,14 +155,15 @@ def test_fused_lanes_are_the_single_lanes_one_after_another(lanes):
     fused, alone = collate(lanes), [collate([lane]) for lane in lanes]
     assert per_record(fused) == [record for batch in alone for record in per_record(batch)]
     assert fused.counts.tolist() == sum(batch.counts for batch in alone).tolist()
-    assert fused.digest == sum(batch.digest for batch in alone) % 2**63
+    assert fused.digests.tolist() == sum(batch.digests for batch in alone).tolist()
+    assert fused.record_ids.tolist() == [record for batch in alone for record in batch.record_ids.tolist()]
 
 
 def same(one, other):
     def values(batch):
-        tensors = [getattr(batch, f.name) for f in fields(batch) if f.name not in ("packed", "digest")]
+        tensors = [getattr(batch, f.name) for f in fields(batch) if f.name != "packed"]
         packed = [batch.packed.piece_ids, batch.packed.positions, batch.packed.sequence_starts]
-        return [tensor.tolist() for tensor in (*tensors, *packed)], batch.packed.longest, batch.digest
+        return [tensor.tolist() for tensor in (*tensors, *packed)], batch.packed.longest
 
     return values(one) == values(other)
 
@@ -175,29 +176,36 @@ def test_the_same_seed_step_and_lane_give_the_same_batch_and_others_do_not():
     assert not same(COLLATE(records, ids, 3, [1]), COLLATE(records, ids, 3, [0]))
 
 
-def test_the_digest_changes_with_record_ids_lanes_masks_and_permutations():
+def test_digests_tell_a_change_of_records_from_one_of_masks_and_permutations():
     records, ids = records_of(SENTENCES[0]), np.arange(LANE_SIZE)[None]
-    digests = {
-        COLLATE(records, ids, 3, [0]).digest,
-        COLLATE(records, ids + 1, 3, [0]).digest,
-        COLLATE(records, ids, 4, [0]).digest,
-        COLLATE(records, ids, 3, [1]).digest,
-        build_collate(lane_size=LANE_SIZE, tbo_share=0.0)(records, ids, 3, [0]).digest,
-        build_collate(lane_size=LANE_SIZE, spo_spans=0)(records, ids, 3, [0]).digest,
-    }
-    assert len(digests) == 6
-    assert all(0 <= digest < 2**63 for digest in digests)
+    same, others, later, elsewhere, unmasked, straight = (
+        batch.digests.tolist()
+        for batch in (
+            COLLATE(records, ids, 3, [0]),
+            COLLATE(records, ids + 1, 3, [0]),
+            COLLATE(records, ids, 4, [0]),
+            COLLATE(records, ids, 3, [1]),
+            build_collate(lane_size=LANE_SIZE, tbo_share=0.0)(records, ids, 3, [0]),
+            build_collate(lane_size=LANE_SIZE, spo_spans=0)(records, ids, 3, [0]),
+        )
+    )
+    assert same == COLLATE(records, ids, 3, [0]).digests.tolist()
+    assert others[0] != same[0] and others[1] == same[1]
+    assert len({same[0], elsewhere[0]}) == 2  # a lane is part of it
+    assert later[0] == unmasked[0] == straight[0] == same[0]
+    assert len({same[1], later[1], elsewhere[1], unmasked[1], straight[1]}) == 5
+    assert all(0 <= digest < 2**48 for digest in same)
 
 
 def test_no_lanes_give_a_batch_of_no_records():
     batch = collate([])
     assert batch.packed.piece_ids.shape == batch.packed.positions.shape == batch.word_pieces.shape == (0,)
     assert batch.packed.sequence_starts.tolist() == [0]
-    assert (batch.packed.longest, batch.digest) == (0, 0)
+    assert batch.packed.longest == 0 and batch.digests.tolist() == [0, 0] and batch.record_ids.shape == (0,)
     assert batch.word_spans.shape == (0, 5, 2)
     assert batch.counts.tolist() == [0] * 5
     assert tbo_items(batch) == spo_items(batch) == []
-    assert {getattr(batch, f.name).dtype for f in fields(batch) if f.name not in ("packed", "digest")} == {torch.int64}
+    assert {getattr(batch, f.name).dtype for f in fields(batch) if f.name != "packed"} == {torch.int64}
 
 
 @pytest.mark.parametrize(("setting", "off"), [("tbo_share", [0, 1]), ("spo_spans", [2, 3])])

@@ -1,0 +1,58 @@
+"""`spe runs …`: what became of runs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from data_shards.errors import UserError
+from spe_dist.train.compare import Comparison, compare_runs
+from spe_dist.train.run_folder import changed_settings
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Say at which step, and in what, two runs first differ: batches, masks, queue, losses, then the checkpoint.
+
+    Exit status 0 if they are equal, 1 if not.
+    """
+
+    first: tyro.conf.Positional[Path]
+    """Folder of a run."""
+    second: tyro.conf.Positional[Path]
+    """Folder of another."""
+    rtol: float = 0.0
+    """Relative difference up to which numbers count as equal (another number of ranks rounds differently: 1e-5)."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe runs` with the arguments after these two words.
+
+    Raises:
+        UserError: what the person asked for cannot be done.
+        SystemExit: the runs differ.
+    """
+    if argv[:1] != ["diff"]:
+        raise UserError("say what to do with runs: spe runs diff A B")
+    command = tyro.cli(Diff, prog="spe runs diff", args=argv[1:])
+    for key, one, other in changed_settings(command.first, command.second):
+        print(f"config: {key} is {one} and {other}")
+    comparison = compare_runs(command.first, command.second, rtol=command.rtol)
+    print(comparison_text(comparison, command.rtol))
+    if comparison.difference:
+        sys.exit(1)
+
+
+def comparison_text(comparison: Comparison, rtol: float) -> str:
+    """What two runs have in common, for people."""
+    if comparison.difference:
+        return f"first difference at {comparison.difference}"
+    exactly = f"to {rtol:g}" if rtol else "bit for bit"
+    logged = f"{len(comparison.steps)} logged steps, {comparison.steps[0]} to {comparison.steps[-1]}"
+    saved = (
+        "" if comparison.checkpoint is None else f", and all tensors of the checkpoint of step {comparison.checkpoint}"
+    )
+    return f"equal {exactly}: {logged}{saved}"

@@ -1,0 +1,175 @@
+"""The same run at any world size, ZeRO stage and fusion of lanes (design: order, losses, queues)."""
+
+from collections import deque
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from data_shards.reader import ShardReader
+from spe_dist.methods.spe import Spe
+from spe_dist.train.loop import train
+from spe_dist.train.plan import build_order
+from tests.distributed.ranks import run_ranks
+from tests.exactness.runs import configure, metrics_of
+
+pytestmark = pytest.mark.distributed
+
+STEPS = 50
+WORLDS = (1, 2, 3)
+STAGES = (1, 2, 3)
+FUSED = {1: (5,), 2: (2, 3), 3: (2,)}  # lanes per forward, by world size; 5 lanes in all
+NUMBERS = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm")
+DIGESTS = ("digest_records", "digest_masks", "digest_queue")
+ACCURACIES = {"tbo_accuracy": slice(0, 2), "spo_accuracy": slice(2, 4), "cspo_accuracy": slice(4, 5)}
+SCARCE = {"batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1}, "train": {"steps": 20, "zero_stage": 2}}
+
+
+@contextmanager
+def watched(seen):
+    """Note the counts of every forward, and keys and queue of every step."""
+    forward, after_step = Spe.forward, Spe.after_step
+
+    def watched_forward(spe, engine, batch):
+        seen["counts"][-1].append(batch.counts.tolist())
+        return forward(spe, engine, batch)
+
+    def watched_after_step(spe, engine, world, plan):
+        seen["keys"].append([(ids.clone(), keys.clone()) for ids, keys in spe._keys])
+        after_step(spe, engine, world, plan)
+        state = spe.queue.state()
+        seen["queue_hashes"].append(sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest())
+        if world.is_first:
+            seen["queues"].append({name: tensor.clone() for name, tensor in state.items()})
+        seen["counts"].append([])
+
+    with patch.object(Spe, "forward", watched_forward), patch.object(Spe, "after_step", watched_after_step):
+        yield
+
+
+def train_watched(configs):
+    watch = []
+    for config in configs:
+        seen = {"counts": [[]], "keys": [], "queue_hashes": [], "queues": []}
+        with watched(seen):
+            train(config)
+        watch.append(seen)
+    return watch
+
+
+@pytest.fixture(scope="module")
+def runs(shards, tmp_path_factory):
+    """{(world size, stage, lanes per forward): (metrics, what each rank saw)}; "scarce" for lanes of one record."""
+    folder = tmp_path_factory.mktemp("runs")
+    results = {}
+    for world in WORLDS:
+        cases = [(world, stage, 1) for stage in STAGES]
+        cases += [(world, 1 + number % 3, lanes) for number, lanes in enumerate(FUSED[world])]
+        configs = [
+            configure(
+                shards,
+                folder / "-".join(map(str, case)),
+                batch={"lanes_per_forward": case[2]},
+                train={"zero_stage": case[1]},
+            )
+            for case in cases
+        ]
+        if world < 3:
+            cases.append((world, 2, "scarce"))
+            configs.append(configure(shards, folder / f"scarce-{world}", **SCARCE))
+        seen_by_ranks = run_ranks(train_watched, world, configs)
+        for index, (case, config) in enumerate(zip(cases, configs, strict=True)):
+            results[case] = (metrics_of(Path(config.run_folder)), [seen[index] for seen in seen_by_ranks])
+    return results
+
+
+def cases_of(lanes_are):
+    return [
+        (world, stage, lanes)
+        for world in WORLDS
+        for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
+        if lanes_are(lanes)
+    ]
+
+
+def assert_same_run(metrics, expected, counts, rel):
+    assert [line["step"] for line in metrics] == [line["step"] for line in expected]
+    for mine, other, count in zip(metrics, expected, counts, strict=True):
+        step = mine["step"]
+        assert {name: mine[name] for name in DIGESTS} == {name: other[name] for name in DIGESTS}, step
+        for name in NUMBERS:
+            assert mine[name] == pytest.approx(other[name], rel=rel), (step, name)
+        for name, terms in ACCURACIES.items():
+            of = max(sum(count[terms]), 1)
+            assert mine[name] * of == pytest.approx(other[name] * of, abs=1.001, nan_ok=True), (step, name)
+        assert mine["queue_enqueued"] == other["queue_enqueued"] == 20 * step
+
+
+def counts_of(seen_by_ranks):
+    """Items of each term at each step, over all forwards of all ranks."""
+    steps = zip(*(seen["counts"][:-1] for seen in seen_by_ranks), strict=True)
+    return [torch.tensor([row for forwards in step for row in forwards]).sum(0).tolist() for step in steps]
+
+
+@pytest.mark.parametrize("case", cases_of(lambda lanes: lanes == 1))
+def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(runs, case):
+    metrics, _ = runs[case]
+    expected, seen = runs[1, 1, 1]
+    assert len(metrics) == STEPS
+    assert_same_run(metrics, expected, counts_of(seen), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", cases_of(lambda lanes: lanes != 1))
+def test_fused_lanes_give_the_same_run_to_1e_5(runs, case):
+    metrics, _ = runs[case]
+    expected, seen = runs[1, 1, 1]
+    assert_same_run(metrics, expected, counts_of(seen), rel=1e-5)
+
+
+def test_the_run_learns_so_that_its_equality_says_something(runs):
+    metrics, _ = runs[1, 1, 1]
+    first, last = ([line["tbo_loss"] for line in part] for part in (metrics[:10], metrics[-10:]))
+    assert sum(last) < 0.99 * sum(first)
+    assert len({line["digest_records"] for line in metrics}) == STEPS
+
+
+@pytest.mark.parametrize("case", [case for case in cases_of(lambda lanes: True) if case[0] > 1])
+def test_queues_are_equal_on_all_ranks_after_every_step(runs, case):
+    _, seen = runs[case]
+    hashes = [rank["queue_hashes"] for rank in seen]
+    assert len(set(hashes[0])) == STEPS
+    assert all(other == hashes[0] for other in hashes)
+
+
+@pytest.mark.parametrize("case", cases_of(lambda lanes: lanes == 1))
+def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, shards, case):
+    """Against a deque that takes each step's keys lane by lane: ranks hold contiguous lanes."""
+    _, seen = runs[case]
+    config = configure(shards, Path("unused"))
+    order = build_order(config, ShardReader(str(shards)).manifest)
+    newest = deque(maxlen=48)
+    for step in range(STEPS):
+        lanes = [lane for rank in seen for lane in rank["keys"][step] if len(lane[0])]
+        assert [ids.tolist() for ids, _ in lanes] == order.record_ids(step, range(5)).tolist()
+        for ids, keys in lanes:
+            newest.extend(zip(ids.tolist(), *(view.tolist() for view in keys.chunk(2)), strict=True))
+        queue = seen[0]["queues"][step]
+        enqueued = 20 * (step + 1)
+        assert int(queue["enqueued"]) == enqueued
+        slots = [number % 48 for number in range(max(0, enqueued - 48), enqueued)]
+        columns = [queue[name][slots].tolist() for name in ("record_ids", "pair_keys", "context_keys")]
+        assert list(zip(*columns, strict=True)) == list(newest)
+    assert enqueued > 20 * 48
+
+
+def test_lanes_of_one_record_some_without_targets_give_the_same_run_on_two_ranks(runs):
+    """How empty lanes are weighted; that they stop no stage, test_key_encoder.py sees."""
+    metrics, _ = runs[2, 2, "scarce"]
+    alone, seen = runs[1, 2, "scarce"]
+    assert any(0 in count[:4] for count in (f for step in seen[0]["counts"] for f in step))
+    for mine, other in zip(metrics, alone, strict=True):
+        assert {name: mine[name] for name in DIGESTS} == {name: other[name] for name in DIGESTS}
+        assert {n: mine[n] for n in NUMBERS} == pytest.approx({n: other[n] for n in NUMBERS}, rel=1e-6)
