@@ -15,6 +15,13 @@ from spe_dist.engine.world import World
 PREFIX = "rng."
 
 
+def seed_random_generators(seed: int) -> None:
+    """Start every generator anew; torch's on the GPU too."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % (1 << 32))
+    random.seed(seed)
+
+
 def collect_random_states(world: World) -> dict[str, Tensor]:
     """This rank's states: `rng.<kind>.rank<k>`, each uint8."""
     states = {

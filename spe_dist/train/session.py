@@ -23,6 +23,7 @@ from data_shards.ragged import Ragged
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Steps, load_steps
+from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.checkpoint.store import CheckpointStore, LoadedCheckpoint
 from spe_dist.checkpoint.training_state import Restored, restore
 from spe_dist.config import Config
@@ -139,7 +140,7 @@ def open_session(config: Config) -> Session:
     )
     if config.encoder.name_or_path:
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
-    torch.manual_seed(config.run.seed)
+    seed_random_generators(config.run.seed)
     method = METHODS[config.method](config, reader, device=world.device)
     if world.is_first:
         with explain_write_errors(folder):
@@ -154,7 +155,7 @@ def open_session(config: Config) -> Session:
     restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
     first_step = restored.step if restored else 0
     if not (restored and restored.random_states):
-        torch.manual_seed(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
+        seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))

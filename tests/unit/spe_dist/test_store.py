@@ -70,7 +70,7 @@ def edit_state(checkpoint):
 
 def later_format(checkpoint):
     path = checkpoint / "manifest.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def later_format(checkpoint):
         (flip_a_bit, f"{RANK_FILE} does not have the SHA-256 it was written with"),
         (cut_short, f"{RANK_FILE} has 40[0-9]+ bytes, not 40[0-9]+"),
         (edit_state, "state.json does not have the SHA-256 it was written with"),
-        (later_format, "its format version is 2, this program reads 1"),
+        (later_format, "its format version is 3, this program reads 2"),
         (lambda checkpoint: (checkpoint / RANK_FILE).unlink(), f"{RANK_FILE} is missing"),
         (lambda checkpoint: (checkpoint / "manifest.json").unlink(), "manifest.json is missing"),
         (lambda checkpoint: (checkpoint / "manifest.json").write_text("{"), "manifest.json cannot be read"),

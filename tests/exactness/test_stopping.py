@@ -1,0 +1,95 @@
+"""Stopped as people and schedulers stop runs, and started again: the metrics of a run that was left alone."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from spe_dist.train.run_log import read_metrics
+from tests.exactness.runs import assert_bitwise, final_state, metrics_of
+from tests.integration.command import PRETRAIN, TORCHRUN, clean_environment, run, small_run
+from tests.unit.spe_dist.tiny_run import ROOT
+
+STEPS = 80
+SCRIPT = str(ROOT / "launcher" / "pretrain.py")
+
+
+@pytest.fixture(scope="module")
+def data(shards):
+    """The folder that holds `shards`."""
+    return shards.parent
+
+
+def arguments(data: Path, runs: Path, *more: str) -> list[str]:
+    """Of a run with dropout that saves only when it is asked to stop, and at its end."""
+    dropout = ["--encoder.dropout=0.1", "--heads_dropout=0.1"]
+    lengths = [f"--train.steps={STEPS}", "--train.checkpoint_every=100000", "--optimizer.learning_rate=0.001"]
+    return small_run(data, f"--run.folder={runs}", "--encoder.layers=1", *dropout, *lengths, *more)
+
+
+@pytest.fixture(scope="module")
+def left_alone(data, tmp_path_factory):
+    """Folder of a run that nobody stopped, on 2 ranks."""
+    runs = tmp_path_factory.mktemp("alone")
+    done = run(*TORCHRUN, "2", SCRIPT, *arguments(data, runs))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return runs / "debug"
+
+
+def start_and_stop(command: list[str], folder: Path, stop, steps: int) -> subprocess.CompletedProcess:
+    """Start a run, stop it when it has logged so many more steps, and check that it saved."""
+    before = len(read_metrics(folder))
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 120
+    while len(read_metrics(folder)) < before + steps:
+        assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=60)
+        time.sleep(0.02)
+    stop(process)
+    output, errors = process.communicate(timeout=120)
+    stopped = read_metrics(folder)[-1]["step"]
+    assert f"stopped after step {stopped} as asked, and saved" in output, output + errors
+    assert before + steps <= stopped < STEPS
+    assert (folder / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").exists()
+    assert not (folder / "STOP").exists()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def terminate(process):
+    process.send_signal(signal.SIGTERM)
+
+
+def signal_last_rank(process):
+    ranks = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    subprocess.run(["kill", "-USR1", ranks.stdout.split()[-1]], check=True)
+
+
+@pytest.mark.distributed
+def test_sigterm_to_torchrun_and_sigusr1_to_a_rank(data, tmp_path, left_alone):
+    command, folder = [*TORCHRUN, "2", SCRIPT, *arguments(data, tmp_path)], tmp_path / "debug"
+    start_and_stop(command, folder, terminate, 5)  # torchrun passes it on; its own exit status is then 1 always
+    assert start_and_stop(command, folder, signal_last_rank, 5).returncode == 0
+    done = run(*command)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert metrics_of(folder) == metrics_of(left_alone)
+    assert_bitwise(final_state(folder), final_state(left_alone))
+
+
+@pytest.mark.ray
+def test_sigterm_and_ctrl_c_to_the_driver_and_a_stop_file_under_ray(data, tmp_path, left_alone):
+    """Stopped three times under Ray, ended under torchrun: bitwise the run that torchrun did in one go."""
+    command, folder = [*PRETRAIN, *arguments(data, tmp_path)], tmp_path / "debug"
+    assert start_and_stop(command, folder, terminate, 4).returncode == 0
+    assert start_and_stop(command, folder, lambda _: (folder / "STOP").touch(), 4).returncode == 0
+    assert start_and_stop(command, folder, lambda process: process.send_signal(signal.SIGINT), 4).returncode == 0
+    done = run(*TORCHRUN, "2", SCRIPT, *arguments(data, tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert metrics_of(folder) == metrics_of(left_alone)
+    assert_bitwise(final_state(folder), final_state(left_alone))
