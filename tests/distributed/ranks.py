@@ -1,7 +1,8 @@
-"""Run a function on several real processes that talk over gloo, and bring back what they return or raise."""
+"""Run functions on several real processes that talk over gloo, and bring back what they return or raise."""
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import pickle
@@ -19,11 +20,11 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-Pipes = list[tuple[BaseProcess, Connection]]
+_WORLDS: dict[int, Ranks] = {}  # by size; starting processes and importing torch takes longer than most tests
 
 
-def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 240) -> list[Any]:
-    """Call `function(*args)` on every rank; the process group is up when it starts.
+def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 300) -> list[Any]:
+    """Call `function(*args)` on every rank, on processes that are kept for the next call until one fails.
 
     Args:
         function: at the top level of an importable module; results and arguments must pickle.
@@ -33,43 +34,74 @@ def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout
     Returns:
         The results in rank order.
     """
-    with tempfile.TemporaryDirectory() as folder, _environment(world_size):
+    if not _WORLDS:
+        atexit.register(_kill_all)  # before multiprocessing asks them by SIGTERM, which a run that trained obeys later
+    if world_size not in _WORLDS:
+        _WORLDS[world_size] = Ranks(world_size)
+    try:
+        return _WORLDS[world_size].call(function, args, timeout)
+    except BaseException:
+        _WORLDS.pop(world_size).kill()
+        raise
+
+
+def _kill_all() -> None:
+    for ranks in _WORLDS.values():
+        ranks.kill()
+
+
+class Ranks:
+    """Processes with a process group.
+
+    Args:
+        world_size: how many.
+    """
+
+    def __init__(self, world_size: int) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._ranks: list[tuple[BaseProcess, Connection]] = []
         context = multiprocessing.get_context("spawn")
-        ranks: Pipes = []
-        for rank in range(world_size):
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_rank, args=(function, rank, world_size, f"file://{folder}/store", sender, args), daemon=True
-            )
-            process.start()
-            sender.close()
-            ranks.append((process, receiver))
-        try:
-            return _collect(ranks, time.monotonic() + timeout, timeout)
-        finally:
-            for process, _ in ranks:
-                process.kill()
-                process.join()
+        with _environment(world_size):
+            for rank in range(world_size):
+                here, there = context.Pipe()
+                store = f"file://{self._folder.name}/store"
+                process = context.Process(target=_rank, args=(rank, world_size, store, there), daemon=True)
+                process.start()
+                there.close()
+                self._ranks.append((process, here))
 
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float) -> list[Any]:
+        """Call on all ranks and wait for them."""
+        for _, connection in self._ranks:
+            connection.send_bytes(pickle.dumps((function, args)))
+        return self._collect(time.monotonic() + timeout, timeout)
 
-def _collect(ranks: Pipes, deadline: float, timeout: float) -> list[Any]:
-    results: dict[int, Any] = {}
-    while len(results) < len(ranks):
-        for rank, (process, receiver) in enumerate(ranks):
-            if rank in results or not receiver.poll(0.02):
-                continue
-            try:
-                succeeded, results[rank] = pickle.loads(receiver.recv_bytes())  # noqa: S301 (from our own child)
-            except EOFError:
-                process.join()
-                succeeded, results[rank] = False, f"died without a word, exit code {process.exitcode}"
-            if not succeeded:
-                # One rank's failure leaves the others waiting in a collective call: say what happened first.
-                pytest.fail(f"rank {rank} of {len(ranks)}: {results[rank]}", pytrace=False)
-        if time.monotonic() > deadline:
-            hanging = sorted(set(range(len(ranks))) - results.keys())
-            pytest.fail(f"ranks {hanging} of {len(ranks)} did not finish in {timeout} s", pytrace=False)
-    return [results[rank] for rank in range(len(ranks))]
+    def kill(self) -> None:
+        """End all processes at once."""
+        for process, _ in self._ranks:
+            process.kill()
+            process.join()
+        self._folder.cleanup()
+
+    def _collect(self, deadline: float, timeout: float) -> list[Any]:
+        results: dict[int, Any] = {}
+        size = len(self._ranks)
+        while len(results) < size:
+            for rank, (process, connection) in enumerate(self._ranks):
+                if rank in results or not connection.poll(0.02):
+                    continue
+                try:
+                    succeeded, results[rank] = pickle.loads(connection.recv_bytes())  # noqa: S301 (our own child's)
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    succeeded, results[rank] = False, f"died without a word, exit code {process.exitcode}"
+                if not succeeded:
+                    # One rank's failure leaves the others waiting in a collective call: say what happened first.
+                    pytest.fail(f"rank {rank} of {size}: {results[rank]}", pytrace=False)
+            if time.monotonic() > deadline:
+                hanging = sorted(set(range(size)) - results.keys())
+                pytest.fail(f"ranks {hanging} of {size} did not finish in {timeout} s", pytrace=False)
+        return [results[rank] for rank in range(size)]
 
 
 @contextmanager
@@ -96,19 +128,18 @@ def _environment(world_size: int) -> Iterator[None]:
                 os.environ[key] = value
 
 
-def _rank(
-    function: Callable[..., Any], rank: int, world_size: int, store: str, sender: Connection, args: tuple[Any, ...]
-) -> None:
+def _rank(rank: int, world_size: int, store: str, connection: Connection) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    try:
-        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
-        outcome = (True, function(*args))
-    except BaseException:
-        outcome = (False, traceback.format_exc())
-    # Plain bytes: a tensor's memory sent as a file descriptor is gone with its process.
-    sender.send_bytes(pickle.dumps(outcome))
-    # Stay until killed: whoever leaves first breaks the connections of the others, and their error would hide its own.
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(0)
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except EOFError:  # the tests are over
+            os._exit(0)
+        try:
+            function, args = pickle.loads(message)  # noqa: S301 (our own parent's)
+            outcome = (True, function(*args))
+        except BaseException:
+            outcome = (False, traceback.format_exc())
+        # Plain bytes: a tensor's memory sent as a file descriptor is gone with its process.
+        connection.send_bytes(pickle.dumps(outcome))

@@ -71,25 +71,17 @@ def signal_last_rank(process):
     subprocess.run(["kill", "-USR1", ranks.stdout.split()[-1]], check=True)
 
 
-@pytest.mark.distributed
-def test_sigterm_to_torchrun_and_sigusr1_to_a_rank(data, tmp_path, left_alone):
-    command, folder = [*TORCHRUN, "2", SCRIPT, *arguments(data, tmp_path)], tmp_path / "debug"
-    start_and_stop(command, folder, terminate, 5)  # torchrun passes it on; its own exit status is then 1 always
-    assert start_and_stop(command, folder, signal_last_rank, 5).returncode == 0
-    done = run(*command)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert metrics_of(folder) == metrics_of(left_alone)
-    assert_bitwise(final_state(folder), final_state(left_alone))
-
-
 @pytest.mark.ray
-def test_sigterm_and_ctrl_c_to_the_driver_and_a_stop_file_under_ray(data, tmp_path, left_alone):
-    """Stopped three times under Ray, ended under torchrun: bitwise the run that torchrun did in one go."""
-    command, folder = [*PRETRAIN, *arguments(data, tmp_path)], tmp_path / "debug"
-    assert start_and_stop(command, folder, terminate, 4).returncode == 0
-    assert start_and_stop(command, folder, lambda _: (folder / "STOP").touch(), 4).returncode == 0
-    assert start_and_stop(command, folder, lambda process: process.send_signal(signal.SIGINT), 4).returncode == 0
-    done = run(*TORCHRUN, "2", SCRIPT, *arguments(data, tmp_path))
+@pytest.mark.distributed
+def test_stopped_in_four_ways_under_two_launchers_it_is_the_run_left_alone(data, tmp_path, left_alone):
+    """Under torchrun by SIGTERM and SIGUSR1, under Ray by SIGTERM to the driver and by a STOP file; bitwise."""
+    folder, settings = tmp_path / "debug", arguments(data, tmp_path)
+    torchrun, ray = [*TORCHRUN, "2", SCRIPT, *settings], [*PRETRAIN, *settings]
+    start_and_stop(torchrun, folder, terminate, 4)  # torchrun passes it on to the ranks; it always exits with 1 itself
+    assert start_and_stop(ray, folder, terminate, 4).returncode == 0
+    assert start_and_stop(torchrun, folder, signal_last_rank, 4).returncode == 0
+    assert start_and_stop(ray, folder, lambda _: (folder / "STOP").touch(), 4).returncode == 0
+    done = run(*torchrun)
     assert done.returncode == 0, done.stderr[-3000:]
     assert metrics_of(folder) == metrics_of(left_alone)
     assert_bitwise(final_state(folder), final_state(left_alone))

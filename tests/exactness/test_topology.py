@@ -1,4 +1,10 @@
-"""The same run at any world size, ZeRO stage and fusion of lanes (design: order, losses, queues)."""
+"""The same run at any world size, ZeRO stage and fusion of lanes (design: order, losses, queues).
+
+Two runs differ in rounding only, but one thing turns rounding into something larger: where two windows of a span are
+equal to the last bits, max-pooling may choose the other one, and its gradient goes to other words. That happens about
+once in a million choices. So the windows chosen are watched: from the first other choice on, gradient norms (and they
+only) need agree to 1e-4 only; in the runs compared here none is made on the machine they were tried on.
+"""
 
 from collections import deque
 from contextlib import contextmanager
@@ -10,6 +16,7 @@ import pytest
 import torch
 
 from data_shards.reader import ShardReader
+from spe_dist.kernels import span_pool
 from spe_dist.methods.spe import Spe
 from spe_dist.train.loop import train
 from spe_dist.train.plan import build_order
@@ -21,7 +28,7 @@ pytestmark = pytest.mark.distributed
 STEPS = 50
 WORLDS = (1, 2, 3)
 STAGES = (1, 2, 3)
-FUSED = {1: (5,), 2: (2, 3), 3: (2,)}  # lanes per forward, by world size; 5 lanes in all
+FUSED = {1: (3, 4), 2: (2,), 3: (2,)}  # lanes per forward, by world size; 4 lanes in all
 NUMBERS = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm")
 DIGESTS = ("digest_records", "digest_masks", "digest_queue")
 ACCURACIES = {"tbo_accuracy": slice(0, 2), "spo_accuracy": slice(2, 4), "cspo_accuracy": slice(4, 5)}
@@ -30,12 +37,20 @@ SCARCE = {"batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1}, "train"
 
 @contextmanager
 def watched(seen):
-    """Note the counts of every forward, and keys and queue of every step."""
-    forward, after_step = Spe.forward, Spe.after_step
+    """Note the counts of every forward, and keys, queue and chosen windows of every step."""
+    forward, after_step, pool = Spe.forward, Spe.after_step, span_pool._span_pool
+
+    def watched_pool(*args):
+        lowest, highest, *places = pool(*args)
+        if torch.is_grad_enabled():
+            weights = torch.arange(1, places[0].shape[1] + 1) ** 2
+            seen["windows"][-1] += sum(int((place * weights).sum()) for place in places)
+        return lowest, highest, *places
 
     def watched_forward(spe, engine, batch):
         seen["counts"][-1].append(batch.counts.tolist())
-        return forward(spe, engine, batch)
+        with patch.object(span_pool, "_span_pool", watched_pool):
+            return forward(spe, engine, batch)
 
     def watched_after_step(spe, engine, world, plan):
         seen["keys"].append([(ids.clone(), keys.clone()) for ids, keys in spe._keys])
@@ -45,6 +60,7 @@ def watched(seen):
         if world.is_first:
             seen["queues"].append({name: tensor.clone() for name, tensor in state.items()})
         seen["counts"].append([])
+        seen["windows"].append(0)
 
     with patch.object(Spe, "forward", watched_forward), patch.object(Spe, "after_step", watched_after_step):
         yield
@@ -53,7 +69,7 @@ def watched(seen):
 def train_watched(configs):
     watch = []
     for config in configs:
-        seen = {"counts": [[]], "keys": [], "queue_hashes": [], "queues": []}
+        seen = {"counts": [[]], "windows": [0], "keys": [], "queue_hashes": [], "queues": []}
         with watched(seen):
             train(config)
         watch.append(seen)
@@ -95,17 +111,26 @@ def cases_of(lanes_are):
     ]
 
 
-def assert_same_run(metrics, expected, counts, rel):
+def assert_same_run(one, other, rel):
+    (metrics, seen), (expected, expected_seen) = one, other
     assert [line["step"] for line in metrics] == [line["step"] for line in expected]
-    for mine, other, count in zip(metrics, expected, counts, strict=True):
+    counts, same_choices = counts_of(expected_seen), True
+    for index, (mine, other, count) in enumerate(zip(metrics, expected, counts, strict=True)):
         step = mine["step"]
         assert {name: mine[name] for name in DIGESTS} == {name: other[name] for name in DIGESTS}, step
+        same_choices &= windows_of(seen, index) == windows_of(expected_seen, index)
         for name in NUMBERS:
-            assert mine[name] == pytest.approx(other[name], rel=rel), (step, name)
+            tolerance = rel if same_choices or name != "gradient_norm" else 1e-4
+            assert mine[name] == pytest.approx(other[name], rel=tolerance), (step, name)
         for name, terms in ACCURACIES.items():
             of = max(sum(count[terms]), 1)
             assert mine[name] * of == pytest.approx(other[name] * of, abs=1.001, nan_ok=True), (step, name)
-        assert mine["queue_enqueued"] == other["queue_enqueued"] == 20 * step
+        assert mine["queue_enqueued"] == other["queue_enqueued"] == 16 * step
+
+
+def windows_of(seen_by_ranks, index):
+    """A number that changes with the windows that max-pooling chose at a step."""
+    return sum(seen["windows"][index] for seen in seen_by_ranks)
 
 
 def counts_of(seen_by_ranks):
@@ -116,17 +141,23 @@ def counts_of(seen_by_ranks):
 
 @pytest.mark.parametrize("case", cases_of(lambda lanes: lanes == 1))
 def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(runs, case):
-    metrics, _ = runs[case]
-    expected, seen = runs[1, 1, 1]
-    assert len(metrics) == STEPS
-    assert_same_run(metrics, expected, counts_of(seen), rel=1e-6)
+    assert len(runs[case][0]) == STEPS
+    assert_same_run(runs[case], runs[1, 1, 1], rel=1e-6)
 
 
 @pytest.mark.parametrize("case", cases_of(lambda lanes: lanes != 1))
 def test_fused_lanes_give_the_same_run_to_1e_5(runs, case):
-    metrics, _ = runs[case]
-    expected, seen = runs[1, 1, 1]
-    assert_same_run(metrics, expected, counts_of(seen), rel=1e-5)
+    assert_same_run(runs[case], runs[1, 1, 1], rel=1e-5)
+
+
+def test_other_choices_of_windows_are_rare(runs):
+    """Or the tolerance for gradient norms would seldom be the strict one."""
+    others = [
+        case
+        for case in cases_of(lambda lanes: True)
+        if any(windows_of(runs[case][1], step) != windows_of(runs[1, 1, 1][1], step) for step in range(STEPS))
+    ]
+    assert len(others) <= 3, others
 
 
 def test_the_run_learns_so_that_its_equality_says_something(runs):
@@ -150,19 +181,19 @@ def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, shards, c
     _, seen = runs[case]
     config = configure(shards, Path("unused"))
     order = build_order(config, ShardReader(str(shards)).manifest)
-    newest = deque(maxlen=48)
+    newest = deque(maxlen=40)
     for step in range(STEPS):
         lanes = [lane for rank in seen for lane in rank["keys"][step] if len(lane[0])]
-        assert [ids.tolist() for ids, _ in lanes] == order.record_ids(step, range(5)).tolist()
+        assert [ids.tolist() for ids, _ in lanes] == order.record_ids(step, range(4)).tolist()
         for ids, keys in lanes:
             newest.extend(zip(ids.tolist(), *(view.tolist() for view in keys.chunk(2)), strict=True))
         queue = seen[0]["queues"][step]
-        enqueued = 20 * (step + 1)
+        enqueued = 16 * (step + 1)
         assert int(queue["enqueued"]) == enqueued
-        slots = [number % 48 for number in range(max(0, enqueued - 48), enqueued)]
+        slots = [number % 40 for number in range(max(0, enqueued - 40), enqueued)]
         columns = [queue[name][slots].tolist() for name in ("record_ids", "pair_keys", "context_keys")]
         assert list(zip(*columns, strict=True)) == list(newest)
-    assert enqueued > 20 * 48
+    assert enqueued > 10 * 40
 
 
 def test_lanes_of_one_record_some_without_targets_give_the_same_run_on_two_ranks(runs):

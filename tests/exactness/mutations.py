@@ -1,0 +1,238 @@
+"""Do the tests see it? Plants a fault in a copy of the project and runs the tests that should turn red.
+
+    python -m tests.exactness.mutations --out docs/data       writes mutations.json and mutations.md
+    python -m tests.exactness.mutations --only "a lane dropped"
+
+`make test` checks that every fault can still be planted (test_mutations.py); running them all takes half an hour.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MOCO, EXACT = "tests/unit/spe_dist/moco", "tests/exactness"
+STEP = "        session.engine.step(_learning_rate(config, step))\n"
+AFTER_STEP = "        session.method.after_step(session.engine, session.world, session.plan)\n"
+KEEP_KEYS = "        self._keys.append((batch.record_ids, keys))\n"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, where it goes, and tests of which at least one must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    Fault(
+        "means of lane means",
+        "spe_dist/train/session.py",
+        "self.engine.backward((losses * self._scale).sum())",
+        "self.engine.backward((losses * self._weights / batch.counts.clamp(min=1)).sum() / self.plan.lanes)",
+        (f"{EXACT}/test_topology.py",),
+    ),
+    Fault(
+        "keys enqueued in rank order of arrival",
+        "spe_dist/moco/gather.py",
+        "for part, count in zip(gathered, rows_of_ranks, strict=True)",
+        "for part, count in reversed(list(zip(gathered, rows_of_ranks, strict=True)))",
+        (
+            f"{MOCO}/test_gather.py",
+            f"{EXACT}/test_resume.py",
+        ),
+    ),
+    Fault(
+        "key encoder in bf16",
+        "spe_dist/moco/momentum_encoder.py",
+        "copy.deepcopy(query_encoder).float()",
+        "copy.deepcopy(query_encoder).bfloat16()",
+        (f"{MOCO}/test_momentum_encoder.py", f"{EXACT}/test_key_encoder.py"),
+    ),
+    Fault(
+        "a queue not restored",
+        "spe_dist/checkpoint/training_state.py",
+        "    for name, target in extra_tensors.items():\n        _copy(",
+        "    for name, target in extra_tensors.items():\n        name.startswith('queue.') or _copy(",
+        (f"{EXACT}/test_resume.py",),
+    ),
+    Fault(
+        "moments zeroed",
+        "spe_dist/engine/deepspeed_engine.py",
+        "self._set_adam(step=adam_step, clear_moments=False)",
+        "self._set_adam(step=adam_step, clear_moments=True)",
+        ("tests/distributed/test_engine_state.py", f"{EXACT}/test_resume.py"),
+    ),
+    Fault(
+        "decay on norms",
+        "spe_dist/engine/param_groups.py",
+        "if param.ndim <= 1 else",
+        "if param.ndim < 1 else",
+        ("tests/unit/spe_dist/test_param_groups.py",),
+    ),
+    Fault(
+        "masks keyed by rank",
+        "spe_dist/batches/random_draws.py",
+        "(_COLLATE, seed, step, lane)",
+        "(_COLLATE, seed, step, lane, int(__import__('os').environ.get('RANK', '0')))",
+        (f"{EXACT}/test_resume.py",),
+    ),
+    Fault(
+        "a lane dropped",
+        "spe_dist/engine/batch_plan.py",
+        "mine = self.lanes_of_rank(rank)",
+        "mine = self.lanes_of_rank(rank)[: -1 if rank else None]",
+        ("tests/unit/spe_dist/test_batch_plan.py", "tests/unit/spe_dist/test_stream_of_batches.py"),
+    ),
+    Fault(
+        "a lane doubled",
+        "spe_dist/engine/batch_plan.py",
+        "mine = self.lanes_of_rank(rank)",
+        "mine = [*self.lanes_of_rank(rank)][: 1 if rank else None] + [*self.lanes_of_rank(rank)][0 if rank else 1 :]",
+        ("tests/unit/spe_dist/test_batch_plan.py", "tests/unit/spe_dist/test_stream_of_batches.py"),
+    ),
+    Fault(
+        "dropout left on for keys",
+        "spe_dist/moco/momentum_encoder.py",
+        ".to(device).eval()",
+        ".to(device).train()",
+        (f"{MOCO}/test_momentum_encoder.py", "tests/paper/test_figure_6.py"),
+    ),
+    Fault(
+        "compute weights not restored",
+        "spe_dist/train/session.py",
+        "    if checkpoint is not None:\n        load_masters_into(",
+        "    if checkpoint is None:\n        load_masters_into(",
+        (f"{EXACT}/test_resume.py",),
+    ),
+    Fault(
+        "random generators not restored",
+        "spe_dist/checkpoint/training_state.py",
+        "    if same_world:\n",
+        "    if same_world and not engine:\n",
+        (f"{EXACT}/test_resume.py",),
+    ),
+    Fault(
+        "Adam's step not restored",
+        "spe_dist/engine/deepspeed_engine.py",
+        "self._set_adam(step=adam_step, clear_moments=False)",
+        "self._set_adam(step=0, clear_moments=False)",
+        ("tests/distributed/test_engine_state.py", f"{EXACT}/test_resume.py"),
+    ),
+    Fault(
+        "warm-up begins anew after a restart",
+        "spe_dist/train/loop.py",
+        "session.engine.step(_learning_rate(config, step))",
+        "session.engine.step(_learning_rate(config, step - session.first_step))",
+        (f"{EXACT}/test_resume.py",),
+    ),
+    Fault(
+        "gradients averaged over ranks",
+        "spe_dist/engine/deepspeed_engine.py",
+        "self._engine.backward(loss * self.world.size, scale_wrt_gas=False)",
+        "self._engine.backward(loss, scale_wrt_gas=False)",
+        ("tests/distributed/test_engine_step.py",),
+    ),
+    Fault(
+        "negatives of the step itself",
+        "spe_dist/methods/spe.py",
+        KEEP_KEYS,
+        KEEP_KEYS + "        self.queue.enqueue(batch.record_ids, *keys.chunk(2))\n",
+        ("tests/paper/test_figure_6.py",),
+    ),
+    Fault(
+        "key encoder moved before the optimizer's step",
+        "spe_dist/train/loop.py",
+        STEP + AFTER_STEP,
+        AFTER_STEP + STEP,
+        (f"{EXACT}/test_key_encoder.py",),
+    ),
+    Fault(
+        "a queue that starts again at slot 0 when it is full",
+        "spe_dist/moco/key_queue.py",
+        "first = int(self.enqueued)\n",
+        "first = int(self.enqueued) if int(self.enqueued) < self.size else 0\n",
+        (f"{MOCO}/test_key_queue.py", f"{EXACT}/test_topology.py"),
+    ),
+)
+
+
+def plant(fault: Fault, root: Path) -> None:
+    """Put a fault into a copy of the project.
+
+    Raises:
+        ValueError: the place is not there, or not there once.
+    """
+    path = root / fault.file
+    text = path.read_text()
+    if text.count(fault.old) != 1:
+        raise ValueError(f"{fault.name}: {fault.file} holds {text.count(fault.old)} times {fault.old!r}")
+    path.write_text(text.replace(fault.old, fault.new))
+
+
+def try_fault(fault: Fault) -> dict:
+    """Which tests saw a fault."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        ignored = shutil.ignore_patterns(".git", ".venv", "data", "runs", "docs", "__pycache__", "*.egg-info")
+        shutil.copytree(ROOT, copy, ignore=ignored)
+        plant(fault, copy)
+        started = time.monotonic()
+        command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "--no-showlocals", "-p", "no:cacheprovider"]
+        environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*command, *fault.tests], cwd=copy, env=environment, capture_output=True, text=True)
+    failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, flags=re.MULTILINE)
+    ran = re.findall(r"(\d+) passed", done.stdout)
+    return {
+        **asdict(fault),
+        "seen": done.returncode == 1 and bool(failed),
+        "failed": failed,
+        "passed": int(ran[0]) if ran else 0,
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def table(results: list[dict]) -> str:
+    """Markdown."""
+    lines = ["| planted fault | in | red tests | for example |", "|---|---|---:|---|"]
+    for result in results:
+        example = result["failed"][0].rpartition("::")[2].partition("[")[0] if result["failed"] else "**none**"
+        folder = result["failed"][0].partition("::")[0].removeprefix("tests/") if result["failed"] else ""
+        lines.append(f"| {result['name']} | `{result['file']}` | {len(result['failed'])} | `{folder}`: {example} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Plant every fault, one at a time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder for mutations.json and mutations.md")
+    parser.add_argument("--only", help="name of a fault")
+    arguments = parser.parse_args()
+    results = []
+    for fault in FAULTS:
+        if arguments.only in (None, fault.name):
+            results.append(try_fault(fault))
+            last = results[-1]
+            print(f"{'seen' if last['seen'] else 'NOT SEEN'}  {fault.name}: {last['failed']}", flush=True)  # noqa: T201
+    if arguments.out:
+        (arguments.out / "mutations.json").write_text(json.dumps(results, indent=1) + "\n")
+        (arguments.out / "mutations.md").write_text(table(results))
+    sys.exit(0 if all(result["seen"] for result in results) else 1)
+
+
+if __name__ == "__main__":
+    main()
