@@ -1,6 +1,6 @@
 # Two commands do everything from nothing:
 #   make pretrain     set up, build shards, train, export        (TEXT=… ENCODER=… NAME=… RECIPE=… ARGS=… for your own)
-#   make test         set up and run the tests
+#   make test         set up and run the tests         (make test-exact: the long version of tests/exactness)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -15,7 +15,7 @@ TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 ARGS ?=
 SHARDS := data/$(NAME)
 
-.PHONY: pretrain test check format lint types clean
+.PHONY: pretrain test test-exact check format lint types clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER)
@@ -25,6 +25,11 @@ pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 python -m pytest
+
+# 50 random stop points at every stage and precision; then every planted fault must turn a test red.
+test-exact: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact
+	OMP_NUM_THREADS=1 python -m tests.exactness.mutations --out docs/data
 
 check: $(VENV)/.installed-dev
 	ruff check .

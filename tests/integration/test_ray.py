@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -50,21 +49,6 @@ def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path
 def test_a_loss_that_is_not_finite_ends_a_ray_run_with_one_line(shards, tmp_path):
     arguments = small_run(shards, f"--run.folder={tmp_path}", "--optimizer.learning_rate=1e30", "--train.steps=6")
     assert "not finite" in only_error(run(*PRETRAIN, *arguments))
-
-
-def test_ctrl_c_saves_and_the_same_command_goes_on(shards, tmp_path):
-    arguments = small_run(shards, f"--run.folder={tmp_path}", "--train.checkpoint_every=100000")
-    command = [*PRETRAIN, *arguments, "--train.steps=100000"]
-    process = subprocess.Popen(command, env=clean_environment(), stdout=subprocess.PIPE, text=True)
-    _wait_until(lambda: len(read_metrics(tmp_path / "debug")) > 2)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0 and "stopped after step" in output, output
-    stopped = read_metrics(tmp_path / "debug")[-1]["step"]
-    assert (tmp_path / "debug/checkpoints" / f"step-{stopped:09d}" / "manifest.json").exists()
-    done = run(*PRETRAIN, *arguments, f"--train.steps={stopped + 2}")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert [line["step"] for line in read_metrics(tmp_path / "debug")] == list(range(1, stopped + 3))
 
 
 @pytest.fixture

@@ -102,9 +102,7 @@ def test_random_generators_belong_to_a_world_size(first, tmp_path):
 
 def test_runs_without_a_common_step_and_folders_that_are_no_runs_are_refused(first, tmp_path):
     second = write_run(tmp_path / "second", [line(10), line(20)])
-    with pytest.raises(
-        UserError, match="no logged step in common .4 lines from step 1 to 4, 2 lines from step 10 to 20"
-    ):
+    with pytest.raises(UserError, match=r"no logged step in common \(4 lines from step 1 to 4, 2 lines from step 10"):
         compare_runs(first, second, rtol=0)
     with pytest.raises(UserError, match="has no metrics"):
         compare_runs(first, tmp_path, rtol=0)
