@@ -28,7 +28,7 @@ test: $(VENV)/.installed-test
 
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact
+	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact --exact-report docs/data
 	OMP_NUM_THREADS=1 python -m tests.exactness.mutations --out docs/data
 
 check: $(VENV)/.installed-dev

@@ -9,15 +9,15 @@ from pathlib import Path
 import tyro
 
 from data_shards.errors import UserError
-from spe_dist.train.compare import Comparison, compare_runs
+from spe_dist.train.compare import Comparison, compare_runs, different_data
 from spe_dist.train.run_folder import changed_settings
 
 
 @dataclass(frozen=True)
 class Diff:
-    """Say at which step, and in what, two runs first differ: batches, masks, queue, losses, then the checkpoint.
+    """Say at which step, and in what, two runs first differ: records, masks, queue, losses, then the checkpoint.
 
-    Exit status 0 if they are equal, 1 if not.
+    Exit status 0 if they are equal, 2 if they differ, 1 if they cannot be compared.
     """
 
     first: tyro.conf.Positional[Path]
@@ -25,7 +25,7 @@ class Diff:
     second: tyro.conf.Positional[Path]
     """Folder of another."""
     rtol: float = 0.0
-    """Relative difference up to which numbers count as equal (another number of ranks rounds differently: 1e-5)."""
+    """Relative difference up to which floats count as equal (another number of ranks rounds differently: 1e-5)."""
 
 
 def main(argv: list[str]) -> None:
@@ -40,10 +40,12 @@ def main(argv: list[str]) -> None:
     command = tyro.cli(Diff, prog="spe runs diff", args=argv[1:])
     for key, one, other in changed_settings(command.first, command.second):
         print(f"config: {key} is {one} and {other}")
+    for key, one, other in different_data(command.first, command.second):
+        print(f"{'data' if key == 'dataset' else 'version'}: {key} is {one} and {other}")
     comparison = compare_runs(command.first, command.second, rtol=command.rtol)
     print(comparison_text(comparison, command.rtol))
     if comparison.difference:
-        sys.exit(1)
+        sys.exit(2)
 
 
 def comparison_text(comparison: Comparison, rtol: float) -> str:

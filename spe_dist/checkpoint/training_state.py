@@ -124,15 +124,17 @@ def _require_equal_on_all_ranks(tensors: Mapping[str, Tensor], world: World) -> 
     if not torch.equal(largest, smallest):
         names = [name for name, same in zip(tensors, (largest == smallest).tolist(), strict=True) if not same]
         raise UserError(
-            f"ranks hold different values of {', '.join(names[:3])}, which must be equal on all: a device or the "
-            "network corrupted them; nothing was saved, resume from the last checkpoint, without the bad machine"
+            f"ranks hold different values of {', '.join(names[:3])}, which must be equal on all: unlike machines or "
+            "versions of torch, or a fault of a device or the network; nothing was saved, resume from the last "
+            "checkpoint on machines of one kind"
         )
 
 
 def _checksum(tensor: Tensor) -> Tensor:
     """A number that changes with any bit of a tensor and with the order of its rows; int64, it wraps around."""
     rows = tensor.detach().reshape(len(tensor) if tensor.dim() else 1, -1)
-    sums = (rows.view(torch.int32) if rows.is_floating_point() else rows).sum(dim=1, dtype=torch.int64)
+    bits = rows.view(torch.int32) if rows.is_floating_point() else rows
+    sums = torch.cat([part.sum(dim=1, dtype=torch.int64) for part in bits.split(4096)])  # each part is copied to int64
     return (sums * torch.arange(1, 2 * len(sums), 2, device=sums.device)).sum()
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, list_checkpoints, step_of
+from spe_dist.checkpoint.loaded import LoadedCheckpoint, fault_of, list_checkpoints, step_of
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
-from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.run_folder import CHECKPOINTS, VERSIONS
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
+
+_CAUSES = ("digest_records", "digest_masks", "digest_queue")  # the order in which one brings about the next
+_OF_PARAMETERS = ("master", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Comparison:
     """What two runs have in common."""
 
     steps: list[int]  # logged by both
-    checkpoint: int | None  # newest step that both have a checkpoint of
+    checkpoint: int | None  # newest step that both have a whole checkpoint of
     difference: Difference | None
 
 
@@ -46,7 +52,9 @@ def compare_runs(first: Path, second: Path, *, rtol: float) -> Comparison:
     Args:
         first: folder of a run.
         second: folder of another.
-        rtol: relative difference up to which two numbers count as equal; digests must always be equal.
+        rtol: relative difference up to which two floats count as equal; of tensors, the difference of all of a kind
+            (all master weights, all queues) over the norm of all. If it is not 0, accuracies are left out, as they
+            jump by whole items. Digests, counters and ids must always be equal.
 
     Raises:
         UserError: there is no step that both have logged.
@@ -58,14 +66,20 @@ def compare_runs(first: Path, second: Path, *, rtol: float) -> Comparison:
             f"{first} and {second} have no logged step in common ({_extent(lines[0])}, {_extent(lines[1])}): "
             "train both with the same train.log_every"
         )
-    folders = [{step_of(path): path for path in list_checkpoints(run / CHECKPOINTS)} for run in (first, second)]
-    checkpoint = max(folders[0].keys() & folders[1].keys(), default=None)
     differences = (_compare_lines(step, lines[0][step], lines[1][step], rtol) for step in steps)
     difference = next((found for found in differences if found), None)
-    if difference is None and checkpoint is not None:
-        one, other = (LoadedCheckpoint(found[checkpoint]) for found in folders)
-        difference = _compare_checkpoints(one, other, rtol)
-    return Comparison(steps, checkpoint, difference)
+    pair = _common_checkpoint(first, second)
+    if difference is None and pair is not None:
+        difference = next(_compare_checkpoints(*pair, rtol), None)
+    return Comparison(steps, pair and pair[0].step, difference)
+
+
+def different_data(first: Path, second: Path) -> list[tuple[str, object, object]]:
+    """Fingerprints of the datasets and versions of packages that are not the same in two runs."""
+    one, other = (json.loads((folder / VERSIONS).read_text()) for folder in (first, second))
+    both = [{"dataset": found["dataset"][:12], **found["versions"]} for found in (one, other)]
+    names = [name for name in both[0] | both[1] if both[0].get(name) != both[1].get(name)]
+    return [(name, both[0].get(name), both[1].get(name)) for name in names]
 
 
 def _metrics(folder: Path) -> list[dict]:
@@ -81,10 +95,12 @@ def _extent(lines: dict[int, dict]) -> str:
 
 def _compare_lines(step: int, first: dict, second: dict, rtol: float) -> Difference | None:
     fields = [field for field in first | second if field not in OF_THE_MACHINE]
-    for field in sorted(fields, key=lambda name: not name.startswith("digest_")):  # causes before their effects
+    for field in sorted(fields, key=lambda name: _CAUSES.index(name) if name in _CAUSES else len(_CAUSES)):
+        if rtol and field.endswith("_accuracy"):
+            continue
         one, other = first.get(field), second.get(field)
         relative = _relative(one, other)
-        if relative > rtol:
+        if relative > (rtol if isinstance(one, float) and isinstance(other, float) else 0):
             return Difference(step, field, one, other, relative)
     return None
 
@@ -100,21 +116,42 @@ def _relative(one: object, other: object) -> float:
     return math.inf if math.isnan(difference) else difference
 
 
-def _compare_checkpoints(first: LoadedCheckpoint, second: LoadedCheckpoint, rtol: float) -> Difference | None:
+def _common_checkpoint(first: Path, second: Path) -> tuple[LoadedCheckpoint, LoadedCheckpoint] | None:
+    folders = [{step_of(path): path for path in list_checkpoints(run / CHECKPOINTS)} for run in (first, second)]
+    for step in sorted(folders[0].keys() & folders[1].keys(), reverse=True):
+        pair = [found[step] for found in folders]
+        if not any(fault_of(checkpoint) for checkpoint in pair):
+            return LoadedCheckpoint(pair[0]), LoadedCheckpoint(pair[1])
+    return None
+
+
+def _compare_checkpoints(first: LoadedCheckpoint, second: LoadedCheckpoint, rtol: float) -> Iterator[Difference]:
     same_world = first.metadata["world_size"] == second.metadata["world_size"]
-    for name in sorted(first.names() | second.names()):
-        if name.startswith(RANDOM_STATES) and not same_world:
-            continue
+    names = sorted(first.names() | second.names())
+    names = [name for name in names if same_world or not name.startswith(RANDOM_STATES)]
+    for name in names:
         if name not in first.names() & second.names():
             there = ("there", "missing") if name in first.names() else ("missing", "there")
-            return Difference(first.step, name, *there, math.inf)
-        one, other = first.get(name).double(), second.get(name).double()
-        if one.shape != other.shape:
-            return Difference(first.step, name, tuple(one.shape), tuple(other.shape), math.inf)
+            yield Difference(first.step, name, *there, math.inf)
+        elif first.get(name).shape != second.get(name).shape:
+            yield Difference(first.step, name, tuple(first.get(name).shape), tuple(second.get(name).shape), math.inf)
+    norms: dict[str, float] = {}  # of all tensors of a kind: one alone may hold nothing but rounding
+    for name in names:
+        norms[_kind(name)] = math.hypot(norms.get(_kind(name), 0.0), float(first.get(name).double().norm()))
+    for name in names:
+        one, other = first.get(name), second.get(name)
         if torch.equal(one, other):
             continue
-        norms = float(one.norm()), float(other.norm())
-        relative = float((one - other).norm()) / max(norms)
-        if not relative <= rtol:
-            return Difference(first.step, name, f"of norm {norms[0]:.6g}", f"of norm {norms[1]:.6g}", relative)
-    return None
+        relative = _distance(one, other) / norms[_kind(name)] if norms[_kind(name)] else math.inf
+        if not (one.is_floating_point() and relative <= rtol):
+            shown = (f"of norm {float(tensor.double().norm()):.6g}" for tensor in (one, other))
+            yield Difference(first.step, name, *shown, relative)
+
+
+def _kind(name: str) -> str:
+    last = name.rpartition(".")[2]
+    return last if last in _OF_PARAMETERS else name.partition(".")[0]
+
+
+def _distance(one: Tensor, other: Tensor) -> float:
+    return float((one.double() - other.double()).norm())

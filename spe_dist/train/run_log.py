@@ -58,9 +58,9 @@ class RunLog:
 
 
 def read_metrics(folder: Path) -> list[dict]:
-    """All lines of a run's metrics."""
+    """All whole lines of a run's metrics: one that goes on, or was killed, may have half a line at the end."""
     path = folder / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
 
 
 _COLUMNS = (
@@ -93,8 +93,10 @@ def format_metrics(metrics: Mapping[str, float | int | str | None]) -> str:
 def _truncate(path: Path, first_step: int) -> None:
     if not path.exists():
         return
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]  # a killed run may have left half a line
-    kept = [line for line in whole if json.loads(line)["step"] <= first_step]
-    if kept != lines:
+    kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= first_step]
+    if "".join(kept) != path.read_text():
         write_atomically(path, "".join(kept).encode())
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
+_TIMEOUT = float(os.environ.get("SPE_DIST_RANKS_TIMEOUT", "300"))
 _WORLDS: dict[int, Ranks] = {}  # by size; starting processes and importing torch takes longer than most tests
 
 
-def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = 300) -> list[Any]:
+def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout: float = _TIMEOUT) -> list[Any]:
     """Call `function(*args)` on every rank, on processes that are kept for the next call until one fails.
 
     Args:
@@ -138,8 +139,8 @@ def _rank(rank: int, world_size: int, store: str, connection: Connection) -> Non
             os._exit(0)
         try:
             function, args = pickle.loads(message)  # noqa: S301 (our own parent's)
-            outcome = (True, function(*args))
+            # Plain bytes: a tensor's memory sent as a file descriptor is gone with its process.
+            outcome = pickle.dumps((True, function(*args)))
         except BaseException:
-            outcome = (False, traceback.format_exc())
-        # Plain bytes: a tensor's memory sent as a file descriptor is gone with its process.
-        connection.send_bytes(pickle.dumps(outcome))
+            outcome = pickle.dumps((False, traceback.format_exc()))
+        connection.send_bytes(outcome)

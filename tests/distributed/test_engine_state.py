@@ -6,7 +6,7 @@ import torch
 from data_shards.errors import UserError
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.checkpoint.training_state import collect, restore
-from spe_dist.engine.deepspeed_engine import load_masters_into
+from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.world import World
 from tests.distributed.ranks import run_ranks
 from tests.distributed.toy import build_engine, build_toy, run_forwards, train, whole_state
@@ -132,6 +132,41 @@ def resume_with_other_names(folder):
     with pytest.raises(UserError) as error:
         load_masters_into(module, checkpoint.get)
     return [*messages, str(error.value)]
+
+
+def resume_with_another_decay(folder):
+    engine = Engine(build_toy(), world=World.from_environment(), accumulation=4, stage=1, precision="fp32")
+    engine.initialise_optimizer(lambda: run_forwards(engine, 99))
+    with pytest.raises(UserError) as error:
+        restore(engine, open_store(folder / "1-1-fp32").latest(), extras(0.0))
+    return str(error.value)
+
+
+def test_a_parameter_that_decays_otherwise_is_named(runs):
+    (message,) = run_ranks(resume_with_another_decay, 1, runs[0])
+    assert "the weight decay of inner.0.weight is 0.1 in" in message and "and 0.01 here" in message
+
+
+def collect_with_drifted_ranks():
+    engine = build_engine(build_toy(), 1, "fp32")
+    engine.initialise_optimizer(lambda: run_forwards(engine, 99))
+    messages = []
+    rows = torch.arange(6.0).reshape(3, 2)
+    one_bit = rows.clone()
+    one_bit.view(torch.int32)[1, 1] ^= 1
+    for drifted in (one_bit, rows.flip(0), rows.bool()):
+        tensors = extras(7.0) | {"queue.rows": rows if engine.world.is_first else drifted.to(rows.dtype)}
+        with pytest.raises(UserError) as error:
+            collect(engine, tensors, step=1, elapsed_seconds=0.0, config={})
+        messages.append(str(error.value))
+    return messages
+
+
+def test_ranks_that_drifted_apart_save_nothing():
+    """In the last bit of one value, in the order of rows, in everything."""
+    for messages in run_ranks(collect_with_drifted_ranks, 2):
+        assert len(messages) == 3
+        assert all("ranks hold different values of queue.rows, which must be equal" in m for m in messages)
 
 
 def test_tensors_that_do_not_fit_are_named(runs):

@@ -1,4 +1,10 @@
+import json
+import os
+import platform
+from pathlib import Path
+
 import pytest
+import torch
 
 from tests.unit.spe_dist.tiny_run import write_dataset
 
@@ -9,3 +15,22 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exactness") / "shards"
     write_dataset(folder, sentences=130)  # a few epochs in 50 steps; small probes, which every logged step runs
     return folder
+
+
+@pytest.fixture(scope="session")
+def report(request):
+    """A list of {"what", "case", "measure", "value", "bound"}; written where --exact-report says."""
+    rows = []
+    yield rows
+    folder = request.config.getoption("--exact-report")
+    if folder:
+        machine = {
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "torch": torch.__version__,
+        }
+        data = {"command": "make test-exact", "machine": machine, "rows": rows}
+        Path(folder, "exactness.json").write_text(json.dumps(data, indent=1) + "\n")
+        lines = ["| what | case | measure | value | bound |", "|---|---|---|---:|---:|"]
+        lines += [f"| {r['what']} | {r['case']} | {r['measure']} | {r['value']:.1e} | {r['bound']:.0e} |" for r in rows]
+        Path(folder, "exactness.md").write_text("\n".join(lines) + "\n")

@@ -32,7 +32,7 @@ TINY = {
     "encoder": {"layers": 1},
     "batch": {"lanes": 4, "lane_size": 4, "lanes_per_forward": 1},
     "cspo": {"queue_size": 40},
-    "optimizer": {"learning_rate": 1e-3},
+    "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
     "train": {"steps": 50, "log_every": 1, "checkpoint_every": 1000},
 }
 DROPOUT = {"encoder": {"dropout": 0.1}, "heads_dropout": 0.1}

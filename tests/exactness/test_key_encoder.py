@@ -7,6 +7,7 @@ import pytest
 import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
+from spe_dist.engine.deepspeed_engine import Engine
 from spe_dist.methods.spe import Spe
 from spe_dist.train.loop import train
 from tests.distributed.ranks import run_ranks
@@ -27,31 +28,35 @@ def flat(tensors):
 
 
 def follow(configs):
-    """Train while averaging the query's weights in float64; the vectors of error and displacement, items per step."""
+    """Train while averaging the query's weights in float64, right after each optimizer step.
+
+    Gives the norm of the error, how far each parameter moved, and the items of each step.
+    """
     results = []
     for config in configs:
         start, average, counts, method = [], [], [], []
-        forward, after_step = Spe.forward, Spe.after_step
+        forward, step = Spe.forward, Engine.step
 
-        def counting(spe, engine, batch, counts=counts, forward=forward):
+        def counting(spe, engine, batch, counts=counts, start=start, average=average, method=method, forward=forward):
+            if not start:
+                method.append(spe)
+                start.append(flat(spe.momentum_encoder.state().values()))
+                average.append(start[0].clone())
             counts.append(batch.counts.tolist())
             return forward(spe, engine, batch)
 
-        def following(spe, engine, world, plan, start=start, average=average, method=method, after_step=after_step):
-            names = list(spe.momentum_encoder.state())
-            if not start:
-                start.append(flat(spe.momentum_encoder.state().values()))
-                average.append(start[0].clone())
-                method.append(spe)
-            after_step(spe, engine, world, plan)
+        def following(engine, lr, average=average, method=method, counts=counts, step=step):
+            step(engine, lr)
+            if not average:  # the rehearsal
+                return
             parameters = dict(engine.module.encoder.named_parameters())
-            query = [parameters[name] for name in names]
+            query = [parameters[name] for name in method[0].momentum_encoder.state()]
             with deepspeed.zero.GatheredParameters(query, enabled=engine.stage == 3):
                 average[0].mul_(M).add_(flat(query), alpha=1 - M)
-                if int(spe.queue.enqueued) // plan.global_batch in (1, STEPS):  # it follows the rounded masters
+                if len(counts) in (1, STEPS):  # it follows the rounded masters
                     assert all(torch.equal(weight, safe_get_full_fp32_param(weight).bfloat16()) for weight in query)
 
-        with patch.object(Spe, "after_step", following), patch.object(Spe, "forward", counting):
+        with patch.object(Engine, "step", following), patch.object(Spe, "forward", counting):
             train(config)
         keys = method[0].momentum_encoder.state()
         sizes = [key.numel() for key in keys.values()]
@@ -71,9 +76,12 @@ def followed(shards, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_after_500_steps_in_bf16_it_equals_an_average_in_float64(followed, stage):
-    for error, moved, _ in followed[stage]:
+def test_after_500_steps_in_bf16_it_equals_an_average_in_float64(followed, stage, report):
+    for rank, (error, moved, _) in enumerate(followed[stage]):
         displacement = sum(norm**2 for norm in moved) ** 0.5
+        what, case = "key encoder against an average in float64", f"rank {rank} of 2, ZeRO {stage}, bf16, {STEPS} steps"
+        share = {"measure": "error, as a share of the displacement", "value": error / displacement, "bound": 1e-4}
+        report.append({"what": what, "case": case} | share)
         assert displacement > 0.1  # it has moved
         assert min(moved) > 0
         assert error <= 1e-4 * displacement

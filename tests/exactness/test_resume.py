@@ -118,7 +118,7 @@ def go_on_until(config, stop):
         return train(config).step
 
 
-# What is lost if one kind of state stays as it was disturbed; each is seen in the metrics or in the next checkpoint.
+# What is lost if one kind of state stays as it was disturbed; each is seen in the metrics.
 KINDS = ("master", "exp_avg", "exp_avg_sq", "key_encoder.", "queue.", "interval.", "adam_step", "generators")
 
 

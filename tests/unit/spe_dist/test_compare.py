@@ -10,20 +10,27 @@ from launcher.cli import dispatch
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from spe_dist.train.compare import compare_runs
-from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS
+from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS
 
-TENSORS = {"a.master": torch.arange(4.0), "queue.keys": torch.ones(3, 2), "rng.torch.rank0": torch.tensor([1])}
+TENSORS = {
+    "a.master": torch.arange(4.0),
+    "b.master": torch.full((2,), 1e-9),
+    "queue.ids": torch.tensor([10**6]),
+    "queue.keys": torch.ones(3, 2),
+    "rng.torch.rank0": torch.tensor([1]),
+}
 
 
 def line(step, **changes):
     base = {"step": step, "loss": 2.0 + step, "tbo_accuracy": 0.5, "nothing": float("nan"), "records_per_second": 9.0}
-    return base | {"digest_records": f"r{step}", "digest_masks": f"m{step}", "digest_queue": f"q{step}"} | changes
+    return base | {"digest_queue": f"q{step}", "digest_masks": f"m{step}", "digest_records": f"r{step}"} | changes
 
 
-def write_run(folder, lines, *, tensors=TENSORS, world_size=1, **settings):
+def write_run(folder, lines, *, tensors=TENSORS, world_size=1, dataset="abc", **settings):
     (folder / CHECKPOINTS).mkdir(parents=True)
     (folder / METRICS).write_text("".join(json.dumps(each) + "\n" for each in lines))
     (folder / CONFIG).write_text(yaml.safe_dump({"run": {"name": folder.name}, **settings}))
+    (folder / VERSIONS).write_text(json.dumps({"dataset": dataset, "versions": {"torch": "2"}}))
     store = CheckpointStore(folder / CHECKPOINTS, keep_last=9, keep_every=0, world=World())
     for step, factor in ((2, 1), (4, 3)):
         scaled = {name: tensor * factor for name, tensor in tensors.items()}
@@ -51,10 +58,33 @@ def test_equal_runs_may_differ_in_speed_and_in_where_they_end(first, tmp_path):
 
 
 def test_the_first_step_counts_and_in_it_the_cause_before_the_effect(first, tmp_path):
-    lines = [line(1), line(2), line(3, loss=7.0, digest_masks="other"), line(4, digest_records="other")]
+    lines = [line(1), line(2), line(3, loss=7.0, digest_masks="x", digest_queue="x"), line(4, digest_records="x")]
     found = difference(first, tmp_path, lines)
-    assert (found.step, found.field, found.first, found.second) == (3, "digest_masks", "m3", "other")
-    assert str(found) == "step 3: digest_masks is m3 and other"
+    assert (found.step, found.field, found.first, found.second) == (3, "digest_masks", "m3", "x")
+    assert str(found) == "step 3: digest_masks is m3 and x"
+
+
+def test_records_come_before_masks_and_masks_before_the_queue(first, tmp_path):
+    lines = [line(1, loss=7.0, digest_masks="x", digest_queue="x", digest_records="x")]
+    assert difference(first, tmp_path, lines).field == "digest_records"
+
+
+def test_a_tolerance_is_for_floats_and_leaves_accuracies_out(first, tmp_path):
+    lines = [line(step, tbo_accuracy=0.25) for step in (1, 2)]
+    assert difference(first, tmp_path, lines).field == "tbo_accuracy"
+    shutil.rmtree(tmp_path / "second")
+    assert difference(first, tmp_path, lines, 1e-5) is None
+    shutil.rmtree(tmp_path / "second")
+    assert difference(first, tmp_path, [line(1, counter=10**9)], 1e-5).field == "counter"
+
+
+def test_half_a_line_and_a_damaged_checkpoint_are_passed_over(first, tmp_path):
+    second = write_run(tmp_path / "second", [line(step) for step in (1, 2, 3, 4)])
+    with (second / METRICS).open("a") as file:
+        file.write('{"step": 5, "lo')
+    next((second / CHECKPOINTS / "step-000000004").glob("*.safetensors")).write_bytes(b"short")
+    comparison = compare_runs(first, second, rtol=0)
+    assert (comparison.steps, comparison.checkpoint, comparison.difference) == ([1, 2, 3, 4], 2, None)
 
 
 @pytest.mark.parametrize(("rtol", "field"), [(0.0, "loss"), (1e-7, "loss"), (1e-5, None)])
@@ -86,7 +116,10 @@ def test_a_field_that_one_run_lacks_is_a_difference(first, tmp_path):
         (TENSORS | {"queue.keys": torch.full((3, 2), float("nan"))}, 1e-3, "queue.keys"),
         (TENSORS | {"queue.keys": torch.ones(3, 1)}, 1.0, "queue.keys"),
         (TENSORS | {"more": torch.ones(1)}, 1.0, "more"),
-        (TENSORS | {"rng.torch.rank0": torch.tensor([2])}, 0.0, "rng.torch.rank0"),
+        (TENSORS | {"rng.torch.rank0": torch.tensor([2])}, 1.0, "rng.torch.rank0"),
+        (TENSORS | {"queue.ids": torch.tensor([10**6 + 1])}, 1.0, "queue.ids"),
+        (TENSORS | {"b.master": torch.full((2,), 2e-9)}, 0.0, "b.master"),  # rounding only, beside a.master
+        (TENSORS | {"b.master": torch.full((2,), 2e-9)}, 1e-6, None),
     ],
 )
 def test_when_metrics_agree_the_newest_common_checkpoint_is_compared(first, tmp_path, tensors, rtol, field):
@@ -108,13 +141,14 @@ def test_runs_without_a_common_step_and_folders_that_are_no_runs_are_refused(fir
         compare_runs(first, tmp_path, rtol=0)
 
 
-def test_the_command_says_what_differs_and_exits_with_1(first, tmp_path, capsys):
-    second = write_run(tmp_path / "second", [line(1), line(2, loss=9.0)], batch={"lanes": 4})
+def test_the_command_says_what_differs_and_exits_with_2(first, tmp_path, capsys):
+    second = write_run(tmp_path / "second", [line(1), line(2, loss=9.0)], batch={"lanes": 4}, dataset="def")
     with pytest.raises(SystemExit) as stopped:
         dispatch(["runs", "diff", str(first), str(second)])
-    assert stopped.value.code == 1
+    assert stopped.value.code == 2
     output = capsys.readouterr().out
     assert "config: batch.lanes is None and 4\n" in output and "run.name" not in output
+    assert "data: dataset is abc and def\n" in output
     assert "first difference at step 2: loss is 4.0 and 9.0 (relative difference 5.6e-01)" in output
 
 

@@ -128,6 +128,9 @@ def test_a_vocabulary_is_not_listed_in_the_order_of_its_ids(tmp_path):
 
 
 def test_a_bert_without_given_token_types_takes_type_0():
-    model = BertModel(KINDS["bert"], add_pooling_layer=False).eval()
-    given = model(input_ids=IDS, token_type_ids=torch.zeros_like(IDS)).last_hidden_state
-    torch.testing.assert_close(given, model(input_ids=IDS).last_hidden_state)
+    model = BertModel(BertConfig(**SIZES | {"type_vocab_size": 2}), add_pooling_layer=False).eval()
+    zeros, ones = (
+        model(input_ids=IDS, token_type_ids=make(IDS)).last_hidden_state for make in (torch.zeros_like, torch.ones_like)
+    )
+    torch.testing.assert_close(zeros, model(input_ids=IDS).last_hidden_state)
+    assert (zeros - ones).abs().max() > 1e-3
