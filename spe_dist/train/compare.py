@@ -144,8 +144,8 @@ def _compare_checkpoints(first: LoadedCheckpoint, second: LoadedCheckpoint, rtol
             continue
         relative = _distance(one, other) / norms[_kind(name)] if norms[_kind(name)] else math.inf
         if not (one.is_floating_point() and relative <= rtol):
-            shown = (f"of norm {float(tensor.double().norm()):.6g}" for tensor in (one, other))
-            yield Difference(first.step, name, *shown, relative)
+            shown = [f"of norm {float(tensor.double().norm()):.6g}" for tensor in (one, other)]
+            yield Difference(first.step, name, shown[0], shown[1], relative)
 
 
 def _kind(name: str) -> str:

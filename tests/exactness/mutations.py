@@ -90,7 +90,7 @@ FAULTS = (
         "spe_dist/batches/random_draws.py",
         "(_COLLATE, seed, step, lane)",
         "(_COLLATE, seed, step, lane, int(__import__('os').environ.get('RANK', '0')))",
-        (f"{EXACT}/test_topology.py",),
+        ("tests/unit/spe_dist/batches/test_collate_span_pairs.py", f"{EXACT}/test_topology.py"),
     ),
     Fault(
         "a lane dropped",

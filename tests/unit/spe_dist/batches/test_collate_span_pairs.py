@@ -176,6 +176,12 @@ def test_the_same_seed_step_and_lane_give_the_same_batch_and_others_do_not():
     assert not same(COLLATE(records, ids, 3, [1]), COLLATE(records, ids, 3, [0]))
 
 
+def test_a_batch_does_not_depend_on_the_rank_that_makes_it(monkeypatch):
+    here = collate([0, 1])
+    monkeypatch.setenv("RANK", "1")
+    assert same(collate([0, 1]), here)
+
+
 def test_digests_tell_a_change_of_records_from_one_of_masks_and_permutations():
     records, ids = records_of(SENTENCES[0]), np.arange(LANE_SIZE)[None]
     same, others, later, elsewhere, unmasked, straight = (
