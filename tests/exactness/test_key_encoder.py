@@ -15,11 +15,13 @@ from tests.exactness.runs import configure
 
 pytestmark = pytest.mark.distributed
 
-M, STEPS, STAGES = 0.999, 500, (1, 2, 3)
+M, STAGES = 0.999, (1, 2, 3)
+STEPS = 500
+STEPS_OF_STAGE_3 = 250  # half in `make test`, as stage 3 is the slow one; all of them in `make test-exact`
 LONG = {
     "batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1},
     "cspo": {"momentum": M, "queue_size": 48},
-    "train": {"steps": STEPS, "precision": "bf16", "log_every": 100, "checkpoint_every": STEPS},
+    "train": {"precision": "bf16", "log_every": 100, "checkpoint_every": STEPS},
 }
 
 
@@ -45,7 +47,7 @@ def follow(configs):
             counts.append(batch.counts.tolist())
             return forward(spe, engine, batch)
 
-        def following(engine, lr, average=average, method=method, counts=counts, step=step):
+        def following(engine, lr, average=average, method=method, counts=counts, step=step, config=config):
             step(engine, lr)
             if not average:  # the rehearsal
                 return
@@ -53,7 +55,7 @@ def follow(configs):
             query = [parameters[name] for name in method[0].momentum_encoder.state()]
             with deepspeed.zero.GatheredParameters(query, enabled=engine.stage == 3):
                 average[0].mul_(M).add_(flat(query), alpha=1 - M)
-                if len(counts) in (1, STEPS):  # it follows the rounded masters
+                if len(counts) in (1, config.train.steps):  # it follows the rounded masters
                     assert all(torch.equal(weight, safe_get_full_fp32_param(weight).bfloat16()) for weight in query)
 
         with patch.object(Engine, "step", following), patch.object(Spe, "forward", counting):
@@ -67,19 +69,24 @@ def follow(configs):
 
 
 @pytest.fixture(scope="module")
-def followed(shards, tmp_path_factory):
+def followed(request, shards, tmp_path_factory):
     """{stage: [(error, how far each parameter moved, items per step) of each rank]}."""
     folder = tmp_path_factory.mktemp("followed")
-    settings = [LONG | {"train": LONG["train"] | {"zero_stage": stage}} for stage in STAGES]
+    last = STEPS if request.config.getoption("--exact") else STEPS_OF_STAGE_3
+    steps = {1: STEPS, 2: STEPS, 3: last}
+    settings = [LONG | {"train": LONG["train"] | {"zero_stage": stage, "steps": steps[stage]}} for stage in STAGES]
     configs = [configure(shards, folder / str(stage), **s) for stage, s in zip(STAGES, settings, strict=True)]
     return dict(zip(STAGES, zip(*run_ranks(follow, 2, configs), strict=True), strict=True))
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_after_500_steps_in_bf16_it_equals_an_average_in_float64(followed, stage, report):
-    for rank, (error, moved, _) in enumerate(followed[stage]):
+def test_after_hundreds_of_steps_in_bf16_it_equals_an_average_in_float64(followed, stage, report):
+    for rank, (error, moved, counts) in enumerate(followed[stage]):
         displacement = sum(norm**2 for norm in moved) ** 0.5
-        what, case = "key encoder against an average in float64", f"rank {rank} of 2, ZeRO {stage}, bf16, {STEPS} steps"
+        what, case = (
+            "key encoder against an average in float64",
+            f"rank {rank} of 2, ZeRO {stage}, bf16, {len(counts)} steps",
+        )
         share = {"measure": "error, as a share of the displacement", "value": error / displacement, "bound": 1e-4}
         report.append({"what": what, "case": case} | share)
         assert displacement > 0.1  # it has moved
@@ -95,5 +102,5 @@ def test_a_lane_without_targets_on_one_rank_only_does_not_stop_the_run(followed,
         tuple(any(count[terms]) for count in step)
         for step in zip(*(counts for _, _, counts in followed[stage]), strict=True)
     ]
-    assert len(have) == STEPS
+    assert len(have) >= STEPS_OF_STAGE_3
     assert {(True, False), (False, True)} <= set(have)

@@ -22,8 +22,8 @@ CLOSE = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm", "cspo_pos
 RAY, SPE = (str(Path(sys.executable).parent / program) for program in ("ray", "spe"))
 
 
-def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path):
-    """Ray with two ranks, torchrun with one: the same batches and losses; and the folder goes on in either."""
+def test_two_workers_give_the_run_of_one_rank(shards, tmp_path):
+    """Ray with two ranks, torchrun with one: the same batches and losses (going on: tests/exactness)."""
     arguments = small_run(shards, "--train.steps=4", "--train.checkpoint_every=1", "--train.keep_last=2")
     on_ray, alone = tmp_path / "ray", tmp_path / "alone"
     done = run(*PRETRAIN, *arguments, f"--run.folder={on_ray}")
@@ -39,9 +39,7 @@ def test_two_workers_give_the_run_of_one_rank_and_go_on_with_it(shards, tmp_path
         assert (folder / part).exists(), part
     assert list((folder / "tensorboard").iterdir())
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"step-000000003", "step-000000004"}
-    more = run(*PRETRAIN, *arguments, f"--run.folder={on_ray}", "--train.steps=5")
-    assert more.returncode == 0, more.stderr[-3000:]
-    assert [line["step"] for line in read_metrics(folder)] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in read_metrics(folder)] == [1, 2, 3, 4]
     exported = run(SPE, "export", folder)
     assert exported.returncode == 0 and (folder / "export" / "model.safetensors").exists(), exported.stderr
 
