@@ -1,11 +1,11 @@
 import json
 import os
-import platform
 from pathlib import Path
 
 import pytest
 import torch
 
+from launcher.report import _processor
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 
@@ -25,11 +25,15 @@ def report(request):
     folder = request.config.getoption("--exact-report")
     if folder:
         machine = {
-            "processor": platform.processor() or platform.machine(),
+            "processor": _processor(),
             "cores": os.cpu_count(),
             "torch": torch.__version__,
         }
-        data = {"command": "make test-exact", "machine": machine, "rows": rows}
+        data = {
+            "command": " ".join(["pytest", *request.config.invocation_params.args]),
+            "machine": machine,
+            "rows": rows,
+        }
         Path(folder, "exactness.json").write_text(json.dumps(data, indent=1) + "\n")
         lines = ["| what | case | measure | value | bound |", "|---|---|---|---:|---:|"]
         lines += [f"| {r['what']} | {r['case']} | {r['measure']} | {r['value']:.1e} | {r['bound']:.0e} |" for r in rows]
