@@ -48,9 +48,10 @@ def _follow(config: Config, done: threading.Event) -> None:
         if size > offset:
             with path.open() as file:
                 file.seek(offset)
-                for line in file.read(size - offset).splitlines():
-                    _show(json.loads(line), config.train.steps)
-            offset = size
+                whole_lines, _, _ = file.read(size - offset).rpartition("\n")  # the last may be half written
+            for line in whole_lines.splitlines():
+                _show(json.loads(line), config.train.steps)
+            offset += len(whole_lines.encode()) + bool(whole_lines)
         if ended:
             if sys.stdout.isatty():
                 print("\r\033[K", end="", flush=True)

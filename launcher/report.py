@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
+from spe_dist.versions import this_machine
 
 _ROWS = 12
 _PANELS = (
@@ -64,8 +63,6 @@ def main(argv: list[str]) -> None:
     """
     command = tyro.cli(Report, prog="spe report", description=__doc__, args=argv)
     metrics = read_metrics(command.run)
-    if not metrics:
-        raise UserError(f"{command.run} has no metrics: name the folder of a run that has logged something")
     name = command.run.resolve().name
     with explain_write_errors(command.out):
         command.out.mkdir(parents=True, exist_ok=True)
@@ -94,20 +91,12 @@ def _cell(name: str, value: float | None) -> str:
 
 
 def _data(run: Path, metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    machine = {"processor": _processor(), "cores": os.cpu_count(), "system": platform.platform(terse=True)}
     return {
-        "machine": machine,
+        "machine": this_machine(),
         **json.loads((run / VERSIONS).read_text()),
         "config": yaml.safe_load((run / CONFIG).read_text()),
         "metrics": metrics,
     }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _draw(metrics: list[dict[str, Any]], path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import tyro
 
 from data_shards.errors import UserError
-from spe_dist.train.compare import Comparison, compare_runs, different_data
-from spe_dist.train.run_folder import changed_settings
+from spe_dist.train.compare import Comparison, compare_runs
+from spe_dist.train.run_folder import CONFIG, VERSIONS, changed_settings
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,9 @@ def main(argv: list[str]) -> None:
     if argv[:1] != ["diff"]:
         raise UserError("say what to do with runs: spe runs diff A B")
     command = tyro.cli(Diff, prog="spe runs diff", args=argv[1:])
-    for key, one, other in changed_settings(command.first, command.second):
-        print(f"config: {key} is {one} and {other}")
-    for key, one, other in different_data(command.first, command.second):
-        print(f"{'data' if key == 'dataset' else 'version'}: {key} is {one} and {other}")
+    for file in (CONFIG, VERSIONS):
+        for key, one, other in changed_settings(command.first, command.second, file=file):
+            print(f"{file}: {key} is {one} and {other}")
     comparison = compare_runs(command.first, command.second, rtol=command.rtol)
     print(comparison_text(comparison, command.rtol))
     if comparison.difference:

@@ -175,11 +175,12 @@ class SpanPairCollate:
     def _digests(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> Tensor:
         """Sums of the lanes' digests, which do not depend on who holds which lane, [2]."""
         ends = drawn.records.pieces.offsets[:: self.lane_size]
-        total = torch.zeros(2, dtype=torch.int64)
+        records = sum(_hash(lane, ids) for lane, ids in zip(lanes, record_ids, strict=True))
+        masks = 0
         for row, lane in enumerate(lanes):
             views = (ids[ends[row] : ends[row + 1]] for ids in (drawn.pair_ids, drawn.context_ids))
-            total += torch.tensor([_hash(lane, record_ids[row]), _hash(lane, *views)])
-        return total
+            masks += _hash(lane, *views)
+        return torch.tensor([records, masks])
 
 
 def _hash(lane: int, *arrays: IntArray) -> int:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from data_shards.errors import UserError
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, fault_of, list_checkpoints, step_of
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
-from spe_dist.train.run_folder import CHECKPOINTS, VERSIONS
+from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
 
 _CAUSES = ("digest_records", "digest_masks", "digest_queue")  # the order in which one brings about the next
@@ -59,7 +56,7 @@ def compare_runs(first: Path, second: Path, *, rtol: float) -> Comparison:
     Raises:
         UserError: there is no step that both have logged.
     """
-    lines = [{line["step"]: line for line in _metrics(folder)} for folder in (first, second)]
+    lines = [{line["step"]: line for line in read_metrics(folder)} for folder in (first, second)]
     steps = sorted(lines[0].keys() & lines[1].keys())
     if not steps:
         raise UserError(
@@ -70,23 +67,8 @@ def compare_runs(first: Path, second: Path, *, rtol: float) -> Comparison:
     difference = next((found for found in differences if found), None)
     pair = _common_checkpoint(first, second)
     if difference is None and pair is not None:
-        difference = next(_compare_checkpoints(*pair, rtol), None)
+        difference = _compare_checkpoints(*pair, rtol)
     return Comparison(steps, pair and pair[0].step, difference)
-
-
-def different_data(first: Path, second: Path) -> list[tuple[str, object, object]]:
-    """Fingerprints of the datasets and versions of packages that are not the same in two runs."""
-    one, other = (json.loads((folder / VERSIONS).read_text()) for folder in (first, second))
-    both = [{"dataset": found["dataset"][:12], **found["versions"]} for found in (one, other)]
-    names = [name for name in both[0] | both[1] if both[0].get(name) != both[1].get(name)]
-    return [(name, both[0].get(name), both[1].get(name)) for name in names]
-
-
-def _metrics(folder: Path) -> list[dict]:
-    metrics = read_metrics(folder)
-    if not metrics:
-        raise UserError(f"{folder} has no metrics: name the folder of a run that has logged something")
-    return metrics
 
 
 def _extent(lines: dict[int, dict]) -> str:
@@ -125,16 +107,16 @@ def _common_checkpoint(first: Path, second: Path) -> tuple[LoadedCheckpoint, Loa
     return None
 
 
-def _compare_checkpoints(first: LoadedCheckpoint, second: LoadedCheckpoint, rtol: float) -> Iterator[Difference]:
+def _compare_checkpoints(first: LoadedCheckpoint, second: LoadedCheckpoint, rtol: float) -> Difference | None:
     same_world = first.metadata["world_size"] == second.metadata["world_size"]
     names = sorted(first.names() | second.names())
     names = [name for name in names if same_world or not name.startswith(RANDOM_STATES)]
     for name in names:
         if name not in first.names() & second.names():
             there = ("there", "missing") if name in first.names() else ("missing", "there")
-            yield Difference(first.step, name, *there, math.inf)
+            return Difference(first.step, name, *there, math.inf)
         elif first.get(name).shape != second.get(name).shape:
-            yield Difference(first.step, name, tuple(first.get(name).shape), tuple(second.get(name).shape), math.inf)
+            return Difference(first.step, name, tuple(first.get(name).shape), tuple(second.get(name).shape), math.inf)
     norms: dict[str, float] = {}  # of all tensors of a kind: one alone may hold nothing but rounding
     for name in names:
         norms[_kind(name)] = math.hypot(norms.get(_kind(name), 0.0), float(first.get(name).double().norm()))
@@ -142,16 +124,14 @@ def _compare_checkpoints(first: LoadedCheckpoint, second: LoadedCheckpoint, rtol
         one, other = first.get(name), second.get(name)
         if torch.equal(one, other):
             continue
-        relative = _distance(one, other) / norms[_kind(name)] if norms[_kind(name)] else math.inf
+        distance, norm = float((one.double() - other.double()).norm()), norms[_kind(name)]
+        relative = distance / norm if norm else math.inf
         if not (one.is_floating_point() and relative <= rtol):
             shown = [f"of norm {float(tensor.double().norm()):.6g}" for tensor in (one, other)]
-            yield Difference(first.step, name, shown[0], shown[1], relative)
+            return Difference(first.step, name, shown[0], shown[1], relative)
+    return None
 
 
 def _kind(name: str) -> str:
     last = name.rpartition(".")[2]
     return last if last in _OF_PARAMETERS else name.partition(".")[0]
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one.double() - other.double()).norm())

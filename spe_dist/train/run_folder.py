@@ -87,13 +87,18 @@ def read_dataset(folder: Path) -> Manifest:
         ) from error
 
 
-def changed_settings(first: Path, second: Path) -> list[tuple[str, object, object]]:
-    """Settings in which two runs differ, with both values; folders and names are left out.
+def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[tuple[str, object, object]]:
+    """What two runs differ in, with both values; folders and names are left out.
+
+    Args:
+        first: folder of a run.
+        second: folder of another.
+        file: CONFIG, or VERSIONS for packages and the dataset's fingerprint.
 
     Raises:
         UserError: one of them is not a run.
     """
-    one, other = (_flatten(_read_values(folder / CONFIG)) for folder in (first, second))
+    one, other = (_flatten(_read_values(folder / file)) for folder in (first, second))
     return _changes(one, other, without=("run.name", "run.folder", "data.shards", "data.cache"))
 
 

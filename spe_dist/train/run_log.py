@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
 
@@ -58,9 +59,16 @@ class RunLog:
 
 
 def read_metrics(folder: Path) -> list[dict]:
-    """All whole lines of a run's metrics: one that goes on, or was killed, may have half a line at the end."""
+    """All whole lines of a run's metrics: one that goes on, or was killed, may have half a line at the end.
+
+    Raises:
+        UserError: there is none.
+    """
     path = folder / METRICS
-    return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
+    metrics = [json.loads(line) for line in _whole_lines(path.read_text())] if path.exists() else []
+    if not metrics:
+        raise UserError(f"{folder} has no metrics: name the folder of a run that has logged something")
+    return metrics
 
 
 _COLUMNS = (
@@ -93,10 +101,11 @@ def format_metrics(metrics: Mapping[str, float | int | str | None]) -> str:
 def _truncate(path: Path, first_step: int) -> None:
     if not path.exists():
         return
-    kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= first_step]
-    if "".join(kept) != path.read_text():
-        write_atomically(path, "".join(kept).encode())
+    text = path.read_text()
+    kept = "".join(line for line in _whole_lines(text) if json.loads(line)["step"] <= first_step)
+    if kept != text:
+        write_atomically(path, kept.encode())
 
 
-def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+def _whole_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -1,11 +1,9 @@
 import json
-import os
 from pathlib import Path
 
 import pytest
-import torch
 
-from launcher.report import _processor
+from spe_dist.versions import package_versions, this_machine
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 
@@ -24,14 +22,10 @@ def report(request):
     yield rows
     folder = request.config.getoption("--exact-report")
     if folder:
-        machine = {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "torch": torch.__version__,
-        }
         data = {
             "command": " ".join(["pytest", *request.config.invocation_params.args]),
-            "machine": machine,
+            "machine": this_machine(),
+            "versions": package_versions(),
             "rows": rows,
         }
         Path(folder, "exactness.json").write_text(json.dumps(data, indent=1) + "\n")

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.distributed
 
 
 def train_with_stops(config, stops):
-    """Stop by SIGTERM to one rank after each of the steps, start again in a disturbed state; then go on to the end."""
+    """Stop by a signal to one rank after each of the steps, start again in a disturbed state; then go on to the end."""
     chooser = random.Random(len(stops))
     steps = []
     for stop in [*stops, None]:

@@ -2,8 +2,8 @@
 
 Two runs differ in rounding only, but one thing turns rounding into something larger: where two windows of a span are
 equal to the last bits, max-pooling may choose the other one, and its gradient goes to other words. That happens about
-once in a million choices. So the windows chosen are watched: from the first other choice on, gradient norms (and they
-only) need agree to 1e-4 only; in the runs compared here none is made on the machine they were tried on.
+once in seven million choices (docs/experiments.md). So the windows chosen are watched: from the first other choice on,
+gradient norms, and they only, need agree to 1e-4; the runs compared here have none on the machine they were tried on.
 """
 
 from collections import deque

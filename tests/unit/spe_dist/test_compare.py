@@ -147,8 +147,8 @@ def test_the_command_says_what_differs_and_exits_with_2(first, tmp_path, capsys)
         dispatch(["runs", "diff", str(first), str(second)])
     assert stopped.value.code == 2
     output = capsys.readouterr().out
-    assert "config: batch.lanes is None and 4\n" in output and "run.name" not in output
-    assert "data: dataset is abc and def\n" in output
+    assert "config.yaml: batch.lanes is None and 4\n" in output and "run.name" not in output
+    assert "versions.json: dataset is abc and def\n" in output
     assert "first difference at step 2: loss is 4.0 and 9.0 (relative difference 5.6e-01)" in output
 
 
