@@ -6,6 +6,7 @@ recipes say it. The resolved configuration is printed and saved beside the check
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -106,6 +107,26 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ComputeConfig:
+    """How a forward is computed; none of this changes results beyond rounding."""
+
+    packed: bool = True
+    """No padding; false pads sequences to the longest of a forward, as the papers' programs do (to compare with)."""
+    compile: bool = False
+    """Compile the sentence encoder with torch.compile; for ZeRO 1 and 2."""
+    checkpoint_activations: bool = False
+    """Keep one state per layer and compute the rest again in the backward pass: less memory, a third more time."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class KernelsConfig:
+    """Which bodies of our own operators run."""
+
+    span_pool: Literal["auto", "cpp", "cuda", "reference"] = "auto"
+    """auto: the compiled one of the device if it can be had, else the reference."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClusterConfig:
     """Ranks, when Ray launches them (under torchrun, its own arguments say)."""
 
@@ -129,6 +150,8 @@ class Config:
     optimizer: OptimizerConfig
     train: TrainConfig
     cluster: ClusterConfig
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    kernels: KernelsConfig = field(default_factory=KernelsConfig)
 
     @property
     def run_folder(self) -> str:

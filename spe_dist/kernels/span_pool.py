@@ -1,7 +1,7 @@
 """The operator `spe_dist::span_pool`: span-CNN max-pooling over overlapping spans, one call for a whole batch.
 
-Its body is the PyTorch reference (`span_pool_reference.py`, the definition) on every device; the interface is the one
-that compiled bodies will fill.
+Its bodies are a PyTorch reference (`span_pool_reference.py`, the definition) and compiled ones for CPU and CUDA
+(`compiled.py`); which of them runs never changes what is computed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spe_dist.kernels.compiled import body_for
 from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference
 
 
@@ -19,25 +20,28 @@ from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, s
 def _span_pool(
     taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    body = body_for(taps.device)
+    if body is not None:
+        return body.forward(taps, starts, ends, kernel_sizes)
+    return _reference_by_width(taps, starts, ends, kernel_sizes)
+
+
+def _reference_by_width(
+    taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The reference on spans of up to 4, 16, 64, … words at a time, as it pads to the widest span of a call."""
     channels = taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes)
     dtype = torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype
     values = taps.new_zeros((2, len(starts), channels), dtype=dtype)
     places = taps.new_zeros((2, len(starts), channels), dtype=torch.int32)
-    for rows in _spans_of_like_width(ends - starts):
-        lowest, highest, lowest_at, highest_at = span_pool_reference(taps, starts[rows], ends[rows], kernel_sizes)
-        values[0, rows], values[1, rows], places[0, rows], places[1, rows] = lowest, highest, lowest_at, highest_at
-    return values[0].clone(), values[1].clone(), places[0].clone(), places[1].clone()
-
-
-def _spans_of_like_width(widths: Tensor) -> list[Tensor]:
-    """Rows in groups of up to 4, 16, 64, … words: the reference pads to the widest span of a call."""
-    groups, narrower = [], -1
+    widths, narrower = ends - starts, -1
     for widest in (4, 16, 64, int(widths.max()) if len(widths) else 0):
         rows = ((widths > narrower) & (widths <= widest)).nonzero().squeeze(1)
         if len(rows):
-            groups.append(rows)
+            lowest, highest, lowest_at, highest_at = span_pool_reference(taps, starts[rows], ends[rows], kernel_sizes)
+            values[0, rows], values[1, rows], places[0, rows], places[1, rows] = lowest, highest, lowest_at, highest_at
         narrower = max(narrower, widest)
-    return groups
+    return values[0].clone(), values[1].clone(), places[0].clone(), places[1].clone()
 
 
 @torch.library.custom_op("spe_dist::span_pool_backward", mutates_args=())
@@ -51,9 +55,9 @@ def _span_pool_backward(
     kernel_sizes: Sequence[int],
     num_words: int,
 ) -> Tensor:
-    return span_pool_backward_reference(
-        grad_lowest, grad_highest, lowest_at, highest_at, starts, ends, kernel_sizes, num_words
-    )
+    body = body_for(grad_lowest.device)
+    backward = body.backward if body is not None else span_pool_backward_reference
+    return backward(grad_lowest, grad_highest, lowest_at, highest_at, starts, ends, kernel_sizes, num_words)
 
 
 def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -67,7 +67,7 @@ def _windows(taps: Tensor, starts: Tensor, ends: Tensor, size: int) -> tuple[Ten
 
     Window i of a span begins at word start - (size - 1) + i; a span of n words has n + size - 1 of them.
     """
-    longest = int((ends - starts).max()) if len(starts) else 0
+    longest = max(int((ends - starts).max()), 1) if len(starts) else 1  # one to mask out, if all are empty
     first_words = starts[:, None] - (size - 1) + torch.arange(longest + size - 1, device=starts.device)
     taps = taps.float() if taps.dtype == torch.bfloat16 else taps
     total = taps.new_zeros(*first_words.shape, taps.shape[1] // size)

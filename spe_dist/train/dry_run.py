@@ -15,6 +15,7 @@ from data_shards.order import Order
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
+from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import MODELS
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
@@ -54,6 +55,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     )
     if not config.cluster.gpus_per_worker:
         require_compiler()
+        span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start
     plan = build_plan(config, world_size)
     with torch.device("meta"):
         model = MODELS[config.method](config, encoder)

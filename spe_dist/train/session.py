@@ -30,6 +30,7 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.world import World, start_process_group
+from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
@@ -141,6 +142,7 @@ def open_session(config: Config) -> Session:
     if config.encoder.name_or_path:
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     seed_random_generators(config.run.seed)
+    span_pool_bodies.choose(config.kernels.span_pool, world.device)
     method = METHODS[config.method](config, reader, device=world.device)
     if world.is_first:
         with explain_write_errors(folder):

@@ -1,0 +1,242 @@
+"""Compiled bodies of `span_pool`: built from csrc/ when first asked for, and kept in the user's cache folder.
+
+The sources know nothing of torch, so a build takes seconds and fits every release of torch; they are called through
+ctypes. `make kernels` builds them ahead of time, for machines that have no compiler (into `prebuilt/`, which is looked
+at first).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from data_shards.errors import UserError
+
+LOGGER = logging.getLogger(__name__)
+
+Body = Literal["auto", "reference", "cpp", "cuda"]
+_SOURCES = Path(__file__).parent / "csrc"
+PREBUILT = Path(__file__).parent / "prebuilt"
+_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+_DEVICES: dict[str, Literal["cpp", "cuda"]] = {"cpu": "cpp", "cuda": "cuda"}
+_PORTABLE = {"x86_64": "x86-64-v3"}  # what nearly every machine of the last ten years runs
+_GENERATIONS = (80, 90, 100)  # of GPUs: A100, H100 and H200, B200; later ones compile the last one's PTX
+_chosen: Body = "auto"
+
+
+class _Sizes(ctypes.Structure):
+    _fields_ = (
+        ("words", ctypes.c_int64),
+        ("spans", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("num_sizes", ctypes.c_int64),
+        ("kernel_sizes", ctypes.POINTER(ctypes.c_int32)),
+    )
+
+
+class CompiledSpanPool:
+    """`span_pool` of a shared library.
+
+    Args:
+        path: of the library.
+        body: which of the two it is.
+    """
+
+    def __init__(self, path: Path, body: Literal["cpp", "cuda"]) -> None:
+        library = ctypes.CDLL(str(path))
+        suffix = "_cuda" if body == "cuda" else ""
+        self._forward = getattr(library, f"span_pool_forward{suffix}")
+        self._backward = getattr(library, f"span_pool_backward{suffix}")
+        self._on_gpu = body == "cuda"
+
+    def forward(
+        self, taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `span_pool_reference`."""
+        channels = taps.shape[1] // sum(kernel_sizes)
+        shape = (len(starts), channels * len(kernel_sizes))
+        dtype = torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype
+        lowest, highest = (taps.new_empty(shape, dtype=dtype) for _ in range(2))
+        lowest_at, highest_at = (taps.new_empty(shape, dtype=torch.int32) for _ in range(2))
+        taps, starts, ends = taps.contiguous(), _spans(starts), _spans(ends)
+        self._check_range(starts, ends, len(taps))
+        tensors = (taps, starts, ends, lowest, highest, lowest_at, highest_at)
+        self._call(self._forward, _TYPES[taps.dtype], (len(taps), len(starts), channels), kernel_sizes, tensors)
+        return lowest, highest, lowest_at, highest_at
+
+    def backward(
+        self,
+        grad_lowest: Tensor,
+        grad_highest: Tensor,
+        lowest_at: Tensor,
+        highest_at: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        kernel_sizes: Sequence[int],
+        num_words: int,
+    ) -> Tensor:
+        """As `span_pool_backward_reference`."""
+        channels = grad_lowest.shape[1] // len(kernel_sizes)
+        new = grad_lowest.new_empty if self._on_gpu else grad_lowest.new_zeros  # the GPU writes every place once
+        grad_taps = new((num_words, channels * sum(kernel_sizes)))
+        grads = (grad_lowest.contiguous(), grad_highest.contiguous())
+        tensors = (*grads, lowest_at, highest_at, _spans(starts), _spans(ends), grad_taps)
+        sizes = (num_words, len(starts), channels)
+        self._call(self._backward, _TYPES[grad_lowest.dtype], sizes, kernel_sizes, tensors)
+        return grad_taps
+
+    def _call(
+        self,
+        function: Callable[..., int],
+        kind: int,
+        sizes: tuple[int, int, int],
+        kernel_sizes: Sequence[int],
+        tensors: Sequence[Tensor],
+    ) -> None:
+        on_host = (ctypes.c_int32 * len(kernel_sizes))(*kernel_sizes)
+        given = _Sizes(*sizes, len(kernel_sizes), on_host)
+        arguments: list[ctypes.c_void_p | ctypes.c_int] = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+        if self._on_gpu:
+            arguments.append(ctypes.c_void_p(torch.cuda.current_stream(tensors[0].device).cuda_stream))
+        else:
+            arguments.append(ctypes.c_int(torch.get_num_threads()))
+        status = function(ctypes.byref(given), kind, *arguments)
+        if status:
+            raise RuntimeError(f"span_pool failed with status {status} for kernel sizes {list(kernel_sizes)}")
+
+    def _check_range(self, starts: Tensor, ends: Tensor, words: int) -> None:
+        """On a GPU the kernel looks itself; asking it would make the step wait."""
+        if self._on_gpu or bool(((starts >= 0) & (starts <= ends) & (ends <= words)).all()):
+            return
+        wrong = int(((starts < 0) | (starts > ends) | (ends > words)).nonzero()[0])
+        raise ValueError(f"span {wrong} is [{int(starts[wrong])}, {int(ends[wrong])}), there are {words} words")
+
+
+def choose(body: Body, device: torch.device) -> None:
+    """Say which body this process uses from here on; `auto` takes the compiled one of the tensor's device if it builds.
+
+    Raises:
+        UserError: the body was named and cannot be had here.
+    """
+    global _chosen
+    if body in ("cpp", "cuda"):
+        if _DEVICES[device.type] != body:
+            raise UserError(f"kernels.span_pool is {body}, but this run computes on {device.type}: choose auto")
+        problem = _load(body)[1]
+        if problem:
+            raise UserError(f"kernels.span_pool is {body}, but {problem}")
+    _chosen = body
+
+
+def body_for(device: torch.device) -> CompiledSpanPool | None:
+    """The compiled body for tensors of a device; None for the reference."""
+    if _chosen == "reference" or device.type not in _DEVICES:
+        return None
+    return _load(_DEVICES[device.type])[0]
+
+
+@cache
+def _load(body: Literal["cpp", "cuda"]) -> tuple[CompiledSpanPool | None, str]:
+    """The body, or why there is none; said once."""
+    try:
+        return CompiledSpanPool(build(body), body), ""
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", "") or str(error)
+        problem = f"it cannot be built: {detail.strip().splitlines()[0] if detail.strip() else error!r}"
+        LOGGER.warning("span_pool runs its reference body, which is slower and takes more memory: %s", problem)
+        return None, problem
+
+
+def build(body: Literal["cpp", "cuda"], *, folder: Path | None = None) -> Path:
+    """Compile a body unless the same one is there already.
+
+    Args:
+        body: which one.
+        folder: where to, for any machine; by default the user's cache, for this machine.
+
+    Raises:
+        OSError: there is no compiler, or the folder cannot be written.
+        subprocess.SubprocessError: the compiler failed.
+    """
+    prebuilt = PREBUILT / _name(body, portable=True)
+    if folder is None and prebuilt.exists():
+        return prebuilt
+    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spe_dist" / "kernels"
+    path = (folder or cached) / _name(body, portable=folder is not None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a machine start together: one compiles, the others wait
+        if not path.exists():
+            _compile(body, path, portable=folder is not None)
+    return path
+
+
+def _compile(body: Literal["cpp", "cuda"], path: Path, *, portable: bool) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        unfinished = Path(folder) / path.name
+        command = [*_command(body, portable=portable), "-o", str(unfinished), str(_source(body))]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+        unfinished.rename(path)
+
+
+def _command(body: Literal["cpp", "cuda"], *, portable: bool) -> list[str]:
+    if body == "cpp":
+        compiler = os.environ.get("CXX", "g++").split()
+        machine = _PORTABLE.get(platform.machine(), "") if portable else "native"
+        tuned = [f"-march={machine}"] if machine else []
+        return [*compiler, "-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC", *tuned]
+    home = os.environ.get("CUDA_HOME")
+    nvcc = shutil.which("nvcc") or (f"{home}/bin/nvcc" if home else "nvcc")
+    last = _GENERATIONS[-1]
+    targets = [f"-gencode=arch=compute_{g},code=sm_{g}" for g in _GENERATIONS]
+    targets.append(f"-gencode=arch=compute_{last},code=compute_{last}")
+    return [nvcc, "-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC", *targets]
+
+
+def _source(body: Literal["cpp", "cuda"]) -> Path:
+    return _SOURCES / f"span_pool.{'cpp' if body == 'cpp' else 'cu'}"
+
+
+def _name(body: Literal["cpp", "cuda"], *, portable: bool) -> str:
+    """A file name that changes with the sources, the command and, for this machine alone, its processor."""
+    texts = [source.read_bytes() for source in (_SOURCES / "span_pool.h", _source(body))]
+    texts.append(" ".join(_command(body, portable=portable)[1:]).encode())
+    if not portable and body == "cpp":
+        texts.append(_processor())
+    digest = hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
+    return f"span_pool-{body}-{digest}.so"
+
+
+@cache
+def _processor() -> bytes:
+    """What this processor can do: a home folder may be shared by machines of several kinds."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]
+    return (flags[0] if flags else platform.processor()).encode()
+
+
+def _spans(bounds: Tensor) -> Tensor:
+    return bounds.to(torch.int64).contiguous()
+
+
+if __name__ == "__main__":  # make kernels
+    for kind in _DEVICES.values():
+        try:
+            print(build(kind, folder=PREBUILT))  # noqa: T201
+        except (OSError, subprocess.SubprocessError) as problem:
+            print(f"{kind}: not built, {getattr(problem, 'stderr', '') or problem}")  # noqa: T201

@@ -1,0 +1,158 @@
+"""Compiled bodies of `span_pool` against the reference, and how they are built and chosen."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_shards.errors import UserError
+from spe_dist.kernels import compiled
+from spe_dist.kernels.span_pool import _span_pool, span_pool
+from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def choice_is_put_back():
+    yield
+    compiled.choose("auto", CPU)
+
+
+@st.composite
+def cases(draw):
+    words = draw(st.integers(1, 40))
+    bounds = st.tuples(st.integers(0, words), st.integers(0, words)).map(sorted)
+    return (
+        words,
+        draw(st.lists(bounds, max_size=12)),
+        draw(st.lists(st.integers(1, 6), min_size=1, max_size=4)),
+        draw(st.sampled_from([1, 3, 8, 130])),
+        draw(st.sampled_from([torch.float32, torch.float64, torch.bfloat16])),
+        draw(st.integers(0, 2**31)),
+    )
+
+
+@settings(max_examples=1000, deadline=None)
+@given(cases())
+def test_values_places_and_gradients_are_those_of_the_definition(case):
+    """Values and places bit by bit, as both add taps in one order; gradients to rounding, summed over spans."""
+    words, spans, kernel_sizes, channels, dtype, seed = case
+    generator = torch.Generator().manual_seed(seed)
+    taps = torch.randn(words, sum(kernel_sizes) * channels, generator=generator).to(dtype)
+    starts, ends = torch.tensor(spans, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    body = compiled.body_for(CPU)
+    found = body.forward(taps, starts, ends, kernel_sizes)
+    if not spans:
+        assert [tuple(tensor.shape) for tensor in found] == [(0, channels * len(kernel_sizes))] * 4
+        return
+    expected = span_pool_reference(taps, starts, ends, kernel_sizes)
+    filled = starts < ends
+    for mine, other in zip(found[:2], expected[:2], strict=True):
+        assert torch.equal(mine, other)
+    for mine, other in zip(found[2:], expected[2:], strict=True):
+        assert torch.equal(mine[filled], other[filled])
+    grads = [torch.randn(found[0].shape, generator=generator, dtype=found[0].dtype) for _ in range(2)]
+    mine = body.backward(*grads, *found[2:], starts, ends, kernel_sizes, words)
+    other = span_pool_backward_reference(*grads, *found[2:], starts, ends, kernel_sizes, words)
+    torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-5 if dtype != torch.float64 else 1e-12)
+
+
+def test_spans_of_512_words_and_bounds_of_any_integer_type():
+    taps = torch.randn(600, 9 * 4)
+    starts, ends = torch.tensor([0, 88], dtype=torch.int32), torch.tensor([512, 600], dtype=torch.int32)
+    found = compiled.body_for(CPU).forward(taps, starts, ends, (2, 3, 4))
+    expected = span_pool_reference(taps, starts, ends, (2, 3, 4))
+    assert all(torch.equal(mine, other) for mine, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("span", [(-1, 2), (3, 2), (2, 6)])
+def test_a_span_outside_of_the_words_is_named(span):
+    starts, ends = torch.tensor([[0, 5], span]).unbind(1)
+    with pytest.raises(ValueError, match=rf"span 1 is \[{span[0]}, {span[1]}\), there are 5 words"):
+        compiled.body_for(CPU).forward(torch.randn(5, 3), starts, ends, (3,))
+
+
+def test_more_threads_change_no_bit():
+    torch.manual_seed(0)
+    taps, starts = torch.randn(300, 9 * 100), torch.randint(0, 290, (200,))
+    ends, before = starts + 10, torch.get_num_threads()
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found = compiled.body_for(CPU).forward(taps, starts, ends, (2, 3, 4))
+        results.append((*found, compiled.body_for(CPU).backward(*found, starts, ends, (2, 3, 4), 300)))
+    torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("body", ["cpp", "reference"])
+def test_the_operator_passes_opcheck_and_gradcheck_with_either_body(body):
+    compiled.choose(body, CPU)
+    taps = torch.randn(12, 9 * 3, dtype=torch.float64, requires_grad=True)
+    starts, ends = torch.tensor([0, 2, 4, 4]), torch.tensor([5, 12, 4, 5])
+    torch.library.opcheck(_span_pool, (taps, starts, ends, [2, 3, 4]))
+    assert torch.autograd.gradcheck(lambda t: span_pool(t, starts, ends, kernel_sizes=(2, 3, 4)), taps)
+
+
+def test_torch_compile_finds_no_graph_break():
+    def pooled(taps, starts, ends):
+        lowest, highest = span_pool(taps * 2, starts, ends, kernel_sizes=(2, 3))
+        return (lowest + highest).sum()
+
+    arguments = (torch.randn(9, 5 * 4), torch.tensor([0, 3]), torch.tensor([4, 9]))
+    explained = torch._dynamo.explain(pooled)(*arguments)
+    assert explained.graph_break_count == 0
+    assert torch.equal(torch.compile(pooled, backend="aot_eager", fullgraph=True)(*arguments), pooled(*arguments))
+
+
+_ASK = """
+import logging, sys, torch
+logging.basicConfig(format="%(message)s")
+from spe_dist.kernels import compiled
+compiled.choose(sys.argv[1], torch.device("cpu"))
+print(compiled.body_for(torch.device("cpu")))
+print(compiled.body_for(torch.device("cpu")))
+"""
+
+
+def ask(body, folder, **environment):
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder)} | environment
+    return subprocess.run([sys.executable, "-c", _ASK, body], env=environment, capture_output=True, text=True)
+
+
+def test_without_a_compiler_the_reference_runs_and_says_so_once(tmp_path):
+    done = ask("auto", tmp_path, CXX="no-such-compiler")
+    assert done.stdout.split() == ["None", "None"], done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "runs its reference body" in done.stderr and "no-such-compiler" in done.stderr
+
+
+def test_a_body_that_was_asked_for_and_cannot_be_had_is_an_error(tmp_path):
+    done = ask("cpp", tmp_path, CXX="false")
+    assert "UserError: kernels.span_pool is cpp, but it cannot be built" in done.stderr
+    with pytest.raises(UserError, match=r"kernels\.span_pool is cuda, but this run computes on cpu: choose auto"):
+        compiled.choose("cuda", CPU)
+
+
+def test_it_is_built_once_per_machine(tmp_path):
+    assert "CompiledSpanPool" in ask("cpp", tmp_path).stdout
+    (library,) = (tmp_path / "spe_dist" / "kernels").glob("*.so")
+    built = library.stat().st_mtime_ns
+    assert "CompiledSpanPool" in ask("auto", tmp_path, CXX="no-such-compiler").stdout  # found, not built
+    assert library.stat().st_mtime_ns == built
+
+
+def test_the_reference_can_be_asked_for():
+    compiled.choose("reference", CPU)
+    assert compiled.body_for(CPU) is None
+
+
+@pytest.mark.skipif(compiled.shutil.which("nvcc") is None, reason="needs nvcc")
+def test_the_cuda_source_compiles_for_every_generation(tmp_path):
+    library = compiled.build("cuda", folder=tmp_path)
+    assert library.stat().st_size > 10_000
