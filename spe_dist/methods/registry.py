@@ -41,7 +41,11 @@ class Method(Protocol):
         """Sums of losses, by term, and of measures."""
         ...
 
-    def after_step(self, engine: Engine, world: World, plan: BatchPlan) -> None:
+    def send_keys(self, world: World, plan: BatchPlan) -> None:
+        """What ranks exchange while the step's last backward pass runs."""
+        ...
+
+    def after_step(self, engine: Engine) -> None:
         """What follows the optimizer step."""
         ...
 

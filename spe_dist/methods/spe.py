@@ -29,7 +29,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpeConfig
-from spe_dist.moco.gather import gather_in_global_order
+from spe_dist.moco.gather import GlobalOrderGather
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.moco.momentum_encoder import MomentumEncoder
 from spe_dist.models.projection_head import ProjectionHead
@@ -192,6 +192,12 @@ def new_spe_model(config: SpeConfig, hf_config: PretrainedConfig) -> SpeModel:
 MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
 
 
+def _compile_sentence_encoder(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, SentenceEncoder):
+            part.compile_layers()
+
+
 def _sum_views(scored: tuple[Tensor, Tensor], views: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of losses and of found items over the pair view and over the context view, [2] each."""
     losses, found = scored
@@ -219,7 +225,13 @@ class Spe:
         )
         self.encoder_json = hf_config.to_json_string()
         named = config.encoder.name_or_path
-        sentences = load_sentence_encoder(named, hf_config) if named else new_sentence_encoder(hf_config)
+        packed = config.compute.packed
+        if named:
+            sentences = load_sentence_encoder(named, hf_config, packed=packed)
+        else:
+            sentences = new_sentence_encoder(hf_config, packed=packed)
+        if config.compute.checkpoint_activations:
+            sentences.checkpoint_activations()
         encoder = SpeEncoder(config, sentences)
         self.model = SpeModel(config, encoder)
         self.term_weights: Sequence[float] = (
@@ -233,6 +245,10 @@ class Spe:
             self.queue = KeyQueue(config.cspo.queue_size, encoder.key_size, device=device)
             probes = build_probes(reader, self.collate)
             self.probes = {name: probe.to(device) for name, probe in probes.items()}
+        if config.compute.compile:
+            _compile_sentence_encoder(self.model)
+            if self.momentum_encoder is not None:
+                _compile_sentence_encoder(self.momentum_encoder.encoder)
         self._keys: list[tuple[Tensor, Tensor]] = []  # record ids [R] and keys [S, D] of this step's forwards
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
@@ -250,20 +266,26 @@ class Spe:
         whole_queue = Negatives(self.queue.pair_keys, self.queue.context_keys)
         return engine.forward(batch, self.momentum_encoder.encode(batch), whole_queue)[0]
 
-    def after_step(self, engine: Engine, world: World, plan: BatchPlan) -> None:
-        """Move the momentum encoder, then enqueue the keys of the step, in global order (Figure 6)."""
+    def send_keys(self, world: World, plan: BatchPlan) -> None:
+        """Begin to exchange the keys of the step, after its last forward; the backward pass goes on meanwhile."""
         if self.momentum_encoder is None:
             return
-        names = {f"encoder.{name}": name for name in self.momentum_encoder.state()}
-        with engine.gather_parameters(names) as parameters:
-            self.momentum_encoder.update({names[name]: parameters[name] for name in names})
         rows_of_ranks = [len(plan.lanes_of_rank(rank)) * plan.lane_size for rank in range(world.size)]
         # A key's record travels with it, its 64 bits as two floats that nobody computes with.
         rows = [
             torch.cat([record_ids[:, None].view(torch.float32), *keys.chunk(2)], dim=1)
             for record_ids, keys in self._keys
         ]
-        gathered = gather_in_global_order(torch.cat(rows), rows_of_ranks)
+        self._sent = GlobalOrderGather(torch.cat(rows), rows_of_ranks)
+
+    def after_step(self, engine: Engine) -> None:
+        """Move the momentum encoder, then enqueue the keys of the step, in global order (Figure 6)."""
+        if self.momentum_encoder is None:
+            return
+        names = {f"encoder.{name}": name for name in self.momentum_encoder.state()}
+        with engine.gather_parameters(names) as parameters:
+            self.momentum_encoder.update({names[name]: parameters[name] for name in names})
+        gathered = self._sent.wait()
         record_ids, keys = gathered[:, :2].contiguous().view(torch.int64), gathered[:, 2:]
         self.queue.enqueue(record_ids.squeeze(1), *keys.chunk(2, dim=1))
         self._keys.clear()

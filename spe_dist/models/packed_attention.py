@@ -7,7 +7,6 @@ small part of the work at sentence length; all linear layers still run without p
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,30 +20,36 @@ NAME = "packed"
 
 
 @dataclass(frozen=True)
-class PackedLayout:
-    """Where the sequences of a packed tensor are; made once per forward and shared by all layers."""
+class VarlenLayout:
+    """Where the sequences of a packed tensor are, for kernels of variable length."""
 
     sequence_starts: Tensor  # [S + 1] int32
-    positions: Tensor  # [P]
     longest: int
 
-    @classmethod
-    def of(cls, packed: PackedSequences) -> PackedLayout:
-        """The layout of packed sequences."""
-        return cls(packed.sequence_starts, packed.positions, packed.longest)
 
-    @cached_property
-    def slots(self) -> Tensor:
-        """Where each piece goes in the padded [S * longest] sequences, [P]."""
-        lengths = self.sequence_starts.diff()
-        rows = torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
-        return rows * self.longest + self.positions
+@dataclass(frozen=True)
+class PaddedLayout:
+    """Where pieces go in sequences padded to one length."""
 
-    @cached_property
-    def is_piece(self) -> Tensor:
-        """Which padded places hold a piece, [S, 1, 1, longest] bool."""
-        lengths = self.sequence_starts.diff()
-        return (torch.arange(self.longest, device=lengths.device) < lengths[:, None])[:, None, None]
+    slots: Tensor | None  # [P] in the padded [S * longest] places; None if the packed tensor holds all these places
+    is_piece: Tensor  # [S, 1, 1, longest] bool, which places hold a piece
+
+
+def padded_layout(packed: PackedSequences) -> PaddedLayout:
+    """Padding inside the attention only."""
+    lengths = packed.sequence_starts.diff()
+    rows = torch.repeat_interleave(
+        torch.arange(len(lengths), device=lengths.device), lengths, output_size=len(packed.positions)
+    )
+    is_piece = (torch.arange(packed.longest, device=lengths.device) < lengths[:, None])[:, None, None]
+    return PaddedLayout(rows * packed.longest + packed.positions, is_piece)
+
+
+def layout_of(packed: PackedSequences) -> VarlenLayout | PaddedLayout:
+    """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
+    if packed.piece_ids.is_cuda:
+        return VarlenLayout(packed.sequence_starts, packed.longest)
+    return padded_layout(packed)
 
 
 def packed_attention(
@@ -54,14 +59,14 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: PackedLayout,
+    layout: VarlenLayout | PaddedLayout,
     scaling: float,
     dropout: float = 0.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size]."""
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
-    if query.is_cuda:
+    if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
         attended = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
         assert isinstance(attended, Tensor)
@@ -70,15 +75,17 @@ def packed_attention(
     # Written out: on CPU the backward of scaled_dot_product_attention takes five times as long at these sizes.
     scores = (query @ key.transpose(2, 3)).float() * scaling
     weights = scores.masked_fill(~layout.is_piece, float("-inf")).softmax(dim=3).to(value.dtype)
-    attended = nn.functional.dropout(weights, dropout) @ value
-    return attended.transpose(1, 2).flatten(0, 1)[layout.slots].unsqueeze(0), None
+    attended = (nn.functional.dropout(weights, dropout) @ value).transpose(1, 2).flatten(0, 1)
+    return (attended if layout.slots is None else attended[layout.slots]).unsqueeze(0), None
 
 
-def _pad(packed: Tensor, layout: PackedLayout) -> Tensor:
+def _pad(packed: Tensor, layout: PaddedLayout) -> Tensor:
     """[P, heads, size] → [S, longest, heads, size]."""
-    num_sequences = len(layout.sequence_starts) - 1
-    padded = packed.new_zeros(num_sequences * layout.longest, *packed.shape[1:])
-    return padded.index_copy(0, layout.slots, packed).unflatten(0, (num_sequences, layout.longest))
+    sequences, longest = layout.is_piece.shape[0], layout.is_piece.shape[3]
+    if layout.slots is not None:
+        padded = packed.new_zeros(sequences * longest, *packed.shape[1:])
+        packed = padded.index_copy(0, layout.slots, packed)
+    return packed.view(sequences, longest, *packed.shape[1:])
 
 
 AttentionInterface.register(NAME, packed_attention)

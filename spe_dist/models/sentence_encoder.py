@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from data_shards.errors import UserError
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import EncoderConfig
-from spe_dist.models.packed_attention import NAME, PackedLayout
+from spe_dist.models.packed_attention import NAME, PaddedLayout, VarlenLayout, layout_of, padded_layout
 
 _POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
 _ONE_PIECE = PackedSequences(
@@ -28,11 +28,13 @@ class SentenceEncoder(nn.Module):
 
     Args:
         model: a Hugging Face encoder that was built with the "packed" attention.
+        packed: whether its layers run without padding.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, packed: bool = True) -> None:
         super().__init__()
         self.model = model
+        self.packed = packed
         self.first_position = _first_position(model.config)
 
     @property
@@ -49,11 +51,30 @@ class SentenceEncoder(nn.Module):
         """States of the last layer, [P, H]."""
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
+        if self.packed:
+            return self._states(packed.piece_ids, packed.positions, layout_of(packed))
+        layout = padded_layout(packed)
+        slots, num_slots = layout.slots, layout.is_piece.numel()
+        assert slots is not None
+        piece_ids, positions = (
+            values.new_zeros(num_slots).index_copy(0, slots, values) for values in (packed.piece_ids, packed.positions)
+        )
+        return self._states(piece_ids, positions, PaddedLayout(None, layout.is_piece))[slots]
+
+    def compile_layers(self, *, backend: str = "inductor") -> None:
+        """Run the layers through torch.compile: one graph for all shapes, and one more without gradients."""
+        self.model.compile(dynamic=True, backend=backend)
+
+    def checkpoint_activations(self) -> None:
+        """Keep one state per layer in the forward pass; the backward pass computes the rest again."""
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def _states(self, piece_ids: Tensor, positions: Tensor, layout: VarlenLayout | PaddedLayout) -> Tensor:
         states = self.model(
-            input_ids=packed.piece_ids[None],
-            position_ids=packed.positions[None] + self.first_position,
-            token_type_ids=torch.zeros_like(packed.piece_ids)[None],
-            layout=PackedLayout.of(packed),
+            input_ids=piece_ids[None],
+            position_ids=positions[None] + self.first_position,
+            token_type_ids=torch.zeros_like(piece_ids)[None],
+            layout=layout,
         )
         return states.last_hidden_state[0]
 
@@ -76,18 +97,19 @@ def resolve_encoder_config(config: EncoderConfig, *, vocab_size: int, max_pieces
     return hf_config
 
 
-def new_sentence_encoder(hf_config: PretrainedConfig) -> SentenceEncoder:
+def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
     """An encoder of the given sizes with new weights."""
-    return SentenceEncoder(AutoModel.from_config(hf_config, attn_implementation=NAME, **_no_pooler(hf_config)))
+    model = AutoModel.from_config(hf_config, attn_implementation=NAME, **_no_pooler(hf_config))
+    return SentenceEncoder(model, packed=packed)
 
 
-def load_sentence_encoder(name_or_path: str, hf_config: PretrainedConfig) -> SentenceEncoder:
+def load_sentence_encoder(name_or_path: str, hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
     """The encoder of a Hugging Face name or folder, in fp32."""
     with quiet_transformers():
         model = AutoModel.from_pretrained(
             name_or_path, config=hf_config, attn_implementation=NAME, dtype=torch.float32, **_no_pooler(hf_config)
         )
-    return SentenceEncoder(model)
+    return SentenceEncoder(model, packed=packed)
 
 
 def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:

@@ -48,6 +48,11 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
             "the learning rate would never reach its peak"
         )
+    if config.compute.compile and config.train.zero_stage == 3:
+        raise UserError(
+            "compute.compile does not work with train.zero_stage 3, which gathers weights between the layers: "
+            "choose stage 1 or 2"
+        )
     if config.encoder.name_or_path:
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     encoder = resolve_encoder_config(

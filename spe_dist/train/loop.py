@@ -45,9 +45,9 @@ def _train(config: Config) -> Summary:
     for batches in session.batches():
         session.begin_step(batches)
         for batch in batches:
-            session.forward_backward(batch)
+            session.forward_backward(batch, last=batch is batches[-1])
         session.engine.step(_learning_rate(config, step))
-        session.method.after_step(session.engine, session.world, session.plan)
+        session.method.after_step(session.engine)
         step += 1
         stopping = stop.poll()
         last = step == config.train.steps

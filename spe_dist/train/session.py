@@ -88,9 +88,11 @@ class Session:
         self._scale = self._weights / counts.clamp(min=1)
         self.interval.add_step(counts, step[-3], step[-2:])
 
-    def forward_backward(self, batch: SpanPairBatch) -> None:
-        """One forward and backward pass; gradients and sums add up."""
+    def forward_backward(self, batch: SpanPairBatch, *, last: bool) -> None:
+        """One forward and backward pass, `last` in the step; gradients and sums add up."""
         losses, measures = self.method.forward(self.engine, batch.to(self.world.device))
+        if last:
+            self.method.send_keys(self.world, self.plan)
         self.engine.backward((losses * self._scale).sum())
         self.interval.add_forward(losses, measures)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOCO, EXACT = "tests/unit/spe_dist/moco", "tests/exactness"
 STEP = "        session.engine.step(_learning_rate(config, step))\n"
-AFTER_STEP = "        session.method.after_step(session.engine, session.world, session.plan)\n"
+AFTER_STEP = "        session.method.after_step(session.engine)\n"
 KEEP_KEYS = "        self._keys.append((batch.record_ids, keys))\n"
 
 
@@ -51,8 +51,8 @@ FAULTS = (
     Fault(
         "keys enqueued in rank order of arrival",
         "spe_dist/moco/gather.py",
-        "for part, count in zip(gathered, rows_of_ranks, strict=True)",
-        "for part, count in reversed(list(zip(gathered, rows_of_ranks, strict=True)))",
+        "for part, count in zip(self._gathered, self._rows_of_ranks, strict=True)",
+        "for part, count in reversed(list(zip(self._gathered, self._rows_of_ranks, strict=True)))",
         (
             f"{MOCO}/test_gather.py",
             f"{EXACT}/test_resume.py",

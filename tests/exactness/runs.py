@@ -85,15 +85,15 @@ def assert_bitwise(one: dict[str, Tensor], other: dict[str, Tensor], case: objec
 @contextmanager
 def stopped_after(step: int, rank: int) -> Iterator[None]:
     """Send this process SIGTERM or SIGUSR1, if it is the rank, so that the run stops after some steps, at least 2."""
-    after_step = Spe.after_step
+    send_keys = Spe.send_keys
 
-    def signalling(spe: Spe, engine: Any, world: Any, plan: Any) -> None:
-        after_step(spe, engine, world, plan)
+    def signalling(spe: Spe, world: Any, plan: Any) -> None:
+        send_keys(spe, world, plan)
         steps_made = int(spe.queue.enqueued) // plan.global_batch
-        if world.rank == rank and steps_made == step - 1:  # the answer of the flag is one step old
+        if world.rank == rank and steps_made == step - 2:  # the answer of the flag is one step old
             os.kill(os.getpid(), signal.SIGUSR1 if step % 2 else signal.SIGTERM)
 
-    with patch.object(Spe, "after_step", signalling):
+    with patch.object(Spe, "send_keys", signalling):
         yield
 
 

@@ -54,12 +54,12 @@ def watched(seen):
         with patch.object(span_pool, "_span_pool", watched_pool):
             return forward(spe, engine, batch)
 
-    def watched_after_step(spe, engine, world, plan):
+    def watched_after_step(spe, engine):
         seen["keys"].append([(ids.clone(), keys.clone()) for ids, keys in spe._keys])
-        after_step(spe, engine, world, plan)
+        after_step(spe, engine)
         state = spe.queue.state()
         seen["queue_hashes"].append(sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest())
-        if world.is_first:
+        if engine.world.is_first:
             seen["queues"].append({name: tensor.clone() for name, tensor in state.items()})
         seen["counts"].append([])
         seen["windows"].append(0)

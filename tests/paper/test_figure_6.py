@@ -69,7 +69,8 @@ def test_negatives_of_a_step_are_the_queue_as_it_stood_at_its_start():
         for _, _, negatives in engine.calls:
             assert torch.equal(negatives.pair_keys, expected[0])
             assert torch.equal(negatives.context_keys, expected[1])
-        spe.after_step(engine, World(), plan)
+        spe.send_keys(World(), plan)
+        spe.after_step(engine)
         queue = spe.queue.negatives()
         expected = queue.pair_keys.clone(), queue.context_keys.clone()
         assert len(queue.pair_keys) == min(40, G * (step + 1))
@@ -79,7 +80,8 @@ def test_the_steps_own_keys_are_enqueued_in_order_of_records():
     spe, engine = build_spe()
     plan, _ = run_step(spe, engine)
     keys = [keys for _, keys, _ in engine.calls]
-    spe.after_step(engine, World(), plan)
+    spe.send_keys(World(), plan)
+    spe.after_step(engine)
     queue = spe.queue.negatives()
     assert torch.equal(queue.pair_keys, torch.cat([part[: len(part) // 2] for part in keys]))
     assert torch.equal(queue.context_keys, torch.cat([part[len(part) // 2 :] for part in keys]))
@@ -90,7 +92,8 @@ def test_the_momentum_encoder_moves_once_per_step_towards_the_new_weights():
     before = {name: key.clone() for name, key in spe.momentum_encoder.state().items()}
     plan, _ = run_step(spe, engine)
     move_weights(spe)
-    spe.after_step(engine, World(), plan)
+    spe.send_keys(World(), plan)
+    spe.after_step(engine)
     query = dict(spe.model.encoder.named_parameters())
     for name, key in spe.momentum_encoder.state().items():
         torch.testing.assert_close(key, 0.75 * before[name] + 0.25 * query[name].detach())
@@ -100,7 +103,8 @@ def test_the_positive_of_a_pair_view_is_the_momentum_encoders_context_view():
     spe, engine = build_spe()
     plan, (batch, *_) = forwards_of_step(spe)
     spe.forward(engine, batch)
-    spe.after_step(engine, World(), plan_of_one_forward(plan))
+    spe.send_keys(World(), plan_of_one_forward(plan))
+    spe.after_step(engine)
     move_weights(spe)
     losses, _ = spe.forward(engine, batch)
     queries, (_, keys, negatives) = spe.model.encoder(batch), engine.calls[-1]

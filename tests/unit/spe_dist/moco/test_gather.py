@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from spe_dist.moco.gather import gather_in_global_order
+from spe_dist.moco.gather import GlobalOrderGather
 from tests.distributed.ranks import run_ranks
 
 ROWS = [2, 5, 0]
@@ -12,7 +12,7 @@ def gather_my_rows():
     rank = dist.get_rank()
     first = sum(ROWS[:rank])
     rows = torch.arange(first, first + ROWS[rank])[:, None] * torch.ones(1, 3)
-    return gather_in_global_order(rows, ROWS).tolist()
+    return GlobalOrderGather(rows, ROWS).wait().tolist()
 
 
 @pytest.mark.distributed
@@ -22,4 +22,4 @@ def test_unequal_rows_of_three_ranks_come_in_global_order_on_every_rank():
 
 def test_a_single_rank_keeps_its_rows():
     rows = torch.randn(4, 3)
-    assert gather_in_global_order(rows, [4]) is rows
+    assert GlobalOrderGather(rows, [4]).wait() is rows

@@ -68,6 +68,37 @@ def test_packed_states_and_gradients_equal_the_padded_models(kind, lengths):
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
+def test_padding_of_the_whole_forward_changes_no_state_and_no_gradient(kind):
+    encoder, _ = encoder_and_its_padded_twin(kind)
+    padded = copy.deepcopy(encoder)
+    padded.packed = False
+    batch = pack([torch.arange(2, 2 + length) for length in LENGTHS[0]])
+    into = torch.randn(int(batch.sequence_starts[-1]), 16)
+    for each in (encoder, padded):
+        each(batch).backward(into)
+    torch.testing.assert_close(padded(batch), encoder(batch), rtol=1e-5, atol=1e-6)
+    for (name, one), other in zip(encoder.named_parameters(), padded.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_compiled_layers_are_two_graphs_for_all_shapes():
+    torch._dynamo.reset()
+    encoder, _ = encoder_and_its_padded_twin("bert")
+    compiled = copy.deepcopy(encoder)
+    compiled.compile_layers(backend="aot_eager")
+    torch._dynamo.utils.counters.clear()
+    generator = torch.Generator().manual_seed(1)
+    for sequences in range(2, 8):
+        lengths = torch.randint(2, 20, (sequences,), generator=generator).tolist()
+        batch = pack([torch.randint(2, 50, (length,), generator=generator) for length in lengths])
+        torch.testing.assert_close(compiled(batch), encoder(batch))
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(batch), encoder(batch))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_a_sequence_does_not_see_its_neighbours(kind):
     encoder, _ = encoder_and_its_padded_twin(kind)
     sequences = [torch.arange(5, 9), torch.arange(20, 30)]
