@@ -15,6 +15,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   export RUN                                            a run as a Hugging Face folder
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
   runs diff A B                                         the first step and field in which two runs differ
+  bench CASE …                                          how fast parts are here, beside what they are compared with
 """
 
 
@@ -38,6 +39,7 @@ def dispatch(arguments: list[str]) -> None:
         "export": _export,
         "report": _report,
         "runs": _runs,
+        "bench": _bench,
     }
     name, *rest = arguments
     if name not in commands:
@@ -72,5 +74,11 @@ def _report() -> Callable[[list[str]], None]:
 
 def _runs() -> Callable[[list[str]], None]:
     from launcher.runs import main
+
+    return main
+
+
+def _bench() -> Callable[[list[str]], None]:
+    from launcher.bench import main
 
     return main

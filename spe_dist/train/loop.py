@@ -43,11 +43,7 @@ def _train(config: Config) -> Summary:
     stop, step = StopSignal(session.folder, session.world), session.first_step
     stopping = False
     for batches in session.batches():
-        session.begin_step(batches)
-        for batch in batches:
-            session.forward_backward(batch, last=batch is batches[-1])
-        session.engine.step(_learning_rate(config, step))
-        session.method.after_step(session.engine)
+        session.take_step(batches, _learning_rate(config, step))
         step += 1
         stopping = stop.poll()
         last = step == config.train.steps

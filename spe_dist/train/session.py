@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,15 @@ class Session:
                 return
             yield batches
 
-    def begin_step(self, batches: list[SpanPairBatch]) -> None:
+    def take_step(self, batches: list[SpanPairBatch], learning_rate: float) -> None:
+        """One step of the paper's Figure 6, over all ranks."""
+        self._begin_step(batches)
+        for batch in batches:
+            self._forward_backward(batch, last=batch is batches[-1])
+        self.engine.step(learning_rate)
+        self.method.after_step(self.engine)
+
+    def _begin_step(self, batches: list[SpanPairBatch]) -> None:
         """Learn how many items the step has over all ranks: losses are sums divided by these."""
         counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
         pieces = sum(len(batch.packed.piece_ids) for batch in batches)
@@ -88,7 +96,7 @@ class Session:
         self._scale = self._weights / counts.clamp(min=1)
         self.interval.add_step(counts, step[-3], step[-2:])
 
-    def forward_backward(self, batch: SpanPairBatch, *, last: bool) -> None:
+    def _forward_backward(self, batch: SpanPairBatch, *, last: bool) -> None:
         """One forward and backward pass, `last` in the step; gradients and sums add up."""
         losses, measures = self.method.forward(self.engine, batch.to(self.world.device))
         if last:
@@ -125,8 +133,12 @@ class Session:
         return list(zip(self.method.term_weights, self.method.terms, strict=True))
 
 
-def open_session(config: Config) -> Session:
+def open_session(config: Config, *, make_method: Callable[..., Method] | None = None) -> Session:
     """Set a run up on this rank.
+
+    Args:
+        config: of the run.
+        make_method: in place of the one that the configuration names (benchmarks compare with another).
 
     Raises:
         UserError: configuration, data, encoder, run folder or checkpoint do not fit together.
@@ -145,7 +157,7 @@ def open_session(config: Config) -> Session:
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
-    method = METHODS[config.method](config, reader, device=world.device)
+    method = (make_method or METHODS[config.method])(config, reader, device=world.device)
     if world.is_first:
         with explain_write_errors(folder):
             write_atomically(folder / ENCODER, method.encoder_json.encode())

@@ -24,8 +24,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOCO, EXACT = "tests/unit/spe_dist/moco", "tests/exactness"
-STEP = "        session.engine.step(_learning_rate(config, step))\n"
-AFTER_STEP = "        session.method.after_step(session.engine)\n"
+STEP = "        self.engine.step(learning_rate)\n"
+AFTER_STEP = "        self.method.after_step(self.engine)\n"
 KEEP_KEYS = "        self._keys.append((batch.record_ids, keys))\n"
 
 
@@ -138,8 +138,8 @@ FAULTS = (
     Fault(
         "warm-up begins anew after a restart",
         "spe_dist/train/loop.py",
-        "session.engine.step(_learning_rate(config, step))",
-        "session.engine.step(_learning_rate(config, step - session.first_step))",
+        "session.take_step(batches, _learning_rate(config, step))",
+        "session.take_step(batches, _learning_rate(config, step - session.first_step))",
         (f"{EXACT}/test_resume.py",),
     ),
     Fault(
@@ -158,7 +158,7 @@ FAULTS = (
     ),
     Fault(
         "key encoder moved before the optimizer's step",
-        "spe_dist/train/loop.py",
+        "spe_dist/train/session.py",
         STEP + AFTER_STEP,
         AFTER_STEP + STEP,
         (f"{EXACT}/test_key_encoder.py",),

@@ -1,0 +1,134 @@
+"""`spe bench CASE … [-- SETTINGS OF A RUN]`: how fast parts of the system are, beside what they are compared with."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+import tyro
+
+from data_shards.files import explain_write_errors, write_atomically
+from launcher.pretrain import read_arguments
+from spe_dist.engine.world import World
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.recipe import config_values
+from spe_dist.versions import package_versions, this_machine
+
+if TYPE_CHECKING:
+    from spe_dist.benchmarks.timing import Timed
+
+Case = Literal["span-pool", "packing", "objectives", "loader"]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure some cases and print one table. Variants of a case take turns; the first is the baseline.
+
+    span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
+    packing        a whole step, against padding and the reference body of span_pool
+    objectives     a whole step of SPE, against masked language modelling alone
+    loader         records per second of one loader process
+
+    All but span-pool take the settings of a run after `--`, as `spe pretrain` does, and need its shards.
+    """
+
+    cases: tyro.conf.Positional[tuple[Case, ...]]
+    out: Path | None = None
+    """Folder for NAME.json and NAME.md of each case."""
+    repeats: int = 7
+    """Turns; figures are medians over them."""
+    compiled: bool = True
+    """span-pool: also torch.compile of the baseline."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe bench`.
+
+    Raises:
+        UserError: settings or data of the run are not in order.
+    """
+    mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
+    command = tyro.cli(Bench, prog="spe bench", args=mine)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    config = cast(SpeConfig, read_arguments(settings)[0])
+    for case in command.cases:
+        rows = _measure(case, command, config)
+        table = _table(rows)
+        print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
+        if command.out is not None:
+            data = {
+                "command": " ".join(["spe bench", *argv]),
+                "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},
+                "versions": package_versions(),
+                "config": None if case == "span-pool" else config_values(config),
+                "rows": [asdict(row) for row in rows],
+            }
+            with explain_write_errors(command.out):
+                command.out.mkdir(parents=True, exist_ok=True)
+                write_atomically(command.out / f"bench_{case}.json", (json.dumps(data, indent=1) + "\n").encode())
+                write_atomically(command.out / f"bench_{case}.md", table.encode())
+
+
+def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
+    measures: dict[Case, Callable[[], list[Timed]]] = {
+        "span-pool": lambda: _span_pool(command),
+        "packing": lambda: _packing(command, config),
+        "objectives": lambda: _objectives(command, config),
+        "loader": lambda: _loader(command, config),
+    }
+    return measures[case]()
+
+
+# Imported on use: span-pool must not wait for DeepSpeed.
+def _span_pool(command: Bench) -> list[Timed]:
+    from spe_dist.benchmarks.span_pool import measure_span_pool
+
+    dtype = torch.bfloat16 if World().device.type == "cuda" else torch.float32
+    return measure_span_pool(World().device, repeats=command.repeats, dtype=dtype, compiled=command.compiled)
+
+
+def _packing(command: Bench, config: SpeConfig) -> list[Timed]:
+    from spe_dist.benchmarks.training_step import measure_packing
+
+    return measure_packing(config, repeats=command.repeats)
+
+
+def _objectives(command: Bench, config: SpeConfig) -> list[Timed]:
+    from spe_dist.benchmarks.training_step import measure_objectives
+
+    return measure_objectives(config, repeats=command.repeats)
+
+
+def _loader(command: Bench, config: SpeConfig) -> list[Timed]:
+    from spe_dist.benchmarks.loader import measure_loader
+
+    return measure_loader(config, repeats=command.repeats)
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def _table(rows: list[Timed]) -> str:
+    """Markdown; a ratio above 1 says how much faster than the first variant of its case a row is."""
+    notes = sorted({name for row in rows for name in row.notes})
+    header = ["case", "variant", "median", "spread", "faster", *notes]
+    lines = ["| " + " | ".join(header) + " |", "|---|---|" + "---:|" * (len(header) - 2)]
+    baselines: dict[str, Timed] = {}
+    for row in rows:
+        baseline = baselines.setdefault(row.case, row)
+        cells = [row.case, row.variant, f"{row.median * 1e3:,.1f} ms", f"{row.spread:.0%}"]
+        cells.append("1" if row is baseline else f"{row.times_faster(baseline):.2f} x")
+        lines.append("| " + " | ".join([*cells, *(_note(row.notes.get(name)) for name in notes)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _note(value: float | str | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:,.4g}"

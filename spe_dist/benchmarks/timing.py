@@ -1,0 +1,78 @@
+"""Times of variants that take turns, and the memory that one call takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A variant of a case: seconds of every repeat, and what else is known of it."""
+
+    case: str
+    variant: str
+    seconds: list[float]
+    notes: dict[str, float | str] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Distance of the quartiles as a share of the median."""
+        if len(self.seconds) < 2:
+            return 0.0
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / self.median
+
+    def times_faster(self, baseline: Timed) -> float:
+        """Median over the repeats of the baseline's seconds to this one's, each pair measured side by side."""
+        return statistics.median(b / mine for mine, b in zip(self.seconds, baseline.seconds, strict=True))
+
+
+def take_turns(
+    case: str, variants: Mapping[str, Callable[[], object]], *, repeats: int, device: torch.device
+) -> list[Timed]:
+    """Call every variant once to warm it up, then all of them in turn, `repeats` times."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for call in variants.values():
+        call()
+    for _ in range(repeats):
+        for name, call in variants.items():
+            _wait(device)
+            started = time.perf_counter()
+            call()
+            _wait(device)
+            seconds[name].append(time.perf_counter() - started)
+    return [Timed(case, name, times) for name, times in seconds.items()]
+
+
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
+    """Most bytes of tensors that a call holds at a time beyond those held before."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    assert profiled.profiler is not None and profiled.profiler.kineto_results is not None
+    held = most = 0
+    for event in profiled.profiler.kineto_results.events():  # in order of time
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

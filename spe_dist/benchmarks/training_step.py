@@ -1,0 +1,109 @@
+"""Whole training steps of one process: real records, real optimizer; loading and logging left out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.benchmarks.masked_language_model import Mlm
+from spe_dist.benchmarks.timing import Timed, take_turns
+from spe_dist.config import KernelsConfig
+from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.methods.registry import Method
+from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.train.session import Session, open_session
+
+STEPS = 2  # of a repeat
+Variant = tuple[SpeConfig, Callable[..., Method]]
+
+
+def measure_packing(config: SpeConfig, *, repeats: int) -> list[Timed]:
+    """The step as the papers' programs compute it, with padding and a padded span CNN, and ours."""
+    padded = replace(
+        config, compute=replace(config.compute, packed=False), kernels=KernelsConfig(span_pool="reference")
+    )
+    pooled = replace(config, compute=replace(config.compute, packed=False))
+    variants: dict[str, Variant] = {
+        "padding, span_pool's reference body": (padded, Spe),
+        "padding, compiled span_pool": (pooled, Spe),
+        "packed, compiled span_pool": (config, Spe),
+    }
+    return measure_steps("packing", variants, repeats=repeats)
+
+
+def measure_objectives(config: SpeConfig, *, repeats: int) -> list[Timed]:
+    """A step of masked language modelling on one view, and the full SPE objective on the same records."""
+    return measure_steps("objectives", {"MLM only": (config, Mlm), "SPE": (config, Spe)}, repeats=repeats)
+
+
+def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -> list[Timed]:
+    """Steps of each variant in turn, over the same records; floating-point operations of a step in the notes."""
+    with tempfile.TemporaryDirectory() as folder:
+        sessions = {
+            name: _open(config, make_method, Path(folder) / str(index))
+            for index, (name, (config, make_method)) in enumerate(variants.items())
+        }
+        batches = {name: _load(session, STEPS * (repeats + 1)) for name, session in sessions.items()}
+        flops = {name: _count_flops(session, batches[name][0]) for name, session in sessions.items()}
+        calls = {name: _steps(session, batches[name]) for name, session in sessions.items()}
+        device = next(iter(sessions.values())).world.device
+        rows = take_turns(case, calls, repeats=repeats, device=device)
+        for row in rows:
+            row.seconds[:] = [seconds / STEPS for seconds in row.seconds]
+            session = sessions[row.variant]
+            row.notes["records/s"] = session.plan.global_batch / row.median
+            row.notes["TFLOP per step"] = flops[row.variant] / 1e12
+            row.notes["TFLOP/s"] = flops[row.variant] / 1e12 / row.median
+            session.close()
+    return rows
+
+
+def _open(config: SpeConfig, make_method: Callable[..., Method], folder: Path) -> Session:
+    session = open_session(replace(config, run=replace(config.run, folder=str(folder))), make_method=make_method)
+    if isinstance(session.method, Spe) and session.method.momentum_encoder is not None:
+        queue = session.method.queue  # full, as it is in all but a run's first steps
+        for keys in (queue.pair_keys, queue.context_keys):
+            keys.copy_(nn.functional.normalize(torch.randn_like(keys), dim=1))
+        queue.enqueued.fill_(queue.size)
+    return session
+
+
+def _load(session: Session, steps: int) -> list[list[SpanPairBatch]]:
+    loaded = [session.steps[step] for step in range(steps)]
+    for batches in loaded:
+        if not isinstance(batches, list):
+            raise batches
+    return [batches for batches in loaded if isinstance(batches, list)]
+
+
+def _steps(session: Session, loaded: list[list[SpanPairBatch]]) -> Callable[[], None]:
+    made = count()
+    learning_rate = session.config.optimizer.learning_rate
+
+    def call() -> None:
+        _choose_kernels(session)
+        for _ in range(STEPS):
+            session.take_step(loaded[next(made) % len(loaded)], learning_rate)
+
+    return call
+
+
+def _choose_kernels(session: Session) -> None:
+    """The body of span_pool is a choice of the process, so each variant makes its own again."""
+    span_pool_bodies.choose(session.config.kernels.span_pool, session.world.device)
+
+
+def _count_flops(session: Session, batches: list[SpanPairBatch]) -> int:
+    _choose_kernels(session)
+    with FlopCounterMode(display=False) as counter:
+        session.take_step(batches, 0.0)
+    return counter.get_total_flops()
