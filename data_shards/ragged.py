@@ -48,7 +48,7 @@ class Ragged:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Row lengths, [rows]."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def row(self, index: int) -> np.ndarray:
         """One row, as a view."""

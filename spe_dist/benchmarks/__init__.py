@@ -1,0 +1,1 @@
+"""How fast parts of a run are, measured on the machine at hand."""
