@@ -14,8 +14,7 @@ class BuildConfig:
     """What to build shards from, and how. The limits' defaults are the SPE paper's."""
 
     inputs: tuple[str, ...]
-    """Files, folders of them, or - for standard input: one sentence per line (.txt), JSON objects (.jsonl), Parquet
-    (.parquet) or what WikiExtractor writes (wiki_00); compressed (.gz, .bz2) or not."""
+    """Files or folders: .txt (sentences), .jsonl, .parquet, WikiExtractor's wiki_00; .gz, .bz2; - is standard input."""
     out: Path
     """Folder for the dataset; it must not hold anything else."""
     tokenizer: str
