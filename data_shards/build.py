@@ -164,15 +164,16 @@ def _pipeline(plan: UnitPlan, config: BuildConfig, workers: int | None) -> Any:
     inputs.context.enable_progress_bars = os.isatty(2)
     # The two stages ask for different resources, or Ray would fuse them and build a big file on one core.
     units = inputs.flat_map(
-        partial(_read_rows, plan.sources, config.unit_documents), num_cpus=0.5, concurrency=min(len(plan.sources), 8)
+        partial(_read_rows, plan, config.unit_documents), num_cpus=0.5, concurrency=min(len(plan.sources), 8)
     )
     return units.map(partial(_build_row, plan), num_cpus=1, concurrency=workers)
 
 
-def _read_rows(sources: tuple[Source, ...], unit_documents: int | None, row: Row) -> Iterator[Row]:
+def _read_rows(plan: UnitPlan, unit_documents: int | None, row: Row) -> Iterator[Row]:
     index = int(row["input"])
     try:
-        for unit in read_units(sources[index], index, unit_documents):
+        units = read_units(plan.sources[index], index, text_field=plan.text_field, unit_documents=unit_documents)
+        for unit in units:
             yield asdict(unit) | {"error": ""}
     except UserError as error:
         # An exception from a task reaches the driver wrapped and logged with its traceback; a row does not.

@@ -14,7 +14,7 @@ class BuildConfig:
     """What to build shards from, and how. The limits' defaults are the SPE paper's."""
 
     inputs: tuple[str, ...]
-    """Files of one sentence per line (.txt) or JSON objects (.jsonl), gzipped or not; - is standard input."""
+    """Files or folders: .txt (sentences), .jsonl, .parquet, WikiExtractor's wiki_00; .gz, .bz2; - is standard input."""
     out: Path
     """Folder for the dataset; it must not hold anything else."""
     tokenizer: str
@@ -22,15 +22,15 @@ class BuildConfig:
     name: str | None = None
     """Name of the dataset; the output folder's name if not given."""
     format: TextFormat | None = None
-    """What the lines are; told by the files' endings if not given."""
+    """What the files hold; told by their names if not given."""
     text_field: str = "text"
-    """Field of a JSON object that holds the text."""
+    """Field of a JSON object, or column of a Parquet file, that holds the text."""
     language: str = "en"
     """Whose rules split sentences and words."""
     lowercase: bool | None = None
     """For vocabulary files: lower-case text or not; decided by the vocabulary if not given."""
     unit_documents: int | None = None
-    """Lines per unit of work, and so per shard; 5,000 JSON objects or 50,000 sentences if not given."""
+    """Documents per unit of work, and so per shard; 5,000, or 50,000 sentences of .txt, if not given."""
     block_records: int = 2048
     """Records per tar group."""
     min_words: int = 2
@@ -40,7 +40,7 @@ class BuildConfig:
     max_pieces: int = 128
     """Sentences with more pieces, [CLS] and [SEP] included, are dropped."""
     max_bad_lines: int = 100
-    """Lines that are no document to skip before the build stops."""
+    """Lines, rows or blocks that are no document to skip before the build stops."""
     parallelism: int | None = None
     """Workers; all cores if not given. Changes no byte of the output."""
 

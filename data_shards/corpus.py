@@ -1,27 +1,35 @@
 """Readers: files of text → work units of raw lines → documents.
 
-A work unit is a fixed run of lines of one input. It is decided here, before any parallelism, and owns its shard's name:
-so a build gives the same bytes on one worker or a hundred, and a killed build can go on where it stopped.
+A work unit is a fixed run of whole documents of one input. It is decided here, before any parallelism, and owns its
+shard's name: so a build gives the same bytes on one worker or a hundred, and a killed build can go on where it stopped.
 """
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, cast, get_args
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
+from data_shards.json_lines import parse_object, text_of_object
+from data_shards.parquet import read_rows, text_of_row
+from data_shards.wiki_extractor import cut_documents, text_of_document
 
-TextFormat = Literal["text", "jsonl"]
+TextFormat = Literal["text", "jsonl", "parquet", "wikiextractor"]
 
-_FORMATS: dict[str, TextFormat] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl"}
-_UNIT_LINES: dict[TextFormat, int] = {"text": 50_000, "jsonl": 5_000}
+_FORMATS: dict[str, TextFormat] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_WIKI_EXTRACTOR_NAME = re.compile(r"wiki_\d+")
+_COMPRESSED = (".gz", ".bz2")
+_UNIT_DOCUMENTS: dict[TextFormat, int] = {"text": 50_000, "jsonl": 5_000, "parquet": 5_000, "wikiextractor": 5_000}
 _UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -42,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Raw lines `first_line` (counted from 1) and following of one input, newlines included."""
+    """Raw lines `first_line` (counted from 1) and following of one input, newlines included; a row counts as a line."""
 
     input_index: int
     unit_index: int
@@ -52,40 +60,60 @@ class WorkUnit:
 
 @dataclass(frozen=True)
 class BadLine:
-    """A line that is no document, and why."""
+    """A line (the first of a block, or a row) that is no document, and why."""
 
     line: int
     reason: str
 
 
 def resolve_sources(inputs: Sequence[str], text_format: TextFormat | None, spool_folder: Path) -> tuple[Source, ...]:
-    """Check the inputs and find out their formats; standard input (`-`) is first copied into `spool_folder`.
+    """Check the inputs and find out their formats; every file of a folder is an input, in the order of their paths.
+
+    Standard input (`-`) is first copied into `spool_folder`.
 
     Raises:
-        UserError: an input does not exist, is no file, or does not say what it holds.
+        UserError: an input does not exist, is an empty folder, or does not say what it holds.
     """
     if not inputs:
-        raise UserError("no input: name at least one .txt or .jsonl file (or .gz of one), or - for standard input")
+        raise UserError("no input: name at least one file or folder of text, or - for standard input")
     if list(inputs).count("-") > 1:
         raise UserError("standard input (-) can be given only once")
-    return tuple(_resolve_source(name, text_format, spool_folder) for name in inputs)
+    return tuple(source for name in inputs for source in _resolve_input(name, text_format, spool_folder))
 
 
-def _resolve_source(name: str, text_format: TextFormat | None, spool_folder: Path) -> Source:
+def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path) -> list[Source]:
     if name == "-":
         if text_format is None:
-            raise UserError("standard input has no file ending to tell its format: add --format text or --format jsonl")
-        return Source(name, _spool_standard_input(spool_folder), text_format)
+            raise UserError(f"standard input has no file ending to tell its format: {_add_format()}")
+        return [Source(name, _spool_standard_input(spool_folder), text_format)]
     path = Path(name).absolute()
-    if path.is_dir():
-        raise UserError(f"{name} is a folder: name the files in it, for example {name.rstrip('/')}/*.jsonl")
     if not path.exists():
         raise UserError(f"{name}: no such file")
-    ending = Path(path.name.removesuffix(".gz")).suffix
-    detected = text_format or _FORMATS.get(ending)
-    if detected is None:
-        raise UserError(f"{name}: the ending {ending!r} does not tell the format: add --format text or --format jsonl")
-    return Source(path.name, path, detected)
+    if not path.is_dir():
+        return [Source(path.name, path, text_format or _format_of(path, name))]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(path))]
+    if not files:
+        raise UserError(f"{name} is a folder without files")
+    return [
+        Source(file.relative_to(path).as_posix(), file, text_format or _format_of(file, str(file))) for file in files
+    ]
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)  # as _SUCCESS beside Parquet files
+
+
+def _format_of(path: Path, name: str) -> TextFormat:
+    path = path.with_suffix("") if path.suffix in _COMPRESSED else path
+    if _WIKI_EXTRACTOR_NAME.fullmatch(path.name):
+        return "wikiextractor"
+    if path.suffix not in _FORMATS:
+        raise UserError(f"{name}: the ending {path.suffix!r} does not tell the format: {_add_format()}")
+    return _FORMATS[path.suffix]
+
+
+def _add_format() -> str:
+    return f"add --format with one of {', '.join(get_args(TextFormat))}"
 
 
 def _spool_standard_input(folder: Path) -> Path:
@@ -98,27 +126,39 @@ def _spool_standard_input(folder: Path) -> Path:
     return path
 
 
-def read_units(source: Source, input_index: int, unit_lines: int | None = None) -> Iterator[WorkUnit]:
+def read_units(
+    source: Source, input_index: int, *, text_field: str, unit_documents: int | None = None
+) -> Iterator[WorkUnit]:
     """The work units of one input, in order.
 
     Args:
         source: the input.
         input_index: its number in the build.
-        unit_lines: lines (documents) a unit holds; 5,000 for JSONL and 50,000 for one-sentence lines if not given.
+        text_field: column of a Parquet file that holds the text.
+        unit_documents: documents a unit holds; 50,000 one-sentence lines or 5,000 others if not given.
 
     Raises:
         UserError: the file cannot be read to its end.
     """
-    limit = unit_lines or _UNIT_LINES[source.format]
-    first_line, unit_index, lines, size = 1, 0, [], 0
-    for line in _read_lines(source):
-        lines.append(line)
-        size += len(line)
-        if len(lines) == limit or size >= _UNIT_BYTES:
-            yield WorkUnit(input_index, unit_index, first_line, b"".join(lines))
-            first_line, unit_index, lines, size = first_line + len(lines), unit_index + 1, [], 0
-    if lines:
-        yield WorkUnit(input_index, unit_index, first_line, b"".join(lines))
+    limit = unit_documents or _UNIT_DOCUMENTS[source.format]
+    unit_index, documents, size = 0, [], 0
+    first_line = next_line = 1
+    for document in _read_documents(source, text_field):
+        documents.append(document)
+        size += len(document)
+        next_line += document.count(b"\n")
+        if len(documents) == limit or size >= _UNIT_BYTES:
+            yield WorkUnit(input_index, unit_index, first_line, b"".join(documents))
+            first_line, unit_index, documents, size = next_line, unit_index + 1, [], 0
+    if documents:
+        yield WorkUnit(input_index, unit_index, first_line, b"".join(documents))
+
+
+def _read_documents(source: Source, text_field: str) -> Iterator[bytes]:
+    if source.format == "parquet":
+        return read_rows(source.path, text_field)
+    lines = _read_lines(source)
+    return cut_documents(lines) if source.format == "wikiextractor" else lines
 
 
 def _read_lines(source: Source) -> Iterator[bytes]:
@@ -126,41 +166,50 @@ def _read_lines(source: Source) -> Iterator[bytes]:
         with _open(source.path) as file:
             for number, line in enumerate(file):
                 yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{source.path}: damaged or truncated gzip file ({error}): fetch it again") from error
-    except OSError as error:
-        raise UserError(f"{source.path}: cannot be read ({error.strerror or error})") from error
+    except (EOFError, zlib.error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise UserError(f"{source.path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{source.path}: damaged or truncated compressed file ({error}): fetch it again") from error
 
 
 def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+    match path.suffix:
+        case ".gz":
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        case ".bz2":
+            return cast(BinaryIO, bz2.open(path, "rb"))
+    return path.open("rb")
 
 
 def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[str], list[BadLine]]:
     """The documents of a unit, and the lines that are none. Empty lines are neither."""
     documents, bad_lines = [], []
-    for number, line in enumerate(unit.lines.split(b"\n"), start=unit.first_line):
-        if not line.strip():
-            continue
-        try:
-            text = line.decode()
-            documents.append(text if text_format == "text" else _text_of_object(text, text_field))
-        except (ValueError, RecursionError) as error:
-            bad_lines.append(BadLine(number, _reason(error)))
+    number = unit.first_line
+    for raw in _cut_again(unit, text_format):
+        if raw.strip():
+            try:
+                documents.append(_text_of(raw.decode(), text_format, text_field))
+            except (ValueError, RecursionError) as error:
+                bad_lines.append(BadLine(number, _reason(error)))
+        number += raw.count(b"\n")
     return documents, bad_lines
 
 
-def _text_of_object(line: str, text_field: str) -> str:
-    document = json.loads(line)
-    if not isinstance(document, dict):
-        raise ValueError(f"not a JSON object but {type(document).__name__}")
-    if text_field not in document:
-        raise ValueError(f"no field {text_field!r}")
-    text = document[text_field]
-    if not isinstance(text, str):
-        raise ValueError(f"field {text_field!r} is {type(text).__name__}, not a string")
-    text.encode()  # half a surrogate pair can be written in JSON, but is not text
-    return text
+def _cut_again(unit: WorkUnit, text_format: TextFormat) -> Iterator[bytes]:
+    lines = io.BytesIO(unit.lines)
+    return cut_documents(lines) if text_format == "wikiextractor" else lines
+
+
+def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
+    match text_format:
+        case "text":
+            return document.rstrip("\n")
+        case "jsonl":
+            return text_of_object(parse_object(document), text_field)
+        case "parquet":
+            return text_of_row(document)
+        case "wikiextractor":
+            return text_of_document(document, text_field)
 
 
 def _reason(error: Exception) -> str:

@@ -48,7 +48,7 @@ class Ragged:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Row lengths, [rows]."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def row(self, index: int) -> np.ndarray:
         """One row, as a view."""
@@ -56,8 +56,9 @@ class Ragged:
 
     def take(self, rows: IntArray) -> Ragged:
         """The given rows, in the given order (repeats allowed)."""
-        lengths = self.lengths[rows]
-        return Ragged.from_lengths(self.values[concat_ranges(self.offsets[rows], lengths)], lengths)
+        starts = self.offsets[rows]
+        lengths = self.offsets[1:][rows] - starts  # not `self.lengths[rows]`, which goes over all rows
+        return Ragged.from_lengths(self.values[concat_ranges(starts, lengths)], lengths)
 
     def row_index(self) -> NDArray[np.int64]:
         """For every value the row it is in, [values]."""

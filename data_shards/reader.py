@@ -34,7 +34,8 @@ class ShardReader:
     Args:
         location: folder or URL of a dataset.
         cache_dir: where files of a remote dataset are kept; by default in the user's cache folder, by fingerprint.
-        max_open_shards: decoded shards to keep in memory. A reader of many lanes should keep one for each lane.
+        max_open_shards: decoded shards to keep in memory; can be set later too. A reader of many lanes should keep all
+            that these are in, or it decodes the same ones over and over (`spe_dist.train.plan.open_reader`).
 
     Raises:
         UserError: not a dataset, or (when records are taken) a shard that is missing, damaged or not the listed one.
@@ -48,7 +49,7 @@ class ShardReader:
         if self._remote:
             self._folder = Path(cache_dir) if cache_dir else _default_cache(self.manifest.fingerprint)
         self._ends = np.cumsum(self.manifest.shard_records, dtype=np.int64)
-        self._max_open_shards = max_open_shards
+        self.max_open_shards = max_open_shards
         self._open: OrderedDict[int, Records] = OrderedDict()
         self._checked: set[str] = set()
 
@@ -92,7 +93,7 @@ class ShardReader:
     def _take_from(self, index: int, ids: NDArray[np.int64]) -> Records:
         if index not in self._open:
             self._open[index] = self.read_shard(index)
-            if len(self._open) > self._max_open_shards:
+            if len(self._open) > self.max_open_shards:
                 self._open.popitem(last=False)
         self._open.move_to_end(index)
         return self._open[index].take(ids - (self._ends[index] - self.manifest.shardlist[index].records))

@@ -39,15 +39,15 @@ class TrainVocab:
     """Train a WordPiece vocabulary. Two runs need not give the same one: keep the file."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Files of one sentence per line (.txt) or JSON objects (.jsonl), gzipped or not."""
+    """Files or folders, as `spe shards build` reads them."""
     size: int
     """Most pieces, special ones included."""
     out: Path
     """The vocab.txt to write."""
     format: TextFormat | None = None
-    """What the lines are; told by the files' endings if not given."""
+    """What the files hold; told by their names if not given."""
     text_field: str = "text"
-    """Field of a JSON object that holds the text."""
+    """Field of a JSON object, or column of a Parquet file, that holds the text."""
     lowercase: bool = True
     """Lower-case text and strip accents first."""
 
@@ -198,7 +198,7 @@ def _time_text(summary: BuildSummary) -> str:
 
 def _texts(command: TrainVocab) -> Iterator[str]:
     for index, source in enumerate(resolve_sources(command.inputs, command.format, command.out.parent)):
-        for unit in read_units(source, index):
+        for unit in read_units(source, index, text_field=command.text_field):
             documents, bad_lines = parse_documents(unit, source.format, command.text_field)
             if bad_lines:
                 raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")

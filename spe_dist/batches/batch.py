@@ -12,17 +12,47 @@ Names of spans always say `word_` (index of a packed word) or `piece_` (index of
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-_Batch = TypeVar("_Batch", "PackedSequences", "SpanPairBatch")
+
+@dataclass(frozen=True)
+class _Tensors:
+    """Tensors that move together: onto a device, into pinned memory, from a loader process to the training process."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device; the copy out of pinned memory does not wait."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """The same in pinned memory; `DataLoader` calls this."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, move: Callable[[Tensor], Tensor]) -> Self:
+        def moved(value: Any) -> Any:
+            if isinstance(value, _Tensors):
+                return value._map(move)
+            return move(value) if isinstance(value, Tensor) else value
+
+        return type(self)(*(moved(getattr(self, field.name)) for field in fields(self)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as plain arrays: torch would send each small tensor as a shared file, at several times the cost."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        return _from_arrays, (type(self), [v.numpy() if isinstance(v, Tensor) else v for v in values])
+
+
+def _from_arrays(kind: type[_Tensors], values: list[Any]) -> _Tensors:
+    return kind(*(torch.from_numpy(v) if isinstance(v, np.ndarray) else v for v in values))
 
 
 @dataclass(frozen=True)
-class PackedSequences:
+class PackedSequences(_Tensors):
     """Sequences without padding, as the sentence encoder takes them."""
 
     piece_ids: Tensor  # [P] int64
@@ -30,13 +60,9 @@ class PackedSequences:
     sequence_starts: Tensor  # [S + 1] int32
     longest: int  # pieces of the longest sequence, on the host: no device sync to find it
 
-    def to(self, device: torch.device) -> PackedSequences:
-        """The same on a device."""
-        return _to(self, device)
-
 
 @dataclass(frozen=True)
-class SpanPairBatch:
+class SpanPairBatch(_Tensors):
     """One forward of SPE (see `collate_span_pairs.py` for how it is made)."""
 
     packed: PackedSequences
@@ -52,13 +78,3 @@ class SpanPairBatch:
     counts: Tensor  # [terms] int64: how many items each term of the loss is a sum over
     record_ids: Tensor  # [R] which records these are; -1 for those of no step
     digests: Tensor  # [2] of the lanes' record ids, and of what both views show; a sum over the lanes
-
-    def to(self, device: torch.device) -> SpanPairBatch:
-        """The same on a device."""
-        return replace(_to(self, device), packed=self.packed.to(device))
-
-
-def _to(batch: _Batch, device: torch.device) -> _Batch:
-    values: dict[str, Any] = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    moved = {name: value.to(device, non_blocking=True) for name, value in values.items() if isinstance(value, Tensor)}
-    return type(batch)(**values | moved)

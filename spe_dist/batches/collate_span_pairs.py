@@ -93,7 +93,7 @@ class SpanPairCollate:
             lanes: the lanes; none gives a batch of no records, on which every head still runs.
         """
         drawn = self.draw(records, step, lanes)
-        digests = self._digests(drawn, record_ids, lanes)
+        digests = self.digests(drawn, record_ids, lanes)
         return replace(self.batch(drawn), record_ids=_tensor(record_ids.reshape(-1)), digests=digests)
 
     def batch(self, drawn: DrawnSentences) -> SpanPairBatch:
@@ -172,7 +172,7 @@ class SpanPairCollate:
         )
         return places, packed
 
-    def _digests(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> Tensor:
+    def digests(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> Tensor:
         """Sums of the lanes' digests, which do not depend on who holds which lane, [2]."""
         ends = drawn.records.pieces.offsets[:: self.lane_size]
         records = sum(_hash(lane, ids) for lane, ids in zip(lanes, record_ids, strict=True))

@@ -15,6 +15,7 @@ from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 
+_STEPS_AHEAD = 4  # per process: decoding a shard takes as long as making some dozens of batches
 Collate = Callable[[Records, IntArray, int, Sequence[int]], SpanPairBatch]
 
 
@@ -54,7 +55,7 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
         first: the first step.
         last: one past the last step.
         workers: loader processes; 0 loads in the calling one. Processes are spawned: a fork of a process that already
-            talks to other ranks may hang.
+            talks to other ranks may hang. They live as long as the iterator, each a few steps ahead.
 
     Raises:
         UserError: a shard is missing or damaged.
@@ -66,6 +67,8 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
         collate_fn=_as_it_is,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
+        prefetch_factor=_STEPS_AHEAD if workers else None,
+        pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # or it would draw from the global one, which dropout draws from after a resume
     )
     for batches in loader:

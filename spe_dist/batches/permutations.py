@@ -22,6 +22,7 @@ CLASSES = np.array(list(permutations(range(3))))  # [6, 3]: the unit that stands
 NUM_CLASSES = len(CLASSES)
 MIN_WORDS = 3  # shorter spans have no words between
 
+_PLACES = np.argsort(CLASSES, axis=1)  # [6, 3]: the place where each unit stands
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -93,9 +94,7 @@ def _unit_places(unit_lengths: IntArray) -> NDArray[np.int64]:
     """Where each unit begins under each class, from the units' lengths [Q, 3]: [Q, 6, 3]."""
     reordered = unit_lengths[:, CLASSES]  # [Q, 6, place]
     begins = np.cumsum(reordered, axis=2) - reordered
-    places = np.empty_like(begins)
-    np.put_along_axis(places, np.broadcast_to(CLASSES, begins.shape), begins, axis=2)
-    return places
+    return begins[:, np.arange(NUM_CLASSES)[:, None], _PLACES]
 
 
 def _units(lengths: IntArray, first: IntArray, last: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

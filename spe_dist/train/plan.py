@@ -11,14 +11,23 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 
 
-def open_reader(config: Config) -> ShardReader:
-    """The run's dataset; every lane reads a stream of its own, so one shard is kept open for each.
+def open_reader(config: Config, *, lanes: int | None = None) -> ShardReader:
+    """The run's dataset, with room for the shards of all lanes that are read.
+
+    Every lane reads a stream of its own, out of windows; a window may begin in one shard and end in another.
+
+    Args:
+        config: the run.
+        lanes: how many lanes are read; all if not given.
 
     Raises:
         UserError: there is no such dataset.
     """
     cache = Path(config.data.cache) if config.data.cache else None
-    return ShardReader(config.data.shards, cache_dir=cache, max_open_shards=config.batch.lanes + 2)
+    reader = ShardReader(config.data.shards, cache_dir=cache)
+    mean_records = max(1, len(reader) // max(1, len(reader.manifest.shardlist)))
+    reader.max_open_shards = (lanes or config.batch.lanes) * (2 + config.data.shuffle_window // mean_records)
+    return reader
 
 
 def build_plan(config: Config, world_size: int) -> BatchPlan:

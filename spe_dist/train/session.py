@@ -147,7 +147,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
     plan = build_plan(config, world.size)
-    reader = open_reader(config)
+    reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))
     order = build_order(config, reader.manifest)
     start_process_group(world)
     folder = prepare_run_folder(

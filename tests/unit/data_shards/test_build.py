@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_shards import manifest
 from data_shards.build import build, build_with_summary
 from data_shards.build_config import BuildConfig
 from data_shards.errors import UserError
-from data_shards.reader import verify
+from data_shards.reader import ShardReader, verify
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -38,6 +40,63 @@ def test_parallelism_changes_no_byte(config: BuildConfig, dataset: Path, tmp_pat
     assert summaries[1].manifest.fingerprint == summaries[2].manifest.fingerprint
     assert names(tmp_path / "1") == {*tars(dataset), "manifest.json", "tokenizer"}
     assert summaries[1].workers >= 1
+
+
+def write_documents(path: Path, documents: list[str]) -> Path:
+    """In the format that the name asks for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": documents}), path, row_group_size=7)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    else:
+        blocks = (f'<doc id="{i}" title="T {i}">\nT {i}\n\n{d}\n\n</doc>\n' for i, d in enumerate(documents))
+        path.write_text("".join(blocks))
+    return path
+
+
+@pytest.fixture
+def other_formats(documents: list[str], tmp_path: Path) -> Path:
+    """A folder of two files of WikiExtractor's and a Parquet file, a third of the documents in each."""
+    folder = tmp_path / "in"
+    for number, name in enumerate(("AA/wiki_00", "AA/wiki_01", "rows.parquet")):
+        write_documents(folder / name, documents[80 * number : 80 * (number + 1)])
+    return folder
+
+
+def test_parquet_and_wiki_extractor_give_the_records_of_jsonl_at_any_parallelism(
+    config: BuildConfig, dataset: Path, other_formats: Path, tmp_path: Path
+) -> None:
+    other = replace(config, inputs=(str(other_formats),))
+    built = {n: build(replace(other, out=tmp_path / str(n), parallelism=n)) for n in (1, 2)}
+    assert tars(tmp_path / "1") == tars(tmp_path / "2")
+    assert [shard.url[:2] for shard in built[1].shardlist] == ["00"] * 3 + ["01"] * 3 + ["02"] * 3
+    assert [entry["name"] for entry in built[1].build["inputs"]] == ["AA/wiki_00", "AA/wiki_01", "rows.parquet"]
+    assert verify(tmp_path / "1") == []
+    here, there = (records_of(folder) for folder in (tmp_path / "1", dataset))
+    assert here == there
+
+
+def records_of(folder: Path) -> list[list[int]]:
+    reader = ShardReader(folder)
+    records = reader.take(range(len(reader)))
+    return [records.pieces.row(index).tolist() for index in range(len(records))]
+
+
+def test_rows_and_blocks_that_are_no_document_count_as_bad_lines(config: BuildConfig, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["Some words here .", None]}), tmp_path / "rows.parquet")
+    (tmp_path / "wiki_00").write_text('<doc id="1" title="x">\nNo end .\n')
+    bad = replace(config, inputs=(str(tmp_path / "rows.parquet"), str(tmp_path / "wiki_00")), out=tmp_path / "out")
+    with pytest.raises(UserError, match=r"more than 1 bad.*rows\.parquet:2: null.*wiki_00:1: <doc …> without </doc>"):
+        build(replace(bad, max_bad_lines=1))
+    assert build(bad).statistics.bad_lines == 2
+
+
+def test_a_missing_column_ends_the_build_with_its_name(
+    config: BuildConfig, other_formats: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"rows\.parquet: no column 'body', only text"):
+        build(replace(config, inputs=(str(other_formats / "rows.parquet"),), out=tmp_path / "out", text_field="body"))
 
 
 def test_one_big_file_is_built_by_several_workers(config: BuildConfig, tmp_path: Path) -> None:
@@ -135,7 +194,11 @@ def kill_when_some_units_are_finished(config: BuildConfig, out: Path) -> None:
         process.wait()
 
 
-def test_a_killed_build_goes_on_where_it_stopped(config: BuildConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["corpus.jsonl", "rows.parquet"])
+def test_a_killed_build_goes_on_where_it_stopped(
+    config: BuildConfig, documents: list[str], tmp_path: Path, name: str
+) -> None:
+    config = replace(config, inputs=(str(write_documents(tmp_path / name, documents)),))
     clean, killed = tmp_path / "clean", tmp_path / "killed"
     kill_when_some_units_are_finished(config, killed)
     with pytest.raises(UserError, match="is not a dataset"):

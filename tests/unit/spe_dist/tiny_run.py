@@ -10,7 +10,7 @@ import yaml
 import data_shards
 from data_shards.build import _tokenizer_info
 from data_shards.corpus import Source, WorkUnit
-from data_shards.manifest import LAYERS, Manifest
+from data_shards.manifest import LAYERS, Manifest, Statistics
 from data_shards.sample_corpus import generate
 from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.word_pieces import WordPieces
@@ -38,19 +38,24 @@ train(load_recipe(Path(sys.argv[1])))
 """
 
 
-def write_dataset(folder: Path, sentences: int = 200) -> Manifest:
-    """A dataset of one shard."""
+def write_dataset(folder: Path, sentences: int = 200, shards: int = 1) -> Manifest:
+    """A dataset of shards of equally many sentences."""
     tokenizer = WordPieces.load(str(DEBUG_VOCAB))
     folder.mkdir(parents=True)
     tokenizer.save(folder / TOKENIZER_FOLDER)
-    lines = "".join(" ".join(sentence.words) + "\n" for sentence in generate(sentences, seed=3)).encode()
+    lines = [" ".join(sentence.words).encode() + b"\n" for sentence in generate(sentences, seed=3)]
     plan = UnitPlan(folder, (Source("corpus.txt", folder, "text"),), "", "text", "en", 64, 2, 128, 64)
     (folder / ".units").mkdir()
-    unit, _ = build_unit(plan, WorkUnit(0, 0, 1, lines))
-    assert unit.shard is not None
+    size = sentences // shards
+    built = [
+        build_unit(plan, WorkUnit(0, i, 1 + i * size, b"".join(lines[i * size : (i + 1) * size])))[0]
+        for i in range(shards)
+    ]
     tokenizer_info = _tokenizer_info(folder / TOKENIZER_FOLDER, tokenizer)
     build = {"language": "en"}
-    manifest = Manifest("tiny", (unit.shard,), LAYERS, 64, 64, tokenizer_info, build, unit.statistics)
+    statistics = sum((unit.statistics for unit in built), Statistics())
+    listed = tuple(unit.shard for unit in built if unit.shard is not None)
+    manifest = Manifest("tiny", listed, LAYERS, 64, 64, tokenizer_info, build, statistics)
     manifest.save(folder)
     return manifest
 
