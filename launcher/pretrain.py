@@ -1,13 +1,15 @@
 """Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
 
 Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
-`--dry-run` checks everything that can be checked without training and prints the plan. `--help` lists all settings.
+`--dry-run` checks everything that can be checked without training and prints the plan. `--profile` traces a few steps
+into the run's folder. `--help` lists all settings.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":  # this checkout, not an installed copy; and no file of launcher/ may hide a module
@@ -21,6 +23,7 @@ from spe_dist.recipe import load_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT = RECIPES / "debug.yaml"
+PROFILED_STEPS = 5
 
 
 def main(arguments: list[str]) -> None:
@@ -43,7 +46,7 @@ def main(arguments: list[str]) -> None:
 
 def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     """The configuration, and whether to stop at a dry run."""
-    rest, dry_run = [a for a in arguments if a != "--dry-run"], "--dry-run" in arguments
+    rest, dry_run = [a for a in arguments if a not in ("--dry-run", "--profile")], "--dry-run" in arguments
     path = DEFAULT
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
@@ -52,6 +55,8 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
             rest = rest[:index] + rest[index + width :]
             break
     recipe = load_recipe(path)
+    if "--profile" in arguments:
+        recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
     config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
     return config, dry_run
 

@@ -104,6 +104,8 @@ class TrainConfig:
     """Newest checkpoints kept."""
     keep_every: Count = 0
     """Steps between checkpoints kept for good; 0 keeps none."""
+    profile_steps: Count = 0
+    """Steps traced in the run's folder `profile`, from the seventh on; 0 traces none, `--profile` 5."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

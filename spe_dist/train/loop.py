@@ -10,6 +10,8 @@ from spe_dist.checkpoint.training_state import collect
 from spe_dist.config import Config
 from spe_dist.engine.schedule import learning_rate
 from spe_dist.recipe import config_values
+from spe_dist.train.profiler import traced
+from spe_dist.train.run_folder import PROFILE
 from spe_dist.train.session import Session, open_session
 from spe_dist.train.stop_signal import StopSignal
 
@@ -42,18 +44,20 @@ def _train(config: Config) -> Summary:
     session = open_session(config)
     stop, step = StopSignal(session.folder, session.world), session.first_step
     stopping = False
-    for batches in session.batches():
-        session.take_step(batches, _learning_rate(config, step))
-        step += 1
-        stopping = stop.poll()
-        last = step == config.train.steps
-        if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
-            session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
-        if last or stopping or step % config.train.checkpoint_every == 0:
-            _save(session, step)
-        if stopping:
-            stop.obeyed()
-            break
+    with traced(session.folder / PROFILE, session.world, steps=config.train.profile_steps) as traced_step:
+        for batches in session.batches():
+            session.take_step(batches, _learning_rate(config, step))
+            traced_step()
+            step += 1
+            stopping = stop.poll()
+            last = step == config.train.steps
+            if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
+                session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
+            if last or stopping or step % config.train.checkpoint_every == 0:
+                _save(session, step)
+            if stopping:
+                stop.obeyed()
+                break
     session.close()
     return Summary(session.folder, step, finished=step >= config.train.steps)
 

@@ -4,7 +4,7 @@ config.yaml       the resolved configuration           versions.json   of Python
 tokenizer/        of the shards                        encoder.json    sizes of the sentence encoder
 metrics.jsonl     one line per logged step             tensorboard/    the same as curves
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
-dataset.json      manifest without the list of shards
+dataset.json      manifest without the list of shards  profile/       traces, where they were asked for
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LOGGER = logging.getLogger(__name__)
 CONFIG, VERSIONS, ENCODER, METRICS = "config.yaml", "versions.json", "encoder.json", "metrics.jsonl"
 DATASET = "dataset.json"
 TOKENIZER, TENSORBOARD, LOGS, CHECKPOINTS = "tokenizer", "tensorboard", "logs", "checkpoints"
+PROFILE = "profile"
 
 # What may differ between a run and its continuation, because the stream of batches and the model stay the same.
 _FREE = ("run", "data.shards", "data.cache", "data.workers", "batch.lanes_per_forward", "encoder.name_or_path", "train",

@@ -1,0 +1,74 @@
+"""`spe bench` on tiny sizes: every case measures, compares and writes its table and JSON."""
+
+import json
+import subprocess
+import sys
+from unittest.mock import patch
+
+import pytest
+
+from launcher.cli import dispatch
+from spe_dist.benchmarks import loader, span_pool
+from spe_dist.benchmarks.span_pool import Size
+from tests.integration.command import clean_environment
+from tests.unit.spe_dist.tiny_run import write_dataset
+
+TINY = {
+    "encoder.layers": 1,
+    "encoder.hidden-size": 32,
+    "encoder.heads": 2,
+    "encoder.intermediate-size": 48,
+    "batch.lanes": 2,
+    "batch.lanes-per-forward": 2,
+    "cspo.queue-size": 64,
+    "span-encoder.channels": 8,
+    "span-encoder.size": 24,
+}
+
+
+@pytest.fixture
+def settings(tmp_path):
+    write_dataset(tmp_path / "shards")
+    return ["--", "--data.shards", str(tmp_path / "shards"), *(f"--{name}={value}" for name, value in TINY.items())]
+
+
+def bench(case, tmp_path, *settings):
+    dispatch(["bench", case, "--out", str(tmp_path / "out"), "--repeats", "2", "--no-compiled", *settings])
+    table = (tmp_path / "out" / f"bench_{case}.md").read_text()
+    return json.loads((tmp_path / "out" / f"bench_{case}.json").read_text()), table
+
+
+def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, capsys):
+    with patch.object(span_pool, "ON_CPU", (Size(4, 12, 5, 16, 8), Size(4, 12, 20, 16, 8))):
+        data, table = bench("span-pool", tmp_path)
+    assert [len(row["seconds"]) for row in data["rows"]] == [2] * 4
+    for padded, ours in zip(data["rows"][::2], data["rows"][1::2], strict=True):
+        assert ours["case"] == padded["case"]
+        assert ours["notes"]["largest difference"] < 1e-5
+        assert ours["notes"]["peak MiB"] < padded["notes"]["peak MiB"]
+    assert table in capsys.readouterr().out
+    assert data["machine"]["device"] == "CPU" and data["versions"]["torch"]
+
+
+@pytest.mark.distributed
+def test_whole_steps(tmp_path, settings):
+    """In a process of its own, as it becomes a rank."""
+    program = [sys.executable, "-c", "from launcher.cli import main; main()", "bench", "packing", "objectives"]
+    options = ["--out", str(tmp_path), "--repeats", "2", *settings]
+    done = subprocess.run([*program, *options], env=clean_environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    packing, objectives = (
+        [row["notes"]["TFLOP per step"] for row in json.loads((tmp_path / f"bench_{case}.json").read_text())["rows"]]
+        for case in ("packing", "objectives")
+    )
+    assert packing[0] == packing[1] > packing[2]  # no padding in the linear layers
+    assert objectives[1] > 2 * objectives[0]  # two views, and keys
+
+
+def test_the_loader(tmp_path, settings):
+    with patch.object(loader, "_STEPS", 2):
+        data, _ = bench("loader", tmp_path, *settings)
+    (row,) = data["rows"]
+    assert row["notes"]["records/s"] > 0
+    assert set(loader.PARTS) < set(row["notes"])
+    assert len(row["seconds"]) == 2
