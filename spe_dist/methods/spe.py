@@ -29,6 +29,8 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe_flops import spe_flops
+from spe_dist.methods.work import Work
 from spe_dist.moco.gather import gather_in_global_order
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.moco.momentum_encoder import MomentumEncoder
@@ -218,6 +220,7 @@ class Spe:
             config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
         )
         self.encoder_json = hf_config.to_json_string()
+        self._config, self._encoder_config = config, hf_config
         named = config.encoder.name_or_path
         sentences = load_sentence_encoder(named, hf_config) if named else new_sentence_encoder(hf_config)
         encoder = SpeEncoder(config, sentences)
@@ -267,6 +270,15 @@ class Spe:
         record_ids, keys = gathered[:, :2].contiguous().view(torch.int64), gathered[:, 2:]
         self.queue.enqueue(record_ids.squeeze(1), *keys.chunk(2, dim=1))
         self._keys.clear()
+
+    @property
+    def negatives(self) -> int:
+        """Keys that each query of this step is compared with, in either direction."""
+        return self.queue.filled if self.momentum_encoder is not None else 0
+
+    def model_flops(self, work: Work) -> int:
+        """FLOPs of some steps on all ranks."""
+        return sum(part.total for part in spe_flops(self._config, self._encoder_config, work).values())
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""
