@@ -153,7 +153,8 @@ class SpeModel(nn.Module):
         if self.cspo is None:
             return {}
         key_encoder = sum(parameter.numel() for parameter in self.encoder.parameters())
-        return {"key encoder": 4 * key_encoder, "queues": 2 * 4 * config.cspo.queue_size * self.encoder.key_size}
+        of_a_record = 2 * 4 * self.encoder.key_size + 8  # its two keys and its id
+        return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
 
     def forward(self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None) -> tuple[Tensor, Tensor]:
         """Losses and measures of a batch, as sums over its items.
