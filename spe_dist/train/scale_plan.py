@@ -1,7 +1,7 @@
 """What a run would need and how fast it would be on other numbers of GPUs: a pure model, its assumptions written out.
 
     step = computing + what communication is not hidden behind it
-    computing      = model FLOPs of a rank / (peak · MFU)
+    computing      = model FLOPs of a rank / (peak · MFU), or launching all kernels, whichever takes longer
     communicating  = bytes of a ring / bandwidth + latency · hops, for every transfer of the step
 
 Weak scaling: every GPU keeps the recipe's lanes, so the global batch grows with the number of GPUs.
@@ -31,6 +31,10 @@ WORLD_SIZES = tuple(2**power for power in range(13))
 # Of a sentence of Simple English Wikipedia (docs/results.md), to fill in what a manifest does not say.
 _WORDS_PER_PIECE, _TARGETS_PER_PIECE, _PERMUTED_SPANS = 0.90, 0.079, 1.36
 _SQUARE_OVER_SQUARED_MEAN = 1.4  # of lengths; assumed
+_KERNELS_OF_A_LAYER, _KERNELS_BESIDE = (
+    56,
+    300,
+)  # of a forward, backward and key pass; counted off the code, not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,9 @@ class ClusterDescription:
     latency_us: float = 5.0
     """Microseconds of a hop."""
     mfu: float = 0.35
-    """Share of the peak that one GPU alone reaches; log lines of a run say it."""
+    """Share of the peak that one GPU alone reaches when it has enough to do; log lines of a run say it."""
+    launch_us: float = 8.0
+    """Microseconds in which the host launches a kernel: small steps last as long as their launches."""
     overlap: float = 0.0
     """Share of the backward pass behind which gradients travel. As configured, DeepSpeed reduces them in one bucket at
     its end, which hides nothing."""
@@ -219,7 +225,8 @@ def _predict(
         config, encoder, sizes.work(config, forward, forwards=1), precision=config.train.precision
     )
     memory = rank_memory(config, model, world_size=plan.world_size) | {"activations": activations}
-    compute = sum(part.total for part in passes) / useful
+    kernels = plan.accumulation * (_KERNELS_OF_A_LAYER * encoder.num_hidden_layers + _KERNELS_BESIDE)
+    compute = max(sum(part.total for part in passes) / useful, kernels * cluster.launch_us * 1e-6)
     return Prediction(plan.world_size, plan.global_batch, memory, sent, compute, exposed, efficiency=1.0)
 
 
@@ -241,8 +248,9 @@ def _against(prediction: Prediction, alone: Prediction) -> Prediction:
 def _assumptions(config: SpeConfig, sizes: RecordSizes, cluster: ClusterDescription) -> list[str]:
     return [
         f"{cluster.gpu}: {cluster.peak() / 1e12:g} TFLOP/s at best, of which a GPU alone reaches {cluster.mfu:.0%} "
-        "at this recipe's lanes: assumed until a run has logged its MFU, and high for steps of few records, which wait "
-        "for kernels to be launched. Optimizer and key encoder's update are in that share.",
+        "with enough to do: assumed until a run has logged its MFU. Optimizer and key encoder's update are in that share.",
+        f"No forward pass is shorter than its launches: {cluster.launch_us:g} us for each of about "
+        f"{_KERNELS_OF_A_LAYER} kernels a layer and {_KERNELS_BESIDE} beside, with backward and key pass.",
         f"{cluster.gpus_per_node} GPUs a node; {cluster.intra_node_gbs:g} GB/s a GPU within it, "
         f"{cluster.inter_node_gbs:g} GB/s a node beyond it, all of it used by rings through all cards.",
         f"{cluster.latency_us:g} us a hop: 2 log2(W) hops for an all-reduce (tree), W - 1 for an all-gather or "

@@ -70,8 +70,15 @@ def test_one_gpu_waits_for_nobody_and_many_wait_longer():
 
 
 def test_hidden_gradients_are_not_waited_for():
-    exposed, hidden = (plan(ClusterDescription(overlap=share)).scaling[3] for share in (0.0, 0.5))
+    clusters = [ClusterDescription(overlap=share, launch_us=0.0) for share in (0.0, 0.5)]
+    exposed, hidden = (plan(cluster).scaling[3] for cluster in clusters)
     assert exposed.exposed_seconds > hidden.exposed_seconds > exposed.exposed_seconds - exposed.compute_seconds / 2
+
+
+def test_small_steps_last_as_long_as_their_launches():
+    slow, instant = (plan(ClusterDescription(launch_us=launch)).recipe for launch in (8.0, 0.0))
+    assert slow.compute_seconds == pytest.approx((56 + 300) * 8e-6)  # one layer, one forward of two lanes
+    assert instant.compute_seconds < 1e-6
 
 
 def test_hours_are_of_the_recipe_on_its_own_gpus():
@@ -84,7 +91,7 @@ def test_hours_are_of_the_recipe_on_its_own_gpus():
 
 
 def test_lanes_that_do_not_divide_cost_efficiency():
-    fast = ClusterDescription(latency_us=0.0, intra_node_gbs=1e15)
+    fast = ClusterDescription(latency_us=0.0, intra_node_gbs=1e15, launch_us=0.0)
     even, uneven = (plan(fast, batch={"lanes": lanes}).recipe for lanes in (16, 17))
     assert even.efficiency == pytest.approx(1)
     assert uneven.efficiency == pytest.approx(17 / 24)  # all wait for the GPU with three lanes
