@@ -31,10 +31,8 @@ WORLD_SIZES = tuple(2**power for power in range(13))
 # Of a sentence of Simple English Wikipedia (docs/results.md), to fill in what a manifest does not say.
 _WORDS_PER_PIECE, _TARGETS_PER_PIECE, _PERMUTED_SPANS = 0.90, 0.079, 1.36
 _SQUARE_OVER_SQUARED_MEAN = 1.4  # of lengths; assumed
-_KERNELS_OF_A_LAYER, _KERNELS_BESIDE = (
-    56,
-    300,
-)  # of a forward, backward and key pass; counted off the code, not measured
+# Launched in a forward, with its backward and key pass; counted off the code.
+_KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 56, 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +246,7 @@ def _against(prediction: Prediction, alone: Prediction) -> Prediction:
 def _assumptions(config: SpeConfig, sizes: RecordSizes, cluster: ClusterDescription) -> list[str]:
     return [
         f"{cluster.gpu}: {cluster.peak() / 1e12:g} TFLOP/s at best, of which a GPU alone reaches {cluster.mfu:.0%} "
-        "with enough to do: assumed until a run has logged its MFU. Optimizer and key encoder's update are in that share.",
+        "with enough to do: assumed until a run has logged its MFU. Optimizer and key encoder's update are in it.",
         f"No forward pass is shorter than its launches: {cluster.launch_us:g} us for each of about "
         f"{_KERNELS_OF_A_LAYER} kernels a layer and {_KERNELS_BESIDE} beside, with backward and key pass.",
         f"{cluster.gpus_per_node} GPUs a node; {cluster.intra_node_gbs:g} GB/s a GPU within it, "
