@@ -47,18 +47,24 @@ def main(arguments: list[str]) -> None:
 def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     """The configuration, and whether to stop at a dry run."""
     rest, dry_run = [a for a in arguments if a not in ("--dry-run", "--profile")], "--dry-run" in arguments
-    path = DEFAULT
+    path, rest = split_recipe(rest)
+    recipe = load_recipe(path)
+    if "--profile" in arguments:
+        recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
+    config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
+    return config, dry_run
+
+
+def split_recipe(arguments: list[str]) -> tuple[Path, list[str]]:
+    """The path that `--config` gives, else the debug recipe; and the other arguments."""
+    path, rest = DEFAULT, arguments
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2
             path = Path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
             rest = rest[:index] + rest[index + width :]
             break
-    recipe = load_recipe(path)
-    if "--profile" in arguments:
-        recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
-    config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
-    return config, dry_run
+    return path, rest
 
 
 def _train_as_rank(config: Config) -> None:

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SIZES = ("pieces", "squared_lengths", "padded_pieces", "words")
+
 
 @dataclass(frozen=True)
 class _Tensors:
@@ -78,3 +80,10 @@ class SpanPairBatch(_Tensors):
     counts: Tensor  # [terms] int64: how many items each term of the loss is a sum over
     record_ids: Tensor  # [R] which records these are; -1 for those of no step
     digests: Tensor  # [2] of the lanes' record ids, and of what both views show; a sum over the lanes
+
+    @property
+    def sizes(self) -> Tensor:
+        """How much there is to compute, the `SIZES` [4] int64: P, Σ n² over sequences of n pieces, S · longest, W."""
+        lengths = self.packed.sequence_starts.diff().long()
+        padded = len(lengths) * self.packed.longest
+        return torch.tensor([len(self.packed.piece_ids), int(lengths @ lengths), padded, len(self.word_pieces)])

@@ -24,6 +24,8 @@ from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe import build_collate
 from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe_flops import encoder_flops
+from spe_dist.methods.work import Work
 from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder, resolve_encoder_config
 from spe_dist.models.transform_block import TransformBlock
 
@@ -94,13 +96,14 @@ class Mlm:
     terms: Sequence[str] = ("mlm",)
     measures: Sequence[str] = ("found",)
     term_weights: Sequence[float] = (1.0,)
+    negatives = 0
 
     def __init__(self, config: SpeConfig, reader: ShardReader, *, device: torch.device) -> None:
         manifest = reader.manifest
         hf_config = resolve_encoder_config(
             config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
         )
-        self.encoder_json = hf_config.to_json_string()
+        self.encoder_json, self._encoder_config = hf_config.to_json_string(), hf_config
         self.collate = MlmCollate(config, manifest)
         encoder = new_sentence_encoder(hf_config, packed=config.compute.packed)
         if config.compute.compile:
@@ -124,6 +127,12 @@ class Mlm:
     def state(self) -> dict[str, Tensor]:
         """Nothing beyond the engine's."""
         return {}
+
+    def model_flops(self, work: Work) -> int:
+        """Encoder and head, forward and backward."""
+        encoder = self._encoder_config
+        head = encoder.hidden_size * (encoder.hidden_size + encoder.vocab_size)
+        return 3 * (sum(encoder_flops(encoder, work).values()) + 2 * work.counts["mlm"] * head)
 
     def report(self, sums: Measures) -> dict[str, float | str]:
         """Loss and accuracy."""

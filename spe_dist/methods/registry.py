@@ -14,6 +14,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe import Spe, new_spe_model
+from spe_dist.methods.work import Work
 
 if TYPE_CHECKING:
     from spe_dist.engine.deepspeed_engine import Engine
@@ -30,6 +31,11 @@ class Method(Protocol):
     @property
     def collate(self) -> Collate:
         """Makes batches of records."""
+        ...
+
+    @property
+    def negatives(self) -> int:
+        """Keys that each query of this step is compared with."""
         ...
 
     @property
@@ -55,6 +61,10 @@ class Method(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors that a checkpoint holds beyond the engine's."""
+        ...
+
+    def model_flops(self, work: Work) -> int:
+        """What the model has to compute in some steps of all ranks."""
         ...
 
     def report(self, sums: Measures) -> dict[str, float | str]:

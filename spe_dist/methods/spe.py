@@ -29,6 +29,8 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe_flops import spe_flops
+from spe_dist.methods.work import Work
 from spe_dist.moco.gather import GlobalOrderGather
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.moco.momentum_encoder import MomentumEncoder
@@ -151,7 +153,8 @@ class SpeModel(nn.Module):
         if self.cspo is None:
             return {}
         key_encoder = sum(parameter.numel() for parameter in self.encoder.parameters())
-        return {"key encoder": 4 * key_encoder, "queues": 2 * 4 * config.cspo.queue_size * self.encoder.key_size}
+        of_a_record = 2 * 4 * self.encoder.key_size + 8  # its two keys and its id
+        return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
 
     def forward(self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None) -> tuple[Tensor, Tensor]:
         """Losses and measures of a batch, as sums over its items.
@@ -224,6 +227,7 @@ class Spe:
             config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
         )
         self.encoder_json = hf_config.to_json_string()
+        self._config, self._encoder_config = config, hf_config
         named = config.encoder.name_or_path
         packed = config.compute.packed
         if named:
@@ -289,6 +293,15 @@ class Spe:
         record_ids, keys = gathered[:, :2].contiguous().view(torch.int64), gathered[:, 2:]
         self.queue.enqueue(record_ids.squeeze(1), *keys.chunk(2, dim=1))
         self._keys.clear()
+
+    @property
+    def negatives(self) -> int:
+        """Keys that each query of this step is compared with, in either direction."""
+        return self.queue.filled if self.momentum_encoder is not None else 0
+
+    def model_flops(self, work: Work) -> int:
+        """FLOPs of some steps on all ranks."""
+        return sum(part.total for part in spe_flops(self._config, self._encoder_config, work).values())
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""

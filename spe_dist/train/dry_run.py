@@ -20,6 +20,7 @@ from spe_dist.methods.registry import MODELS
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
+from spe_dist.train.memory import checkpoint_bytes, rank_memory
 from spe_dist.train.plan import build_order, build_plan, open_reader
 
 _MIB = 2**20
@@ -114,22 +115,9 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _memory(config: Config, model: Any, world_size: int) -> Sequence[tuple[str, str]]:
-    """Bytes of a rank by part, but for activations, which the dry step of a real run tries out; and of a checkpoint."""
-    count, stage = _parameters(model), config.train.zero_stage
-    bf16 = config.train.precision == "bf16"
-    shared = {
-        part: world_size if stage >= first else 1
-        for part, first in (("optimizer", 1), ("gradients", 2), ("weights", 3))
-    }
-    optimizer = count * (12 if bf16 else 8) / shared["optimizer"]  # moments, and masters beside bf16 weights
-    gradients = count * 4 / shared["gradients"]
-    weights = count * (2 if bf16 else 4) / shared["weights"]
-    beside = model.bytes_beside(config)
-    total = optimizer + gradients + weights + sum(beside.values())
-    parts = {"weights": weights, "gradients": gradients, "optimizer": optimizer, **beside}
+    parts = rank_memory(config, model, world_size=world_size)
     listed = ", ".join(f"{name} {size / _MIB:.0f}" for name, size in parts.items())
-    checkpoint = count * 12 + sum(beside.values())
     return [
-        ("memory", f"{total / _MIB:,.0f} MiB a rank without activations ({listed})"),
-        ("checkpoint", f"{checkpoint / _MIB:,.0f} MiB"),
+        ("memory", f"{sum(parts.values()) / _MIB:,.0f} MiB a rank without activations ({listed})"),
+        ("checkpoint", f"{checkpoint_bytes(config, model) / _MIB:,.0f} MiB"),
     ]

@@ -11,8 +11,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_shards.errors import UserError
+from spe_dist.engine.peak_flops import peak_of_device
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
+from spe_dist.methods.work import WORK, Work
 
 _DIGEST_PRIME = 1_099_511_628_211
 
@@ -24,6 +26,10 @@ class Terms(Protocol):
     measures: Sequence[str]
     term_weights: Sequence[float]
 
+    def model_flops(self, work: Work) -> int:
+        """What the model had to compute."""
+        ...
+
 
 class Interval:
     """Adds up losses, measures and counts; a checkpoint carries the sums, so a resumed run logs the same lines.
@@ -31,14 +37,20 @@ class Interval:
     Args:
         method: names of its terms and measures.
         world: this rank among all.
+        accumulation: forward passes of a rank per step, A.
     """
 
-    def __init__(self, method: Terms, world: World) -> None:
+    def __init__(self, method: Terms, world: World, *, accumulation: int) -> None:
         self._method = method
         self._world = world
+        self._forwards_of_step = accumulation * world.size
+        peak = peak_of_device(world.device)
+        self._peak = peak and peak * world.size  # FLOP/s of all ranks; None if nobody publishes it
         device = world.device
         self._local = torch.zeros(len(method.terms) + len(method.measures), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
+        # Of the steps since the clock was started, which after a restart are not all of the interval:
+        self._work = torch.zeros(len(method.terms) + len(WORK), dtype=torch.int64, device=device)
         # Not of the interval, but of the whole run:
         self._digests = torch.zeros(2, dtype=torch.int64, device=device)
         self._pieces_seen = torch.zeros((), dtype=torch.int64, device=device)
@@ -51,14 +63,16 @@ class Interval:
         return self.seconds_before + time.perf_counter() - self._started
 
     def start_clock(self) -> None:
-        """Count time, and the steps and pieces done in it, from here on."""
+        """Count time, and the steps and work done in it, from here on."""
         self.waited, self._started = 0.0, time.perf_counter()
-        self._steps, self._pieces_before = 0, int(self._pieces_seen)
+        self._steps = 0
+        self._work.zero_()
 
-    def add_step(self, counts: Tensor, pieces: Tensor, digests: Tensor) -> None:
-        """Add a step's global counts [terms], pieces, and digests [2] of records and masks."""
+    def add_step(self, counts: Tensor, work: Tensor, digests: Tensor) -> None:
+        """Add a step's global counts [terms], `WORK` [5], and digests [2] of records and masks."""
         self._counts += counts
-        self._pieces_seen += pieces
+        self._work += torch.cat([counts, work])
+        self._pieces_seen += work[0]
         self._digests.copy_(self._digests * _DIGEST_PRIME + digests)  # wraps; chained over the whole run
         self._steps += 1
 
@@ -80,13 +94,14 @@ class Interval:
         )
         _require_finite(measures, step)
         seconds = time.perf_counter() - self._started
-        pieces_seen, (records, masks) = int(self._pieces_seen), self._digests.tolist()
+        work, (records, masks) = self._work_done(), self._digests.tolist()
         speeds: dict[str, float | str] = {
             "steps_per_second": self._steps / seconds,
-            "pieces_per_second": (pieces_seen - self._pieces_before) / seconds,
+            "pieces_per_second": work.pieces / seconds,
+            **self._compute_speeds(work, seconds),
             "waiting_share": self.waited / seconds,
             "elapsed_seconds": self.seconds_before + seconds,
-            "pieces_seen": pieces_seen,
+            "pieces_seen": int(self._pieces_seen),
             "digest_records": f"{records % (1 << 64):016x}",
             "digest_masks": f"{masks % (1 << 64):016x}",
         }
@@ -128,6 +143,19 @@ class Interval:
         """When every rank holds the global sums, after a restore: leave them to rank 0."""
         if not self._world.is_first:
             self._local.zero_()
+
+    def _work_done(self) -> Work:
+        """The work since the clock was started; waits for the device."""
+        values = self._work.tolist()
+        terms = self._method.terms
+        counts = dict(zip(terms, values, strict=False))
+        sizes = dict(zip(WORK, values[len(terms) :], strict=True))
+        return Work(counts=counts, forwards=self._steps * self._forwards_of_step, **sizes)
+
+    def _compute_speeds(self, work: Work, seconds: float) -> dict[str, float]:
+        flops_per_second = self._method.model_flops(work) / seconds
+        speeds = {"model_tflops_per_second": flops_per_second / 1e12, "padding_saved": work.padding_saved}
+        return speeds | ({"mfu": flops_per_second / self._peak} if self._peak else {})
 
     def _global_sums(self) -> Tensor:
         sums = self._local.clone()

@@ -18,7 +18,17 @@ LOGGER = logging.getLogger(__name__)
 
 # What a machine made of a step, not what the step came to.
 OF_THE_MACHINE = frozenset(
-    ("records_per_second", "pieces_per_second", "seconds_per_step", "waiting_share", "memory_gib", "elapsed_seconds")
+    (
+        "records_per_second",
+        "pieces_per_second",
+        "seconds_per_step",
+        "model_tflops_per_second",
+        "mfu",
+        "padding_saved",  # of the forwards, which are the machine's: lanes_per_forward and ranks change no result
+        "waiting_share",
+        "memory_gib",
+        "elapsed_seconds",
+    )
 )
 
 
@@ -85,6 +95,8 @@ _COLUMNS = (
     ("cspo_layout_accuracy", "same layout {:4.0%}"),
     ("cspo_layout_chance", "({:.0%})"),
     ("records_per_second", "{:6.0f} records/s"),
+    ("pieces_per_second", "{:8,.0f} pieces/s"),
+    ("mfu", "MFU {:5.1%}"),
 )
 
 

@@ -32,6 +32,7 @@ from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method
+from spe_dist.methods.work import WORK
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
 from spe_dist.train.interval import Interval
@@ -85,16 +86,17 @@ class Session:
         self.method.after_step(self.engine)
 
     def _begin_step(self, batches: list[SpanPairBatch]) -> None:
-        """Learn how many items the step has over all ranks: losses are sums divided by these."""
+        """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is."""
         counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
-        pieces = sum(len(batch.packed.piece_ids) for batch in batches)
+        sizes = torch.stack([batch.sizes for batch in batches]).sum(dim=0)
+        comparisons = sum(len(batch.record_ids) for batch in batches) * self.method.negatives
         digests = torch.stack([batch.digests for batch in batches]).sum(dim=0)
-        step = torch.cat([counts, torch.tensor([pieces]), digests]).to(self.world.device)
+        step = torch.cat([counts, sizes, torch.tensor([comparisons]), digests]).to(self.world.device)
         if self.world.size > 1:
             dist.all_reduce(step)
-        counts = step[:-3]
+        counts, work, digests = step.split([len(counts), len(WORK), len(digests)])
         self._scale = self._weights / counts.clamp(min=1)
-        self.interval.add_step(counts, step[-3], step[-2:])
+        self.interval.add_step(counts, work, digests)
 
     def _forward_backward(self, batch: SpanPairBatch, *, last: bool) -> None:
         """One forward and backward pass, `last` in the step; gradients and sums add up."""
@@ -166,7 +168,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
         folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
     )
     checkpoint = store.latest()
-    interval = Interval(method, world)
+    interval = Interval(method, world, accumulation=plan.accumulation)
     engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
     restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
     first_step = restored.step if restored else 0
