@@ -1,7 +1,7 @@
 """Attention over packed sequences, registered with transformers under the name "packed".
 
-On CUDA: `varlen_attn`, which reads the packed tensor as it is. Elsewhere: padding inside the attention only, which is a
-small part of the work at sentence length; all linear layers still run without padding.
+On CUDA: `varlen_attn`, which reads the packed tensor as it is. On CPU: padding inside the attention only, to the
+longest of a few sequences of similar length; linear layers run without padding.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from transformers import AttentionInterface
 from spe_dist.batches.batch import PackedSequences
 
 NAME = "packed"
+_MOST_GROUPS, _SEQUENCES_OF_A_GROUP = 8, 8
 
 
 @dataclass(frozen=True)
@@ -28,28 +29,57 @@ class VarlenLayout:
 
 
 @dataclass(frozen=True)
-class PaddedLayout:
-    """Where pieces go in sequences padded to one length."""
+class PaddedGroup:
+    """Sequences that lie side by side in a packed tensor and are padded to one length inside the attention."""
 
-    slots: Tensor | None  # [P] in the padded [S * longest] places; None if the packed tensor holds all these places
+    slots: Tensor | None  # [P] where each piece goes in the [S * longest] places; None if the pieces fill all of them
     is_piece: Tensor  # [S, 1, 1, longest] bool, which places hold a piece
 
+    @property
+    def pieces(self) -> int:
+        """Places of the packed tensor that belong to this group, P."""
+        return self.is_piece.numel() if self.slots is None else len(self.slots)
 
-def padded_layout(packed: PackedSequences) -> PaddedLayout:
-    """Padding inside the attention only."""
-    lengths = packed.sequence_starts.diff()
-    rows = torch.repeat_interleave(
-        torch.arange(len(lengths), device=lengths.device), lengths, output_size=len(packed.positions)
-    )
-    is_piece = (torch.arange(packed.longest, device=lengths.device) < lengths[:, None])[:, None, None]
-    return PaddedLayout(rows * packed.longest + packed.positions, is_piece)
+
+@dataclass(frozen=True)
+class PaddedLayout:
+    """Sequences in order of length, in groups of similar length: a group is padded to its own longest sequence."""
+
+    groups: tuple[PaddedGroup, ...]
+    order: Tensor  # [P] the pieces in order of their sequences' lengths, as packed indices
+    places: Tensor  # [P] the inverse: where each packed piece stands in that order
+
+
+def padded_layout(packed: PackedSequences, *, groups: int) -> PaddedLayout:
+    """Sort the sequences by length and cut them into groups of equally many.
+
+    Args:
+        packed: at least one sequence; on the CPU.
+        groups: how many; attention over all of them costs about the sum of squared lengths if there are enough.
+    """
+    lengths = packed.sequence_starts.diff().long()
+    by_length = lengths.argsort(stable=True)
+    lengths = lengths[by_length]
+    pieces = torch.arange(len(packed.piece_ids))
+    rows = torch.repeat_interleave(torch.arange(len(lengths)), lengths, output_size=len(pieces))
+    positions = pieces - (lengths.cumsum(0) - lengths)[rows]
+    order = packed.sequence_starts[by_length].long()[rows] + positions
+    made, first_row, first_piece = [], 0, 0
+    for of_group in lengths.tensor_split(groups):
+        last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
+        here = slice(first_piece, last_piece)
+        is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
+        made.append(PaddedGroup((rows[here] - first_row) * longest + positions[here], is_piece))
+        first_row, first_piece = first_row + len(of_group), last_piece
+    return PaddedLayout(tuple(made), order, torch.empty_like(order).scatter_(0, order, pieces))
 
 
 def layout_of(packed: PackedSequences) -> VarlenLayout | PaddedLayout:
     """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
     if packed.piece_ids.is_cuda:
         return VarlenLayout(packed.sequence_starts, packed.longest)
-    return padded_layout(packed)
+    sequences = len(packed.sequence_starts) - 1
+    return padded_layout(packed, groups=min(_MOST_GROUPS, -(-sequences // _SEQUENCES_OF_A_GROUP)))
 
 
 def packed_attention(
@@ -68,23 +98,34 @@ def packed_attention(
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
     if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
-        attended = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
-        assert isinstance(attended, Tensor)
-        return attended.unsqueeze(0), None
-    query, key, value = (_pad(x, layout).transpose(1, 2) for x in (query, key, value))
+        states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
+        assert isinstance(states, Tensor)
+        return states.unsqueeze(0), None
+    sizes = [group.pieces for group in layout.groups]
+    queries, keys, values = (x.split(sizes) for x in (query, key, value))
+    attended = [
+        _attend(*parts, scaling=scaling, dropout=dropout)
+        for parts in zip(layout.groups, queries, keys, values, strict=True)
+    ]
+    return torch.cat(attended).unsqueeze(0), None
+
+
+def _attend(group: PaddedGroup, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
+    """Attention within the sequences of a group, [P, heads, size]."""
+    query, key, value = (_pad(x, group).transpose(1, 2) for x in (query, key, value))
     # Written out: on CPU the backward of scaled_dot_product_attention takes five times as long at these sizes.
     scores = (query @ key.transpose(2, 3)).float() * scaling
-    weights = scores.masked_fill(~layout.is_piece, float("-inf")).softmax(dim=3).to(value.dtype)
+    weights = scores.masked_fill(~group.is_piece, float("-inf")).softmax(dim=3).to(value.dtype)
     attended = (nn.functional.dropout(weights, dropout) @ value).transpose(1, 2).flatten(0, 1)
-    return (attended if layout.slots is None else attended[layout.slots]).unsqueeze(0), None
+    return attended if group.slots is None else attended[group.slots]
 
 
-def _pad(packed: Tensor, layout: PaddedLayout) -> Tensor:
+def _pad(packed: Tensor, group: PaddedGroup) -> Tensor:
     """[P, heads, size] → [S, longest, heads, size]."""
-    sequences, longest = layout.is_piece.shape[0], layout.is_piece.shape[3]
-    if layout.slots is not None:
+    sequences, longest = group.is_piece.shape[0], group.is_piece.shape[3]
+    if group.slots is not None:
         padded = packed.new_zeros(sequences * longest, *packed.shape[1:])
-        packed = padded.index_copy(0, layout.slots, packed)
+        packed = padded.index_copy(0, group.slots, packed)
     return packed.view(sequences, longest, *packed.shape[1:])
 
 

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 from data_shards.errors import UserError
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import EncoderConfig
-from spe_dist.models.packed_attention import NAME, PaddedLayout, VarlenLayout, layout_of, padded_layout
+from spe_dist.models.packed_attention import NAME, PaddedGroup, PaddedLayout, VarlenLayout, layout_of
 
 _POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
 _ONE_PIECE = PackedSequences(
@@ -51,15 +51,25 @@ class SentenceEncoder(nn.Module):
         """States of the last layer, [P, H]."""
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
-        if self.packed:
-            return self._states(packed.piece_ids, packed.positions, layout_of(packed))
-        layout = padded_layout(packed)
-        slots, num_slots = layout.slots, layout.is_piece.numel()
-        assert slots is not None
+        if not self.packed:
+            return self._padded_states(packed)
+        layout = layout_of(packed)
+        if isinstance(layout, VarlenLayout):
+            return self._states(packed.piece_ids, packed.positions, layout)
+        states = self._states(packed.piece_ids[layout.order], packed.positions[layout.order], layout)
+        return states.index_select(0, layout.places)
+
+    def _padded_states(self, packed: PackedSequences) -> Tensor:
+        """The same with every sequence padded to the longest, in all layers."""
+        lengths = packed.sequence_starts.diff()
+        is_piece = torch.arange(packed.longest, device=lengths.device) < lengths[:, None]
         piece_ids, positions = (
-            values.new_zeros(num_slots).index_copy(0, slots, values) for values in (packed.piece_ids, packed.positions)
+            values.new_zeros(is_piece.shape).masked_scatter(is_piece, values)
+            for values in (packed.piece_ids, packed.positions)
         )
-        return self._states(piece_ids, positions, PaddedLayout(None, layout.is_piece))[slots]
+        group = PaddedGroup(None, is_piece[:, None, None])
+        states = self._states(piece_ids.flatten(), positions.flatten(), PaddedLayout((group,), lengths, lengths))
+        return states[is_piece.flatten()]
 
     def compile_layers(self, *, backend: str = "inductor") -> None:
         """Run the layers through torch.compile: one graph for all shapes, and one more without gradients."""

@@ -9,6 +9,7 @@ from spe_dist.batches.batch import SIZES
 from spe_dist.batches.collate_span_pairs import TERMS
 from spe_dist.methods.spe_flops import spe_flops
 from spe_dist.methods.work import Work
+from spe_dist.models.packed_attention import layout_of
 from spe_dist.objectives.contrastive_span_pair import Negatives
 from tests.paper.tiny_spe import LANE_SIZE, build_spe
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of
@@ -96,7 +97,9 @@ def test_of_unequal_sequences_only_attention_is_less_than_a_cpu_computes():
     batch = batch_of(spe, equal_lengths=False)
     keys = spe.momentum_encoder.encode(batch)
     parts = spe_flops(spe._config, spe._encoder_config, work_of(batch, 0))
-    padding = len(batch.packed.sequence_starts.diff()) * batch.packed.longest**2 - int(batch.sizes[1])
+    groups = [group.is_piece.shape for group in layout_of(batch.packed).groups]
+    assert len(groups) == 2
+    padding = sum(sequences * longest**2 for sequences, _, _, longest in groups) - int(batch.sizes[1])
     padded = count(lambda: spe.model(batch, keys, spe.queue.negatives()))
     assert padded - sum(part.forward for part in parts.values()) == 4 * 16 * padding > 0
 
