@@ -23,7 +23,7 @@ from spe_dist.versions import package_versions, this_machine
 if TYPE_CHECKING:
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "loader"]
+Case = Literal["span-pool", "packing", "objectives", "loader", "costs"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Bench:
     packing        a whole step, against padding and the reference body of span_pool
     objectives     a whole step of SPE, against masked language modelling alone
     loader         records per second of one loader process
+    costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
 
     All but span-pool take the settings of a run after `--`, as `spe pretrain` does, and need its shards.
     """
@@ -56,9 +57,10 @@ def main(argv: list[str]) -> None:
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command = tyro.cli(Bench, prog="spe bench", args=mine)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config = cast(SpeConfig, read_arguments(settings)[0])
+    cores = torch.get_num_threads()
     for case in command.cases:
+        torch.set_num_threads(cores if case == "span-pool" else config.cluster.cpus_per_worker)  # as a rank would
         rows = _measure(case, command, config)
         table = _table(rows)
         print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
@@ -82,6 +84,7 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
         "packing": lambda: _packing(command, config),
         "objectives": lambda: _objectives(command, config),
         "loader": lambda: _loader(command, config),
+        "costs": lambda: _costs(config),
     }
     return measures[case]()
 
@@ -110,6 +113,12 @@ def _loader(command: Bench, config: SpeConfig) -> list[Timed]:
     from spe_dist.benchmarks.loader import measure_loader
 
     return measure_loader(config, repeats=command.repeats)
+
+
+def _costs(config: SpeConfig) -> list[Timed]:
+    from spe_dist.benchmarks.costs import measure_costs
+
+    return measure_costs(config)
 
 
 def _device() -> str:
