@@ -15,7 +15,7 @@ TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 ARGS ?=
 SHARDS := data/$(NAME)
 
-.PHONY: pretrain test test-exact kernels check format lint types clean
+.PHONY: pretrain test test-exact kernels gpu check format lint types clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER)
@@ -34,6 +34,14 @@ test-exact: $(VENV)/.installed-test
 # Compiled ahead of time, for machines without a compiler; otherwise they are built when first used.
 kernels: $(VENV)/.installed
 	python -m spe_dist.kernels.compiled
+
+# What needs a GPU: kernels against the definition, under compute-sanitizer too, and the benchmarks. SHARDS=… of real text.
+gpu: $(VENV)/.installed-test
+	python -m pytest tests/gpu
+	compute-sanitizer --tool memcheck --error-exitcode 1 python -m pytest tests/gpu/test_span_pool_on_gpu.py -k definition
+	spe bench span-pool --out docs/data/gpu
+	spe bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
+		--encoder.name-or-path None --data.shards $(SHARDS)
 
 check: $(VENV)/.installed-dev
 	ruff check .

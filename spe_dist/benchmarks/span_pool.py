@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -109,7 +110,21 @@ def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype,
             row.notes["peak MiB"] = memory[row.variant] / 2**20
             row.notes["largest difference"] = float((pooled[row.variant] - pooled[timed[0].variant]).abs().max())
         rows += timed
+        rows.append(_kernel_alone(size, cnn, words, starts, ends, repeats=repeats))
     return rows
+
+
+def _kernel_alone(size: Size, cnn: SpanCnn, words: Tensor, starts: Tensor, ends: Tensor, *, repeats: int) -> Timed:
+    """The forward of span_pool without its matrix product, and the bytes it must at least move in a second."""
+    taps = cnn.taps(words).detach()
+    call = partial(span_pool, taps, starts, ends, kernel_sizes=KERNEL_SIZES)
+    (timed,) = take_turns(
+        f"{size}: forward of the kernel alone", {"span_pool": call}, repeats=repeats, device=taps.device
+    )
+    covered = int((ends - starts).sum()) * taps.shape[1] * taps.element_size()
+    written = len(starts) * len(KERNEL_SIZES) * size.channels * 4 * 4  # both extremes and both places
+    timed.notes["GB/s"] = (min(covered, taps.numel() * taps.element_size()) + written) / timed.median / 1e9
+    return timed
 
 
 def _forward_backward(

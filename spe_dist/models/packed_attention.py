@@ -17,7 +17,7 @@ from transformers import AttentionInterface
 from spe_dist.batches.batch import PackedSequences
 
 NAME = "packed"
-_MOST_GROUPS, _SEQUENCES_OF_A_GROUP = 8, 8
+_FEWEST_SEQUENCES = 4  # of a group
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,13 @@ class PaddedLayout:
     places: Tensor  # [P] the inverse: where each packed piece stands in that order
 
 
-def padded_layout(packed: PackedSequences, *, groups: int) -> PaddedLayout:
-    """Sort the sequences by length and cut them into groups of equally many.
+def padded_layout(packed: PackedSequences) -> PaddedLayout:
+    """Sort the sequences by length and cut them into groups: the shorter half, the shorter half of the rest, and so on.
+
+    Long sequences are rare and dear: with 64 sentences of Wikipedia, attention computes a third more than it needs to.
 
     Args:
         packed: at least one sequence; on the CPU.
-        groups: how many; attention over all of them costs about the sum of squared lengths if there are enough.
     """
     lengths = packed.sequence_starts.diff().long()
     by_length = lengths.argsort(stable=True)
@@ -65,7 +66,7 @@ def padded_layout(packed: PackedSequences, *, groups: int) -> PaddedLayout:
     positions = pieces - (lengths.cumsum(0) - lengths)[rows]
     order = packed.sequence_starts[by_length].long()[rows] + positions
     made, first_row, first_piece = [], 0, 0
-    for of_group in lengths.tensor_split(groups):
+    for of_group in lengths.split(_group_sizes(len(lengths))):
         last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
         here = slice(first_piece, last_piece)
         is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
@@ -78,8 +79,15 @@ def layout_of(packed: PackedSequences) -> VarlenLayout | PaddedLayout:
     """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
     if packed.piece_ids.is_cuda:
         return VarlenLayout(packed.sequence_starts, packed.longest)
-    sequences = len(packed.sequence_starts) - 1
-    return padded_layout(packed, groups=min(_MOST_GROUPS, -(-sequences // _SEQUENCES_OF_A_GROUP)))
+    return padded_layout(packed)
+
+
+def _group_sizes(sequences: int) -> list[int]:
+    sizes = []
+    while sequences >= 2 * _FEWEST_SEQUENCES:
+        sizes.append(sequences // 2)
+        sequences -= sizes[-1]
+    return [*sizes, sequences]
 
 
 def packed_attention(

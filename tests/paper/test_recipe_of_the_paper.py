@@ -5,7 +5,8 @@ import torch
 from transformers import BertConfig
 
 from spe_dist.engine.schedule import learning_rate
-from spe_dist.methods.spe import SpeEncoder, SpeModel
+from spe_dist.methods.spe import SpeEncoder, SpeModel, new_spe_model
+from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES, build_spe
@@ -98,3 +99,13 @@ def test_the_loss_is_half_tbo_plus_spo_plus_0_3_cspo_and_both_views_count_the_sa
     assert dict(zip(spe.terms, spe.term_weights, strict=True)) == {
         "tbo_pair": 0.25, "tbo_context": 0.25, "spo_pair": 0.5, "spo_context": 0.5, "cspo": 0.3
     }  # fmt: skip
+
+
+def test_the_papers_queues_take_the_memory_that_the_formula_says():
+    """65,536 records of two keys of 768 in fp32, and their ids."""
+    bert = BertConfig(vocab_size=30, hidden_size=768, num_hidden_layers=0, num_attention_heads=12)
+    with torch.device("meta"):
+        model = new_spe_model(CONFIG, bert)
+    queue = KeyQueue(CONFIG.cspo.queue_size, model.encoder.key_size, device=torch.device("cpu"))
+    held = sum(tensor.nbytes for name, tensor in queue.state().items() if name != "enqueued")
+    assert held == model.bytes_beside(CONFIG)["queues"] == 65_536 * (2 * 768 * 4 + 8)
