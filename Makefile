@@ -23,8 +23,9 @@ pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
 	spe export runs/$(NAME)
 
+# Two processes: much of the time is spent starting Ray and ranks.
 test: $(VENV)/.installed-test
-	OMP_NUM_THREADS=1 python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest -n 2 --dist loadfile
 
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-test

@@ -28,7 +28,7 @@ from tests.unit.spe_dist.tiny_run import ROOT, SMALL
 # 4 lanes: 3 ranks do not divide them, so forwards differ and one is empty; the queue is no multiple of the batch of 16
 # records, and it wraps in the third step.
 TINY = {
-    "run": {"seed": 2},  # one with which no rounding makes max-pooling choose another window (see test_topology.py)
+    "run": {"seed": 8},  # one with which no rounding makes max-pooling choose another window (see test_topology.py)
     "encoder": {"layers": 1},
     "batch": {"lanes": 4, "lane_size": 4, "lanes_per_forward": 1},
     "cspo": {"queue_size": 40},

@@ -7,6 +7,7 @@ from spe_dist.batches.collate_span_pairs import TERMS
 from spe_dist.engine.zero_costs import Transfer, padded_elements, zero_memory, zero_transfers
 from spe_dist.methods.spe_costs import activation_bytes
 from spe_dist.methods.work import Work
+from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.objectives.contrastive_span_pair import Negatives
 from spe_dist.train.scale_plan import WORLD_SIZES, ClusterDescription, RecordSizes, plan_scaling
@@ -121,7 +122,9 @@ def test_activations_are_roughly_what_autograd_keeps():
     counts = dict(zip(TERMS, batch.counts.tolist(), strict=True))
     work = Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * filled)
     predicted = activation_bytes(spe._config, spe._encoder_config, work, precision="fp32")
-    scores = 4 * 3 * 4 * len(batch.packed.sequence_starts.diff()) * batch.packed.longest**2  # a CPU keeps them
-    padding = 3 * 4 * 4 * 64 * (sizes["padded_pieces"] - sizes["pieces"])  # query, key, value, attended
+    groups = [group.is_piece.shape for group in layout_of(batch.packed).groups]  # in which a CPU pads, and keeps scores
+    scores = 4 * 3 * 4 * sum(sequences * longest**2 for sequences, _, _, longest in groups)
+    padded_pieces = sum(sequences * longest for sequences, _, _, longest in groups)
+    padding = 3 * 4 * 4 * 64 * (padded_pieces - sizes["pieces"])  # query, key, value, attended
     assert predicted + scores + padding == pytest.approx(held, rel=0.1)
     assert len(result) == 2
