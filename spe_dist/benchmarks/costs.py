@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
+from torch import Tensor
 
 from spe_dist.benchmarks.collectives import recorded_collectives
 from spe_dist.benchmarks.timing import Timed
@@ -39,7 +40,7 @@ _PASSING = {"reduction buffers", "gathered weights"}  # parts that are there in 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of a rank: bytes of a step by collective, and most bytes held after a backward pass, without passing parts."""
+    """Of a rank: bytes of a step by collective, and most bytes held between its passes, without passing parts."""
 
     sent: dict[str, int]
     held: int
@@ -74,15 +75,15 @@ def count_costs(config: SpeConfig) -> Costs:
     config = replace(config, train=replace(config.train, steps=_STEPS))
     session = open_session(config)
     stop, held = StopSignal(session.folder, session.world), 0
-    take_optimizer_step = session.engine.step
+    backward = session.engine.backward
 
-    def weigh_then_step(learning_rate: float) -> None:
+    def weighed_backward(loss: Tensor) -> None:
         nonlocal held
+        backward(loss)
         # A thread of gloo may still be letting go of what it has just sent: the smallest of a few looks.
-        held = min(_bytes_held(before) for _ in range(4))
-        take_optimizer_step(learning_rate)
+        held = max(held, min(_bytes_held(before) for _ in range(4)))
 
-    session.engine.step = weigh_then_step  # type: ignore[assignment, method-assign]
+    session.engine.backward = weighed_backward  # type: ignore[method-assign]
     for batches in session.batches():
         with recorded_collectives() as calls:
             session.take_step(batches, 0.0)
