@@ -49,12 +49,12 @@ def start_and_stop(command: list[str], folder: Path, stop, steps: int) -> subpro
         stderr=subprocess.PIPE,
         text=True,
     )
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while steps_logged(folder) < before + steps:
         assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=60)
         time.sleep(0.02)
     stop(process)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=300)
     stopped = read_metrics(folder)[-1]["step"]
     assert f"stopped after step {stopped} as asked, and saved" in output, output + errors
     assert before + steps <= stopped < STEPS

@@ -12,7 +12,7 @@ TORCHRUN = [str(Path(sys.executable).parent / "torchrun"), "--standalone", "--np
 
 
 def run(
-    *command: str, cwd: Path | None = None, timeout: float = 240, **environment: str
+    *command: str, cwd: Path | None = None, timeout: float = 480, **environment: str
 ) -> subprocess.CompletedProcess:
     """Run a command to its end."""
     return subprocess.run(

@@ -86,7 +86,7 @@ def test_ray_job_submit(shards, tmp_path, cluster):
         "--runtime-env-json",
         json.dumps({"excludes": [".venv", "runs"]}),
     ]
-    call = {"env": environment, "capture_output": True, "text": True, "timeout": 240}
+    call = {"env": environment, "capture_output": True, "text": True, "timeout": 480}
     refused = subprocess.run([*submit, *script, "--run.folder=runs"], **call)
     assert refused.returncode != 0
     assert "error: run.folder is 'runs', a relative path" in refused.stdout + refused.stderr
