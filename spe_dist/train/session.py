@@ -6,6 +6,7 @@ world → data and plan → method → weights of the checkpoint, if there is on
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import resource
 import time
@@ -125,6 +126,8 @@ class Session:
         }
         if self.log is not None:
             self.log.write(metrics)
+        if self.world.device.type == "cpu":
+            _give_back_freed_memory()
 
     def close(self) -> None:
         """Write out what is buffered, on the first rank."""
@@ -239,6 +242,13 @@ def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, inter
         LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
     LOGGER.info("resumed %s", checkpoint.folder)
     return restored
+
+
+def _give_back_freed_memory() -> None:
+    """Tensors of ever new sizes leave memory in pieces that glibc keeps: a rank grew by a tenth in 2,400 steps."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # other C libraries have no such thing
+        trim(0)
 
 
 def _peak_memory(device: torch.device) -> float:
