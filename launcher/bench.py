@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -79,46 +78,30 @@ def main(argv: list[str]) -> None:
 
 
 def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
-    measures: dict[Case, Callable[[], list[Timed]]] = {
-        "span-pool": lambda: _span_pool(command),
-        "packing": lambda: _packing(command, config),
-        "objectives": lambda: _objectives(command, config),
-        "loader": lambda: _loader(command, config),
-        "costs": lambda: _costs(config),
-    }
-    return measures[case]()
+    # Imported on use: span-pool must not wait for DeepSpeed.
+    match case:
+        case "span-pool":
+            from spe_dist.benchmarks.span_pool import measure_span_pool
 
+            device = World().device
+            dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+            return measure_span_pool(device, repeats=command.repeats, dtype=dtype, compiled=command.compiled)
+        case "packing":
+            from spe_dist.benchmarks.training_step import measure_packing
 
-# Imported on use: span-pool must not wait for DeepSpeed.
-def _span_pool(command: Bench) -> list[Timed]:
-    from spe_dist.benchmarks.span_pool import measure_span_pool
+            return measure_packing(config, repeats=command.repeats)
+        case "objectives":
+            from spe_dist.benchmarks.training_step import measure_objectives
 
-    dtype = torch.bfloat16 if World().device.type == "cuda" else torch.float32
-    return measure_span_pool(World().device, repeats=command.repeats, dtype=dtype, compiled=command.compiled)
+            return measure_objectives(config, repeats=command.repeats)
+        case "loader":
+            from spe_dist.benchmarks.loader import measure_loader
 
+            return measure_loader(config, repeats=command.repeats)
+        case "costs":
+            from spe_dist.benchmarks.costs import measure_costs
 
-def _packing(command: Bench, config: SpeConfig) -> list[Timed]:
-    from spe_dist.benchmarks.training_step import measure_packing
-
-    return measure_packing(config, repeats=command.repeats)
-
-
-def _objectives(command: Bench, config: SpeConfig) -> list[Timed]:
-    from spe_dist.benchmarks.training_step import measure_objectives
-
-    return measure_objectives(config, repeats=command.repeats)
-
-
-def _loader(command: Bench, config: SpeConfig) -> list[Timed]:
-    from spe_dist.benchmarks.loader import measure_loader
-
-    return measure_loader(config, repeats=command.repeats)
-
-
-def _costs(config: SpeConfig) -> list[Timed]:
-    from spe_dist.benchmarks.costs import measure_costs
-
-    return measure_costs(config)
+            return measure_costs(config)
 
 
 def _device() -> str:

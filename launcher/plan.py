@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: recipe, shards, encoder or cluster do not say enough.
     """
-    path, rest = split_recipe(["None" if argument == "null" else argument for argument in argv])
+    path, rest = split_recipe(argv)
     recipe = load_recipe(path)
     if not isinstance(recipe, SpeConfig):
         raise UserError(f"spe plan knows the method spe, {path} is of {recipe.method}")

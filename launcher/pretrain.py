@@ -56,8 +56,8 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
 
 
 def split_recipe(arguments: list[str]) -> tuple[Path, list[str]]:
-    """The path that `--config` gives, else the debug recipe; and the other arguments."""
-    path, rest = DEFAULT, arguments
+    """The path that `--config` gives, else the debug recipe; and the other arguments, YAML's null as tyro's None."""
+    path, rest = DEFAULT, ["None" if argument == "null" else argument for argument in arguments]
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2

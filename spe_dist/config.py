@@ -18,6 +18,7 @@ Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
+SpanPoolBody = Literal["auto", "cpp", "cuda", "reference"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -117,14 +118,14 @@ class ComputeConfig:
     compile: bool = False
     """Compile the sentence encoder with torch.compile; for ZeRO 1 and 2."""
     checkpoint_activations: bool = False
-    """Keep one state per layer and compute the rest again in the backward pass: less memory, a third more time."""
+    """Keep one state per layer and compute the rest again in the backward pass: less memory, more time."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class KernelsConfig:
     """Which bodies of our own operators run."""
 
-    span_pool: Literal["auto", "cpp", "cuda", "reference"] = "auto"
+    span_pool: SpanPoolBody = "auto"
     """auto: the compiled one of the device if it can be had, else the reference."""
 
 

@@ -21,13 +21,12 @@ from torch import Tensor
 
 from spe_dist.benchmarks.collectives import recorded_collectives
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.engine.zero_costs import zero_transfers
 from spe_dist.methods.registry import MODELS
 from spe_dist.methods.spe_config import SpeConfig
-from spe_dist.methods.spe_costs import spe_transfers
 from spe_dist.models.sentence_encoder import resolve_encoder_config
-from spe_dist.train.memory import group_sizes, rank_memory
+from spe_dist.train.memory import rank_memory
 from spe_dist.train.plan import build_plan, open_reader
+from spe_dist.train.scale_plan import step_transfers
 from spe_dist.train.session import open_session
 from spe_dist.train.stop_signal import StopSignal
 
@@ -105,16 +104,8 @@ def predict_costs(config: SpeConfig, world_size: int) -> Costs:
     )
     with torch.device("meta"):
         model = MODELS[config.method](config, encoder)
-    plan = build_plan(config, world_size)
-    zero = zero_transfers(
-        group_sizes(model),
-        stage=config.train.zero_stage,
-        precision=config.train.precision,
-        world_size=world_size,
-        accumulation=plan.accumulation,
-    )
     sent: Counter[str] = Counter()
-    for transfer in zero + spe_transfers(config, model, plan):
+    for transfer in step_transfers(config, model, build_plan(config, world_size)):
         sent[transfer.collective] += transfer.payload
     memory = rank_memory(config, model, world_size=world_size)
     return Costs(dict(sent), sum(size for part, size in memory.items() if part not in _PASSING))

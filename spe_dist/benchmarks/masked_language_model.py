@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data_shards.manifest import Manifest
 from data_shards.ragged import IntArray
 from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import PackedSequences, SpanPairBatch
+from spe_dist.batches.collate_span_pairs import SpanPairCollate
 from spe_dist.batches.masking import HiddenPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
@@ -39,20 +39,18 @@ MASKED_SHARE = 0.15
 class MlmCollate:
     """One view of every record, 15 % of its pieces masked; made with the parts of SPE's collate."""
 
-    config: SpeConfig
-    manifest: Manifest
+    spe: SpanPairCollate
 
     def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> SpanPairBatch:
         """The forward of some lanes; of the batch, only what a single view needs is filled in."""
-        collate = build_collate(self.config, self.manifest)
         pieces = records.pieces.values
-        generator = np.random.default_rng([self.config.run.seed, step, *lanes])
+        generator = np.random.default_rng([self.spe.seed, step, *lanes])
         masked = np.nonzero(generator.random(len(pieces)) < MASKED_SHARE)[0]
         hidden = HiddenPieces(pieces=masked, anchors=masked, offsets=np.zeros_like(masked))
         # The first span is the whole sentence, so the pair view shows all of it.
         word_boundaries = records.word_starts.lengths[:, None] * np.array([0, 0, 1, 1, 1, 1])
-        drawn = collate.show(records, word_boundaries, hidden=hidden)
-        both = collate.batch(drawn)
+        drawn = self.spe.show(records, word_boundaries, hidden=hidden)
+        both = self.spe.batch(drawn)
         half = len(records)
         num_pieces = int(both.packed.sequence_starts[half])
         packed = PackedSequences(
@@ -104,7 +102,7 @@ class Mlm:
             config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
         )
         self.encoder_json, self._encoder_config = hf_config.to_json_string(), hf_config
-        self.collate = MlmCollate(config, manifest)
+        self.collate = MlmCollate(build_collate(config, manifest))
         encoder = new_sentence_encoder(hf_config, packed=config.compute.packed)
         if config.compute.compile:
             encoder.compile_layers()

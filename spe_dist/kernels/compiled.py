@@ -25,17 +25,18 @@ import torch
 from torch import Tensor
 
 from data_shards.errors import UserError
+from spe_dist.config import SpanPoolBody
+from spe_dist.kernels.span_pool_reference import value_dtype
 
 LOGGER = logging.getLogger(__name__)
 
-Body = Literal["auto", "reference", "cpp", "cuda"]
 _SOURCES = Path(__file__).parent / "csrc"
 PREBUILT = Path(__file__).parent / "prebuilt"
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _DEVICES: dict[str, Literal["cpp", "cuda"]] = {"cpu": "cpp", "cuda": "cuda"}
 _PORTABLE = {"x86_64": "x86-64-v3"}  # what nearly every machine of the last ten years runs
 _GENERATIONS = (80, 90, 100)  # of GPUs: A100, H100 and H200, B200; later ones compile the last one's PTX
-_chosen: Body = "auto"
+_chosen: SpanPoolBody = "auto"
 
 
 class _Sizes(ctypes.Structure):
@@ -69,7 +70,7 @@ class CompiledSpanPool:
         """As `span_pool_reference`."""
         channels = taps.shape[1] // sum(kernel_sizes)
         shape = (len(starts), channels * len(kernel_sizes))
-        dtype = torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype
+        dtype = value_dtype(taps.dtype)
         lowest, highest = (taps.new_empty(shape, dtype=dtype) for _ in range(2))
         lowest_at, highest_at = (taps.new_empty(shape, dtype=torch.int32) for _ in range(2))
         taps, starts, ends = taps.contiguous(), _spans(starts), _spans(ends)
@@ -120,13 +121,15 @@ class CompiledSpanPool:
 
     def _check_range(self, starts: Tensor, ends: Tensor, words: int) -> None:
         """On a GPU the kernel looks itself; asking it would make the step wait."""
-        if self._on_gpu or bool(((starts >= 0) & (starts <= ends) & (ends <= words)).all()):
+        if self._on_gpu:
             return
-        wrong = int(((starts < 0) | (starts > ends) | (ends > words)).nonzero()[0])
-        raise ValueError(f"span {wrong} is [{int(starts[wrong])}, {int(ends[wrong])}), there are {words} words")
+        wrong = (starts < 0) | (starts > ends) | (ends > words)
+        if wrong.any():
+            span = int(wrong.nonzero()[0])
+            raise ValueError(f"span {span} is [{int(starts[span])}, {int(ends[span])}), there are {words} words")
 
 
-def choose(body: Body, device: torch.device) -> None:
+def choose(body: SpanPoolBody, device: torch.device) -> None:
     """Say which body this process uses from here on; `auto` takes the compiled one of the tensor's device if it builds.
 
     Raises:

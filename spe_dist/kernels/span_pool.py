@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spe_dist.kernels.compiled import body_for
-from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference
+from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference, value_dtype
 
 
 @torch.library.custom_op("spe_dist::span_pool", mutates_args=())
@@ -31,7 +31,7 @@ def _reference_by_width(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The reference on spans of up to 4, 16, 64, … words at a time, as it pads to the widest span of a call."""
     channels = taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes)
-    dtype = torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype
+    dtype = value_dtype(taps.dtype)
     values = taps.new_zeros((2, len(starts), channels), dtype=dtype)
     places = taps.new_zeros((2, len(starts), channels), dtype=torch.int32)
     widths, narrower = ends - starts, -1
@@ -81,7 +81,7 @@ def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Seque
 def _(taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]) -> tuple[Tensor, ...]:
     channels = taps.shape[1] // sum(kernel_sizes)
     shape = (starts.shape[0], channels * len(kernel_sizes))
-    dtype = torch.float32 if taps.dtype == torch.bfloat16 else taps.dtype
+    dtype = value_dtype(taps.dtype)
     values, places = taps.new_empty(shape, dtype=dtype), taps.new_empty(shape, dtype=torch.int32)
     return values, torch.empty_like(values), places, torch.empty_like(places)
 

@@ -33,6 +33,11 @@ def span_pool_reference(
     return lowest, highest, lowest_at.int(), highest_at.int()
 
 
+def value_dtype(taps: torch.dtype) -> torch.dtype:
+    """What windows are summed in: fp32 for bf16 taps, else their own type."""
+    return torch.float32 if taps == torch.bfloat16 else taps
+
+
 def span_pool_backward_reference(
     grad_lowest: Tensor,
     grad_highest: Tensor,
@@ -69,7 +74,7 @@ def _windows(taps: Tensor, starts: Tensor, ends: Tensor, size: int) -> tuple[Ten
     """
     longest = max(int((ends - starts).max()), 1) if len(starts) else 1  # one to mask out, if all are empty
     first_words = starts[:, None] - (size - 1) + torch.arange(longest + size - 1, device=starts.device)
-    taps = taps.float() if taps.dtype == torch.bfloat16 else taps
+    taps = taps.to(value_dtype(taps.dtype))
     total = taps.new_zeros(*first_words.shape, taps.shape[1] // size)
     for tap, column in enumerate(taps.split(taps.shape[1] // size, dim=1)):
         words = first_words + tap

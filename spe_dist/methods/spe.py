@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -195,12 +195,6 @@ def new_spe_model(config: SpeConfig, hf_config: PretrainedConfig) -> SpeModel:
 MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
 
 
-def _compile_sentence_encoder(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, SentenceEncoder):
-            part.compile_layers()
-
-
 def _sum_views(scored: tuple[Tensor, Tensor], views: Tensor) -> tuple[Tensor, Tensor]:
     """Sums of losses and of found items over the pair view and over the context view, [2] each."""
     losses, found = scored
@@ -250,9 +244,9 @@ class Spe:
             probes = build_probes(reader, self.collate)
             self.probes = {name: probe.to(device) for name, probe in probes.items()}
         if config.compute.compile:
-            _compile_sentence_encoder(self.model)
+            sentences.compile_layers()
             if self.momentum_encoder is not None:
-                _compile_sentence_encoder(self.momentum_encoder.encoder)
+                cast(SpeEncoder, self.momentum_encoder.encoder).sentence_encoder.compile_layers()
         self._keys: list[tuple[Tensor, Tensor]] = []  # record ids [R] and keys [S, D] of this step's forwards
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:

@@ -195,6 +195,18 @@ def plan_scaling(
     )
 
 
+def step_transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Transfer]:
+    """What a step hands to collectives, DeepSpeed's and ours."""
+    zero = zero_transfers(
+        group_sizes(model),
+        stage=config.train.zero_stage,
+        precision=config.train.precision,
+        world_size=plan.world_size,
+        accumulation=plan.accumulation,
+    )
+    return zero + spe_transfers(config, model, plan)
+
+
 def _predict(
     config: SpeConfig,
     encoder: PretrainedConfig,
@@ -208,14 +220,7 @@ def _predict(
     passes = spe_flops(config, encoder, work).values()
     useful = cluster.peak() * cluster.mfu
     backward = sum(part.backward for part in passes) / useful
-    transfers = zero_transfers(
-        group_sizes(model),
-        stage=config.train.zero_stage,
-        precision=config.train.precision,
-        world_size=plan.world_size,
-        accumulation=plan.accumulation,
-    ) + spe_transfers(config, model, plan)
-    sent = [_sent(transfer, plan.world_size, cluster) for transfer in transfers]
+    sent = [_sent(transfer, plan.world_size, cluster) for transfer in step_transfers(config, model, plan)]
     gradients = sum(one.seconds for one in sent if one.part == "gradients")
     exposed = sum(one.seconds for one in sent) - min(gradients, cluster.overlap * backward)
     forward = min(plan.lanes_per_forward, lanes) * plan.lane_size

@@ -36,7 +36,7 @@ def tiny_config(**sections):
     }
     for changes in (small, sections):
         for section, change in changes.items():
-            values[section] = values[section] | change if isinstance(change, dict) else change
+            values[section] = values.get(section, {}) | change if isinstance(change, dict) else change
     return config_from_values(values, source="test")
 
 

@@ -79,6 +79,16 @@ def test_no_padding_goes_through_a_linear_layer_and_each_encoder_makes_one_pass(
     assert all(len(seen) == 1 for seen in (*queries.values(), *keys.values()))
 
 
+def test_checkpointed_activations_run_every_layer_again_for_queries_and_not_for_keys():
+    spe, _ = build_spe(compute={"checkpoint_activations": True})
+    batch = step_of(spe)
+    queries, keys = (rows_of_linears(encoder) for encoder in (spe.model, spe.momentum_encoder.encoder))
+    loss_of(spe, batch, spe.queue.negatives()).backward()
+    pieces = len(batch.packed.piece_ids)
+    assert all(seen == [pieces] * 2 for name, seen in queries.items() if ".sentence_encoder." in name)
+    assert all(len(seen) == 1 for seen in keys.values())
+
+
 def test_a_step_runs_few_operators_and_waits_for_nothing():
     spe, _ = build_spe()
     batch, negatives = step_of(spe), spe.queue.negatives()
