@@ -4,9 +4,9 @@ Starts Ray on this machine if there is no cluster, joins the one it is given, an
 `--dry-run` checks everything that can be checked without training and prints the plan. `--profile` traces a few steps
 into the run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
 
-Exit status: 0 the last step is made and saved; 75 (the system's "try again") stopped before it as asked, and saved: the
-same command goes on; 1 an error, told in one line. Ranks under torchrun end with 0 when they stop as asked: it takes any
-other status for a failure and kills the other ranks.
+Exit status: 0 the last step is made and saved; 75 (the system's "try again") stopped before it as asked, and saved:
+the same command goes on; 1 an error, told in one line. Ranks under torchrun end with 0 when they stop as asked: it
+takes any other status for a failure and kills the other ranks.
 """
 
 from __future__ import annotations
