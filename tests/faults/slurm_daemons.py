@@ -1,6 +1,7 @@
 """A Slurm of our own on this machine: munged, slurmctld and slurmd with a configuration in a temporary folder."""
 
 import os
+import pwd
 import re
 import shutil
 import socket
@@ -68,7 +69,11 @@ def running_slurm() -> Iterator[dict[str, str]]:
             _wait_for(socket_path.exists, "munged does not start", folder)
             daemons.enter_context(_daemon(["slurmctld", "-D"], environment))
             _start_slurmd(daemons, folder, environment)
-            yield environment
+            try:
+                yield environment
+            finally:  # a daemon that ends leaves its jobs running
+                subprocess.run(["scancel", "--partition=main"], env=environment)
+                _wait_for(lambda: not _output(environment, "squeue", "--noheader"), "jobs do not end", folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -95,7 +100,7 @@ def _configure(folder: Path) -> dict[str, str]:
     for name in ("state", "spool"):
         (folder / name).mkdir()
     host = socket.gethostname().partition(".")[0]
-    user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    user = pwd.getpwuid(os.geteuid()).pw_name
     text = CONFIGURATION.format(folder=folder, host=host, user=user, ports=[_free_port(), _free_port()])
     (folder / "slurm.conf").write_text(text.lstrip())
     without = {name: value for name, value in clean_environment().items() if not name.startswith(("SLURM", "SBATCH"))}
@@ -104,18 +109,21 @@ def _configure(folder: Path) -> dict[str, str]:
 
 def _start_slurmd(daemons: ExitStack, folder: Path, environment: dict[str, str]) -> None:
     """Containers seldom have cgroups that can be written: ask for none, as each version of Slurm wants to be asked."""
-    version = subprocess.run(["slurmd", "-V"], env=environment, capture_output=True, text=True).stdout
+    version = _output(environment, "slurmd", "-V")
     year = int((re.findall(r"(\d+)\.\d+", version) or ["0"])[0])
     (folder / "cgroup.conf").write_text(f"CgroupPlugin={'disabled' if year >= 23 else 'cgroup/v1'}\n")
     slurmd = daemons.enter_context(_daemon(["slurmd", "-D", "-N", "node"], environment))
-    sinfo = ["sinfo", "--noheader", "--format", "%T"]
 
     def is_idle() -> bool:
         if slurmd.poll() is not None:
             pytest.skip(f"slurmd does not run here: {_log_end(folder)}")
-        return subprocess.run(sinfo, env=environment, capture_output=True, text=True).stdout.strip() == "idle"
+        return _output(environment, "sinfo", "--noheader", "--format", "%T") == "idle"
 
     _wait_for(is_idle, "the node does not become idle", folder)
+
+
+def _output(environment: dict[str, str], *command: str) -> str:
+    return subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip()
 
 
 @contextmanager

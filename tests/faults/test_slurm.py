@@ -106,7 +106,12 @@ def test_a_run_goes_on_after_its_time_limit_as_if_there_were_none(slurm, shards,
     assert [line["step"] for line in read_metrics(job.folder)] == list(range(1, steps + 1))
     assert digests(job.folder) == digests(alone)
     log = job.output.read_text()
-    for words in ("start 1: asked to stop", f"stopped after step {stopped} as asked", "start 2: 1 nodes", "2: finished"):
+    for words in (
+        "start 1: asked to stop",
+        f"stopped after step {stopped} as asked",
+        "start 2: 1 nodes",
+        "2: finished",
+    ):
         assert words in log, log
     assert (job.folder / "logs" / "rank-0.log").read_text().count(f"step-{stopped:09d}") == 2  # saved, resumed
     assert not list(Path("/tmp").glob(f"spe-{job.number}-*"))
