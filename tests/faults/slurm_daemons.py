@@ -54,7 +54,7 @@ PartitionName=main Nodes=ALL Default=YES
 
 @contextmanager
 def running_slurm() -> Iterator[dict[str, str]]:
-    """The environment in which `sbatch` and its like speak to a Slurm of one node; skips the test where there is none."""
+    """The environment in which `sbatch` and its like speak to a Slurm of one node; skips where there can be none."""
     _require_programs()
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # pytest's folders are too long for the path of a socket
     try:

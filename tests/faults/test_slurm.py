@@ -88,7 +88,7 @@ def submit(recipe: Path, environment: dict[str, str], *options: str) -> Job:
 
 
 def test_a_run_goes_on_after_its_time_limit_as_if_there_were_none(slurm, shards, tmp_path):
-    """The limit comes while it trains: USR1, saved, requeued, resumed, done, and every batch is that of a run left alone."""
+    """USR1 while it trains, saved, requeued, resumed, done; and every batch is that of a run left alone."""
     recipe = tmp_path / "limited.yaml"
     write_recipe(recipe, shards, steps=1_000_000)
     job = submit(recipe, slurm, "--time=60", "--stop-before=60")
@@ -152,11 +152,11 @@ def files_below(folder: Path, slurm: dict[str, str]) -> list[Path]:
 def test_two_jobs_on_one_node_do_not_meet(slurm, shards, tmp_path):
     jobs = []
     for name in ("one", "other"):
-        write_recipe(tmp_path / f"{name}.yaml", shards, steps=3)
+        write_recipe(tmp_path / f"{name}.yaml", shards, steps=6)
         jobs.append(submit(tmp_path / f"{name}.yaml", slurm))
     for job in jobs:
         job.wait_until(job.is_over)
-        assert [line["step"] for line in read_metrics(job.folder)] == [1, 2, 3]
+        assert [line["step"] for line in read_metrics(job.folder)] == [1, 2, 3, 4, 5, 6]
     starts, ends = ([job.field(name) for job in jobs] for name in ("StartTime", "EndTime"))
     assert max(starts) < min(ends), "they did not run at the same time"
     assert digests(jobs[0].folder) == digests(jobs[1].folder)
