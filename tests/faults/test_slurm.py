@@ -58,8 +58,10 @@ class Job:
 
     def wait_until(self, condition, seconds: float = 300) -> None:
         end = time.monotonic() + seconds
-        while not condition():
-            state = self.field("JobState")
+        while True:
+            state = self.field("JobState")  # before the condition, which may end it well
+            if condition():
+                return
             assert state in ("PENDING", "RUNNING", "COMPLETING"), (state, self.output.read_text()[-3000:])
             assert time.monotonic() < end, (state, self.output.exists() and self.output.read_text()[-3000:])
             time.sleep(0.2)
