@@ -6,10 +6,8 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from spe_dist.checkpoint.training_state import collect
 from spe_dist.config import Config
 from spe_dist.engine.schedule import learning_rate
-from spe_dist.recipe import config_values
 from spe_dist.train.profiler import traced
 from spe_dist.train.run_folder import PROFILE
 from spe_dist.train.session import Session, open_session
@@ -42,6 +40,14 @@ def train(config: Config) -> Summary:
 
 def _train(config: Config) -> Summary:
     session = open_session(config)
+    try:
+        return _train_session(session)
+    finally:
+        session.close()
+
+
+def _train_session(session: Session) -> Summary:
+    config = session.config
     stop, step = StopSignal(session.folder, session.world), session.first_step
     stopping = False
     with traced(session.folder / PROFILE, session.world, steps=config.train.profile_steps) as traced_step:
@@ -54,11 +60,10 @@ def _train(config: Config) -> Summary:
             if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
                 session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
             if last or stopping or step % config.train.checkpoint_every == 0:
-                _save(session, step)
+                session.save(step, required=last or stopping)
             if stopping:
                 stop.obeyed()
                 break
-    session.close()
     return Summary(session.folder, step, finished=step >= config.train.steps)
 
 
@@ -67,14 +72,3 @@ def _learning_rate(config: Config, step: int) -> float:
     return learning_rate(
         step, peak=optimizer.learning_rate, warmup_steps=optimizer.warmup_steps, steps=config.train.steps
     )
-
-
-def _save(session: Session, step: int) -> None:
-    session.interval.check_finite(step)
-    extra = session.method.state() | session.interval.state()
-    elapsed = session.interval.elapsed_seconds
-    tensors, metadata = collect(
-        session.engine, extra, step=step, elapsed_seconds=elapsed, config=config_values(session.config)
-    )
-    checkpoint = session.store.save(step, tensors, metadata)
-    LOGGER.info("saved %s", checkpoint)

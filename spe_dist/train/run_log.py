@@ -26,6 +26,9 @@ OF_THE_MACHINE = frozenset(
         "mfu",
         "padding_saved",  # of the forwards, which are the machine's: lanes_per_forward and ranks change no result
         "waiting_share",
+        "saving_share",
+        "saved_step",  # at the time of writing, which a thread is doing
+        "failed_saves",
         "memory_gib",
         "elapsed_seconds",
     )

@@ -24,9 +24,11 @@ from data_shards.ragged import Ragged
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Steps, load_steps
+from spe_dist.checkpoint.background import BackgroundSaver
 from spe_dist.checkpoint.random_states import seed_random_generators
+from spe_dist.checkpoint.snapshot import HostBuffers, Snapshot
 from spe_dist.checkpoint.store import CheckpointStore, LoadedCheckpoint
-from spe_dist.checkpoint.training_state import Restored, restore
+from spe_dist.checkpoint.training_state import Restored, collect, restore
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
@@ -35,7 +37,7 @@ from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method
 from spe_dist.methods.work import WORK
 from spe_dist.models.vocabulary_check import require_same_vocabulary
-from spe_dist.recipe import config_yaml
+from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.interval import Interval
 from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, write_dataset
@@ -55,7 +57,7 @@ class Session:
     steps: Steps
     method: Method
     engine: Engine
-    store: CheckpointStore
+    saver: BackgroundSaver
     interval: Interval
     log: RunLog | None  # on the first rank
     first_step: int
@@ -63,6 +65,7 @@ class Session:
     def __post_init__(self) -> None:
         self._scale = torch.zeros(len(self.method.terms), device=self.world.device)
         self._weights = torch.tensor(self.method.term_weights, device=self.world.device)
+        self._host_buffers = HostBuffers()
 
     def batches(self) -> Iterator[list[SpanPairBatch]]:
         """The forwards of every step from the first one on; the time spent waiting for them is counted."""
@@ -123,14 +126,42 @@ class Session:
             "seconds_per_step": 1 / steps_per_second,
             "memory_gib": _peak_memory(self.world.device),
             **speeds,
+            "saved_step": self.saver.saved_step,
+            "failed_saves": self.saver.failures,
         }
         if self.log is not None:
             self.log.write(metrics)
         if self.world.device.type == "cpu":
             _give_back_freed_memory()
 
+    def save(self, step: int, *, required: bool) -> None:
+        """Save in the background; every rank must call this.
+
+        Args:
+            step: updates made so far.
+            required: wait for it.
+
+        Raises:
+            UserError: a loss is not finite, so nothing is saved; or a save failed that must not.
+        """
+        started = time.perf_counter()
+        self.interval.check_finite(step)
+        self.saver.save(step, lambda: self._snapshot(step), required=required)
+        self.interval.saving += time.perf_counter() - started
+
+    def _snapshot(self, step: int) -> Snapshot:
+        return collect(
+            self.engine,
+            self.method.state() | self.interval.state(),
+            step=step,
+            elapsed_seconds=self.interval.elapsed_seconds,
+            config=config_values(self.config),
+            buffers=self._host_buffers,
+        )
+
     def close(self) -> None:
-        """Write out what is buffered, on the first rank."""
+        """Wait for a save that is going on, and write out what is buffered."""
+        self.saver.close()
         if self.log is not None:
             self.log.close()
 
@@ -177,11 +208,12 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     first_step = restored.step if restored else 0
     if not (restored and restored.random_states):
         seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
+    saver = BackgroundSaver(store, most_failures=config.train.failed_saves, saved_step=first_step)
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
-    return Session(config, folder, world, plan, steps, method, engine, store, interval, log, first_step)
+    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, first_step)
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:
