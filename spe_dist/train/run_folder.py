@@ -5,6 +5,7 @@ tokenizer/        of the shards                        encoder.json    sizes of 
 metrics.jsonl     one line per logged step             tensorboard/    the same as curves
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
 dataset.json      manifest without the list of shards  profile/       traces, where they were asked for
+starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
 """
 
 from __future__ import annotations

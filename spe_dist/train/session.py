@@ -42,6 +42,7 @@ from spe_dist.train.interval import Interval
 from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, write_dataset
 from spe_dist.train.run_log import RunLog
+from spe_dist.train.starts import StartClock, write_start
 
 LOGGER = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Session:
     interval: Interval
     log: RunLog | None  # on the first rank
     first_step: int
+    start: StartClock | None  # until the first step is made
 
     def __post_init__(self) -> None:
         self._scale = torch.zeros(len(self.method.terms), device=self.world.device)
@@ -88,6 +90,14 @@ class Session:
             self._forward_backward(batch, last=batch is batches[-1])
         self.engine.step(learning_rate)
         self.method.after_step(self.engine)
+        if self.start is not None:
+            self._started(self.start)
+
+    def _started(self, start: StartClock) -> None:
+        start.lap("first step")
+        if self.world.is_first:
+            write_start(self.folder, start, first_step=self.first_step, world_size=self.world.size)
+        self.start = None
 
     def _begin_step(self, batches: list[SpanPairBatch]) -> None:
         """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is."""
@@ -179,13 +189,17 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     Raises:
         UserError: configuration, data, encoder, run folder or checkpoint do not fit together.
     """
+    start = StartClock()
+    start.lap("process and imports")
     world = World.from_environment()
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
     plan = build_plan(config, world.size)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))
     order = build_order(config, reader.manifest)
+    start.lap("data")
     start_process_group(world)
+    start.lap("group")
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
     )
@@ -198,22 +212,26 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
         with explain_write_errors(folder):
             write_atomically(folder / ENCODER, method.encoder_json.encode())
         write_dataset(folder, reader.manifest)
+    start.lap("model")
     store = CheckpointStore(
         folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
     )
     checkpoint = store.latest()
+    start.lap("choice of a checkpoint")
     interval = Interval(method, world, accumulation=plan.accumulation)
     engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
+    start.lap("engine")
     restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
     first_step = restored.step if restored else 0
     if not (restored and restored.random_states):
         seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
+    start.lap("restore")
     saver = BackgroundSaver(store, most_failures=config.train.failed_saves, saved_step=first_step)
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
-    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, first_step)
+    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, first_step, start)
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:

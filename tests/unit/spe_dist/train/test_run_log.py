@@ -6,7 +6,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from spe_dist.train.run_log import RunLog, read_metrics
 from tests.faults.small_disk import filled, mounted
 
-
 # TensorBoard's own thread dies of it; a new one is started.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
