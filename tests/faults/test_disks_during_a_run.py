@@ -33,28 +33,36 @@ def settings(data, runs, *more):
     return small_run(data, f"--run.folder={runs}", "--encoder.layers=1", *steps, *more)
 
 
+class Running:
+    """A run, in processes of its own, which say what they say to a file (a pipe that nobody reads would stop them)."""
+
+    def __init__(self, output, process):
+        self._output, self._process = output, process
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    def end(self) -> int:
+        return self._process.wait(300)
+
+    def wait_for(self, condition):
+        end = time.monotonic() + 300
+        while not condition():
+            assert self._process.poll() is None and time.monotonic() < end, self.output
+            time.sleep(0.02)
+
+
 @contextmanager
-def running(data, runs, *more):
-    """The run, in processes of its own."""
-    process = subprocess.Popen(
-        [*TORCHRUN, "2", str(ROOT / "launcher" / "pretrain.py"), *settings(data, runs, *more)],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def running(data, runs, output, *more):
+    command = [*TORCHRUN, "2", str(ROOT / "launcher" / "pretrain.py"), *settings(data, runs, *more)]
+    with output.open("w") as file:
+        process = subprocess.Popen(command, env=clean_environment(), stdout=file, stderr=subprocess.STDOUT)
     try:
-        yield process
+        yield Running(output, process)
     finally:
         process.terminate()
         process.wait(60)
-
-
-def wait_for(process, condition):
-    end = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None and time.monotonic() < end, process.communicate(timeout=60)
-        time.sleep(0.02)
 
 
 def last_line(run: Path) -> dict:
@@ -65,9 +73,8 @@ def last_line(run: Path) -> dict:
 def undisturbed(data, tmp_path_factory):
     """Folder of the run that nothing happens to."""
     runs = tmp_path_factory.mktemp("undisturbed")
-    with running(data, runs) as process:
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, output + errors
+    with running(data, runs, runs / "output") as it:
+        assert it.end() == 0, it.output
     return runs / "debug"
 
 
@@ -75,20 +82,19 @@ def undisturbed(data, tmp_path_factory):
 def test_the_run_goes_on_and_comes_to_the_same_end(data, tmp_path, undisturbed, fault_report, fault):
     with mounted(tmp_path / "disk", _DISK_KILOBYTES) as disk:
         run = disk / "debug"
-        with running(data, disk, "--train.failed_saves=1000") as process:
-            wait_for(process, lambda: last_line(run).get("saved_step", 0) >= 2 * EVERY)
+        with running(data, disk, tmp_path / "output", "--train.failed_saves=1000") as it:
+            it.wait_for(lambda: last_line(run).get("saved_step", 0) >= 2 * EVERY)
             before = last_line(run)["step"]
             with during(fault, disk, run / "checkpoints"):
                 if fault == "full to the last byte":
                     time.sleep(3)  # not even the metrics tell how far it is
                 else:
-                    wait_for(process, lambda: last_line(run).get("failed_saves", 0) >= 2)
+                    it.wait_for(lambda: last_line(run).get("failed_saves", 0) >= 2)
             recovered = time.monotonic()
             at = last_line(run)["step"]
-            wait_for(process, lambda: last_line(run)["saved_step"] > at)
+            it.wait_for(lambda: last_line(run)["saved_step"] > at)
             seconds = time.monotonic() - recovered
-            output, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, output + errors
+            assert it.end() == 0, it.output
         lines = read_metrics(run)
         assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
         assert max(line["failed_saves"] for line in lines) >= 1
@@ -119,18 +125,18 @@ def during(fault, disk, checkpoints):
 
 
 def test_a_disk_that_stays_full_ends_the_run_with_one_line(data, tmp_path):
+    output = tmp_path / "output"
     with mounted(tmp_path / "disk", _DISK_KILOBYTES) as disk:
         run = disk / "debug"
-        with running(data, disk) as process:
-            wait_for(process, lambda: last_line(run).get("saved_step", 0) >= EVERY)
+        with running(data, disk, output) as it:
+            it.wait_for(lambda: last_line(run).get("saved_step", 0) >= EVERY)
             with filled(disk, leaving_kilobytes=300):
-                output, errors = process.communicate(timeout=300)
-        assert process.returncode == 1
-        lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-        assert len(lines) == 1 and "is full (ENOSPC)" in lines[0] and "3 saves in a row have failed" in lines[0], errors
+                assert it.end() == 1
+        reason = "3 saves in a row have failed; the newest checkpoint"
+        errors = {line for line in it.output.splitlines() if line.startswith("error") and reason in line}
+        assert len(errors) == 2 and all("is full (ENOSPC)" in line for line in errors), it.output  # one of each rank
         saved = list_checkpoints(run / "checkpoints")
         assert saved and all(fault_of(checkpoint) is None for checkpoint in saved)
-        with running(data, disk) as process:  # there is room again, and the same command goes on
-            output, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, output + errors
+        with running(data, disk, output) as it:  # there is room again, and the same command goes on
+            assert it.end() == 0, it.output
         assert [line["step"] for line in read_metrics(run)] == list(range(1, STEPS + 1))
