@@ -34,8 +34,8 @@ def train_legs(cases):
 def train_leg(config, stop):
     sessions, states = [], []
 
-    def open_and_look(config, open_session=loop.open_session):
-        sessions.append(open_session(config))
+    def open_and_look(*args, open_session=loop.open_session, **settings):
+        sessions.append(open_session(*args, **settings))
         states.append(state_here(sessions[0]))
         return sessions[0]
 
