@@ -1,5 +1,6 @@
 """A run whose number of ranks and ZeRO stage change on the way is the run of one rank that was left alone."""
 
+from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
@@ -32,12 +33,14 @@ def train_legs(cases):
 
 
 def train_leg(config, stop):
-    sessions, states = [], []
+    states = []
 
-    def open_and_look(*args, open_session=loop.open_session, **settings):
-        sessions.append(open_session(*args, **settings))
-        states.append(state_here(sessions[0]))
-        return sessions[0]
+    @contextmanager
+    def open_and_look(*args, open_session=loop.open_session):
+        with open_session(*args) as session:
+            states.append(state_here(session))
+            yield session
+            states.append(state_here(session))
 
     with (
         disturbed_before_loading(),
@@ -45,7 +48,7 @@ def train_leg(config, stop):
         patch.object(loop, "open_session", open_and_look),
     ):
         step = loop.train(config).step
-    return step, states[0], state_here(sessions[0])
+    return step, *states
 
 
 def state_here(session):

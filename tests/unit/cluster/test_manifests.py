@@ -10,16 +10,19 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import ray.autoscaler
+import tyro
 import yaml
 from ray.scripts.scripts import start as ray_start
 
 from launcher.pretrain import read_arguments, split_recipe
+from launcher.shards import Build
 from tests.unit.spe_dist.tiny_run import ROOT
 
 KUBERNETES = "1.33"
 KUBERAY = json.loads((Path(__file__).parent / "kuberay.json").read_text())
 RAY = Path(ray.__file__).parent
 RAY_SCHEMA = json.loads(Path(ray.autoscaler.__file__).with_name("ray-schema.json").read_text())
+SHARDS = ROOT / "cluster/kubernetes/shards.yaml"
 IN_IMAGE = "/spe_dist"  # where the image has the repository
 
 
@@ -80,9 +83,22 @@ def container_of(pod):
     return container
 
 
-def test_the_rayjob_and_its_storage_fit_the_schemas(rayjob, storage):
+def test_rayjob_storage_and_shards_fit_the_schemas(rayjob, storage):
     check_rayjob(rayjob)
     kubernetes_validate.validate(storage, KUBERNETES, strict=True)
+    kubernetes_validate.validate(yaml.safe_load(SHARDS.read_text()), KUBERNETES, strict=True)
+
+
+def test_the_job_that_builds_shards_writes_where_the_run_reads(rayjob, config):
+    pod = yaml.safe_load(SHARDS.read_text())["spec"]["template"]
+    program, section, command, *arguments = container_of(pod)["command"]
+    assert (program, section, command) == ("spe", "shards", "build")
+    build = tyro.cli(Build, args=arguments)
+    assert (str(build.out), build.tokenizer) == (config.data.shards, config.encoder.name_or_path)
+    assert all(Path(text).is_relative_to("/shared") for text in build.inputs)
+    head, _ = pods_of(rayjob)
+    assert pod["spec"]["volumes"][0] == head["spec"]["volumes"][0]
+    assert container_of(pod)["image"] == container_of(head)["image"]
 
 
 HEAD = ("spec", "rayClusterSpec", "headGroupSpec")
