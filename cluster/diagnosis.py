@@ -259,7 +259,7 @@ def _found(node: Node, check: str) -> bool:
 
 def rows(nodes: Sequence[Node], problems: Sequence[Problem]) -> list[tuple[str, list[str]]]:
     """The table: name of a check, and a short value for each node; what has a problem is marked."""
-    table = [("ray", [_resources(node.resources) for node in nodes])]
+    table = [("offers", [_resources(node.resources) for node in nodes])]
     for check, name, cell in _CELLS:
         table.append((name, [_cell(node.findings.get(check), cell) for node in nodes]))
     bad = {(problem.check, name) for problem in problems if problem.severity == "error" for name in problem.nodes}

@@ -1,5 +1,6 @@
-"""What one node measures of itself before a run. Nothing is judged here (see `diagnosis.py`), and nothing hides another:
-each check has its own time limit and its own failure.
+"""What one node measures of itself before a run.
+
+Nothing is judged here (see `diagnosis.py`), and nothing hides another: each check has its own time limit and failure.
 """
 
 from __future__ import annotations
@@ -173,7 +174,8 @@ def _usable_gpus() -> int:
 
 def _machine() -> dict[str, Any]:
     shared = shutil.disk_usage("/dev/shm")
-    memory = {line.split(":")[0]: int(line.split()[1]) << 10 for line in Path("/proc/meminfo").open()}
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    memory = {line.split(":")[0]: int(line.split()[1]) << 10 for line in lines}
     return {
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": memory["MemTotal"],

@@ -70,7 +70,7 @@ class NodeProbe:
             return int(listener.getsockname()[1])
 
     def unreachable(self, addresses: Sequence[tuple[str, int] | None]) -> dict[int, str]:
-        """Nodes, by number, whose ports cannot be reached from here, and why; those without an address are not tried."""
+        """Nodes, by number, whose ports cannot be reached from here, and why; None is not tried."""
         there = [(number, address) for number, address in enumerate(addresses) if address is not None]
         with ThreadPoolExecutor(max_workers=32) as pool:
             problems = list(pool.map(_connection_problem, [address for _, address in there]))
