@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from data_shards.errors import UserError
@@ -16,6 +17,9 @@ from data_shards.files import sha256_of_file
 
 FORMAT_VERSION = 2
 MANIFEST, STATE = "manifest.json", "state.json"
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REPLACED = "somebody has replaced it and its hash, do not trust this run folder; restore it from a backup"
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,18 @@ class LoadedCheckpoint:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What was saved beside the tensors."""
-        return json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        """What was saved beside the tensors.
+
+        Raises:
+            UserError: the file holds something else.
+        """
+        try:
+            metadata = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.folder / STATE} is not JSON ({error}): {_REPLACED}") from error
+        if not isinstance(metadata, dict):
+            raise UserError(f"{self.folder / STATE} does not hold a run's state: {_REPLACED}")
+        return metadata
 
     @property
     def step(self) -> int:
@@ -72,8 +86,16 @@ class LoadedCheckpoint:
 
     @cached_property
     def _files(self) -> dict[str, Any]:
-        files = (safe_open(path, framework="pt") for path in sorted(self.folder.glob("rank-*.safetensors")))
+        """The file of every tensor; only files that the manifest lists are opened, others may lie beside them."""
+        listed = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = (self._open(name) for name in sorted(listed) if name.endswith(".safetensors"))
         return {name: file for file in files for name in file.keys()}  # noqa: SIM118  (not a mapping)
+
+    def _open(self, name: str) -> Any:
+        try:
+            return safe_open(self.folder / name, framework="pt")
+        except SafetensorError as error:
+            raise UserError(f"{self.folder / name} is not a safetensors file ({error}): {_REPLACED}") from error
 
 
 def step_of(folder: Path) -> int:
@@ -98,6 +120,11 @@ def fault_of(checkpoint: Path) -> str | None:
         return f"{MANIFEST} cannot be read"
     if version != FORMAT_VERSION:
         return f"its format version is {version}, this program reads {FORMAT_VERSION}"
+    foreign = next((name for name in expected if not _PLAIN_NAME.fullmatch(name)), None)
+    if foreign is not None:
+        return f"{MANIFEST} lists {foreign!r}, which is not a plain file name"
+    if STATE not in expected:
+        return f"{MANIFEST} does not list {STATE}"
     faults = (_fault_of_file(checkpoint / name, size, digest) for name, (size, digest) in expected.items())
     return next((fault for fault in faults if fault), None)
 
