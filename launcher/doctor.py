@@ -106,7 +106,7 @@ def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     except UserError as error:
         problems.append(Problem("error", "recipe", (), str(error), "see also `spe pretrain --dry-run`"))
     needs = Needs(
-        workers=cluster.workers,
+        workers=cluster.min_workers or cluster.workers,
         cpus_per_worker=cluster.cpus_per_worker,
         gpus_per_worker=cluster.gpus_per_worker,
         checkpoint_bytes=size,

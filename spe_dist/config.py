@@ -134,6 +134,15 @@ class ClusterConfig:
     """Ranks, when Ray launches them (under torchrun, its own arguments say)."""
 
     workers: Positive
+    """Ranks; the most, if `min_workers` is set."""
+    min_workers: Positive | None = None
+    """Fewest ranks to go on with while machines are missing; null waits until there is room for all `workers`."""
+    max_failures: Count = 3
+    """Failures in a row, without a new checkpoint between them, that a run survives."""
+    hang_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """A rank without a finished step for so long ends, and all ranks start again; under torchrun too."""
+    resize_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Time between two looks for machines that could take more ranks."""
     cpus_per_worker: Positive = 1
     """CPU cores Ray reserves for a rank, and threads the rank computes with."""
     gpus_per_worker: Literal[0, 1] = 0

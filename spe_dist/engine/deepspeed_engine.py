@@ -36,7 +36,7 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
+from data_shards.errors import PassingError, UserError
 from spe_dist.engine.assignment import assign_to_ranks
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.engine.param_groups import param_groups
@@ -161,7 +161,7 @@ class Engine:
         """Update the weights after A calls of `backward`.
 
         Raises:
-            UserError: the gradient holds an infinity or is not a number. DeepSpeed leaves the weights as they were.
+            PassingError: the gradient holds an infinity or is not a number. DeepSpeed leaves the weights as they were.
         """
         if not self._engine.is_gradient_accumulation_boundary():
             raise RuntimeError(f"a step needs exactly {self.accumulation} forward and backward passes before it")
@@ -169,7 +169,7 @@ class Engine:
             group["lr"] = lr
         self._engine.step()
         if not self._engine.was_step_applied():
-            raise UserError(
+            raise PassingError(
                 "the gradient of this step is not finite, no weight was changed: "
                 "resume from the last checkpoint with a lower learning rate, or look at this step's batch"
             )

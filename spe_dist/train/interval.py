@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from data_shards.errors import UserError
+from data_shards.errors import PassingError
 from spe_dist.engine.peak_flops import peak_of_device
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
@@ -84,7 +84,7 @@ class Interval:
         """Global sums and speeds of the interval; the next one begins. Every rank must call this.
 
         Raises:
-            UserError: a loss is not finite.
+            PassingError: a loss is not finite.
         """
         sums = self._global_sums()
         measures = Measures(
@@ -115,7 +115,7 @@ class Interval:
         """Refuse to go on with a loss that is not finite; before a checkpoint is written.
 
         Raises:
-            UserError: names the term.
+            PassingError: names the term.
         """
         sums = self._global_sums()
         _require_finite(Measures(dict(zip(self._method.terms, sums.tolist(), strict=False)), {}, {}), step)
@@ -167,7 +167,7 @@ class Interval:
 def _require_finite(measures: Measures, step: int) -> None:
     wrong = [name for name, value in measures.losses.items() if not torch.isfinite(torch.tensor(value))]
     if wrong:
-        raise UserError(
+        raise PassingError(
             f"the loss is not finite at step {step} (terms {', '.join(wrong)}); nothing after the last checkpoint was "
             "saved: start again with a lower optimizer.learning_rate, or look at the batches since then"
         )

@@ -11,6 +11,7 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,9 @@ import torch.distributed as dist
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.order import Order
 from data_shards.ragged import Ragged
+from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Steps, load_steps
@@ -39,6 +42,7 @@ from spe_dist.recipe import config_yaml
 from spe_dist.train.interval import Interval
 from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, write_dataset
+from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
 
 LOGGER = logging.getLogger(__name__)
@@ -138,8 +142,9 @@ class Session:
         return list(zip(self.method.term_weights, self.method.terms, strict=True))
 
 
-def open_session(config: Config, *, make_method: Callable[..., Method] | None = None) -> Session:
-    """Set a run up on this rank.
+@contextmanager
+def open_session(config: Config, *, make_method: Callable[..., Method] | None = None) -> Iterator[Session]:
+    """Set a run up on this rank; while the context lasts, the run's folder is its own.
 
     Args:
         config: of the run.
@@ -155,6 +160,25 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))
     order = build_order(config, reader.manifest)
     start_process_group(world)
+    lock = RunLock(Path(config.run_folder), world)
+    try:
+        session = _set_up(config, world, plan, reader, order, make_method or METHODS[config.method])
+        try:
+            yield session
+        finally:
+            session.close()
+    finally:
+        lock.release()
+
+
+def _set_up(
+    config: Config,
+    world: World,
+    plan: BatchPlan,
+    reader: ShardReader,
+    order: Order,
+    make_method: Callable[..., Method],
+) -> Session:
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
     )
@@ -162,7 +186,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
-    method = (make_method or METHODS[config.method])(config, reader, device=world.device)
+    method = make_method(config, reader, device=world.device)
     if world.is_first:
         with explain_write_errors(folder):
             write_atomically(folder / ENCODER, method.encoder_json.encode())
