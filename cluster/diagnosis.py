@@ -213,7 +213,7 @@ def _differing(values: Mapping[str, str], check: str, key: str, cure: str) -> li
     counts: dict[str, int] = defaultdict(int)
     for value in values.values():
         counts[value] += 1
-    usual = max(counts, key=lambda value: counts[value])
+    usual = max(counts, key=lambda value: counts[value], default="")  # the check may have failed on all nodes
     return [
         Problem("error", check, (name,), f"{key} is {value[:12]}, elsewhere {usual[:12]}", cure)
         for name, value in values.items()

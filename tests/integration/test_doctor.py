@@ -15,7 +15,7 @@ from tests.integration.command import clean_environment, run, small_run
 from tests.integration.ray_head import free_port, ray_head, ray_node, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 
-DOCTOR = [sys.executable, "-m", "launcher.cli", "doctor"]
+DOCTOR = [str(Path(sys.executable).parent / "spe"), "doctor"]
 
 
 def doctor(*arguments, **environment):

@@ -87,6 +87,12 @@ def test_a_check_that_fails_is_an_error_and_hides_no_other(check):
     assert any("failed !" in cells for _, cells in rows([node("one"), bad], problems))
 
 
+@pytest.mark.parametrize("check", sorted(GOOD))
+def test_a_check_that_fails_on_every_node_is_one_problem(check):
+    (problem,) = diagnose([replace(failed(check), name=name) for name in ("one", "two")], NEEDS)
+    assert (problem.check, problem.nodes, problem.severity) == (check, ("one", "two"), "error")
+
+
 def test_the_same_problem_of_many_nodes_is_said_once():
     nodes = [node(f"n{i}", machine={"open_files": 256}) for i in range(6)]
     (problem,) = diagnose(nodes, NEEDS)
