@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -70,6 +71,8 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
         raise UserError(f"cannot join the Ray cluster at {address}: {_reason(error, known)}") from error
     if known is None:
         _check_joined(address, allow_unauthenticated)
+    if address == "local":
+        _close_token_file()
 
 
 def _check_joined(address: str, allow_unauthenticated: bool) -> None:
@@ -82,6 +85,13 @@ def _check_joined(address: str, allow_unauthenticated: bool) -> None:
     except UserError:
         ray.shutdown()
         raise
+
+
+def _close_token_file() -> None:
+    """Ray writes the token that it makes for a Ray of one's own as a file that everybody can read."""
+    path = Path.home() / ".ray" / "auth_token"
+    if path.is_file() and path.stat().st_uid == os.getuid() and path.stat().st_mode & 0o077:
+        path.chmod(0o600)
 
 
 def _refuse_open(address: str, allow_unauthenticated: bool, access: Access = Access.OPEN) -> None:

@@ -83,7 +83,9 @@ def test_a_local_ray_of_a_run_refuses_whoever_has_no_token_and_its_token_is_in_n
         assert [probe_access(f"127.0.0.1:{port}") for port in _ports(gcs)] == [Access.TOKEN]
         assert driver.poll() is None
         assert driver.wait(timeout=300) == 0, (tmp_path / "said").read_text()[-3000:]
-    token = Path(home["HOME"], ".ray", "auth_token").read_text().strip()
+    made = Path(home["HOME"], ".ray", "auth_token")
+    assert made.stat().st_mode & 0o077 == 0
+    token = made.read_text().strip()
     assert _files_with(token, tmp_path / "runs", tmp_path / "said") == []
 
 
