@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +19,9 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from cluster.coming_changes import ComingChanges
+from cluster.restarts import RestartPolicy, Restarts, user_error_in
+from cluster.security import connect
 from cluster.submitted_job import is_submitted_job
 from data_shards.errors import UserError
 from spe_dist.checkpoint.loaded import list_checkpoints, step_of
@@ -40,20 +44,19 @@ def train_on_ray(config: Config) -> Summary:
         UserError: whatever a rank, or the launch itself, found wrong.
     """
     folder = Path(config.run_folder)
-    with _connected(config.cluster), _stop_file_on_signal(folder):
+    _hurry(config.cluster)
+    with connected(config.cluster), _stop_file_on_signal(folder):
         trainer = TorchTrainer(
             _train_rank,
             train_loop_config={"values": config_values(config)},
             torch_config=TorchConfig(backend="nccl" if config.cluster.gpus_per_worker else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=config.cluster.workers,
-                use_gpu=config.cluster.gpus_per_worker > 0,
-                resources_per_worker=_resources(config.cluster),
-            ),
+            scaling_config=_scaling(config.cluster),
             run_config=RunConfig(
                 name=config.run.name,
                 storage_path=config.run.folder,
-                failure_config=FailureConfig(max_failures=0),
+                # Without limit: it counts all failures of a run that may take weeks, ours those in a row.
+                failure_config=FailureConfig(max_failures=-1),
+                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(_newest_step, folder))],
                 worker_runtime_env={"env_vars": rank_environment(config.cluster)},
             ),
         )
@@ -62,8 +65,36 @@ def train_on_ray(config: Config) -> Summary:
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
-    step = step_of(list_checkpoints(folder / CHECKPOINTS)[-1])
+    step = _newest_step(folder)
     return Summary(folder, step, finished=step >= config.train.steps)
+
+
+def _scaling(cluster: ClusterConfig) -> ScalingConfig:
+    fixed = cluster.min_workers in (None, cluster.workers)
+    return ScalingConfig(
+        num_workers=cluster.workers if fixed else (cluster.min_workers, cluster.workers),
+        elastic_resize_monitor_interval_s=cluster.resize_seconds,
+        use_gpu=cluster.gpus_per_worker > 0,
+        resources_per_worker=_resources(cluster),
+    )
+
+
+def _hurry(cluster: ClusterConfig) -> None:
+    """Ray Train's patience, shortened; what the person has set stays."""
+    settings = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 0.5,
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": cluster.hang_seconds,
+        # How long to wait for the places of all ranks. Ray Train hears of a lost node up to 20 s late, and until then
+        # asks for a place on it.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": 10,
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, str(value))
+
+
+def _newest_step(folder: Path) -> int:
+    """Of the newest checkpoint; 0 if there is none."""
+    return max(map(step_of, list_checkpoints(folder / CHECKPOINTS)), default=0)
 
 
 def _fit(trainer: TorchTrainer) -> None:
@@ -85,7 +116,11 @@ def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
 def _train_rank(loop_config: dict[str, Any]) -> None:
     config = config_from_values(loop_config["values"], source="launcher")
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
-    train(config)
+    cluster = config.cluster
+    coming = ComingChanges(
+        max_workers=cluster.workers, per_worker=_resources(cluster), resize_seconds=cluster.resize_seconds
+    )
+    train(config, asked_by_launcher=coming)
 
 
 def with_absolute_folders(config: Config) -> Config:
@@ -117,23 +152,30 @@ def _resources(cluster: ClusterConfig) -> dict[str, float]:
 
 
 @contextmanager
-def _connected(cluster: ClusterConfig) -> Iterator[None]:
+def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iterator[None]:
+    """Joined to the Ray that the configuration or the environment names, or to one started here.
+
+    Args:
+        cluster: which, and what ranks need.
+        require_resources: whether ranks must find their place there.
+
+    Raises:
+        UserError: it cannot be joined, asks for no token, or a Ray started here would be too small.
+    """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from error
+        connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
     else:
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+        local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
+        connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
-        _require_resources(cluster, started_here=not address)
+        if require_resources:
+            _require_resources(cluster, started_here=not address)
         yield
     finally:
         ray.shutdown()
@@ -143,11 +185,10 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
     """A cluster that can grow may still get what it lacks; one started here cannot, and Ray would wait for ever."""
     there = ray.cluster_resources()
     for kind, each in _resources(cluster).items():
-        if there.get(kind, 0) >= each * cluster.workers:
+        workers = cluster.min_workers or cluster.workers
+        if there.get(kind, 0) >= each * workers:
             continue
-        lack = (
-            f"{cluster.workers} workers need {each * cluster.workers:.0f} {kind}s, there are {there.get(kind, 0):.0f}"
-        )
+        lack = f"{workers} workers need {each * workers:.0f} {kind}s, there are {there.get(kind, 0):.0f}"
         if started_here:
             raise UserError(
                 f"{lack} on this machine: lower --cluster.workers or --cluster.{kind.lower()}s-per-worker, or name a "
@@ -179,14 +220,10 @@ def _stop_file_on_signal(folder: Path) -> Iterator[None]:
 
 def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:
     """The UserError that a rank raised, if one did; else where to read what happened."""
-    failures = getattr(error, "worker_failures", {})
-    for failure in failures.values():
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, UserError):
-                return UserError(str(cause))
-            cause = getattr(cause, "cause", None) or cause.__cause__
-    detail = str(next(iter(failures.values()), error)).strip().splitlines()
+    mistake = user_error_in(error)
+    if mistake is not None:
+        return UserError(str(mistake))
+    detail = str(error).strip().splitlines()
     return UserError(
         f"a rank failed: {detail[-1] if detail else error!r}; the whole story is in {config.run_folder}/logs. "
         "The same command resumes from the last checkpoint"

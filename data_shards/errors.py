@@ -1,4 +1,4 @@
-"""The one exception that is meant for the person at the keyboard."""
+"""The exceptions that are meant for the person at the keyboard."""
 
 
 class UserError(Exception):
@@ -7,3 +7,14 @@ class UserError(Exception):
     The message says in one line what is wrong, where, and what to do. Commands print it without a traceback and exit
     with a non-zero status.
     """
+
+    may_pass = False
+
+
+class PassingError(UserError):
+    """What is wrong may be gone at the next try: launchers that restart runs try once more before they tell the person.
+
+    A loss that is not finite, for one, comes from the data and the learning rate, or from a failing device.
+    """
+
+    may_pass = True

@@ -105,6 +105,8 @@ class TrainConfig:
     """Newest checkpoints kept."""
     keep_every: Count = 0
     """Steps between checkpoints kept for good; 0 keeps none."""
+    failed_saves: Positive = 3
+    """Periodic saves that fail in a row before the run ends; 1 ends it at the first, so that each is waited for."""
     profile_steps: Count = 0
     """Steps traced in the run's folder `profile`, from the seventh on; 0 traces none, `--profile` 5."""
 
@@ -134,11 +136,22 @@ class ClusterConfig:
     """Ranks, when Ray launches them (under torchrun, its own arguments say)."""
 
     workers: Positive
+    """Ranks; the most, if `min_workers` is set."""
+    min_workers: Positive | None = None
+    """Fewest ranks to go on with while machines are missing; null waits until there is room for all `workers`."""
+    max_failures: Count = 3
+    """Failures in a row, without a new checkpoint between them, that a run survives."""
+    hang_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """A rank without a finished step for so long ends, and all ranks start again; under torchrun too."""
+    resize_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Time between two looks for machines that could take more ranks."""
     cpus_per_worker: Positive = 1
     """CPU cores Ray reserves for a rank, and threads the rank computes with."""
     gpus_per_worker: Literal[0, 1] = 0
     address: str | None = None
     """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    allow_unauthenticated: bool = False
+    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -72,22 +72,21 @@ def count_costs(config: SpeConfig) -> Costs:
     before = _storages()
     gc.freeze()  # from here on only new objects are looked at, which is quick
     config = replace(config, train=replace(config.train, steps=_STEPS))
-    session = open_session(config)
-    stop, held = StopSignal(session.folder, session.world), 0
-    backward = session.engine.backward
+    held = 0
+    with open_session(config) as session:
+        stop, backward = StopSignal(session.folder, session.world), session.engine.backward
 
-    def weighed_backward(loss: Tensor) -> None:
-        nonlocal held
-        backward(loss)
-        # A thread of gloo may still be letting go of what it has just sent: the smallest of a few looks.
-        held = max(held, min(_bytes_held(before) for _ in range(4)))
+        def weighed_backward(loss: Tensor) -> None:
+            nonlocal held
+            backward(loss)
+            # A thread of gloo may still be letting go of what it has just sent: the smallest of a few looks.
+            held = max(held, min(_bytes_held(before) for _ in range(4)))
 
-    session.engine.backward = weighed_backward  # type: ignore[method-assign]
-    for batches in session.batches():
-        with recorded_collectives() as calls:
-            session.take_step(batches, 0.0)
-            stop.poll()
-    session.close()
+        session.engine.backward = weighed_backward  # type: ignore[method-assign]
+        for batches in session.batches():
+            with recorded_collectives() as calls:
+                session.take_step(batches, 0.0)
+                stop.poll()
     stop.poll()  # waits for the last one
     gc.unfreeze()
     sent: Counter[str] = Counter()

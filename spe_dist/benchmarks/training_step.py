@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -47,9 +48,9 @@ def measure_objectives(config: SpeConfig, *, repeats: int) -> list[Timed]:
 
 def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -> list[Timed]:
     """Steps of each variant in turn, over the same records; floating-point operations of a step in the notes."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sessions = {
-            name: _open(config, make_method, Path(folder) / str(index))
+            name: stack.enter_context(_opened(config, make_method, Path(folder) / str(index)))
             for index, (name, (config, make_method)) in enumerate(variants.items())
         }
         batches = {name: _load(session, STEPS * (repeats + 1)) for name, session in sessions.items()}
@@ -63,18 +64,19 @@ def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -
             row.notes["records/s"] = session.plan.global_batch / row.median
             row.notes["TFLOP per step"] = flops[row.variant] / 1e12
             row.notes["TFLOP/s"] = flops[row.variant] / 1e12 / row.median
-            session.close()
     return rows
 
 
-def _open(config: SpeConfig, make_method: Callable[..., Method], folder: Path) -> Session:
-    session = open_session(replace(config, run=replace(config.run, folder=str(folder))), make_method=make_method)
-    if isinstance(session.method, Spe) and session.method.momentum_encoder is not None:
-        queue = session.method.queue  # full, as it is in all but a run's first steps
-        for keys in (queue.pair_keys, queue.context_keys):
-            keys.copy_(nn.functional.normalize(torch.randn_like(keys), dim=1))
-        queue.enqueued.fill_(queue.size)
-    return session
+@contextmanager
+def _opened(config: SpeConfig, make_method: Callable[..., Method], folder: Path) -> Iterator[Session]:
+    config = replace(config, run=replace(config.run, folder=str(folder)))
+    with open_session(config, make_method=make_method) as session:
+        if isinstance(session.method, Spe) and session.method.momentum_encoder is not None:
+            queue = session.method.queue  # full, as it is in all but a run's first steps
+            for keys in (queue.pair_keys, queue.context_keys):
+                keys.copy_(nn.functional.normalize(torch.randn_like(keys), dim=1))
+            queue.enqueued.fill_(queue.size)
+        yield session
 
 
 def _load(session: Session, steps: int) -> list[list[SpanPairBatch]]:

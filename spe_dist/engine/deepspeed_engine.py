@@ -36,7 +36,7 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
+from data_shards.errors import PassingError, UserError
 from spe_dist.engine.assignment import assign_to_ranks
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.engine.param_groups import param_groups
@@ -161,7 +161,7 @@ class Engine:
         """Update the weights after A calls of `backward`.
 
         Raises:
-            UserError: the gradient holds an infinity or is not a number. DeepSpeed leaves the weights as they were.
+            PassingError: the gradient holds an infinity or is not a number. DeepSpeed leaves the weights as they were.
         """
         if not self._engine.is_gradient_accumulation_boundary():
             raise RuntimeError(f"a step needs exactly {self.accumulation} forward and backward passes before it")
@@ -169,7 +169,7 @@ class Engine:
             group["lr"] = lr
         self._engine.step()
         if not self._engine.was_step_applied():
-            raise UserError(
+            raise PassingError(
                 "the gradient of this step is not finite, no weight was changed: "
                 "resume from the last checkpoint with a lower learning rate, or look at this step's batch"
             )
@@ -198,8 +198,11 @@ class Engine:
         with deepspeed.zero.GatheredParameters(list(chosen.values()), modifier_rank=None, enabled=self.stage == 3):
             yield {name: param.detach() for name, param in chosen.items()}
 
-    def read_state(self) -> Iterator[tuple[str, Tensor]]:
-        """This rank's share of the state, as whole fp32 tensors on the CPU; every rank must exhaust it.
+    def read_state(self, copy: Callable[[str, Tensor], Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """This rank's share of the state, as whole fp32 tensors; every rank must exhaust it.
+
+        Args:
+            copy: copies the tensor of a name; the original belongs to the engine.
 
         Yields:
             `<parameter>.master`, `<parameter>.exp_avg` and `<parameter>.exp_avg_sq` of the parameters that fall to
@@ -210,7 +213,7 @@ class Engine:
             for kind in _KINDS:
                 whole = self._read(param, kind)
                 if owners[name] == self.world.rank:
-                    yield f"{name}.{kind}", whole.detach().to("cpu", copy=True)
+                    yield f"{name}.{kind}", copy(f"{name}.{kind}", whole)
 
     def write_state(self, get_tensor: GetTensor, adam_step: int) -> None:
         """Set master weights and moments; comes after `initialise_optimizer`.

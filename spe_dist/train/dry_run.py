@@ -49,6 +49,11 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
             "the learning rate would never reach its peak"
         )
+    if config.cluster.min_workers and config.cluster.min_workers > config.cluster.workers:
+        raise UserError(
+            f"cluster.min_workers is {config.cluster.min_workers}, more than cluster.workers {config.cluster.workers}: "
+            "the first is the fewest, the second the most"
+        )
     if config.compute.compile and config.train.zero_stage == 3:
         raise UserError(
             "compute.compile does not work with train.zero_stage 3, which gathers weights between the layers: "

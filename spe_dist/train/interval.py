@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from data_shards.errors import UserError
+from data_shards.errors import PassingError
 from spe_dist.engine.peak_flops import peak_of_device
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
@@ -64,7 +64,8 @@ class Interval:
 
     def start_clock(self) -> None:
         """Count time, and the steps and work done in it, from here on."""
-        self.waited, self._started = 0.0, time.perf_counter()
+        self.waited = self.saving = 0.0  # seconds spent waiting for batches and for saves
+        self._started = time.perf_counter()
         self._steps = 0
         self._work.zero_()
 
@@ -84,7 +85,7 @@ class Interval:
         """Global sums and speeds of the interval; the next one begins. Every rank must call this.
 
         Raises:
-            UserError: a loss is not finite.
+            PassingError: a loss is not finite.
         """
         sums = self._global_sums()
         measures = Measures(
@@ -100,6 +101,7 @@ class Interval:
             "pieces_per_second": work.pieces / seconds,
             **self._compute_speeds(work, seconds),
             "waiting_share": self.waited / seconds,
+            "saving_share": self.saving / seconds,
             "elapsed_seconds": self.seconds_before + seconds,
             "pieces_seen": int(self._pieces_seen),
             "digest_records": f"{records % (1 << 64):016x}",
@@ -115,7 +117,7 @@ class Interval:
         """Refuse to go on with a loss that is not finite; before a checkpoint is written.
 
         Raises:
-            UserError: names the term.
+            PassingError: names the term.
         """
         sums = self._global_sums()
         _require_finite(Measures(dict(zip(self._method.terms, sums.tolist(), strict=False)), {}, {}), step)
@@ -167,7 +169,7 @@ class Interval:
 def _require_finite(measures: Measures, step: int) -> None:
     wrong = [name for name, value in measures.losses.items() if not torch.isfinite(torch.tensor(value))]
     if wrong:
-        raise UserError(
+        raise PassingError(
             f"the loss is not finite at step {step} (terms {', '.join(wrong)}); nothing after the last checkpoint was "
             "saved: start again with a lower optimizer.learning_rate, or look at the batches since then"
         )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spe_dist.checkpoint.training_state import collect
 from spe_dist.config import Config
 from spe_dist.engine.schedule import learning_rate
-from spe_dist.recipe import config_values
 from spe_dist.train.profiler import traced
-from spe_dist.train.run_folder import PROFILE
+from spe_dist.train.run_folder import PROFILE, log_path
 from spe_dist.train.session import Session, open_session
-from spe_dist.train.stop_signal import StopSignal
+from spe_dist.train.stop_signal import Ask, StopSignal, nothing_asked
+from spe_dist.train.watchdog import watched
 
 LOGGER = logging.getLogger(__name__)
 
@@ -27,39 +27,46 @@ class Summary:
     finished: bool
 
 
-def train(config: Config) -> Summary:
+def train(config: Config, *, asked_by_launcher: Callable[[], Ask] = nothing_asked) -> Summary:
     """Train until the last step, or until asked to stop; begin at the newest checkpoint of the run, if it has one.
+
+    Args:
+        config: of the run.
+        asked_by_launcher: looked at after every step.
 
     Raises:
         UserError: whatever the person at the keyboard can mend, in one line.
     """
     try:
-        return _train(config)
+        with open_session(config) as session:
+            return _train(session, asked_by_launcher)
     except Exception:
         LOGGER.exception("the run ends here")
         raise
 
 
-def _train(config: Config) -> Summary:
-    session = open_session(config)
-    stop, step = StopSignal(session.folder, session.world), session.first_step
-    stopping = False
-    with traced(session.folder / PROFILE, session.world, steps=config.train.profile_steps) as traced_step:
+def _train(session: Session, asked_by_launcher: Callable[[], Ask]) -> Summary:
+    config, folder, world = session.config, session.folder, session.world
+    stop, step = StopSignal(folder, world, asked_by_launcher=asked_by_launcher), session.first_step
+    LOGGER.info("training on %d ranks from step %d", world.size, step)
+    with (
+        traced(folder / PROFILE, world, steps=config.train.profile_steps) as traced_step,
+        watched(log_path(folder, world), seconds=config.cluster.hang_seconds) as alive,
+    ):
         for batches in session.batches():
             session.take_step(batches, _learning_rate(config, step))
             traced_step()
+            alive()
             step += 1
-            stopping = stop.poll()
-            last = step == config.train.steps
+            ask, last = stop.poll(), step == config.train.steps
             if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
                 session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
-            if last or stopping or step % config.train.checkpoint_every == 0:
-                _save(session, step)
-            if stopping:
+            if last or ask or step % config.train.checkpoint_every == 0:
+                session.save(step, required=last or ask is Ask.STOP)
+            if ask is Ask.STOP:
                 stop.obeyed()
                 break
-    session.close()
-    return Summary(session.folder, step, finished=step >= config.train.steps)
+    return Summary(folder, step, finished=step >= config.train.steps)
 
 
 def _learning_rate(config: Config, step: int) -> float:
@@ -67,14 +74,3 @@ def _learning_rate(config: Config, step: int) -> float:
     return learning_rate(
         step, peak=optimizer.learning_rate, warmup_steps=optimizer.warmup_steps, steps=config.train.steps
     )
-
-
-def _save(session: Session, step: int) -> None:
-    session.interval.check_finite(step)
-    extra = session.method.state() | session.interval.state()
-    elapsed = session.interval.elapsed_seconds
-    tensors, metadata = collect(
-        session.engine, extra, step=step, elapsed_seconds=elapsed, config=config_values(session.config)
-    )
-    checkpoint = session.store.save(step, tensors, metadata)
-    LOGGER.info("saved %s", checkpoint)

@@ -4,7 +4,9 @@ config.yaml       the resolved configuration           versions.json   of Python
 tokenizer/        of the shards                        encoder.json    sizes of the sentence encoder
 metrics.jsonl     one line per logged step             tensorboard/    the same as curves
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
-dataset.json      manifest without the list of shards  profile/       traces, where they were asked for
+dataset.json      manifest without the list of shards  profile/        traces, where they were asked for
+LOCK              held while the run goes on           STOP            to be made by who wants it to save and end
+starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
 """
 
 from __future__ import annotations
@@ -65,8 +67,13 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     problem = world.broadcast_object(problem)
     if problem:
         raise UserError(problem)
-    _start_log(folder / LOGS / f"rank-{world.rank}.log")
+    _start_log(log_path(folder, world))
     return folder
+
+
+def log_path(folder: Path, world: World) -> Path:
+    """Where this rank writes what it has to say."""
+    return folder / LOGS / f"rank-{world.rank}.log"
 
 
 def write_dataset(folder: Path, manifest: Manifest) -> None:

@@ -1,9 +1,11 @@
-"""How a run is asked to stop: SIGTERM or SIGUSR1 to a rank, or a file named STOP in its folder."""
+"""How a run is asked to save or to stop: by a signal to a rank, a file STOP in its folder, or whoever launched it."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 from types import FrameType
 
@@ -15,41 +17,63 @@ from spe_dist.engine.world import World
 STOP_FILE = "STOP"
 
 
+class Ask(IntEnum):
+    """What is asked of a run after a step; of several, the largest counts."""
+
+    NOTHING = 0
+    SAVE = 1
+    STOP = 2
+    """Save, then end."""
+
+
+def nothing_asked() -> Ask:
+    """The launcher asks for nothing: nobody does but signals and the file."""
+    return Ask.NOTHING
+
+
 class StopSignal:
-    """Whether any rank was asked to stop; all ranks hear of it at the same step.
+    """What any rank was asked for; all ranks hear of it at the same step.
+
+    SIGTERM and SIGUSR1 to a rank mean STOP.
 
     Args:
         folder: where the first rank looks for the STOP file.
         world: this rank among all.
+        asked_by_launcher: looked at once per step on every rank; must not wait.
     """
 
-    def __init__(self, folder: Path, world: World) -> None:
+    def __init__(self, folder: Path, world: World, *, asked_by_launcher: Callable[[], Ask] = nothing_asked) -> None:
         self._file = folder / STOP_FILE
         self._world = world
-        self._asked = False
+        self._asked_by_launcher = asked_by_launcher
+        self._signalled = False
         self._flag = torch.zeros(1)
         self._pending: dist.Work | None = None
         # Flags travel on the host: asking a GPU for them would make every step wait for it.
         self._group = dist.new_group(backend="gloo") if world.size > 1 else None
         if threading.current_thread() is threading.main_thread():  # Ray runs ranks in a thread, where this is forbidden
             for number in (signal.SIGTERM, signal.SIGUSR1):
-                signal.signal(number, self._ask)
+                signal.signal(number, self._on_signal)
 
-    def poll(self) -> bool:
-        """Whether to stop now. Every rank must call this once per step; the answer is one step old, and never waits."""
+    def poll(self) -> Ask:
+        """What to do now. Every rank must call this once per step; the answer is one step old, and never waits."""
         if self._pending is not None:
             self._pending.wait()
-        stop = bool(self._flag)
-        asked = self._asked or (self._world.is_first and self._file.exists())
-        self._flag = torch.tensor([float(asked)])
+        answer = Ask(int(self._flag))
+        self._flag = torch.tensor([float(self._asked_here())])
         if self._group is not None:
             self._pending = dist.all_reduce(self._flag, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
-        return stop
+        return answer
 
     def obeyed(self) -> None:
         """The run has saved and stops: the next one shall not stop for the same reason."""
         if self._world.is_first:
             self._file.unlink(missing_ok=True)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+    def _asked_here(self) -> Ask:
+        if self._signalled or (self._world.is_first and self._file.exists()):
+            return Ask.STOP
+        return self._asked_by_launcher()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signalled = True
