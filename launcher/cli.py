@@ -14,6 +14,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   pretrain                                              train (the same as python launcher/pretrain.py)
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
+  checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
   export RUN                                            a run as a Hugging Face folder
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
   runs diff A B                                         the first step and field in which two runs differ
@@ -40,6 +41,7 @@ def dispatch(arguments: list[str]) -> None:
         "pretrain": _pretrain,
         "plan": _plan,
         "doctor": _doctor,
+        "checkpoint": _checkpoint,
         "export": _export,
         "report": _report,
         "runs": _runs,
@@ -66,6 +68,12 @@ def _pretrain() -> Callable[[list[str]], None]:
 
 def _plan() -> Callable[[list[str]], None]:
     from launcher.plan import main
+
+    return main
+
+
+def _checkpoint() -> Callable[[list[str]], None]:
+    from launcher.checkpoints import main
 
     return main
 

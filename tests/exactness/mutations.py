@@ -55,7 +55,7 @@ FAULTS = (
         "for part, count in reversed(list(zip(self._gathered, self._rows_of_ranks, strict=True)))",
         (
             f"{MOCO}/test_gather.py",
-            f"{EXACT}/test_resume.py",
+            f"{EXACT}/test_elastic_schedule.py",
         ),
     ),
     Fault(
@@ -120,6 +120,13 @@ FAULTS = (
         "load_masters_into(method.model, checkpoint.get)",
         "pass",
         (f"{EXACT}/test_resume.py",),
+    ),
+    Fault(
+        "a checkpoint in the background that training still changes",
+        "spe_dist/checkpoint/snapshot.py",
+        "        return buffer.copy_(tensor.detach(), non_blocking=True)",
+        "        return tensor.detach()",
+        ("tests/unit/spe_dist/test_background_saver.py", f"{EXACT}/test_resume.py"),
     ),
     Fault(
         "random generators not restored",
