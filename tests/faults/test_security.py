@@ -29,13 +29,6 @@ from tests.integration.ray_head import ray_head, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run, write_dataset
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    write_dataset(folder / "shards")
-    return folder
-
-
 @pytest.fixture
 def home(tmp_path):
     """A home folder without a token."""
