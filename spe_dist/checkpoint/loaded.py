@@ -79,6 +79,15 @@ class LoadedCheckpoint:
         return {name: file for file in files for name in file.keys()}  # noqa: SIM118  (not a mapping)
 
 
+Choice = tuple[str | None, tuple[Skipped, ...]]
+"""Name of the checkpoint to load, None if there is none that holds; and the newer ones that do not."""
+
+
+def name_of(step: int) -> str:
+    """A checkpoint folder's name."""
+    return f"step-{step:09d}"
+
+
 def step_of(folder: Path) -> int:
     """The step in a checkpoint folder's name."""
     return int(folder.name.removeprefix("step-"))
@@ -134,7 +143,7 @@ def read_about(checkpoint: Path) -> About:
     return About(step_of(checkpoint), checkpoint.stat().st_mtime, size, world_size, zero_stage, fault)
 
 
-def choose_checkpoint(folder: Path) -> tuple[str | None, tuple[Skipped, ...]]:
+def choose_checkpoint(folder: Path) -> Choice:
     """Name of the newest checkpoint whose files are all as they were written, and the newer ones that are not."""
     skipped: list[Skipped] = []
     for checkpoint in reversed(list_checkpoints(folder)):
@@ -145,7 +154,7 @@ def choose_checkpoint(folder: Path) -> tuple[str | None, tuple[Skipped, ...]]:
     return None, tuple(skipped)
 
 
-def load_chosen(folder: Path, choice: tuple[str | None, tuple[Skipped, ...]]) -> LoadedCheckpoint | None:
+def load_chosen(folder: Path, choice: Choice) -> LoadedCheckpoint | None:
     """What `choose_checkpoint` chose; None if there is no checkpoint at all.
 
     Raises:
@@ -170,6 +179,15 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint | None:
         UserError: there are checkpoints but none of them holds.
     """
     return load_chosen(folder, choose_checkpoint(folder))
+
+
+def files_of_manifest(checkpoint: Path) -> list[str]:
+    """The files that a manifest lists, none if it cannot be read; what is no plain file name is left out."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_bytes())["files"]
+        return [name for name in files if Path(name).name == name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
 
 
 def _faults(checkpoint: Path, fault_of_file: Callable[[Path, int, str], str | None] | None = None) -> Iterator[str]:
