@@ -109,6 +109,11 @@ def name_of(step: int) -> str:
     return f"step-{step:09d}"
 
 
+def is_name(name: str) -> bool:
+    """Whether that is a checkpoint folder's name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(folder: Path) -> int:
     """The step in a checkpoint folder's name."""
     return int(folder.name.removeprefix("step-"))
@@ -116,7 +121,7 @@ def step_of(folder: Path) -> int:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Folders of the complete checkpoints below `folder`, oldest first; their content is not looked at."""
-    return sorted((path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()), key=step_of)
+    return sorted((path for path in folder.glob("step-*") if is_name(path.name) and path.is_dir()), key=step_of)
 
 
 def fault_of(checkpoint: Path) -> str | None:

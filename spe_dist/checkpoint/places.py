@@ -22,6 +22,7 @@ from spe_dist.checkpoint.loaded import (
     choose_checkpoint,
     fault_of,
     files_of_manifest,
+    is_name,
     list_checkpoints,
     name_of,
     step_of,
@@ -161,7 +162,7 @@ class ObjectStorage:
             shutil.rmtree(leftover)
         there = self._remote.files()
         for name in {name.partition("/")[0] for name in there}:
-            if f"{name}/{MANIFEST}" not in there:
+            if is_name(name) and f"{name}/{MANIFEST}" not in there:
                 self._remote.delete(name)
 
     def is_complete(self, step: int) -> bool:
@@ -196,8 +197,8 @@ class ObjectStorage:
             self.delete(step)
 
     def steps(self) -> list[int]:
-        files = self._remote.files()
-        return sorted(step_of(Path(name).parent) for name in files if Path(name).name == MANIFEST)
+        folders = [name.removesuffix(f"/{MANIFEST}") for name in self._remote.files() if name.endswith(f"/{MANIFEST}")]
+        return sorted(step_of(Path(folder)) for folder in folders if is_name(folder))
 
     def delete(self, step: int) -> None:
         self._remote.delete(f"{name_of(step)}/{MANIFEST}")  # from here on it is none

@@ -17,19 +17,21 @@ class RemoteFolder:
         url: of the folder, which need not be there yet.
 
     Raises:
-        UserError: no file system is known for the URL.
+        UserError: no file system is known for the URL, or it has a key in it, which would get into logs and files.
     """
 
     def __init__(self, url: str) -> None:
         import pyarrow as pa
         from pyarrow import fs
 
-        self.url = url.rstrip("/")
+        self.url, shown = url.rstrip("/"), _without_secrets(url)
+        if urlsplit(url).password:
+            raise UserError(f"{shown} was given with a secret in it: name keys in the environment instead")
         try:
             self._files, self._path = fs.FileSystem.from_uri(self.url)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise UserError(
-                f"{_without_secrets(url)} cannot be opened ({str(error).splitlines()[0]}): "
+                f"{shown} cannot be opened ({str(error).splitlines()[0].replace(self.url, shown)}): "
                 "give a URL as s3://BUCKET/PATH, gs://…, abfs://…, hdfs://… or file:///…"
             ) from error
 

@@ -1,5 +1,6 @@
 """Machines that share nothing but a URL: what a run knows goes up, and comes down on another machine."""
 
+import json
 import os
 import re
 import shutil
@@ -18,8 +19,10 @@ from spe_dist.checkpoint.remote_folder import RemoteFolder
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from spe_dist.train.loop import train
+from spe_dist.train.starts import read_starts
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import DROPOUT, configure, metrics_of, stopped_after
+from tests.integration.command import PRETRAIN, run, small_run
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 pytestmark = pytest.mark.distributed
@@ -82,8 +85,11 @@ def test_a_damaged_checkpoint_is_skipped_and_replaced_when_its_step_comes_again(
 def test_files_without_a_manifest_are_no_checkpoint_and_are_removed(url, bucket, tmp_path):
     save(open_store(url, tmp_path / "one"), 1, 2)
     (bucket / "step-000000002" / "manifest.json").unlink()
+    (bucket / "notes").mkdir()
+    (bucket / "notes" / "manifest.json").write_text("a person's")
+    (bucket / "readme").write_text("a person's")
     assert open_store(url, tmp_path / "other").latest().step == 1
-    assert [path.name for path in bucket.iterdir()] == ["step-000000001"]
+    assert {path.name for path in bucket.iterdir()} == {"step-000000001", "notes", "readme"}
 
 
 def test_a_manifest_cannot_write_outside_of_its_folder(url, bucket, tmp_path):
@@ -97,8 +103,25 @@ def test_a_manifest_cannot_write_outside_of_its_folder(url, bucket, tmp_path):
 
 
 def test_a_url_that_nothing_opens_is_said_without_its_secrets():
-    with pytest.raises(UserError, match=r"^ftp2://host/runs cannot be opened"):
-        RemoteFolder("ftp2://me:secret@host/runs?key=secret")
+    with pytest.raises(UserError, match=r"^ftp2://host/runs cannot be opened \((?!.*secret)"):
+        RemoteFolder("ftp2://host/runs?key=secret")
+    with pytest.raises(UserError, match=r"^s3://bucket/runs was given with a secret in it"):
+        RemoteFolder("s3://key:secret@bucket/runs")
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_the_command_as_a_person_types_it_from_two_machines(tmp_path, bucket, url):
+    """Under Ray, which keeps its own notes at the URL too."""
+    write_dataset(tmp_path / "shards")
+    for machine, steps in (("one", 4), ("other", 7)):
+        settings = small_run(tmp_path, f"--run.folder={url}", "--cluster.workers=1", f"--train.steps={steps}")
+        done = run(*PRETRAIN, *settings, XDG_CACHE_HOME=str(tmp_path / machine))
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert f"finished step {steps}" in done.stdout
+    lines = [json.loads(line) for line in (bucket / "debug" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 8))
+    assert [start["after_step"] for start in read_starts(bucket / "debug")] == [0, 4]
 
 
 def train_on_machines(config_of, folder, stop):
