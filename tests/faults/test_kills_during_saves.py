@@ -37,7 +37,7 @@ class Run:
         """Save the next step, as a trial says, and look at what a restart would find."""
         ended = self.savers.run(Trial(str(self.folder), step=self.newest + 1, url=self.url, **details))
         self.kills += ended.killed
-        found = self.restart()
+        found = self.restart(killed=ended.killed)
         assert self.newest <= found <= self.newest + 1
         assert found == self.newest + 1 or not ended.saved, "a save was complete, and then it was not"
         assert found == self.newest + 1 or ended.killed, "nobody was killed, and the save was not complete"
@@ -48,7 +48,7 @@ class Run:
         """Kill at a point of a save; one that deletes nothing has fewer, so it may be the next one's."""
         assert any(self.save(at_point=point, **details).killed for _ in range(3)), point
 
-    def restart(self) -> int:
+    def restart(self, *, killed: bool = False) -> int:
         """Open the store as a new run does; the step of its newest checkpoint, whose content is what was saved."""
         started = time.perf_counter()
         self.starts += 1
@@ -67,11 +67,9 @@ class Run:
             assert fault_of(checkpoint) is None
             check_content(LoadedCheckpoint(checkpoint))
         steps = [step_of(checkpoint) for checkpoint in list_checkpoints(there)]
-        for_good = list(range(KEEP_EVERY, steps[-1], KEEP_EVERY))
-        assert [step for step in steps if step <= steps[-1] - KEEP_LAST - 1] == [
-            step for step in for_good if step <= steps[-1] - KEEP_LAST - 1
-        ]  # one more than keep_last may be there: the kill came before the oldest was deleted
-        assert set(range(max(1, steps[-1] - KEEP_LAST + 1), steps[-1] + 1)) <= set(steps)
+        kept = {step for step in range(1, steps[-1] + 1) if step > steps[-1] - KEEP_LAST or step % KEEP_EVERY == 0}
+        # Each kill may come before the oldest was deleted; the next save that nobody kills makes up for it.
+        assert set(steps) >= kept if killed else set(steps) == kept
         return loaded.step
 
 
