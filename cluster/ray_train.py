@@ -161,6 +161,7 @@ def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iter
     if address:
         connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
     else:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
         local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
         connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
