@@ -183,7 +183,7 @@ def head_killed(laboratory: Laboratory, times: int) -> Iterator[Tried]:
     """Ray's gcs_server and raylet; then a new head, and the same command."""
     for _ in range(times):
         config = laboratory.config()
-        with ray_head(cpus=2) as (address, head), CommandRun(config, more=[f"--cluster.address={address}"]) as run:
+        with ray_head(cpus=2) as (cluster, head), CommandRun(config, **cluster) as run:
             run.wait_for_step(laboratory.a_step())
             ranks = list(run.ranks().values())
             servers = [child for child in head.children() if child.name() in ("gcs_server", "raylet")]
@@ -191,7 +191,7 @@ def head_killed(laboratory: Laboratory, times: int) -> Iterator[Tried]:
             fault = inject(run.folder, lambda servers=servers: [server.kill() for server in servers])
             said = _must_end_with_one_line(run)
             wait_until_gone(ranks, seconds=10)
-        with ray_head(cpus=2) as (address, _), CommandRun(config, more=[f"--cluster.address={address}"]) as again:
+        with ray_head(cpus=2) as (cluster, _), CommandRun(config, **cluster) as again:
             _must_end_well(again)
         yield Tried(1, trials_of(again.folder, [fault]), judge(again.folder, laboratory.alone), said)
 
@@ -226,7 +226,7 @@ def loss_not_finite_once(laboratory: Laboratory, times: int) -> Iterator[Tried]:
         step = laboratory.a_step()
         with _setting(f"{step}:{once}"), CommandRun(laboratory.config(), launcher=_NOT_FINITE) as run:
             _must_end_well(run)
-        fault = Injected(once.stat().st_mtime, step, 0)
+        fault = Injected(once.stat().st_mtime, step - 1)
         yield Tried(1, trials_of(run.folder, [fault]), judge(run.folder, laboratory.alone))
 
 
@@ -238,7 +238,7 @@ def loss_not_finite_for_good(laboratory: Laboratory, times: int) -> Iterator[Tri
         with _setting(str(step)), CommandRun(config, launcher=_NOT_FINITE) as run:
             said = _must_end_with_one_line(run)
             assert f"not finite at step {step}" in said, said
-        fault = Injected(time.time(), last_step(run.folder), 0)
+        fault = Injected(time.time(), last_step(run.folder))
         with CommandRun(config) as again:
             _must_end_well(again)
         yield Tried(1, trials_of(run.folder, [fault]), judge(run.folder, laboratory.alone), said)

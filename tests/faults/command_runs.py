@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -33,18 +34,18 @@ class CommandRun:
     Args:
         config: of the run.
         launcher: what comes before `--config`; Ray's by default.
-        more: arguments after it.
+        environment: variables beside those that are there.
     """
 
-    def __init__(self, config: Any, *, launcher: Sequence[str] = PRETRAIN, more: Sequence[str] = ()) -> None:
+    def __init__(self, config: Any, *, launcher: Sequence[str] = PRETRAIN, **environment: str) -> None:
         self.folder = Path(config.run_folder)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         recipe = self.folder.with_name(f"{self.folder.name}.yaml")
         recipe.write_text(config_yaml(config))
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the context)
         self.process = psutil.Popen(
-            [*map(str, launcher), "--config", str(recipe), *more],
-            env=clean_environment() | {"PYTHONPATH": str(ROOT)},
+            [*map(str, launcher), "--config", str(recipe)],
+            env=clean_environment() | {"PYTHONPATH": str(ROOT)} | environment,
             cwd=ROOT,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -112,17 +113,18 @@ def torchrun(ranks: int, *, restarts: int) -> list[str]:
 
 
 @contextmanager
-def ray_head(*, cpus: int) -> Iterator[tuple[str, psutil.Process]]:
-    """A Ray of our own on this machine: its address, and the process that its processes are children of."""
+def ray_head(*, cpus: int) -> Iterator[tuple[dict[str, str], psutil.Process]]:
+    """A Ray of our own on this machine: what whoever joins it must have in the environment, and its process."""
     port, client, agent = (free_port() for _ in range(3))
     folder = tempfile.mkdtemp(prefix="ray-")  # a socket's path may have 107 characters
     ports = [f"--port={port}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
     command = [RAY, "start", "--head", "--block", f"--num-cpus={cpus}", f"--temp-dir={folder}", *ports]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     log = Path(folder, "head.log")
     with log.open("w") as output:
         head = psutil.Popen(
             [*command, "--include-dashboard=false", "--node-ip-address=127.0.0.1"],
-            env=clean_environment(),
+            env=clean_environment() | token,
             stdout=output,
             stderr=output,
         )
@@ -131,10 +133,11 @@ def ray_head(*, cpus: int) -> Iterator[tuple[str, psutil.Process]]:
             lambda: "Ray runtime started" in log.read_text() or head.poll() is not None, seconds=PATIENCE, what="Ray"
         )
         assert head.poll() is None, log.read_text()
-        yield f"127.0.0.1:{port}", head
+        yield {"RAY_ADDRESS": f"127.0.0.1:{port}", **token}, head
     finally:
         family = head.children(recursive=True) if head.is_running() else []
-        head.terminate()  # `ray stop` would end every Ray of this machine; --block ends its own
+        if head.is_running():
+            head.terminate()  # `ray stop` would end every Ray of this machine; --block ends its own
         try:
             head.wait(timeout=60)
         except psutil.TimeoutExpired:

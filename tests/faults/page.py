@@ -26,11 +26,12 @@ change), and a last checkpoint whose every byte is as it was written.
 
 {table}
 *Recovered*: the run came to the same end. Faults that nobody but a person can mend (a truncated shard, a head that is
-gone) must end the command with one line, and the same command must go on when they are mended. *Steps made again*: those
-since the last checkpoint, of which there was one every three steps. *Seconds to the next step*: from the fault to the next
-optimizer step by the clock on the wall, so all of it: noticing, ending what is left, starting processes, importing torch
-and DeepSpeed, and what is *ours*: connecting the ranks, the lock, building model and engine, choosing, checking and
-reading the checkpoint, and the step itself. Where a person has to act, the seconds count from then. Empty: does not apply.
+gone) must end the command with one line, and the same command must go on when they are mended. *Steps made again*:
+those since the last checkpoint, of which there was one every three steps. *Seconds to the next step*: from the fault to
+the next optimizer step by the clock on the wall, so all of it: noticing, ending what is left, starting processes,
+importing torch and DeepSpeed, and what is *ours*: connecting the ranks, the lock, building model and engine, choosing,
+checking and reading the checkpoint, and the step itself. Where a person has to act, the seconds count from then. Empty:
+does not apply.
 {said}
 ## Where
 
@@ -61,7 +62,8 @@ def page(results: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:
 def _where(result: Mapping[str, Any]) -> str:
     machine, versions = result["machine"], result["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "deepspeed", "ray"))
-    return f"* {machine['cores']} cores of {machine['processor']}, {machine['system']}; {packages}; commit {result['commit']}"
+    place = f"{machine['cores']} cores of {machine['processor']}, {machine['system']}"
+    return f"* {place}; {packages}; commit {result['commit']}"
 
 
 def _cell(value: Any, how: str) -> str:

@@ -25,12 +25,10 @@ class Injected:
     Args:
         time: Unix time.
         step: the last step in the metrics by then.
-        first_step: that the attempt it hit had begun after; None if it had made none yet.
     """
 
     time: float
     step: int
-    first_step: int | None
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ class Verdict:
 
 def inject(folder: Path, fault: Callable[[], object]) -> Injected:
     """Do something to a run, and remember how far it was."""
-    starts, step = read_starts(folder), last_step(folder)
-    injected = Injected(time.time(), step, starts[-1]["after_step"] if starts else None)
+    injected = Injected(time.time(), last_step(folder))
     fault()
     return injected
 
@@ -79,9 +76,8 @@ def trials_of(folder: Path, faults: Sequence[Injected]) -> list[Trial]:
         if not later:
             continue
         start = later[0]
-        hit_a_step = fault.first_step is not None and any(
-            (faults[index - 1].time if index else 0) < other["time"] <= fault.time for other in starts
-        )
+        begin = faults[index - 1].time if index else 0.0
+        hit_a_step = any(begin < other["time"] <= fault.time for other in starts)
         lost = max(0, fault.step - start["after_step"]) if hit_a_step else 0  # else counted with the fault before
         if start["time"] > end:
             trials.append(Trial(lost, None, None))
