@@ -115,9 +115,10 @@ def torchrun(ranks: int, *, restarts: int) -> list[str]:
 @contextmanager
 def ray_head(*, cpus: int) -> Iterator[tuple[dict[str, str], psutil.Process]]:
     """A Ray of our own on this machine: what whoever joins it must have in the environment, and its process."""
-    port, client, agent = (free_port() for _ in range(3))
+    port, dashboard, client, agent = (free_port() for _ in range(4))
     folder = tempfile.mkdtemp(prefix="ray-")  # a socket's path may have 107 characters
-    ports = [f"--port={port}", f"--ray-client-server-port={client}", f"--dashboard-agent-listen-port={agent}"]
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    ports += [f"--dashboard-agent-listen-port={agent}"]
     command = [RAY, "start", "--head", "--block", f"--num-cpus={cpus}", f"--temp-dir={folder}", *ports]
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     log = Path(folder, "head.log")
