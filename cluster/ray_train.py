@@ -85,9 +85,16 @@ def _scaling(cluster: ClusterConfig) -> ScalingConfig:
 
 
 def _hurry(cluster: ClusterConfig) -> None:
-    """Let Ray Train look after ranks more often than every two seconds, and give up a hanging one when we would."""
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(cluster.hang_seconds))
+    """Ray Train's patience, shortened; what the person has set stays."""
+    settings = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": 0.5,
+        "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": cluster.hang_seconds,
+        # How long to wait for the places of all ranks. Ray Train hears of a lost node up to 20 s late, and until then
+        # asks for a place on it.
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": 10,
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, str(value))
 
 
 def _newest_step(folder: Path) -> int:

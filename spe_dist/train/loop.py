@@ -48,6 +48,7 @@ def train(config: Config, *, asked_by_launcher: Callable[[], Ask] = nothing_aske
 def _train(session: Session, asked_by_launcher: Callable[[], Ask]) -> Summary:
     config, folder, world = session.config, session.folder, session.world
     stop, step = StopSignal(folder, world, asked_by_launcher=asked_by_launcher), session.first_step
+    LOGGER.info("training on %d ranks from step %d", world.size, step)
     with (
         traced(folder / PROFILE, world, steps=config.train.profile_steps) as traced_step,
         watched(log_path(folder, world), seconds=config.cluster.hang_seconds) as alive,

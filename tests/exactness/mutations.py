@@ -55,7 +55,7 @@ FAULTS = (
         "for part, count in reversed(list(zip(self._gathered, self._rows_of_ranks, strict=True)))",
         (
             f"{MOCO}/test_gather.py",
-            f"{EXACT}/test_resume.py",
+            f"{EXACT}/test_elastic_schedule.py",
         ),
     ),
     Fault(

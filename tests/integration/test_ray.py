@@ -1,25 +1,23 @@
 """Runs under a real Ray: as a person starts, stops, resumes, submits and exports them."""
 
-import json
-import shutil
-import socket
+import re
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import pytest
 
+from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
-from tests.integration.command import PRETRAIN, TORCHRUN, clean_environment, only_error, run, small_run
+from tests.integration.command import PRETRAIN, TORCHRUN, only_error, run, small_run
+from tests.integration.ray_cluster import RAY, RayCluster, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 
 pytestmark = pytest.mark.ray
 
 EXACT = ("digest_records", "digest_masks", "digest_queue")
 CLOSE = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm", "cspo_positive_similarity")
-RAY, SPE = (str(Path(sys.executable).parent / program) for program in ("ray", "spe"))
+SPE = str(Path(sys.executable).parent / "spe")
 
 
 def test_two_workers_give_the_run_of_one_rank(shards, tmp_path):
@@ -51,59 +49,31 @@ def test_a_loss_that_is_not_finite_ends_a_ray_run_with_one_line(shards, tmp_path
 
 @pytest.fixture
 def cluster(tmp_path):
-    """A Ray head on this machine, whose dashboard asks for a token: its address and environment."""
-    environment = clean_environment() | {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path / "home")}
-    (tmp_path / "home").mkdir()
-    port, dashboard, client, agent = (_free_port() for _ in range(4))
-    call = {"env": environment, "capture_output": True, "text": True, "timeout": 120}
-    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, **call)
-    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
-    ports += [f"--dashboard-agent-listen-port={agent}"]  # its default may be taken by another Ray of this machine
-    # A socket's path may have 107 characters, and pytest's folders are long.
-    folder = tempfile.mkdtemp(prefix="ray-")
-    start = [RAY, "start", "--head", "--block", "--num-cpus=3", f"--temp-dir={folder}", *ports]
-    # `ray stop` would end every Ray of this machine; --block ends its own when it is asked to.
-    head = subprocess.Popen(start, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{dashboard}"
-    submit = [RAY, "job", "submit", "--address", address, "--", "true"]
-    _wait_until(lambda: subprocess.run(submit, **call).returncode == 0)
-    yield address, environment
-    head.terminate()
-    head.wait(timeout=60)
-    shutil.rmtree(folder, ignore_errors=True)
+    """A Ray head on this machine, which asks for a token."""
+    cluster = RayCluster(tmp_path / "home", cpus=3)
+    yield cluster
+    cluster.stop()
 
 
-def test_ray_job_submit(shards, tmp_path, cluster):
+def test_ray_job_submit_and_ray_job_stop(shards, tmp_path, cluster):
     """As the README says it; a relative folder is refused, because a job's working folder is thrown away."""
-    address, environment = cluster
-    script = ["--working-dir", str(ROOT), "--", "python", "launcher/pretrain.py", *small_run(shards)]
-    submit = [
-        RAY,
-        "job",
-        "submit",
-        "--address",
-        address,
-        "--runtime-env-json",
-        json.dumps({"excludes": [".venv", "runs"]}),
-    ]
-    call = {"env": environment, "capture_output": True, "text": True, "timeout": 480}
-    refused = subprocess.run([*submit, *script, "--run.folder=runs"], **call)
+    script = ["python", "launcher/pretrain.py", *small_run(shards)]
+    refused = subprocess.run(cluster.submit_command(*script, "--run.folder=runs"), timeout=480, **cluster.call)
     assert refused.returncode != 0
     assert "error: run.folder is 'runs', a relative path" in refused.stdout + refused.stderr
-    done = subprocess.run([*submit, *script, f"--run.folder={tmp_path / 'runs'}"], **call)
+    folder = tmp_path / "runs/debug"
+    submit = cluster.submit_command(*script, f"--run.folder={folder.parent}", "--train.steps=100000")
+    with (tmp_path / "out").open("w") as out:
+        job = subprocess.Popen(submit, env=cluster.environment, stdout=out, stderr=subprocess.STDOUT)
+    wait_until(lambda: (folder / METRICS).exists() and len(read_metrics(folder)) >= 2, seconds=240)
+    name = re.search(r"raysubmit_\w+", (tmp_path / "out").read_text()).group()
+    stopped = [RAY, "job", "stop", "--address", cluster.dashboard, name]
+    assert subprocess.run(stopped, timeout=120, **cluster.call).returncode == 0
+    job.wait(timeout=120)
+    step = read_metrics(folder)[-1]["step"]
+    assert f"stopped after step {step} as asked, and saved" in (tmp_path / "out").read_text()
+    resumed = cluster.submit_command(*script, f"--run.folder={folder.parent}", f"--train.steps={step + 2}")
+    done = subprocess.run(resumed, timeout=480, **cluster.call)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "finished step 3" in done.stdout
-    assert [line["step"] for line in read_metrics(tmp_path / "runs/debug")] == [1, 2, 3]
-
-
-def _wait_until(condition, seconds=150):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.2)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    assert f"finished step {step + 2}" in done.stdout
+    assert [line["step"] for line in read_metrics(folder)] == list(range(1, step + 3))

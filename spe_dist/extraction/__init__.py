@@ -1,0 +1,1 @@
+"""Joint extraction of entities and relations: annotated data, model, fine-tuning, scores, prediction."""
