@@ -81,9 +81,9 @@ def _try(fault: Fault, laboratory: Laboratory, times: int | None) -> dict:
             for tried in fault.try_it(laboratory, (times or fault.times) - tally.tried):
                 tally.add(tried)
                 _say(f"{fault.key}: {tally.recovered} of {tally.tried} recovered")
-        except AssertionError as error:
-            tally.add_failure(str(error))
-            _say(f"{fault.key}: DID NOT RECOVER: {error}")
+        except Exception as error:  # whatever it is, the other faults are still to be tried
+            tally.add_failure(repr(error))
+            _say(f"{fault.key}: DID NOT RECOVER: {error!r}")
     return tally.row()
 
 

@@ -130,25 +130,28 @@ def killed_at_random(laboratory: Laboratory, times: int) -> Iterator[Tried]:
 
 def worker_killed_on_ray(laboratory: Laboratory, times: int) -> Iterator[Tried]:
     """With the debug recipe."""
-    config = laboratory.config(**DEBUG)
-    yield _killed(laboratory, CommandRun(config), laboratory.debug_alone, times, _one)
+    alone = laboratory.debug_alone  # before the run starts
+    yield _killed(laboratory, CommandRun(laboratory.config(**DEBUG)), alone, times, _one)
 
 
 def workers_killed_on_ray(laboratory: Laboratory, times: int) -> Iterator[Tried]:
     """All of them at once."""
-    yield _killed(laboratory, CommandRun(laboratory.config()), laboratory.alone, times, _all)
+    alone = laboratory.alone
+    yield _killed(laboratory, CommandRun(laboratory.config()), alone, times, _all)
 
 
 def worker_killed_on_torchrun(laboratory: Laboratory, times: int) -> Iterator[Tried]:
     """torchrun starts all again."""
+    alone = laboratory.alone
     run = CommandRun(laboratory.config(), launcher=torchrun(2, restarts=times))
-    yield _killed(laboratory, run, laboratory.alone, times, _one)
+    yield _killed(laboratory, run, alone, times, _one)
 
 
 def workers_killed_on_torchrun(laboratory: Laboratory, times: int) -> Iterator[Tried]:
     """All of them at once."""
+    alone = laboratory.alone
     run = CommandRun(laboratory.config(), launcher=torchrun(2, restarts=times))
-    yield _killed(laboratory, run, laboratory.alone, times, _all)
+    yield _killed(laboratory, run, alone, times, _all)
 
 
 def worker_hangs_on_ray(laboratory: Laboratory, times: int) -> Iterator[Tried]:
