@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
 
 LOGGER = logging.getLogger(__name__)
+_CURVES_WAIT = 60.0  # seconds, after curves could not be written
 
 # What a machine made of a step, not what the step came to.
 OF_THE_MACHINE = frozenset(
@@ -53,6 +55,7 @@ class RunLog:
             self._file = (folder / METRICS).open("ab", buffering=0)
             self._board: SummaryWriter | None = self._open_board(first_step)
         self._unwritten = b""
+        self._board_not_before = 0.0
 
     def write(self, metrics: Mapping[str, float | int | str | None]) -> None:
         """Write one line; `step` counts finished steps."""
@@ -84,6 +87,8 @@ class RunLog:
 
     def _draw(self, metrics: Mapping[str, float | int | str | None]) -> None:
         step = int(metrics["step"] or 0)
+        if self._board is None and time.monotonic() < self._board_not_before:
+            return
         try:
             self._board = self._board or self._open_board(step - 1)
             for name, value in metrics.items():
@@ -91,6 +96,7 @@ class RunLog:
                     self._board.add_scalar(name.replace("_", "/", 1), value, step)
         except OSError as error:  # of this line, or of what TensorBoard's thread was still to write
             LOGGER.warning("cannot write curves to %s now, trying again later: %s", self._folder, error.strerror)
+            self._board_not_before = time.monotonic() + _CURVES_WAIT  # every try leaves an empty file
             self._close_board()
 
     def _close_board(self) -> None:

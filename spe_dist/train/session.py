@@ -204,10 +204,11 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     order = build_order(config, reader.manifest)
     start.lap("data")
     start_process_group(world)
+    start.lap("group")
     lock = RunLock(Path(config.run_folder), world)
-    start.lap("group and lock")
+    start.lap("lock")
     try:
-        session = _set_up(config, world, plan, reader, order, start, make_method or METHODS[config.method])
+        session = _set_up(config, world, plan, reader, order, make_method or METHODS[config.method], start)
         try:
             yield session
         finally:
@@ -222,8 +223,8 @@ def _set_up(
     plan: BatchPlan,
     reader: ShardReader,
     order: Order,
-    start: StartClock,
     make_method: Callable[..., Method],
+    start: StartClock,
 ) -> Session:
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world

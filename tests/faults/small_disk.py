@@ -35,8 +35,10 @@ def filled(disk: Path, leaving_kilobytes: int = 0) -> Iterator[None]:
         except OSError:
             pass
     room.unlink()
-    yield
-    ballast.unlink()
+    try:
+        yield
+    finally:
+        ballast.unlink()
 
 
 @contextmanager
@@ -44,5 +46,7 @@ def read_only(folder: Path) -> Iterator[None]:
     """Whoever opens a file below the folder while the context lasts cannot write it."""
     for options in (["--bind", folder, folder], ["-o", "remount,bind,ro", folder]):
         subprocess.run(["mount", *options], check=True)
-    yield
-    subprocess.run(["umount", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--recursive", folder], check=True)

@@ -3,6 +3,7 @@
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from spe_dist.train import run_log
 from spe_dist.train.run_log import RunLog, read_metrics
 from tests.faults.small_disk import filled, mounted
 
@@ -28,7 +29,8 @@ def test_lines_wait_for_room_and_none_is_lost_or_torn(disk, caplog):
     assert [line["step"] for line in read_metrics(disk)] == list(range(1, 201))
 
 
-def test_curves_go_on_when_there_is_room_again(disk, caplog):
+def test_curves_go_on_when_there_is_room_again(disk, caplog, monkeypatch):
+    monkeypatch.setattr(run_log, "_CURVES_WAIT", 0.0)
     log = RunLog(disk, first_step=0)
     log.write({"step": 1, "loss": 1.0})
     log._board.flush()
