@@ -56,7 +56,7 @@ DEBUG = {  # the debug recipe's own sizes, on 2 ranks
     "tbo": {"offset_size": 200},
     "cspo": {"queue_size": 4096, "momentum": 0.99},
 }
-_ENDS_WITHIN = 120.0  # seconds, for a command that cannot go on
+_ENDS_WITHIN = 120.0  # seconds, for a command whose cluster is gone
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,9 @@ def head_killed(laboratory: Laboratory, times: int) -> Iterator[Tried]:
             servers = [child for child in head.children() if child.name() in ("gcs_server", "raylet")]
             assert len(servers) == 2, servers
             fault = inject(run.folder, lambda servers=servers: [server.kill() for server in servers])
-            said = _must_end_with_one_line(run)
+            said = _must_end_with_one_line(run, seconds=_ENDS_WITHIN)
             wait_until_gone(ranks, seconds=10)
+        fault = replace(fault, time=time.time())  # somebody mends it now
         with ray_head(cpus=2) as (cluster, _), CommandRun(config, **cluster) as again:
             _must_end_well(again)
         yield Tried(1, trials_of(again.folder, [fault]), judge(again.folder, laboratory.alone), said)
@@ -328,8 +329,8 @@ def _must_end_well(run: CommandRun) -> None:
     assert status == 0, f"ended with {status}: {run.output[-3000:]}"
 
 
-def _must_end_with_one_line(run: CommandRun) -> str:
-    status = run.wait(seconds=_ENDS_WITHIN)
+def _must_end_with_one_line(run: CommandRun, *, seconds: float = PATIENCE) -> str:
+    status = run.wait(seconds=seconds)
     said = run.errors()
     assert status != 0, f"ended well: {run.output[-3000:]}"
     assert len(said) == 1 and "Traceback" not in run.output, run.output[-6000:]
