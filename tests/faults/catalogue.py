@@ -46,7 +46,7 @@ from tests.faults.trials import (
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, write_dataset
 
-STEPS = 40
+STEPS = 60
 EVERY = 3  # steps between checkpoints
 DEBUG = {  # the debug recipe's own sizes, on 2 ranks
     "encoder": {"layers": 2, "hidden_size": 128, "heads": 4, "intermediate_size": 512},
@@ -388,9 +388,9 @@ def _shards(folder: Path) -> dict[str, bytes]:
 
 FAULTS = (
     Fault("SIGKILL of one or all ranks at random instants, 1 to 3 ranks (forked)", killed_at_random, 200),
-    Fault("SIGKILL of a worker, Ray, debug recipe", worker_killed_on_ray, 4),
+    Fault("SIGKILL of a worker, Ray, debug recipe", worker_killed_on_ray, 3),
     Fault("SIGKILL of all workers, Ray", workers_killed_on_ray, 3),
-    Fault("SIGKILL of a worker, torchrun", worker_killed_on_torchrun, 4),
+    Fault("SIGKILL of a worker, torchrun", worker_killed_on_torchrun, 3),
     Fault("SIGKILL of all workers, torchrun", workers_killed_on_torchrun, 3),
     Fault("SIGKILL of the driver, Ray", driver_killed, 2),
     Fault("SIGKILL of the Ray head", head_killed, 2),
