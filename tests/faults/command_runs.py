@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,7 +58,7 @@ class CommandRun:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._know_the_family()
         for process in [self.process, *self._family]:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
         self._output.close()
@@ -101,7 +101,7 @@ class CommandRun:
         return ranks
 
     def _know_the_family(self) -> None:
-        if self.process.is_running():
+        with suppress(psutil.NoSuchProcess):
             self._family |= set(self.process.children(recursive=True))
 
 
@@ -145,7 +145,7 @@ def ray_head(*, cpus: int) -> Iterator[tuple[dict[str, str], psutil.Process]]:
             head.kill()
             head.wait()
         for process in family:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
