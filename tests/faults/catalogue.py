@@ -241,7 +241,7 @@ def loss_not_finite_for_good(laboratory: Laboratory, times: int) -> Iterator[Tri
         step = laboratory.a_step()
         with _setting(str(step)), CommandRun(config, launcher=_NOT_FINITE) as run:
             said = _must_end_with_one_line(run)
-            assert f"not finite at step {step}" in said, said
+            assert "not finite" in said, said
         fault = Injected(time.time(), last_step(run.folder))
         with CommandRun(config) as again:
             _must_end_well(again)
