@@ -150,6 +150,8 @@ class ClusterConfig:
     gpus_per_worker: Literal[0, 1] = 0
     address: str | None = None
     """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    allow_unauthenticated: bool = False
+    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from data_shards.errors import UserError
@@ -18,7 +18,10 @@ from data_shards.files import sha256_of_file
 
 FORMAT_VERSION = 2
 MANIFEST, STATE = "manifest.json", "state.json"
+
 _NAME = re.compile(r"step-\d+")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REPLACED = "somebody has replaced it and its hash, do not trust this run folder; restore it from a backup"
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,18 @@ class LoadedCheckpoint:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What was saved beside the tensors."""
-        return json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        """What was saved beside the tensors.
+
+        Raises:
+            UserError: the file holds something else.
+        """
+        try:
+            metadata = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.folder / STATE} is not JSON ({error}): {_REPLACED}") from error
+        if not isinstance(metadata, dict):
+            raise UserError(f"{self.folder / STATE} does not hold a run's state: {_REPLACED}")
+        return metadata
 
     @property
     def step(self) -> int:
@@ -75,8 +88,16 @@ class LoadedCheckpoint:
 
     @cached_property
     def _files(self) -> dict[str, Any]:
-        files = (safe_open(path, framework="pt") for path in sorted(self.folder.glob("rank-*.safetensors")))
+        """The file of every tensor; only files that the manifest lists are opened, others may lie beside them."""
+        listed = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = (self._open(name) for name in sorted(listed) if name.endswith(".safetensors"))
         return {name: file for file in files for name in file.keys()}  # noqa: SIM118  (not a mapping)
+
+    def _open(self, name: str) -> Any:
+        try:
+            return safe_open(self.folder / name, framework="pt")
+        except SafetensorError as error:
+            raise UserError(f"{self.folder / name} is not a safetensors file ({error}): {_REPLACED}") from error
 
 
 def step_of(folder: Path) -> int:
@@ -190,6 +211,10 @@ def _faults(checkpoint: Path, fault_of_file: Callable[[Path, int, str], str | No
         return
     if version != FORMAT_VERSION:
         yield f"its format version is {version}, this program reads {FORMAT_VERSION}"
+        return
+    foreign = next((name for name in expected if not _PLAIN_NAME.fullmatch(name)), None)
+    if foreign is not None:  # a path that leads out of the folder
+        yield f"{MANIFEST} lists {foreign!r}, which is not a plain file name"
         return
     if step != step_of(checkpoint):
         yield f"its {MANIFEST} is that of step {step}"

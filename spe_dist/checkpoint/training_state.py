@@ -27,6 +27,8 @@ from spe_dist.versions import package_versions
 if TYPE_CHECKING:
     from spe_dist.engine.deepspeed_engine import Engine
 
+_ENTRIES = {"step", "adam_step", "weight_decays", "elapsed_seconds", "world_size"}
+
 
 @dataclass(frozen=True)
 class Restored:
@@ -99,6 +101,12 @@ def restore(engine: Engine, checkpoint: LoadedCheckpoint, extra_tensors: Mapping
         UserError: the checkpoint lacks a tensor, holds one that has no place here, or has one of another shape; or a
             parameter decays otherwise here.
     """
+    missing = _ENTRIES - set(checkpoint.metadata)
+    if missing:
+        raise UserError(
+            f"the state of {checkpoint.folder} lacks {', '.join(sorted(missing))}: it was not written by this program; "
+            "restore it from a backup"
+        )
     _check_names(engine, checkpoint, extra_tensors)
     _check_weight_decays(engine, checkpoint)
     engine.write_state(checkpoint.get, checkpoint.metadata["adam_step"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 
+from data_shards.errors import UserError
 from data_shards.files import sha256_of_file
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, fault_of, faults_of, list_checkpoints
 from spe_dist.checkpoint.store import CheckpointStore
@@ -157,6 +157,6 @@ def test_a_pickle_with_the_right_hash_is_not_run_either(store, tmp_path):
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     manifest["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(SafetensorError):
+    with pytest.raises(UserError, match="is not a safetensors file"):
         LoadedCheckpoint(checkpoint).names()
     assert not ran.exists()
