@@ -67,8 +67,8 @@ def train_on_ray(config: Config) -> Summary:
             raise _mend(error, config) from error
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
             raise UserError(
-                f"the Ray cluster does not answer any more ({_first_sentence(error)}): when it is up again, the same "
-                "command resumes from the last checkpoint"
+                f"the Ray cluster has lost the run ({_first_sentence(error)}): when it is well again, the same command "
+                "resumes from the last checkpoint"
             ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
     step = _newest_step(folder)
