@@ -25,11 +25,10 @@ from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.security import connect
 from cluster.submitted_job import is_submitted_job
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
-from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.stop_signal import STOP_FILE
 
 LOGGER = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ def train_on_ray(config: Config) -> Summary:
                 storage_path=config.run.folder,
                 # Without limit: it counts all failures of a run that may take weeks, ours those in a row.
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(_newest_step, folder))],
+                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(newest_step, config))],
                 worker_runtime_env={"env_vars": rank_environment(config.cluster)},
             ),
         )
@@ -71,7 +70,7 @@ def train_on_ray(config: Config) -> Summary:
                 "resumes from the last checkpoint"
             ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
-    step = _newest_step(folder)
+    step = newest_step(config)
     return Summary(folder, step, finished=step >= config.train.steps)
 
 
@@ -96,11 +95,6 @@ def _hurry(cluster: ClusterConfig) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, str(value))
-
-
-def _newest_step(folder: Path) -> int:
-    """Of the newest checkpoint; 0 if there is none."""
-    return max(map(step_of, list_checkpoints(folder / CHECKPOINTS)), default=0)
 
 
 def _fit(trainer: TorchTrainer) -> None:
@@ -136,8 +130,6 @@ def with_absolute_folders(config: Config) -> Config:
         UserError: a folder is relative and this is a submitted job, whose working folder is a copy.
     """
     values = config_values(config)
-    if "://" in config.run.folder:
-        raise UserError(f"run.folder is {config.run.folder!r}: runs are kept in folders, not at URLs")
     for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
         value = values[section][name]
         is_local = value and "://" not in value and (section != "encoder" or Path(value).exists())

@@ -170,6 +170,7 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
 
 
 def _start_log(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a run at a URL, every machine has a folder
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("spe_dist")

@@ -46,14 +46,14 @@ def ray_head(environment: dict[str, str], *arguments: str, cpus: int = 2) -> Ite
 
 
 @contextmanager
-def ray_node(head: Head, environment: dict[str, str], *before: str, cpus: int = 1) -> Iterator[None]:
+def ray_node(head: Head, environment: dict[str, str], *before: str, cpus: int = 1) -> Iterator[subprocess.Popen]:
     """One more node of a head's cluster; `before` is what its command begins with (unshare …)."""
     agent = free_port()
-    ports = [f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}"]
+    ports = [f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}", "--include-log-monitor=false"]
     node = start_node([f"--address={head.address}", *ports], environment, before)
     try:
         wait_until(lambda: _listens(agent), process=node)
-        yield
+        yield node
     finally:
         end_node(node)
 
