@@ -7,6 +7,7 @@ SciERC and ACE05 are published so. A sentence's `ner` is `[first word, last word
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from itertools import accumulate
 
 from data_shards.errors import UserError
@@ -23,7 +24,7 @@ _Relation = tuple[Index, Index, Index, Index, Label]
 class _Document(Fields):
     sentences: list[list[Text]]
     ner: list[list[_Entity]]
-    relations: list[list[_Relation]] = []
+    relations: Sequence[list[_Relation]] = ()
     doc_key: Id = ""
 
 
@@ -33,8 +34,8 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
     for name, rows in (("ner", document.ner), ("relations", document.relations)):
         if rows and len(rows) != len(document.sentences):
             raise UserError(
-                f"{item.where}: {len(rows)} lists in {name!r} for {len(document.sentences)} sentences: give one list for "
-                "each sentence, [] where it has none"
+                f"{item.where}: {len(rows)} lists in {name!r} for {len(document.sentences)} sentences: give one list "
+                "for each sentence, [] where it has none"
             )
     starts = list(accumulate(map(len, document.sentences), initial=0))
     builders = [
@@ -57,7 +58,7 @@ def _check_place(first: int, last: int, type: str, words: tuple[int, int], where
     if not words[0] <= first <= last < words[1]:
         raise UserError(
             f"{where}: entity of type {type!r} on words {first} to {last}, but the sentence is words {words[0]} to "
-            f"{words[1] - 1} of the document: words are counted over the whole document, the last one belongs to the span"
+            f"{words[1] - 1}: words are counted over the whole document, and a span's last word is part of it"
         )
 
 
@@ -68,8 +69,8 @@ def _add_relation(
     words = (head_first, head_last, tail_first, tail_last)
     if not (head_first <= head_last < starts[-1] and tail_first <= tail_last < starts[-1]):
         raise UserError(
-            f"{where}: relation {type!r} between words {list(words)}, but the document has words 0 to {starts[-1] - 1}: "
-            "mend the offsets"
+            f"{where}: relation {type!r} between words {list(words)}, but the document has words 0 to {starts[-1] - 1}"
+            ": mend the offsets"
         )
     # Looked up by its words, as some files list a relation with another sentence than that of its arguments.
     sentences = {bisect.bisect_right(starts, word) - 1 for word in words}

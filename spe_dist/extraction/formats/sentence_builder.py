@@ -1,4 +1,4 @@
-"""Builds a sentence from annotations as files hold them: checks offsets, merges duplicates, counts what it leaves out."""
+"""Builds a sentence from annotations: checks offsets, merges duplicates, counts what it leaves out."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class SentenceBuilder:
         """
         if not 0 <= word_start < word_end <= len(self._words):
             raise UserError(
-                f"{self._where}: entity of type {type!r} on words {word_start} up to, not including, {word_end}, but the "
-                f"sentence has words 0 to {len(self._words) - 1}: mend the offsets"
+                f"{self._where}: entity of type {type!r} on words {word_start} up to, not including, {word_end}, but "
+                f"the sentence has words 0 to {len(self._words) - 1}: mend the offsets"
             )
         entity = Entity(word_start, word_end, type)
         if entity in self._entities:

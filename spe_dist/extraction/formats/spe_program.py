@@ -5,6 +5,8 @@ The pieces in it are not read: the encoder's own tokenizer cuts the words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats.items import Item
@@ -30,7 +32,7 @@ class _RelationMention(Fields):
 
 class _Sentence(Fields):
     entityMentions: list[_EntityMention]
-    relationMentions: list[_RelationMention] = []
+    relationMentions: Sequence[_RelationMention] = ()
     sentText: Text | None = None
     tokens: list[Text] | None = None
     articleId: Id = ""
@@ -72,8 +74,8 @@ def _check_text(mention: _EntityMention, words: list[str], where: str) -> None:
     text = " ".join(words[slice(*mention.offset)])
     if _without_spaces(text) != _without_spaces(mention.text):
         raise UserError(
-            f"{where}: mention {mention.emId!r} says {mention.text!r}, but its words {list(mention.offset)} are {text!r}: "
-            "mend the offset (the end is exclusive) or the text"
+            f"{where}: mention {mention.emId!r} says {mention.text!r}, but its words {list(mention.offset)} are {text!r}"
+            ": mend the offset (the end is exclusive) or the text"
         )
 
 

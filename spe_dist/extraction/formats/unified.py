@@ -1,15 +1,14 @@
-"""Unified: one sentence an item, with `tokens`, `entities`, `relations`. SpERT's JSON is one of its two ways of writing.
+"""Unified: one sentence an item, with `tokens`, `entities`, `relations`; SpERT's JSON is one way of writing it.
 
 Entities are `{"type", "start", "end"}` or `[start, end, type]`, end exclusive. Relations are `{"type", "head", "tail"}`
-with numbers of entities, or `[head start, head end, tail start, tail end, type]` with words, as CoNLL04 is often written.
-We write objects; `document` and `number` are our own additions, left out where they say nothing.
+with numbers of entities, or `[head start, head end, tail start, tail end, type]` with words, as in files of CoNLL04. write objects; `document` and `number` are our own additions, left out where they say nothing.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +44,7 @@ _AnyRelation = Annotated[Annotated[_Relation, Tag(OBJECT)] | Annotated[_ListedRe
 class _Sentence(Fields):
     tokens: list[Text]
     entities: list[_AnyEntity]
-    relations: list[_AnyRelation] = []
+    relations: Sequence[_AnyRelation] = ()
     document: Text = ""
     number: Index | None = None
 
