@@ -49,12 +49,11 @@ def parse(item: Item, fields: type[AnyFields], report: ReadReport) -> AnyFields:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    place = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"] if part not in (OBJECT, LIST)
-    )
+    parts = [part for part in first["loc"] if part not in (OBJECT, LIST)]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     if first["type"] == "missing":
-        return f"no field {place.removeprefix('.')!r}"
-    return f"{place.removeprefix('.')}: {first['msg'][0].lower()}{first['msg'][1:]}, not {str(first['input'])[:40]!r}"
+        return f"no field {place!r}"
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}, not {str(first['input'])[:40]!r}"
 
 
 def _unread(value: Any, prefix: str = "") -> Iterator[str]:

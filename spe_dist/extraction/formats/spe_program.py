@@ -74,8 +74,8 @@ def _check_text(mention: _EntityMention, words: list[str], where: str) -> None:
     text = " ".join(words[slice(*mention.offset)])
     if _without_spaces(text) != _without_spaces(mention.text):
         raise UserError(
-            f"{where}: mention {mention.emId!r} says {mention.text!r}, but its words {list(mention.offset)} are {text!r}"
-            ": mend the offset (the end is exclusive) or the text"
+            f"{where}: mention {mention.emId!r} says {mention.text!r}, but its words {list(mention.offset)} are "
+            f"{text!r}: mend the offset (the end is exclusive) or the text"
         )
 
 

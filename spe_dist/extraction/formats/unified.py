@@ -1,7 +1,8 @@
 """Unified: one sentence an item, with `tokens`, `entities`, `relations`; SpERT's JSON is one way of writing it.
 
 Entities are `{"type", "start", "end"}` or `[start, end, type]`, end exclusive. Relations are `{"type", "head", "tail"}`
-with numbers of entities, or `[head start, head end, tail start, tail end, type]` with words, as in files of CoNLL04. write objects; `document` and `number` are our own additions, left out where they say nothing.
+with numbers of entities, or `[head start, head end, tail start, tail end, type]` with words, as in files of CoNLL04.
+We write objects; `document` and `number` are our own additions, left out where they say nothing.
 """
 
 from __future__ import annotations
