@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
 from spe_dist.extraction.formats.read_report import ReadReport
 
-Text = Annotated[str, Field(strict=True)]
-Label = Annotated[str, Field(strict=True, min_length=1)]
+
+def _check_characters(text: str) -> str:
+    text.encode()  # half a surrogate pair can be written in JSON, but is not text
+    return text
+
+
+Text = Annotated[str, Field(strict=True), AfterValidator(_check_characters)]
+Label = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_check_characters)]
 Index = Annotated[int, Field(strict=True, ge=0)]
 Id = Annotated[str | int, Field(union_mode="left_to_right")]
 
