@@ -6,6 +6,7 @@ import pytest
 from data_shards.errors import UserError
 from launcher.cli import dispatch
 from spe_dist.extraction.formats import read_annotated
+from tests.unit.spe_dist.tiny_run import ROOT
 
 
 def written(path: Path, *sentences: dict) -> Path:
@@ -31,7 +32,16 @@ def test_check_prints_what_files_hold(tmp_path, capsys):
     )
     test = written(tmp_path / "test.jsonl", ADA)
     dispatch(
-        ["data", "check", str(train), str(test), "--tokenizer", "data_shards/debug_vocab.txt", "--max-pieces", "9"]
+        [
+            "data",
+            "check",
+            str(train),
+            str(test),
+            "--tokenizer",
+            str(ROOT / "data_shards/debug_vocab.txt"),
+            "--max-pieces",
+            "9",
+        ]
     )
     printed = capsys.readouterr().out
     assert "train.jsonl: 2 sentences in 2 items, format unified" in printed
