@@ -31,18 +31,8 @@ def test_check_prints_what_files_hold(tmp_path, capsys):
         tmp_path / "train.jsonl", ADA | {"relations": [[0, 1, 3, 4, "lives in"], [0, 1, 2, 3, "in"]], "source": 1}, LONG
     )
     test = written(tmp_path / "test.jsonl", ADA)
-    dispatch(
-        [
-            "data",
-            "check",
-            str(train),
-            str(test),
-            "--tokenizer",
-            str(ROOT / "data_shards/debug_vocab.txt"),
-            "--max-pieces",
-            "9",
-        ]
-    )
+    vocabulary = str(ROOT / "data_shards" / "debug_vocab.txt")
+    dispatch(["data", "check", str(train), str(test), "--tokenizer", vocabulary, "--max-pieces", "9"])
     printed = capsys.readouterr().out
     assert "train.jsonl: 2 sentences in 2 items, format unified" in printed
     assert "1 relations left out because an argument is no entity" in printed
