@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -45,6 +46,7 @@ from spe_dist.engine.zero_config import Precision, deepspeed_config
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _KINDS = ("master", *_MOMENTS)
+_NO_COMPILER = "TORCHDYNAMO_DISABLE"
 GetTensor = Callable[[str], Tensor]
 
 
@@ -110,7 +112,8 @@ class Engine:
         self._adam = torch.optim.AdamW(
             param_groups(module.to(world.device), weight_decay), lr=0.0, betas=betas, eps=eps, fused=True
         )
-        with redirect_stdout(io.StringIO()):  # it prints memory figures that no setting turns off
+        # It prints memory figures that no setting turns off.
+        with redirect_stdout(io.StringIO()), _nothing_compiled():
             self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
         self._fill_optimizer_state()
 
@@ -198,8 +201,11 @@ class Engine:
         with deepspeed.zero.GatheredParameters(list(chosen.values()), modifier_rank=None, enabled=self.stage == 3):
             yield {name: param.detach() for name, param in chosen.items()}
 
-    def read_state(self) -> Iterator[tuple[str, Tensor]]:
-        """This rank's share of the state, as whole fp32 tensors on the CPU; every rank must exhaust it.
+    def read_state(self, copy: Callable[[str, Tensor], Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """This rank's share of the state, as whole fp32 tensors; every rank must exhaust it.
+
+        Args:
+            copy: copies the tensor of a name; the original belongs to the engine.
 
         Yields:
             `<parameter>.master`, `<parameter>.exp_avg` and `<parameter>.exp_avg_sq` of the parameters that fall to
@@ -210,7 +216,7 @@ class Engine:
             for kind in _KINDS:
                 whole = self._read(param, kind)
                 if owners[name] == self.world.rank:
-                    yield f"{name}.{kind}", whole.detach().to("cpu", copy=True)
+                    yield f"{name}.{kind}", copy(f"{name}.{kind}", whole)
 
     def write_state(self, get_tensor: GetTensor, adam_step: int) -> None:
         """Set master weights and moments; comes after `initialise_optimizer`.
@@ -263,6 +269,24 @@ class Engine:
             safe_set_local_fp32_param(param, piece)
         else:
             safe_set_local_optimizer_state(param, piece, kind)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Keep DeepSpeed from compiling its Muon optimizer, which is not used here.
+
+    It imports that one whenever an engine is built, and decorated functions in it then load all of Inductor: three
+    seconds of every start. What this project compiles is compiled later.
+    """
+    before = os.environ.get(_NO_COMPILER)
+    os.environ[_NO_COMPILER] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_NO_COMPILER]
+        else:
+            os.environ[_NO_COMPILER] = before
 
 
 def _quiet_deepspeed() -> None:

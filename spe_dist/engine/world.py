@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,13 @@ class World:
         rank: number of this process, 0 … size - 1.
         size: number of processes.
         local_rank: number of this process on its machine; it picks the GPU.
+        group: that the methods below talk through; None for the one that training uses.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    group: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_environment(cls) -> World:
@@ -51,12 +53,19 @@ class World:
         """Whether this is the rank that writes and prints for all."""
         return self.rank == 0
 
+    def with_own_group(self) -> World:
+        """The same ranks with a gloo group of their own, for another thread than the one that trains.
+
+        Every rank must call this.
+        """
+        return replace(self, group=dist.new_group(backend="gloo")) if self.size > 1 else self
+
     def all_gather_objects(self, item: Any) -> list[Any]:
         """The items of all ranks in rank order; every rank must call this."""
         if self.size == 1:
             return [item]
         items: list[Any] = [None] * self.size
-        dist.all_gather_object(items, item)
+        dist.all_gather_object(items, item, group=self.group)
         return items
 
     def broadcast_object(self, item: Any) -> Any:
@@ -64,20 +73,20 @@ class World:
         if self.size == 1:
             return item
         items = [item]
-        dist.broadcast_object_list(items, src=0)
+        dist.broadcast_object_list(items, src=0, group=self.group)
         return items[0]
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
 
 def start_process_group(world: World) -> None:
     """Connect the ranks, unless a launcher has done so already (Ray Train does).
 
     Raises:
-        UserError: several ranks, but nobody says where rank 0 listens.
+        UserError: several ranks, but nobody says where rank 0 listens; or torchrun cannot keep attempts apart.
     """
     # DeepSpeed reads these itself, and looks for MPI where one is missing.
     for key, value in (("RANK", world.rank), ("WORLD_SIZE", world.size), ("LOCAL_RANK", world.local_rank)):
@@ -96,7 +105,29 @@ def start_process_group(world: World) -> None:
         )
     # A world of one must not bind a device: later groups are then split from it, and NCCL cannot split one rank.
     bind = world.device if world.device.type == "cuda" and world.size > 1 else None
-    dist.init_process_group(world.backend, rank=world.rank, world_size=world.size, device_id=bind)
+    store = _store_of_this_attempt(world)
+    dist.init_process_group(world.backend, store=store, rank=world.rank, world_size=world.size, device_id=bind)
+
+
+def _store_of_this_attempt(world: World) -> dist.Store | None:
+    """Under torchrun, a part of its store where ranks of an earlier attempt have left nothing; else None.
+
+    torchrun's store outlives the ranks, and the ranks that it starts again would read where the dead ones listened
+    (pytorch issue 135712). Its count of restarts tells attempts apart, but every machine has a count of its own.
+
+    Raises:
+        UserError: torchrun may restart ranks on several machines, and all of them with the same store.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    several_machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
+    if several_machines and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise UserError(
+            "torchrun on several machines with --max-restarts would mix up the ranks it starts again: "
+            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun, on every machine"
+        )
+    store, _, _ = next(dist.rendezvous("env://", world.rank, world.size))
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _free_port() -> int:

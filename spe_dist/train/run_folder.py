@@ -6,6 +6,7 @@ metrics.jsonl     one line per logged step             tensorboard/    the same 
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
 dataset.json      manifest without the list of shards  profile/        traces, where they were asked for
 LOCK              held while the run goes on           STOP            to be made by who wants it to save and end
+starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
 """
 
 from __future__ import annotations
@@ -169,10 +170,18 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
 
 
 def _start_log(path: Path) -> None:
-    handler = logging.FileHandler(path)
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a run at a URL, every machine has a folder
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("spe_dist")
     for old in logger.handlers[:]:
         logger.removeHandler(old)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may be full for a while: then lines are lost, and nobody is told of each of them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the library's name)
+        """Not the default, which prints a traceback per line to stderr, where a full pipe would block the rank."""
