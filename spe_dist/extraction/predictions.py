@@ -78,10 +78,10 @@ def read_sentences(path: Path) -> list[AnnotatedSentence]:
         UserError: a line is none.
     """
     sentences = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                sentences.append(_sentence(parse_object(line), number - 1))
+                sentences.append(_sentence(parse_object(line.decode()), number - 1))
             except (ValueError, KeyError, TypeError) as error:
                 what = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 raise UserError(f"{path}, line {number}: {what}: write the file again") from error
