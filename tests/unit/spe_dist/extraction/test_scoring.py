@@ -21,7 +21,7 @@ from spe_dist.extraction.scoring import (
 )
 from tests.unit.spe_dist.extraction.random_sentences import ENTITY_TYPES, any_entities, corpora, separate_entities
 
-THOROUGHLY = settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGHLY = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tags_of(sentence):
@@ -193,7 +193,10 @@ def test_a_sentence_is_in_the_groups_of_its_size():
     long = AnnotatedSentence(("w",) * 30, (Entity(0, 2, "a"), Entity(8, 9, "a")), (Relation(1, 0, "r"),))
     scores = score([GOLD, long], [GOLD, AnnotatedSentence(long.words, long.entities)])["relation_f1"]
     assert {name: (one.correct, one.gold) for name, one in scores.by_entities.items()} == {"2": (0, 1), "3": (2, 2)}
-    assert {name: (one.correct, one.gold) for name, one in scores.by_length.items()} == {"0-10": (2, 2), "21-30": (0, 1)}
+    assert {name: (one.correct, one.gold) for name, one in scores.by_length.items()} == {
+        "0-10": (2, 2),
+        "21-30": (0, 1),
+    }
     assert {name: (one.correct, one.gold) for name, one in scores.by_distance.items()} == {
         "1-2": (1, 1),
         "3-5": (1, 1),
