@@ -115,8 +115,9 @@ def _details(runs: Sequence[ScoredRun], measure: str) -> str:
         ("micro F1", first.micro.gold, lambda scores: scores.micro.f1),
         ("macro F1", first.micro.gold, lambda scores: scores.macro.f1),
     ]
-    rows = [[name, str(gold), *(_cell([value(one) for one in run.scores[measure]]) for run in runs)]
-            for name, gold, value in parts]  # fmt: skip
+    rows = []
+    for name, gold, value in parts:
+        rows.append([name, str(gold), *(_cell([value(one) for one in run.scores[measure]]) for run in runs)])
     for grouping, title in _GROUPINGS.items():
         for group, gold in _groups(runs, measure, grouping).items():
             values = (_f1_of_group(run, measure, grouping, group) for run in runs)
@@ -126,12 +127,8 @@ def _details(runs: Sequence[ScoredRun], measure: str) -> str:
 
 def _groups(runs: Sequence[ScoredRun], measure: str, grouping: str) -> dict[str, int]:
     """Groups that any seed of any run has facts in -> number of gold facts; types by name, sizes by size."""
-    found = {
-        name: one.gold
-        for run in runs
-        for scores in run.scores[measure]
-        for name, one in getattr(scores, grouping).items()
-    }
+    all_scores = [scores for run in runs for scores in run.scores[measure]]
+    found = {name: one.gold for scores in all_scores for name, one in getattr(scores, grouping).items()}
     return dict(sorted(found.items(), key=lambda item: item[0] if grouping == "by_type" else _first_number(item[0])))
 
 
@@ -159,13 +156,11 @@ def _cell(values: list[float]) -> str:
 def _table(header: list[str], rows: list[list[str]]) -> str:
     """Columns under each other: the first to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in (header, ["-" * width for width in widths], *rows)
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = []
+    for row in (header, ["-" * width for width in widths], *rows):
+        first, *rest = zip(row, widths, strict=True)
+        lines.append("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
+    return "\n".join(lines)
 
 
 def _draw_overview(axes: Any, runs: Sequence[ScoredRun]) -> None:

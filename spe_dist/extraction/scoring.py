@@ -233,8 +233,8 @@ def _score(counts: NDArray[np.int64]) -> Score:
 
 def _macro_score(by_type: NDArray[np.int64]) -> MacroScore:
     present = by_type[by_type.any(1)]
-    means = precision_recall_f1(present).mean(0).tolist() if len(present) else (0.0, 0.0, 0.0)
-    return MacroScore(*means, types=len(present))
+    precision, recall, f1 = precision_recall_f1(present).mean(0).tolist() if len(present) else (0.0, 0.0, 0.0)
+    return MacroScore(precision, recall, f1, len(present))
 
 
 def _scores_of_groups(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, Score]:
