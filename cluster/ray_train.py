@@ -21,13 +21,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.coming_changes import ComingChanges
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
+from cluster.security import connect
 from cluster.submitted_job import is_submitted_job
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
-from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.stop_signal import STOP_FILE
 
 LOGGER = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def train_on_ray(config: Config) -> Summary:
     """
     folder = Path(config.run_folder)
     _hurry(config.cluster)
-    with _connected(config.cluster), _stop_file_on_signal(folder):
+    with connected(config.cluster), _stop_file_on_signal(folder):
         trainer = TorchTrainer(
             _train_rank,
             train_loop_config={"values": config_values(config)},
@@ -55,7 +55,7 @@ def train_on_ray(config: Config) -> Summary:
                 storage_path=config.run.folder,
                 # Without limit: it counts all failures of a run that may take weeks, ours those in a row.
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(_newest_step, folder))],
+                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(newest_step, config))],
                 worker_runtime_env={"env_vars": rank_environment(config.cluster)},
             ),
         )
@@ -64,7 +64,7 @@ def train_on_ray(config: Config) -> Summary:
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
-    step = _newest_step(folder)
+    step = newest_step(config)
     return Summary(folder, step, finished=step >= config.train.steps)
 
 
@@ -89,11 +89,6 @@ def _hurry(cluster: ClusterConfig) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, str(value))
-
-
-def _newest_step(folder: Path) -> int:
-    """Of the newest checkpoint; 0 if there is none."""
-    return max(map(step_of, list_checkpoints(folder / CHECKPOINTS)), default=0)
 
 
 def _fit(trainer: TorchTrainer) -> None:
@@ -129,8 +124,6 @@ def with_absolute_folders(config: Config) -> Config:
         UserError: a folder is relative and this is a submitted job, whose working folder is a copy.
     """
     values = config_values(config)
-    if "://" in config.run.folder:
-        raise UserError(f"run.folder is {config.run.folder!r}: runs are kept in folders, not at URLs")
     for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
         value = values[section][name]
         is_local = value and "://" not in value and (section != "encoder" or Path(value).exists())
@@ -151,23 +144,30 @@ def _resources(cluster: ClusterConfig) -> dict[str, float]:
 
 
 @contextmanager
-def _connected(cluster: ClusterConfig) -> Iterator[None]:
+def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iterator[None]:
+    """Joined to the Ray that the configuration or the environment names, or to one started here.
+
+    Args:
+        cluster: which, and what ranks need.
+        require_resources: whether ranks must find their place there.
+
+    Raises:
+        UserError: it cannot be joined, asks for no token, or a Ray started here would be too small.
+    """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from error
+        connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
     else:
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+        local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
+        connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
-        _require_resources(cluster, started_here=not address)
+        if require_resources:
+            _require_resources(cluster, started_here=not address)
         yield
     finally:
         ray.shutdown()

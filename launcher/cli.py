@@ -12,7 +12,10 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   pretrain                                              train (the same as python launcher/pretrain.py)
+  slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
+  doctor --config RECIPE                                every node of the cluster, examined before a run
+  checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
   export RUN                                            a run as a Hugging Face folder
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
   compare RUN_A RUN_B                                   scores of two fine-tuned runs, and whether they differ
@@ -38,7 +41,10 @@ def dispatch(arguments: list[str]) -> None:
     commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
         "shards": _shards,
         "pretrain": _pretrain,
+        "slurm": _slurm,
         "plan": _plan,
+        "doctor": _doctor,
+        "checkpoint": _checkpoint,
         "export": _export,
         "report": _report,
         "compare": _compare,
@@ -64,8 +70,26 @@ def _pretrain() -> Callable[[list[str]], None]:
     return main
 
 
+def _slurm() -> Callable[[list[str]], None]:
+    from launcher.slurm import main
+
+    return main
+
+
 def _plan() -> Callable[[list[str]], None]:
     from launcher.plan import main
+
+    return main
+
+
+def _checkpoint() -> Callable[[list[str]], None]:
+    from launcher.checkpoints import main
+
+    return main
+
+
+def _doctor() -> Callable[[list[str]], None]:
+    from launcher.doctor import main
 
     return main
 

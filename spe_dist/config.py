@@ -6,11 +6,14 @@ recipes say it. The resolved configuration is printed and saved beside the check
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from data_shards.location import is_remote, join_url, user_cache
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -28,7 +31,7 @@ class RunConfig:
     name: str
     """The run's folder inside `folder`; starting the same name again resumes it."""
     folder: str
-    """Folder of runs; on a cluster, one that all nodes share."""
+    """Folder of runs; on a cluster, one that all nodes share, or a URL (s3, gs, abfs, hdfs) that all can reach."""
     seed: Count
     """Of the order of records, spans, masks, permutations and new weights."""
 
@@ -105,6 +108,8 @@ class TrainConfig:
     """Newest checkpoints kept."""
     keep_every: Count = 0
     """Steps between checkpoints kept for good; 0 keeps none."""
+    failed_saves: Positive = 3
+    """Periodic saves that fail in a row before the run ends; 1 ends it at the first, so that each is waited for."""
     profile_steps: Count = 0
     """Steps traced in the run's folder `profile`, from the seventh on; 0 traces none, `--profile` 5."""
 
@@ -148,6 +153,8 @@ class ClusterConfig:
     gpus_per_worker: Literal[0, 1] = 0
     address: str | None = None
     """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    allow_unauthenticated: bool = False
+    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -167,5 +174,12 @@ class Config:
 
     @property
     def run_folder(self) -> str:
-        """Folder of this run."""
-        return f"{self.run.folder.rstrip('/')}/{self.run.name}"
+        """Folder of this run on this machine; if `run.folder` is a URL, one in the user's cache folder."""
+        if not is_remote(self.run.folder):
+            return f"{self.run.folder.rstrip('/')}/{self.run.name}"
+        return str(user_cache() / "runs" / hashlib.sha256(self.run.folder.encode()).hexdigest()[:16] / self.run.name)
+
+    @property
+    def run_url(self) -> str | None:
+        """Where the run is kept if `run.folder` is a URL, else None."""
+        return join_url(self.run.folder, self.run.name) if is_remote(self.run.folder) else None

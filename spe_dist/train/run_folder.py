@@ -6,6 +6,7 @@ metrics.jsonl     one line per logged step             tensorboard/    the same 
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
 dataset.json      manifest without the list of shards  profile/        traces, where they were asked for
 LOCK              held while the run goes on           STOP            to be made by who wants it to save and end
+starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
 
 
 def _start_log(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a run at a URL, every machine has a folder
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("spe_dist")
