@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -63,6 +64,11 @@ def train_on_ray(config: Config) -> Summary:
             _fit(trainer)
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
+        except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
+            raise UserError(
+                f"the Ray cluster has lost the run ({_first_sentence(error)}): when it is well again, the same command "
+                "resumes from the last checkpoint"
+            ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
     step = newest_step(config)
     return Summary(folder, step, finished=step >= config.train.steps)
@@ -161,6 +167,7 @@ def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iter
     if address:
         connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
     else:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
         local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
         connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
@@ -208,6 +215,10 @@ def _stop_file_on_signal(folder: Path) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def _first_sentence(error: Exception) -> str:
+    return type(error).__name__ + ": " + " ".join(str(error).split()).partition(". ")[0][:200]
 
 
 def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:

@@ -161,7 +161,7 @@ class ObjectStorage:
         for leftover in self.folder.glob(f"{_PARTIAL}*"):
             shutil.rmtree(leftover)
         there = self._remote.files()
-        for name in {name.partition("/")[0] for name in there}:
+        for name in self._remote.entries():
             if is_name(name) and f"{name}/{MANIFEST}" not in there:
                 self._remote.delete(name)
 

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from data_shards.errors import UserError
 from data_shards.location import join_url
 
+_WITH_RENAMES = ("local", "hdfs")  # types of `pyarrow.fs`
+
 
 class RemoteFolder:
     """Files below a URL, by names relative to it.
@@ -55,8 +57,18 @@ class RemoteFolder:
         found = [info for info in self._files.get_file_info(selector) if info.type == fs.FileType.File]
         return {os.path.relpath(info.path, self._path): (info.size, info.mtime_ns / 1e9) for info in found}
 
+    def entries(self) -> set[str]:
+        """Names of the files and folders right below, empty folders included.
+
+        Raises:
+            OSError: the storage cannot be reached.
+        """
+        from pyarrow import fs
+
+        return {info.base_name for info in self._files.get_file_info(fs.FileSelector(self._path, allow_not_found=True))}
+
     def upload(self, path: Path, name: str) -> None:
-        """Write a local file's content under a name.
+        """Write a local file's content under a name; the name holds all of it, or what it held before.
 
         Raises:
             OSError: it cannot be read or written.
@@ -64,8 +76,13 @@ class RemoteFolder:
         from pyarrow import fs
 
         target = f"{self._path}/{name}"
-        self._files.create_dir(target.rpartition("/")[0], recursive=True)
-        fs.copy_files(str(path), target, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._files)
+        folder, _, last = target.rpartition("/")
+        self._files.create_dir(folder, recursive=True)
+        # An object appears whole or not at all; a file appears when it is opened, so it is written beside its name.
+        unfinished = f"{folder}/.{last}.tmp" if self._files.type_name in _WITH_RENAMES else target
+        fs.copy_files(str(path), unfinished, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._files)
+        if unfinished != target:
+            self._files.move(unfinished, target)
 
     def download(self, name: str, path: Path) -> None:
         """Write the content of a file here; `path` holds all of it, or what it held before.
