@@ -11,7 +11,7 @@ from tests.faults.command_runs import PATIENCE, CommandRun, free_port
 from tests.faults.trials import judge_beginning, last_step, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
 # torchrun keeps one store for all attempts, and ranks of one would meet the dead of another (see engine/world.py).
 STORE_OF_ATTEMPT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 
