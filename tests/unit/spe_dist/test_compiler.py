@@ -11,8 +11,8 @@ WAITS = """
 import os
 from spe_dist.engine.compiler import extension_folder, one_at_a_time
 with one_at_a_time("extension"):
-    print("in", flush=True)
     (extension_folder("extension") / "lock").touch()
+    print("in", flush=True)
     input()
 """
 
