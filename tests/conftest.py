@@ -23,4 +23,4 @@ def pytest_collection_modifyitems(config, items):
     if not config.getoption("--slow"):
         for item in items:
             if "slow" in item.keywords:
-                item.add_marker(pytest.mark.skip(reason="takes minutes: --slow (make faults)"))
+                item.add_marker(pytest.mark.skip(reason="takes minutes: --slow (make test-slow)"))

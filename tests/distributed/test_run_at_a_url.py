@@ -109,6 +109,7 @@ def test_a_url_that_nothing_opens_is_said_without_its_secrets():
         RemoteFolder("s3://key:secret@bucket/runs")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_the_command_as_a_person_types_it_from_two_machines(tmp_path, bucket, url):
@@ -187,6 +188,7 @@ def s3_server():
         server.wait(30)
 
 
+@pytest.mark.slow
 def test_a_real_s3(tmp_path, monkeypatch):
     from pyarrow import fs
 

@@ -31,9 +31,16 @@ STEPS = 50
 WORLDS = (1, 2, 3)
 STAGES = (1, 2, 3)
 FUSED = {1: (3, 4), 2: (2,), 3: (2,)}  # lanes per forward, by world size; 4 lanes in all
+ALL = [
+    (world, stage, lanes)
+    for world in WORLDS
+    for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
+]
 NUMBERS = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm")
 DIGESTS = ("digest_records", "digest_masks", "digest_queue")
 ACCURACIES = {"tbo_accuracy": slice(0, 2), "spo_accuracy": slice(2, 4), "cspo_accuracy": slice(4, 5)}
+# What `make test` runs; the others are marked slow (make test-exact).
+ORDINARY = {(1, 1, 1), (2, 2, 1), (2, 3, 1), (3, 3, 1), (1, 2, 4), (2, 1, 2), (3, 1, 2)}
 SCARCE = {"batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1}, "train": {"steps": 20, "zero_stage": 2}}
 
 
@@ -85,13 +92,12 @@ def folders():
 
 
 @pytest.fixture(scope="module")
-def runs(shards, folders, tmp_path_factory):
+def runs(request, shards, folders, tmp_path_factory):
     """{(world size, stage, lanes per forward): (metrics, what each rank saw)}; "scarce" for lanes of one record."""
     folder = tmp_path_factory.mktemp("runs")
     results = {}
     for world in WORLDS:
-        cases = [(world, stage, 1) for stage in STAGES]
-        cases += [(world, 1 + number % 3, lanes) for number, lanes in enumerate(FUSED[world])]
+        cases = [case for case in ALL if case[0] == world and (request.config.getoption("--slow") or case in ORDINARY)]
         configs = [
             configure(
                 shards,
@@ -111,13 +117,9 @@ def runs(shards, folders, tmp_path_factory):
     return results
 
 
-def cases_of(lanes_are):
-    return [
-        (world, stage, lanes)
-        for world in WORLDS
-        for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
-        if lanes_are(lanes)
-    ]
+def cases_that(are_meant):
+    """Parameters of a test; `are_meant` is asked of world size, stage and lanes per forward."""
+    return [pytest.param(case, marks=() if case in ORDINARY else pytest.mark.slow) for case in ALL if are_meant(*case)]
 
 
 def assert_same_run(one, other, rel):
@@ -160,14 +162,14 @@ def counts_of(seen_by_ranks):
     return [torch.tensor([row for forwards in step for row in forwards]).sum(0).tolist() for step in steps]
 
 
-@pytest.mark.parametrize("case", [case for case in cases_of(lambda lanes: lanes == 1) if case != (1, 1, 1)])
+@pytest.mark.parametrize("case", cases_that(lambda *case: case[2] == 1 and case != (1, 1, 1)))
 def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(runs, case, report):
     assert len(runs[case][0]) == STEPS
     tell_difference(report, case, runs, bound=1e-6)
     assert_same_run(runs[case], runs[1, 1, 1], rel=1e-6)
 
 
-@pytest.mark.parametrize("case", cases_of(lambda lanes: lanes != 1))
+@pytest.mark.parametrize("case", cases_that(lambda *case: case[2] != 1))
 def test_fused_lanes_give_the_same_run_to_1e_5(runs, case, report):
     tell_difference(report, case, runs, bound=1e-5)
     assert_same_run(runs[case], runs[1, 1, 1], rel=1e-5)
@@ -204,8 +206,9 @@ def test_other_choices_of_windows_are_rare(runs):
     """Or the tolerance for gradient norms would seldom be the strict one."""
     others = [
         case
-        for case in cases_of(lambda lanes: True)
-        if any(windows_of(runs[case][1], step) != windows_of(runs[1, 1, 1][1], step) for step in range(STEPS))
+        for case in runs
+        if case[2] != "scarce"
+        and any(windows_of(runs[case][1], step) != windows_of(runs[1, 1, 1][1], step) for step in range(STEPS))
     ]
     assert len(others) <= 3, others
 
@@ -217,7 +220,7 @@ def test_the_run_learns_so_that_its_equality_says_something(runs):
     assert len({line["digest_records"] for line in metrics}) == STEPS
 
 
-@pytest.mark.parametrize("case", [case for case in cases_of(lambda lanes: True) if case[0] > 1])
+@pytest.mark.parametrize("case", cases_that(lambda *case: case[0] > 1))
 def test_queues_are_equal_on_all_ranks_after_every_step(runs, case):
     _, seen = runs[case]
     hashes = [rank["queue_hashes"] for rank in seen]
@@ -225,7 +228,7 @@ def test_queues_are_equal_on_all_ranks_after_every_step(runs, case):
     assert all(other == hashes[0] for other in hashes)
 
 
-@pytest.mark.parametrize("case", cases_of(lambda lanes: lanes == 1))
+@pytest.mark.parametrize("case", cases_that(lambda *case: case[2] == 1))
 def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, shards, case):
     """Against a deque that takes each step's keys lane by lane: ranks hold contiguous lanes."""
     _, seen = runs[case]

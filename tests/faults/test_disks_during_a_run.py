@@ -17,7 +17,7 @@ from tests.faults.small_disk import filled, mounted, read_only
 from tests.integration.command import TORCHRUN, clean_environment, small_run
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
-pytestmark = [pytest.mark.distributed, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]
 EVERY = 4
 _DISK_KILOBYTES = 12_000
 

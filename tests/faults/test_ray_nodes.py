@@ -15,7 +15,7 @@ from tests.integration.ray_cluster import RayCluster
 from tests.integration.ray_head import wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 
 STEPS = 100_000  # never reached; the learning rate's schedule depends on it
 EXACT = ("step", "digest_records", "digest_masks", "digest_queue")

@@ -33,6 +33,7 @@ def test_ranks_killed_at_random_instants_and_started_as_another_number_of_ranks(
     assert len(tried.trials) == 4
 
 
+@pytest.mark.slow
 def test_a_worker_killed_under_torchrun(laboratory):
     (trial,) = one_try(laboratory, catalogue.worker_killed_on_torchrun).trials
     assert trial.seconds > trial.own_seconds > 0

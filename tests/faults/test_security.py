@@ -40,7 +40,13 @@ def home(tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("mode", [{"RAY_AUTH_MODE": "disabled"}, {}], ids=["switched off", "not set"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param({"RAY_AUTH_MODE": "disabled"}, id="switched off", marks=pytest.mark.slow),
+        pytest.param({}, id="not set"),
+    ],
+)
 def test_an_open_cluster_is_joined_only_if_a_flag_says_so(shards, tmp_path, home, mode):
     environment = clean_environment() | home | mode
     arguments = small_run(shards, f"--run.folder={tmp_path / 'runs'}", "--train.steps=1")

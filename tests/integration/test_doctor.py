@@ -107,6 +107,7 @@ def _own_mounts(folder: Path, size: str) -> list[str]:
     return command
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_cluster_of_two_nodes_is_in_order_and_faults_of_a_third_are_told_apart(shards, tmp_path):
     runs = tmp_path / "runs"

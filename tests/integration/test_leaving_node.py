@@ -15,7 +15,7 @@ import pytest
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.tiny_run import ROOT
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 RAY = str(Path(sys.executable).parent / "ray")
 # Keeps an actor on the worker, as an idle node leaves at once; answers every line with what Ray knows of nodes.
 WATCH = """

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.command import run
 from tests.unit.spe_dist.tiny_run import ROOT
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 # A driver with two fits of the same name: one in the main thread whose ranks raise, one in a thread of its own.
 DRIVER = """

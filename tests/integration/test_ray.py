@@ -43,6 +43,7 @@ def test_two_workers_give_the_run_of_one_rank(shards, tmp_path):
     assert exported.returncode == 0 and (folder / "export" / "model.safetensors").exists(), exported.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_a_ray_run_with_one_line(shards, tmp_path):
     arguments = small_run(shards, f"--run.folder={tmp_path}", "--optimizer.learning_rate=1e30", "--train.steps=6")
     assert "not finite" in only_error(run(*PRETRAIN, *arguments))

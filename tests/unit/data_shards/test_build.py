@@ -194,7 +194,7 @@ def kill_when_some_units_are_finished(config: BuildConfig, out: Path) -> None:
         process.wait()
 
 
-@pytest.mark.parametrize("name", ["corpus.jsonl", "rows.parquet"])
+@pytest.mark.parametrize("name", ["corpus.jsonl", pytest.param("rows.parquet", marks=pytest.mark.slow)])
 def test_a_killed_build_goes_on_where_it_stopped(
     config: BuildConfig, documents: list[str], tmp_path: Path, name: str
 ) -> None:
