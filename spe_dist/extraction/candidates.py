@@ -42,8 +42,8 @@ def decode_tags(tags: IntArray, word_offsets: IntArray) -> Spans:
     """The spans that tags mean, also where they do not follow the rules.
 
     Every word that is not O lies in exactly one span. B and U begin one, and so do I and E with nothing to go on with:
-    after O, after E or U, and at the beginning of a sentence. A span ends with E or U, before the next one, before O and
-    at the end of its sentence.
+    after O, after E or U, and at the beginning of a sentence. A span ends with E or U, before the next one, before O
+    and at the end of its sentence.
 
     Args:
         tags: of every word, [W].
@@ -121,7 +121,7 @@ def span_pairs(spans: IntArray, sentences: IntArray) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class ContextSpans:
-    """What lies around the pairs of spans. Left of a pair is left of its first span, whatever the second, so:"""
+    """What lies around pairs of spans; left of a pair is left of its first span, whatever the second is."""
 
     lefts: Spans  # [N, 2] from the beginning of the sentence to each span
     rights: Spans  # [N, 2] from each span to the end of the sentence

@@ -1,6 +1,6 @@
-"""Scheduled sampling (as the papers fine-tune): sentences learn from gold spans at first, then more and more from their own.
+"""Scheduled sampling: sentences learn from gold spans at first, then more and more from spans that the model finds.
 
-Drawn for each sentence, once for spans and once for typed entities.
+As in the papers' program it is drawn for each sentence, once for spans and once for typed entities.
 """
 
 from __future__ import annotations

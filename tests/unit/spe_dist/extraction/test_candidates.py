@@ -1,7 +1,9 @@
 """Whole-array steps against loops over words, spans and pairs."""
 
+from itertools import pairwise
+
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.ragged import offsets_from_lengths
@@ -60,6 +62,7 @@ def test_what_tags_mean():
     assert decode("").tolist() == []
 
 
+@settings(deadline=None)
 @given(SENTENCES_OF_TAGS)
 def test_decoding_is_word_by_word_in_each_sentence(sentences):
     offsets = offsets_from_lengths(np.array([len(s) for s in sentences], dtype=np.int64))
@@ -75,6 +78,7 @@ def test_decoding_is_word_by_word_in_each_sentence(sentences):
     assert covered == np.flatnonzero(tags != OUTSIDE).tolist()
 
 
+@settings(deadline=None)
 @given(SENTENCES_OF_TAGS)
 def test_tags_of_spans_mean_these_spans(sentences):
     offsets = offsets_from_lengths(np.array([len(s) for s in sentences], dtype=np.int64))
@@ -82,6 +86,7 @@ def test_tags_of_spans_mean_these_spans(sentences):
     assert decode_tags(tag_words(spans, int(offsets[-1])), offsets).tolist() == spans.tolist()
 
 
+@settings(deadline=None)
 @given(sentences_with_spans())
 def test_pairs_are_all_that_do_not_overlap_in_order(drawn):
     offsets, spans = drawn
@@ -97,6 +102,7 @@ def test_pairs_are_all_that_do_not_overlap_in_order(drawn):
     assert span_pairs(spans, sentences).tolist() == expected
 
 
+@settings(deadline=None)
 @given(sentences_with_spans())
 def test_five_spans_of_a_pair_cut_its_sentence(drawn):
     offsets, spans = drawn
@@ -108,12 +114,13 @@ def test_five_spans_of_a_pair_cut_its_sentence(drawn):
         words = [word for start, end in five for word in range(start, end)]
         sentence = max(s for s in range(len(offsets) - 1) if offsets[s] <= spans[i][0])
         assert words == list(range(offsets[sentence], offsets[sentence + 1]))
-        assert all(before[1] == after[0] for before, after in zip(five, five[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in pairwise(five))
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 300)), max_size=8)
 
 
+@settings(deadline=None)
 @given(ROWS, ROWS)
 def test_labels_are_looked_up_row_by_row(rows, others):
     asked, among = (np.array(r, dtype=np.int64).reshape(-1, 2) for r in (rows, others))
