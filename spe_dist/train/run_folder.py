@@ -66,7 +66,7 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     problem = world.broadcast_object(problem)
     if problem:
         raise UserError(problem)
-    _start_log(log_path(folder, world))
+    start_log(log_path(folder, world))
     return folder
 
 
@@ -168,7 +168,8 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
     write_atomically(folder / CONFIG, config_yaml(config).encode())
 
 
-def _start_log(path: Path) -> None:
+def start_log(path: Path) -> None:
+    """Write what this process has to say into a file, from now on."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("spe_dist")
