@@ -21,6 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.coming_changes import ComingChanges
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
+from cluster.security import connect
 from cluster.submitted_job import is_submitted_job
 from data_shards.errors import UserError
 from spe_dist.checkpoint.loaded import list_checkpoints, step_of
@@ -44,7 +45,7 @@ def train_on_ray(config: Config) -> Summary:
     """
     folder = Path(config.run_folder)
     _hurry(config.cluster)
-    with _connected(config.cluster), _stop_file_on_signal(folder):
+    with connected(config.cluster), _stop_file_on_signal(folder):
         trainer = TorchTrainer(
             _train_rank,
             train_loop_config={"values": config_values(config)},
@@ -151,23 +152,30 @@ def _resources(cluster: ClusterConfig) -> dict[str, float]:
 
 
 @contextmanager
-def _connected(cluster: ClusterConfig) -> Iterator[None]:
+def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iterator[None]:
+    """Joined to the Ray that the configuration or the environment names, or to one started here.
+
+    Args:
+        cluster: which, and what ranks need.
+        require_resources: whether ranks must find their place there.
+
+    Raises:
+        UserError: it cannot be joined, asks for no token, or a Ray started here would be too small.
+    """
     address = cluster.address or os.environ.get("RAY_ADDRESS")
     # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     if address:
-        try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"cannot join the Ray cluster at {address}: {reason}") from error
+        connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
     else:
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **quiet)
+        local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
+        connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
-        _require_resources(cluster, started_here=not address)
+        if require_resources:
+            _require_resources(cluster, started_here=not address)
         yield
     finally:
         ray.shutdown()

@@ -22,7 +22,7 @@ from spe_dist.versions import package_versions, this_machine
 if TYPE_CHECKING:
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "loader", "costs"]
+Case = Literal["span-pool", "packing", "objectives", "loader", "costs", "saving"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Bench:
     objectives     a whole step of SPE, against masked language modelling alone
     loader         records per second of one loader process
     costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
+    saving         how long training waits for a save every 20 steps, and the parts of a restart
 
     All but span-pool take the settings of a run after `--`, as `spe pretrain` does, and need its shards.
     """
@@ -102,6 +103,10 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
             from spe_dist.benchmarks.costs import measure_costs
 
             return measure_costs(config)
+        case "saving":
+            from spe_dist.benchmarks.saving import measure_saving
+
+            return measure_saving(config, repeats=command.repeats)
 
 
 def _device() -> str:

@@ -13,6 +13,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   pretrain                                              train (the same as python launcher/pretrain.py)
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
+  doctor --config RECIPE                                every node of the cluster, examined before a run
+  checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
   export RUN                                            a run as a Hugging Face folder
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
   runs diff A B                                         the first step and field in which two runs differ
@@ -38,6 +40,8 @@ def dispatch(arguments: list[str]) -> None:
         "shards": _shards,
         "pretrain": _pretrain,
         "plan": _plan,
+        "doctor": _doctor,
+        "checkpoint": _checkpoint,
         "export": _export,
         "report": _report,
         "runs": _runs,
@@ -64,6 +68,18 @@ def _pretrain() -> Callable[[list[str]], None]:
 
 def _plan() -> Callable[[list[str]], None]:
     from launcher.plan import main
+
+    return main
+
+
+def _checkpoint() -> Callable[[list[str]], None]:
+    from launcher.checkpoints import main
+
+    return main
+
+
+def _doctor() -> Callable[[list[str]], None]:
+    from launcher.doctor import main
 
     return main
 

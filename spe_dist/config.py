@@ -105,6 +105,8 @@ class TrainConfig:
     """Newest checkpoints kept."""
     keep_every: Count = 0
     """Steps between checkpoints kept for good; 0 keeps none."""
+    failed_saves: Positive = 3
+    """Periodic saves that fail in a row before the run ends; 1 ends it at the first, so that each is waited for."""
     profile_steps: Count = 0
     """Steps traced in the run's folder `profile`, from the seventh on; 0 traces none, `--profile` 5."""
 
@@ -148,6 +150,8 @@ class ClusterConfig:
     gpus_per_worker: Literal[0, 1] = 0
     address: str | None = None
     """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    allow_unauthenticated: bool = False
+    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

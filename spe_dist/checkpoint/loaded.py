@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from data_shards.errors import UserError
@@ -16,6 +18,10 @@ from data_shards.files import sha256_of_file
 
 FORMAT_VERSION = 2
 MANIFEST, STATE = "manifest.json", "state.json"
+
+_NAME = re.compile(r"step-\d+")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REPLACED = "somebody has replaced it and its hash, do not trust this run folder; restore it from a backup"
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,18 @@ class LoadedCheckpoint:
 
     @cached_property
     def metadata(self) -> dict[str, Any]:
-        """What was saved beside the tensors."""
-        return json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        """What was saved beside the tensors.
+
+        Raises:
+            UserError: the file holds something else.
+        """
+        try:
+            metadata = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{self.folder / STATE} is not JSON ({error}): {_REPLACED}") from error
+        if not isinstance(metadata, dict):
+            raise UserError(f"{self.folder / STATE} does not hold a run's state: {_REPLACED}")
+        return metadata
 
     @property
     def step(self) -> int:
@@ -72,8 +88,16 @@ class LoadedCheckpoint:
 
     @cached_property
     def _files(self) -> dict[str, Any]:
-        files = (safe_open(path, framework="pt") for path in sorted(self.folder.glob("rank-*.safetensors")))
+        """The file of every tensor; only files that the manifest lists are opened, others may lie beside them."""
+        listed = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = (self._open(name) for name in sorted(listed) if name.endswith(".safetensors"))
         return {name: file for file in files for name in file.keys()}  # noqa: SIM118  (not a mapping)
+
+    def _open(self, name: str) -> Any:
+        try:
+            return safe_open(self.folder / name, framework="pt")
+        except SafetensorError as error:
+            raise UserError(f"{self.folder / name} is not a safetensors file ({error}): {_REPLACED}") from error
 
 
 def step_of(folder: Path) -> int:
@@ -83,23 +107,52 @@ def step_of(folder: Path) -> int:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Folders of the complete checkpoints below `folder`, oldest first; their content is not looked at."""
-    return sorted((path for path in folder.glob("step-*") if path.is_dir()), key=step_of)
+    return sorted((path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()), key=step_of)
 
 
 def fault_of(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, or None if every byte is as it was written."""
+    """The first thing that is wrong with a checkpoint, or None if every byte is as it was written."""
+    return next(_faults(checkpoint), None)
+
+
+def faults_of(checkpoint: Path) -> list[str]:
+    """All that is wrong with a checkpoint."""
+    return list(_faults(checkpoint))
+
+
+@dataclass(frozen=True)
+class About:
+    """What can be told of a checkpoint without reading its tensors.
+
+    Args:
+        step: updates made before it was written.
+        saved_at: Unix time.
+        size: bytes of all files.
+        world_size: ranks that wrote it; None if that cannot be read, as with `zero_stage`.
+        zero_stage: of the run.
+        fault: a file that is missing or has another size than it was written with; None if there is none.
+    """
+
+    step: int
+    saved_at: float
+    size: int
+    world_size: int | None
+    zero_stage: int | None
+    fault: str | None
+
+
+def read_about(checkpoint: Path) -> About:
+    """Look at a checkpoint without reading its tensors."""
+    fault = next(_faults(checkpoint, _fault_of_size), None)
+    world_size: int | None
+    zero_stage: int | None
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-        version = manifest["format_version"]
-        expected = {name: (file["bytes"], file["sha256"]) for name, file in manifest["files"].items()}
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"{MANIFEST} cannot be read"
-    if version != FORMAT_VERSION:
-        return f"its format version is {version}, this program reads {FORMAT_VERSION}"
-    faults = (_fault_of_file(checkpoint / name, size, digest) for name, (size, digest) in expected.items())
-    return next((fault for fault in faults if fault), None)
+        state = json.loads((checkpoint / STATE).read_bytes())
+        world_size, zero_stage = int(state["world_size"]), int(state["config"]["train"]["zero_stage"])
+    except (OSError, ValueError, KeyError, TypeError):
+        world_size = zero_stage = None
+    size = sum(path.stat().st_size for path in checkpoint.iterdir())
+    return About(step_of(checkpoint), checkpoint.stat().st_mtime, size, world_size, zero_stage, fault)
 
 
 def choose_checkpoint(folder: Path) -> tuple[str | None, tuple[Skipped, ...]]:
@@ -140,11 +193,61 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint | None:
     return load_chosen(folder, choose_checkpoint(folder))
 
 
+def _faults(checkpoint: Path, fault_of_file: Callable[[Path, int, str], str | None] | None = None) -> Iterator[str]:
+    """What is wrong with the manifest, or else with each file that it names."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_bytes())
+        version = manifest["format_version"]
+        step = manifest["step"]
+        expected = {name: (int(file["bytes"]), str(file["sha256"])) for name, file in manifest["files"].items()}
+    except FileNotFoundError:
+        yield f"{MANIFEST} is missing"
+        return
+    except OSError as error:
+        yield f"{MANIFEST} cannot be read: {error.strerror}"
+        return
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        yield f"{MANIFEST} cannot be read"
+        return
+    if version != FORMAT_VERSION:
+        yield f"its format version is {version}, this program reads {FORMAT_VERSION}"
+        return
+    foreign = next((name for name in expected if not _PLAIN_NAME.fullmatch(name)), None)
+    if foreign is not None:  # a path that leads out of the folder
+        yield f"{MANIFEST} lists {foreign!r}, which is not a plain file name"
+        return
+    if step != step_of(checkpoint):
+        yield f"its {MANIFEST} is that of step {step}"
+    unlisted = _unlisted(checkpoint, expected)
+    if unlisted:
+        yield f"{unlisted} is not in its {MANIFEST}"
+    for name, (size, digest) in expected.items():
+        fault = (fault_of_file or _fault_of_file)(checkpoint / name, size, digest)
+        if fault:
+            yield fault
+
+
+def _unlisted(checkpoint: Path, expected: Collection[str]) -> str | None:
+    """A file that would be read, and of which nobody knows the hash; STATE is one that must be listed."""
+    there = {path.name for path in checkpoint.glob("rank-*.safetensors")} | {STATE}
+    return min(there - set(expected), default=None)
+
+
 def _fault_of_file(path: Path, size: int, digest: str) -> str | None:
+    fault = _fault_of_size(path, size, digest)
+    if fault:
+        return fault
+    try:
+        if sha256_of_file(path) != digest:
+            return f"{path.name} does not have the SHA-256 it was written with"
+    except OSError as error:
+        return f"{path.name} cannot be read: {error.strerror}"
+    return None
+
+
+def _fault_of_size(path: Path, size: int, digest: str) -> str | None:
     if not path.is_file():
         return f"{path.name} is missing"
     if path.stat().st_size != size:
         return f"{path.name} has {path.stat().st_size} bytes, not {size}"
-    if sha256_of_file(path) != digest:
-        return f"{path.name} does not have the SHA-256 it was written with"
     return None

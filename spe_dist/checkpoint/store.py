@@ -41,7 +41,7 @@ _Files = dict[str, dict[str, Any]]
 
 
 class CheckpointStore:
-    """The checkpoints of one run. Every method is called by all ranks.
+    """The checkpoints of one run. Every method is called by all ranks, on any thread, one at a time.
 
     Args:
         folder: of this run, on a file system that all ranks share; made if missing.
@@ -59,7 +59,7 @@ class CheckpointStore:
             raise UserError(f"train.keep_last is {keep_last}: at least one checkpoint must be kept")
         self._keep_last = keep_last
         self._keep_every = keep_every
-        self._world = world
+        self._world = world.with_own_group()
         self._first_rank_only(self._remove_leftovers)
 
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:

@@ -19,12 +19,15 @@ from data_shards.errors import UserError
 from spe_dist.checkpoint.loaded import LoadedCheckpoint
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.random_states import collect_random_states, restore_random_states
+from spe_dist.checkpoint.snapshot import HostBuffers, Snapshot
 from spe_dist.engine.assignment import assign_to_ranks
 from spe_dist.engine.world import World
 from spe_dist.versions import package_versions
 
 if TYPE_CHECKING:
     from spe_dist.engine.deepspeed_engine import Engine
+
+_ENTRIES = {"step", "adam_step", "weight_decays", "elapsed_seconds", "world_size"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,9 @@ def collect(
     step: int,
     elapsed_seconds: float,
     config: Mapping[str, Any],
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """This rank's share of the training state, ready for `CheckpointStore.save`; every rank must call this.
+    buffers: HostBuffers,
+) -> Snapshot:
+    """A copy of this rank's share of the training state; every rank must call this.
 
     Args:
         engine: holds parameters and moments.
@@ -58,22 +62,17 @@ def collect(
         step: updates made so far; the place in the learning rate's schedule.
         elapsed_seconds: of training so far.
         config: the resolved configuration; JSON.
-
-    Returns:
-        Tensors, and the metadata that rank 0 writes.
+        buffers: where the copies go.
 
     Raises:
         UserError: a tensor that must be equal on all ranks is not.
     """
     world = engine.world
     _require_equal_on_all_ranks(extra_tensors, world)
-    tensors = dict(engine.read_state())
+    tensors = dict(engine.read_state(buffers.copy))
     owners = assign_to_ranks({name: tensor.nbytes for name, tensor in extra_tensors.items()}, world.size)
-    # Copied, because an asynchronous device may still be changing them and a view would drag its whole storage along.
     tensors |= {
-        name: tensor.detach().to("cpu", copy=True)
-        for name, tensor in extra_tensors.items()
-        if owners[name] == world.rank
+        name: buffers.copy(name, tensor) for name, tensor in extra_tensors.items() if owners[name] == world.rank
     }
     tensors |= collect_random_states(world)
     metadata = {
@@ -85,7 +84,7 @@ def collect(
         "config": dict(config),
         "versions": package_versions(),
     }
-    return tensors, metadata
+    return Snapshot(tensors, metadata, buffers.copies_arrived(world.device))
 
 
 def restore(engine: Engine, checkpoint: LoadedCheckpoint, extra_tensors: Mapping[str, Tensor]) -> Restored:
@@ -102,6 +101,12 @@ def restore(engine: Engine, checkpoint: LoadedCheckpoint, extra_tensors: Mapping
         UserError: the checkpoint lacks a tensor, holds one that has no place here, or has one of another shape; or a
             parameter decays otherwise here.
     """
+    missing = _ENTRIES - set(checkpoint.metadata)
+    if missing:
+        raise UserError(
+            f"the state of {checkpoint.folder} lacks {', '.join(sorted(missing))}: it was not written by this program; "
+            "restore it from a backup"
+        )
     _check_names(engine, checkpoint, extra_tensors)
     _check_weight_decays(engine, checkpoint)
     engine.write_state(checkpoint.get, checkpoint.metadata["adam_step"])

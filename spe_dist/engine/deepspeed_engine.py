@@ -200,8 +200,11 @@ class Engine:
         with deepspeed.zero.GatheredParameters(list(chosen.values()), modifier_rank=None, enabled=self.stage == 3):
             yield {name: param.detach() for name, param in chosen.items()}
 
-    def read_state(self) -> Iterator[tuple[str, Tensor]]:
-        """This rank's share of the state, as whole fp32 tensors on the CPU; every rank must exhaust it.
+    def read_state(self, copy: Callable[[str, Tensor], Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """This rank's share of the state, as whole fp32 tensors; every rank must exhaust it.
+
+        Args:
+            copy: copies the tensor of a name; the original belongs to the engine.
 
         Yields:
             `<parameter>.master`, `<parameter>.exp_avg` and `<parameter>.exp_avg_sq` of the parameters that fall to
@@ -212,7 +215,7 @@ class Engine:
             for kind in _KINDS:
                 whole = self._read(param, kind)
                 if owners[name] == self.world.rank:
-                    yield f"{name}.{kind}", whole.detach().to("cpu", copy=True)
+                    yield f"{name}.{kind}", copy(f"{name}.{kind}", whole)
 
     def write_state(self, get_tensor: GetTensor, adam_step: int) -> None:
         """Set master weights and moments; comes after `initialise_optimizer`.

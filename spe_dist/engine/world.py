@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,13 @@ class World:
         rank: number of this process, 0 … size - 1.
         size: number of processes.
         local_rank: number of this process on its machine; it picks the GPU.
+        group: that the methods below talk through; None for the one that training uses.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    group: dist.ProcessGroup | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_environment(cls) -> World:
@@ -51,12 +53,19 @@ class World:
         """Whether this is the rank that writes and prints for all."""
         return self.rank == 0
 
+    def with_own_group(self) -> World:
+        """The same ranks with a gloo group of their own, for another thread than the one that trains.
+
+        Every rank must call this.
+        """
+        return replace(self, group=dist.new_group(backend="gloo")) if self.size > 1 else self
+
     def all_gather_objects(self, item: Any) -> list[Any]:
         """The items of all ranks in rank order; every rank must call this."""
         if self.size == 1:
             return [item]
         items: list[Any] = [None] * self.size
-        dist.all_gather_object(items, item)
+        dist.all_gather_object(items, item, group=self.group)
         return items
 
     def broadcast_object(self, item: Any) -> Any:
@@ -64,13 +73,13 @@ class World:
         if self.size == 1:
             return item
         items = [item]
-        dist.broadcast_object_list(items, src=0)
+        dist.broadcast_object_list(items, src=0, group=self.group)
         return items[0]
 
     def barrier(self) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
 
 def start_process_group(world: World) -> None:

@@ -64,7 +64,8 @@ class Interval:
 
     def start_clock(self) -> None:
         """Count time, and the steps and work done in it, from here on."""
-        self.waited, self._started = 0.0, time.perf_counter()
+        self.waited = self.saving = 0.0  # seconds spent waiting for batches and for saves
+        self._started = time.perf_counter()
         self._steps = 0
         self._work.zero_()
 
@@ -100,6 +101,7 @@ class Interval:
             "pieces_per_second": work.pieces / seconds,
             **self._compute_speeds(work, seconds),
             "waiting_share": self.waited / seconds,
+            "saving_share": self.saving / seconds,
             "elapsed_seconds": self.seconds_before + seconds,
             "pieces_seen": int(self._pieces_seen),
             "digest_records": f"{records % (1 << 64):016x}",

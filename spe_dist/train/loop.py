@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from spe_dist.checkpoint.training_state import collect
 from spe_dist.config import Config
 from spe_dist.engine.schedule import learning_rate
-from spe_dist.recipe import config_values
 from spe_dist.train.profiler import traced
 from spe_dist.train.run_folder import PROFILE, log_path
 from spe_dist.train.session import Session, open_session
@@ -64,7 +62,7 @@ def _train(session: Session, asked_by_launcher: Callable[[], Ask]) -> Summary:
             if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
                 session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
             if last or ask or step % config.train.checkpoint_every == 0:
-                _save(session, step)
+                session.save(step, required=last or ask is Ask.STOP)
             if ask is Ask.STOP:
                 stop.obeyed()
                 break
@@ -76,14 +74,3 @@ def _learning_rate(config: Config, step: int) -> float:
     return learning_rate(
         step, peak=optimizer.learning_rate, warmup_steps=optimizer.warmup_steps, steps=config.train.steps
     )
-
-
-def _save(session: Session, step: int) -> None:
-    session.interval.check_finite(step)
-    extra = session.method.state() | session.interval.state()
-    elapsed = session.interval.elapsed_seconds
-    tensors, metadata = collect(
-        session.engine, extra, step=step, elapsed_seconds=elapsed, config=config_values(session.config)
-    )
-    checkpoint = session.store.save(step, tensors, metadata)
-    LOGGER.info("saved %s", checkpoint)

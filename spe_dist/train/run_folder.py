@@ -6,6 +6,7 @@ metrics.jsonl     one line per logged step             tensorboard/    the same 
 logs/rank-0.log   what each rank said                  checkpoints/    see checkpoint/store.py
 dataset.json      manifest without the list of shards  profile/        traces, where they were asked for
 LOCK              held while the run goes on           STOP            to be made by who wants it to save and end
+starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
 """
 
 from __future__ import annotations

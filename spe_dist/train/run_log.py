@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
 
 LOGGER = logging.getLogger(__name__)
+_CURVES_WAIT = 60.0  # seconds, after curves could not be written
 
 # What a machine made of a step, not what the step came to.
 OF_THE_MACHINE = frozenset(
@@ -26,6 +28,9 @@ OF_THE_MACHINE = frozenset(
         "mfu",
         "padding_saved",  # of the forwards, which are the machine's: lanes_per_forward and ranks change no result
         "waiting_share",
+        "saving_share",
+        "saved_step",  # at the time of writing, which a thread is doing
+        "failed_saves",
         "memory_gib",
         "elapsed_seconds",
     )
@@ -34,6 +39,9 @@ OF_THE_MACHINE = frozenset(
 
 class RunLog:
     """Writes the metrics of a run, from a step on: what a later step had written is cut off.
+
+    A disk that is full, or cannot be written for a while, ends no run: lines wait in memory for the next one, while the
+    curves, which the lines can be drawn from again, lack what could not be written.
 
     Args:
         folder: of the run.
@@ -44,28 +52,60 @@ class RunLog:
         self._folder = folder
         with explain_write_errors(folder):
             _truncate(folder / METRICS, first_step)
-            self._file = (folder / METRICS).open("a")
-            self._board = SummaryWriter(str(folder / TENSORBOARD), purge_step=first_step + 1)
+            self._file = (folder / METRICS).open("ab", buffering=0)
+            self._board: SummaryWriter | None = self._open_board(first_step)
+        self._unwritten = b""
+        self._board_not_before = 0.0
 
     def write(self, metrics: Mapping[str, float | int | str | None]) -> None:
         """Write one line; `step` counts finished steps."""
-        with explain_write_errors(self._folder):
-            self._file.write(json.dumps(metrics) + "\n")
-            self._file.flush()
-        step = int(metrics["step"] or 0)
-        for name, value in metrics.items():
-            if name != "step" and isinstance(value, int | float):
-                self._board.add_scalar(name.replace("_", "/", 1), value, step)
+        self._unwritten += json.dumps(metrics).encode() + b"\n"
+        self._write_lines()
+        self._draw(metrics)
         LOGGER.info(format_metrics(metrics))
 
     def write_config(self, text: str) -> None:
         """Show the configuration in TensorBoard."""
-        self._board.add_text("config", f"```yaml\n{text}```")
+        if self._board is not None:
+            self._board.add_text("config", f"```yaml\n{text}```")
 
     def close(self) -> None:
         """Write out what is buffered."""
+        self._write_lines()
         self._file.close()
-        self._board.close()
+        self._close_board()
+
+    def _open_board(self, first_step: int) -> SummaryWriter:
+        return SummaryWriter(str(self._folder / TENSORBOARD), purge_step=first_step + 1)
+
+    def _write_lines(self) -> None:
+        try:
+            while self._unwritten:  # a disk that fills up takes a part
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            LOGGER.warning("cannot write metrics to %s now, trying again later: %s", self._folder, error.strerror)
+
+    def _draw(self, metrics: Mapping[str, float | int | str | None]) -> None:
+        step = int(metrics["step"] or 0)
+        if self._board is None and time.monotonic() < self._board_not_before:
+            return
+        try:
+            self._board = self._board or self._open_board(step - 1)
+            for name, value in metrics.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._board.add_scalar(name.replace("_", "/", 1), value, step)
+        except OSError as error:  # of this line, or of what TensorBoard's thread was still to write
+            LOGGER.warning("cannot write curves to %s now, trying again later: %s", self._folder, error.strerror)
+            self._board_not_before = time.monotonic() + _CURVES_WAIT  # every try leaves an empty file
+            self._close_board()
+
+    def _close_board(self) -> None:
+        board, self._board = self._board, None
+        try:
+            if board is not None:
+                board.close()
+        except OSError as error:
+            LOGGER.warning("the newest points of the curves in %s are lost: %s", self._folder, error.strerror)
 
 
 def read_metrics(folder: Path) -> list[dict]:

@@ -27,9 +27,11 @@ from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.loader import Steps, load_steps
+from spe_dist.checkpoint.background import BackgroundSaver
 from spe_dist.checkpoint.random_states import seed_random_generators
+from spe_dist.checkpoint.snapshot import HostBuffers, Snapshot
 from spe_dist.checkpoint.store import CheckpointStore, LoadedCheckpoint
-from spe_dist.checkpoint.training_state import Restored, restore
+from spe_dist.checkpoint.training_state import Restored, collect, restore
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
@@ -38,12 +40,13 @@ from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method
 from spe_dist.methods.work import WORK
 from spe_dist.models.vocabulary_check import require_same_vocabulary
-from spe_dist.recipe import config_yaml
+from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.interval import Interval
 from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, write_dataset
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
+from spe_dist.train.starts import StartClock, write_start
 
 LOGGER = logging.getLogger(__name__)
 
@@ -59,14 +62,16 @@ class Session:
     steps: Steps
     method: Method
     engine: Engine
-    store: CheckpointStore
+    saver: BackgroundSaver
     interval: Interval
     log: RunLog | None  # on the first rank
     first_step: int
+    start: StartClock | None  # until the first step is made
 
     def __post_init__(self) -> None:
         self._scale = torch.zeros(len(self.method.terms), device=self.world.device)
         self._weights = torch.tensor(self.method.term_weights, device=self.world.device)
+        self._host_buffers = HostBuffers()
 
     def batches(self) -> Iterator[list[SpanPairBatch]]:
         """The forwards of every step from the first one on; the time spent waiting for them is counted."""
@@ -89,6 +94,14 @@ class Session:
             self._forward_backward(batch, last=batch is batches[-1])
         self.engine.step(learning_rate)
         self.method.after_step(self.engine)
+        if self.start is not None:
+            self._started(self.start)
+
+    def _started(self, start: StartClock) -> None:
+        start.lap("first step")
+        if self.world.is_first:
+            write_start(self.folder, start, first_step=self.first_step, world_size=self.world.size)
+        self.start = None
 
     def _begin_step(self, batches: list[SpanPairBatch]) -> None:
         """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is."""
@@ -127,14 +140,42 @@ class Session:
             "seconds_per_step": 1 / steps_per_second,
             "memory_gib": _peak_memory(self.world.device),
             **speeds,
+            "saved_step": self.saver.saved_step,
+            "failed_saves": self.saver.failures,
         }
         if self.log is not None:
             self.log.write(metrics)
         if self.world.device.type == "cpu":
             _give_back_freed_memory()
 
+    def save(self, step: int, *, required: bool) -> None:
+        """Save in the background; every rank must call this.
+
+        Args:
+            step: updates made so far.
+            required: wait for it.
+
+        Raises:
+            UserError: a loss is not finite, so nothing is saved; or a save failed that must not.
+        """
+        started = time.perf_counter()
+        self.interval.check_finite(step)
+        self.saver.save(step, lambda: self._snapshot(step), required=required)
+        self.interval.saving += time.perf_counter() - started
+
+    def _snapshot(self, step: int) -> Snapshot:
+        return collect(
+            self.engine,
+            self.method.state() | self.interval.state(),
+            step=step,
+            elapsed_seconds=self.interval.elapsed_seconds,
+            config=config_values(self.config),
+            buffers=self._host_buffers,
+        )
+
     def close(self) -> None:
-        """Write out what is buffered, on the first rank."""
+        """Wait for a save that is going on, and write out what is buffered."""
+        self.saver.close()
         if self.log is not None:
             self.log.close()
 
@@ -153,16 +194,21 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     Raises:
         UserError: configuration, data, encoder, run folder or checkpoint do not fit together.
     """
+    start = StartClock()
+    start.lap("process and imports")
     world = World.from_environment()
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
     plan = build_plan(config, world.size)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))
     order = build_order(config, reader.manifest)
+    start.lap("data")
     start_process_group(world)
+    start.lap("group")
     lock = RunLock(Path(config.run_folder), world)
+    start.lap("lock")
     try:
-        session = _set_up(config, world, plan, reader, order, make_method or METHODS[config.method])
+        session = _set_up(config, world, plan, reader, order, make_method or METHODS[config.method], start)
         try:
             yield session
         finally:
@@ -178,6 +224,7 @@ def _set_up(
     reader: ShardReader,
     order: Order,
     make_method: Callable[..., Method],
+    start: StartClock,
 ) -> Session:
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
@@ -191,21 +238,26 @@ def _set_up(
         with explain_write_errors(folder):
             write_atomically(folder / ENCODER, method.encoder_json.encode())
         write_dataset(folder, reader.manifest)
+    start.lap("model")
     store = CheckpointStore(
         folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
     )
     checkpoint = store.latest()
+    start.lap("choice of a checkpoint")
     interval = Interval(method, world, accumulation=plan.accumulation)
     engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
+    start.lap("engine")
     restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
     first_step = restored.step if restored else 0
     if not (restored and restored.random_states):
         seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
+    start.lap("restore")
+    saver = BackgroundSaver(store, most_failures=config.train.failed_saves, saved_step=first_step)
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
-    return Session(config, folder, world, plan, steps, method, engine, store, interval, log, first_step)
+    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, first_step, start)
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:

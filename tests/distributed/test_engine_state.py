@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
+from spe_dist.checkpoint.snapshot import HostBuffers
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.checkpoint.training_state import collect, restore
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
@@ -32,8 +33,11 @@ def save_and_go_on(folder):
             engine = build_engine(build_toy(), stage, precision)
             engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
             train(engine, range(SAVED))
-            state = collect(engine, extras(7.0), step=SAVED, elapsed_seconds=12.5, config={"stage": stage})
-            open_store(folder / f"{engine.world.size}-{stage}-{precision}").save(SAVED, *state)
+            state = collect(
+                engine, extras(7.0), step=SAVED, elapsed_seconds=12.5, config={"stage": stage}, buffers=HostBuffers()
+            )
+            store = open_store(folder / f"{engine.world.size}-{stage}-{precision}")
+            store.save(SAVED, state.tensors, state.metadata)
             expected_random = torch.rand(1).item()
             results[stage, precision] = (train(engine, range(SAVED, END)), whole_state(engine), expected_random)
     return results
@@ -157,7 +161,7 @@ def collect_with_drifted_ranks():
     for drifted in (one_bit, rows.flip(0), rows.bool()):
         tensors = extras(7.0) | {"queue.rows": rows if engine.world.is_first else drifted.to(rows.dtype)}
         with pytest.raises(UserError) as error:
-            collect(engine, tensors, step=1, elapsed_seconds=0.0, config={})
+            collect(engine, tensors, step=1, elapsed_seconds=0.0, config={}, buffers=HostBuffers())
         messages.append(str(error.value))
     return messages
 

@@ -76,5 +76,5 @@ def train(engine: Engine, steps: range) -> list[float]:
 
 def whole_state(engine: Engine) -> dict[str, Tensor]:
     """The state of all ranks, on every rank."""
-    parts = engine.world.all_gather_objects(dict(engine.read_state()))
+    parts = engine.world.all_gather_objects(dict(engine.read_state(lambda _, tensor: tensor.clone())))
     return {name: tensor for part in parts for name, tensor in part.items()}

@@ -122,6 +122,13 @@ FAULTS = (
         (f"{EXACT}/test_resume.py",),
     ),
     Fault(
+        "a checkpoint in the background that training still changes",
+        "spe_dist/checkpoint/snapshot.py",
+        "        return buffer.copy_(tensor.detach(), non_blocking=True)",
+        "        return tensor.detach()",
+        ("tests/unit/spe_dist/test_background_saver.py", f"{EXACT}/test_resume.py"),
+    ),
+    Fault(
         "random generators not restored",
         "spe_dist/checkpoint/training_state.py",
         "    if same_world:\n",

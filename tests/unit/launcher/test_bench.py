@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 from launcher.cli import dispatch
-from spe_dist.benchmarks import loader, span_pool
+from spe_dist.benchmarks import loader, saving, span_pool
 from spe_dist.benchmarks.span_pool import Size
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.tiny_run import write_dataset
@@ -73,3 +73,21 @@ def test_the_loader(tmp_path, settings):
     assert row["notes"]["records/s"] > 0
     assert set(loader.PARTS) < set(row["notes"])
     assert len(row["seconds"]) == 2
+
+
+@pytest.mark.distributed
+def test_saving_and_restarting(tmp_path, settings):
+    ranks = ["--cluster.workers=2"]
+    with patch.object(saving, "STEPS_PER_SAVE", 3):
+        data, table = bench("saving", tmp_path, *settings, *ranks)
+    rows = {row["variant"]: row for row in data["rows"]}
+    assert [len(rows[name]["seconds"]) for name in ("never saved", "often saved", "training waits")] == [2, 2, 2]
+    assert (
+        rows["never saved"]["notes"]["waiting for saves"]
+        == "0.00%"
+        != rows["often saved"]["notes"]["waiting for saves"]
+    )
+    assert 0 < rows["training waits"]["seconds"][0] < rows["often saved"]["seconds"][0]
+    parts = [row["seconds"][0] for row in data["rows"] if row["case"] == "restart"]
+    assert sum(parts[:-1]) == pytest.approx(parts[-1])
+    assert "process and imports" in table

@@ -1,0 +1,96 @@
+"""`spe checkpoint …`: which checkpoints a run has, and whether they are what was written."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_shards.errors import UserError
+from spe_dist.checkpoint.loaded import About, faults_of, list_checkpoints, read_about, step_of
+from spe_dist.train.run_folder import CHECKPOINTS
+
+
+@dataclass(frozen=True)
+class List:
+    """List a run's checkpoints, oldest first; sizes are compared with the manifests, contents are not read."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run, which may be going on."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Read checkpoints and compare every file with its SHA-256. Exit status 1 if any is damaged."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run, which may be going on."""
+    step: tyro.conf.Positional[int | None] = None
+    """Of the only checkpoint to read; all if not given."""
+
+
+Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Verify, tyro.conf.subcommand("verify")]
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe checkpoint` with the arguments after these two words.
+
+    Raises:
+        UserError: not a run, no such checkpoint, or a damaged one.
+    """
+    command = tyro.cli(Command, prog="spe checkpoint", description=__doc__, args=argv)
+    checkpoints = _checkpoints(command.run)
+    if isinstance(command, List):
+        print(_table([read_about(checkpoint) for checkpoint in checkpoints]))
+    else:
+        _verify(command, checkpoints)
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    folder = run / CHECKPOINTS
+    if not folder.is_dir():
+        raise UserError(f"{run} is not a run: no folder {CHECKPOINTS} there; give the folder that `spe pretrain` made")
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        raise UserError(f"{run} has no finished checkpoint yet")
+    return checkpoints
+
+
+def _verify(command: Verify, checkpoints: list[Path]) -> None:
+    if command.step is not None:
+        checkpoints = [checkpoint for checkpoint in checkpoints if step_of(checkpoint) == command.step]
+        if not checkpoints:
+            raise UserError(f"{command.run} has no checkpoint of step {command.step}: `spe checkpoint list` shows all")
+    damaged = 0
+    for checkpoint in checkpoints:
+        faults = faults_of(checkpoint)
+        damaged += bool(faults)
+        print(f"{checkpoint.name}: {'; '.join(faults) or 'every file is as it was written'}")
+    if damaged:
+        raise UserError(
+            f"{command.run}: {damaged} of {len(checkpoints)} checkpoints damaged; a run skips them when it resumes, "
+            "and they may be deleted"
+        )
+
+
+def _table(rows: list[About]) -> str:
+    header = ("step", "saved", "size", "ranks", "ZeRO", "state")
+    cells = [
+        (
+            str(row.step),
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.saved_at)),
+            f"{row.size / 1e6:,.1f} MB",
+            "?" if row.world_size is None else str(row.world_size),
+            "?" if row.zero_stage is None else str(row.zero_stage),
+            row.fault or "complete",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in (header, *cells)) for column in range(len(header) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.rjust(width) for cell, width in zip(line[:-1], widths, strict=True)), line[-1]])
+        for line in (header, *cells)
+    )

@@ -1,0 +1,87 @@
+"""Heads and further nodes of Ray on this machine, each with ports and folders of its own."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.security import Access, probe_access
+
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a head listens: its control service, its dashboard, and the folder of its logs."""
+
+    address: str
+    dashboard: str
+    folder: Path
+
+
+@contextmanager
+def ray_head(environment: dict[str, str], *arguments: str, cpus: int = 2) -> Iterator[Head]:
+    """A head that runs until the block ends."""
+    port, dashboard, client, agent = (free_port() for _ in range(4))
+    # A socket's path may have 107 characters, and pytest's folders are long.
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"]
+    ports += [f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}", f"--temp-dir={folder}"]
+    head = start_node(["--head", *ports, *arguments], environment)
+    try:
+        address = f"127.0.0.1:{port}"
+        wait_until(lambda: probe_access(address, seconds=2) is not Access.UNKNOWN)
+        wait_until(lambda: _listens(dashboard))
+        yield Head(address, f"http://127.0.0.1:{dashboard}", folder)
+    finally:
+        end_node(head)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def ray_node(head: Head, environment: dict[str, str], *before: str, cpus: int = 1) -> Iterator[None]:
+    """One more node of a head's cluster; `before` is what its command begins with (unshare …)."""
+    ports = [f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={cpus}"]
+    node = start_node([f"--address={head.address}", *ports], environment, before)
+    try:
+        yield
+    finally:
+        end_node(node)
+
+
+def start_node(arguments: Sequence[str], environment: dict[str, str], before: Sequence[str] = ()) -> subprocess.Popen:
+    """`ray start --block`: `ray stop` would end every Ray of this machine, this ends its own when it is asked to."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([*before, RAY, "start", "--block", *arguments], env=environment, **quiet)
+
+
+def end_node(node: subprocess.Popen) -> None:
+    node.terminate()
+    try:
+        node.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        node.kill()
+
+
+def wait_until(condition, seconds=150) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.2)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
