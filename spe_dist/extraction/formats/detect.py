@@ -1,0 +1,35 @@
+"""Which format a file is in, told by the fields of its first item."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from data_shards.errors import UserError
+from spe_dist.extraction.formats.items import Item
+
+FormatName = Literal["unified", "spert", "dygie", "spe", "docred"]
+
+# In this order: files of the SPE program may hold `tokens` too.
+_MARKS: tuple[tuple[FormatName, frozenset[str]], ...] = (
+    ("docred", frozenset({"sents", "vertexSet"})),
+    ("dygie", frozenset({"sentences", "ner"})),
+    ("spe", frozenset({"entityMentions"})),
+    ("unified", frozenset({"tokens", "entities"})),
+)
+
+
+def detect(item: Item) -> FormatName:
+    """The format of an item. SpERT's is found as `unified`, which it is a part of.
+
+    Raises:
+        UserError: its fields are those of no format.
+    """
+    for name, fields in _MARKS:
+        if fields <= item.value.keys():
+            return name
+    known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in _MARKS)
+    found = ", ".join(list(item.value)[:8]) or "none"
+    raise UserError(
+        f"{item.where}: no known format, its fields are: {found}; {known}. Convert the file, or name its format with "
+        f"--format ({', '.join(get_args(FormatName))})"
+    )

@@ -1,0 +1,49 @@
+"""A file of annotated data → sentences, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from data_shards.errors import UserError
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.formats import docred, dygie, spe_program, unified
+from spe_dist.extraction.formats.detect import FormatName, detect
+from spe_dist.extraction.formats.items import Item, read_items
+from spe_dist.extraction.formats.read_report import ReadReport
+
+_Reader = Callable[[Item, int, ReadReport], list[AnnotatedSentence]]
+
+
+def read_annotated(path: Path, format: FormatName | None = None) -> tuple[list[AnnotatedSentence], ReadReport]:
+    """Read a file of annotated sentences or documents: JSON or JSON lines, compressed by gzip or not.
+
+    Args:
+        path: the file.
+        format: what it is in; told by its first item if not given.
+
+    Raises:
+        UserError: it cannot be read, is in no known format, or something in it cannot be right; names line or item.
+    """
+    path = Path(path)
+    items = read_items(path)
+    if not items:
+        raise UserError(f"{path} is an empty list: there is nothing to read")
+    report = ReadReport(path, format or detect(items[0]), documents=len(items))
+    read = _reader(report.format, path)
+    sentences = [sentence for index, item in enumerate(items) for sentence in read(item, index, report)]
+    report.sentences = len(sentences)
+    return sentences, report
+
+
+def _reader(format: str, path: Path) -> _Reader:
+    if format == "docred":
+        return partial(docred.read, relation_names=docred.load_relation_names(path.parent))
+    readers: dict[str, _Reader] = {
+        "unified": unified.read,
+        "spert": unified.read,
+        "dygie": dygie.read,
+        "spe": spe_program.read,
+    }
+    return readers[format]

@@ -1,0 +1,83 @@
+"""Builds a sentence from annotations: checks offsets, merges duplicates, counts what it leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from data_shards.errors import UserError
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.formats.read_report import (
+    ARGUMENT_OF_SEVERAL_TYPES,
+    DUPLICATE_ENTITIES,
+    DUPLICATE_RELATIONS,
+    WITHOUT_ENTITY,
+    WITHOUT_WORDS,
+    ReadReport,
+)
+
+Span = tuple[int, int]
+
+
+class SentenceBuilder:
+    """A sentence that is being read.
+
+    Args:
+        words: of the sentence.
+        where: where it stands, for errors.
+        report: counts merged duplicates and what is left out.
+        document: name of its document.
+        number: of the sentence.
+    """
+
+    def __init__(self, words: Sequence[str], where: str, report: ReadReport, *, document: str, number: int) -> None:
+        self._words = tuple(words)
+        self._where, self._report = where, report
+        self._document, self._number = document, number
+        self._entities: dict[Entity, int] = {}
+        self._relations: dict[Relation, None] = {}
+        self._types_of_span: dict[Span, list[int]] = {}
+
+    def add_entity(self, word_start: int, word_end: int, type: str) -> int:
+        """Add an entity, or find it if it is there already; returns its number among the sentence's entities.
+
+        Raises:
+            UserError: the span is empty or reaches beyond the sentence.
+        """
+        if not 0 <= word_start < word_end <= len(self._words):
+            raise UserError(
+                f"{self._where}: entity of type {type!r} on words {word_start} up to, not including, {word_end}, but "
+                f"the sentence has words 0 to {len(self._words) - 1}: mend the offsets"
+            )
+        entity = Entity(word_start, word_end, type)
+        if entity in self._entities:
+            self._report.findings[DUPLICATE_ENTITIES] += 1
+            return self._entities[entity]
+        number = self._entities[entity] = len(self._entities)
+        self._types_of_span.setdefault((word_start, word_end), []).append(number)
+        return number
+
+    def add_relation(self, head: int, tail: int, type: str) -> None:
+        """Add a relation between two entities, named by what `add_entity` returned."""
+        relation = Relation(head, tail, type)
+        if relation in self._relations:
+            self._report.findings[DUPLICATE_RELATIONS] += 1
+        self._relations[relation] = None
+
+    def add_relation_of_spans(self, head: Span, tail: Span, type: str) -> None:
+        """Add a relation whose arguments are named by their words; without entities there, it is left out."""
+        arguments = [self._types_of_span.get(span, []) for span in (head, tail)]
+        if not all(arguments):
+            self._report.findings[WITHOUT_ENTITY] += 1
+            return
+        if any(len(entities) > 1 for entities in arguments):
+            self._report.findings[ARGUMENT_OF_SEVERAL_TYPES] += 1
+        self.add_relation(arguments[0][0], arguments[1][0], type)
+
+    def build(self) -> list[AnnotatedSentence]:
+        """The sentence; none if it has no words."""
+        if not self._words:
+            self._report.findings[WITHOUT_WORDS] += 1
+            return []
+        return [
+            AnnotatedSentence(self._words, tuple(self._entities), tuple(self._relations), self._document, self._number)
+        ]

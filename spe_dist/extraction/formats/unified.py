@@ -1,0 +1,118 @@
+"""Unified: one sentence an item, with `tokens`, `entities`, `relations`; SpERT's JSON is one way of writing it.
+
+Entities are `{"type", "start", "end"}` or `[start, end, type]`, end exclusive. Relations are `{"type", "head", "tail"}`
+with numbers of entities, or `[head start, head end, tail start, tail end, type]` with words, as in files of CoNLL04.
+We write objects; `document` and `number` are our own additions, left out where they say nothing.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.formats.items import Item
+from spe_dist.extraction.formats.read_report import ReadReport
+from spe_dist.extraction.formats.schema import LIST, OBJECT, Fields, Index, Label, Text, form, parse
+from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
+
+
+class _Entity(Fields):
+    type: Label
+    start: Index
+    end: Index
+
+
+class _Relation(Fields):
+    type: Label
+    head: Index
+    tail: Index
+
+
+_ListedEntity = tuple[Index, Index, Label]
+_ListedRelation = tuple[Index, Index, Index, Index, Label]
+_AnyEntity = Annotated[Annotated[_Entity, Tag(OBJECT)] | Annotated[_ListedEntity, Tag(LIST)], Discriminator(form)]
+_AnyRelation = Annotated[Annotated[_Relation, Tag(OBJECT)] | Annotated[_ListedRelation, Tag(LIST)], Discriminator(form)]
+
+
+class _Sentence(Fields):
+    tokens: list[Text]
+    entities: list[_AnyEntity]
+    relations: Sequence[_AnyRelation] = ()
+    document: Text = ""
+    number: Index | None = None
+
+
+def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
+    """The sentence of an item.
+
+    Args:
+        item: as read from a file.
+        index: its number in the file, from 0.
+        report: what is found is counted here.
+
+    Raises:
+        UserError: a field is missing or wrong, or an offset or number points to nothing.
+    """
+    fields = parse(item, _Sentence, report)
+    number = index if fields.number is None else fields.number
+    builder = SentenceBuilder(fields.tokens, item.where, report, document=fields.document, number=number)
+    numbers = [
+        builder.add_entity(entity.start, entity.end, entity.type)
+        if isinstance(entity, _Entity)
+        else builder.add_entity(*entity)
+        for entity in fields.entities
+    ]
+    for relation in fields.relations:
+        if isinstance(relation, _Relation):
+            _check_arguments(relation, len(numbers), item.where)
+            builder.add_relation(numbers[relation.head], numbers[relation.tail], relation.type)
+        else:
+            head_start, head_end, tail_start, tail_end, type = relation
+            builder.add_relation_of_spans((head_start, head_end), (tail_start, tail_end), type)
+    return builder.build()
+
+
+def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
+    """Write sentences as unified JSON lines; compressed if the name ends in `.gz`. Reading gives the same sentences.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    lines = [json.dumps(_to_json(sentence, index), ensure_ascii=False) for index, sentence in enumerate(sentences)]
+    data = "".join(line + "\n" for line in lines).encode()
+    with explain_write_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def _to_json(sentence: AnnotatedSentence, index: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "tokens": list(sentence.words),
+        "entities": [
+            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} for entity in sentence.entities
+        ],
+        "relations": [
+            {"type": relation.type, "head": relation.head, "tail": relation.tail} for relation in sentence.relations
+        ],
+    }
+    if sentence.document:
+        fields["document"] = sentence.document
+    if sentence.number != index:
+        fields["number"] = sentence.number
+    return fields
+
+
+def _check_arguments(relation: _Relation, num_entities: int, where: str) -> None:
+    if max(relation.head, relation.tail) >= num_entities:
+        raise UserError(
+            f"{where}: relation {relation.type!r} from entity {relation.head} to {relation.tail}, but the sentence has "
+            f"{num_entities} entities, counted from 0: mend the numbers"
+        )
