@@ -1,0 +1,176 @@
+"""How sure a score is, and whether two methods differ: a bootstrap over sentences and seeds.
+
+A score of K seeds is the mean of their micro F1s, and two things make it uncertain: other sentences could have been in
+the test data, and training could have been started from other seeds. One resample answers "what could this mean, or
+this difference of means, have been" with the sum of
+
+- **sentences**: draw as many sentences as there are, with replacement, the same ones for all seeds and both methods; add
+  up their counts; take the F1s of these, and their mean over the seeds;
+- **seeds**: a draw from Student's t with K − 1 degrees of freedom, times τ / √K. τ² is the variance of the seeds' F1s on
+  the sentences as they are, less the part of it that resampling the sentences has brought in already (the variance,
+  over resamples, of each seed's F1 around the mean of the seeds), and not less than 0. With one seed there is no such
+  term: the result then says nothing about training anew.
+
+The interval is the percentiles of the resamples; the two-sided p-value is twice the share of the resamples on the less
+frequent side of zero, with one added above and below: the smallest that there is, is 2 / (resamples + 1).
+
+If both methods were run with the same seeds, the F1s of equal seeds are subtracted first, and the seeds' term is that of
+the K differences: equal seeds may share a subset of the training data or its order, which then cancels out. Otherwise
+the seeds of the two methods are drawn independently.
+
+Assumed is that sentences are independent of each other (those of a document are not quite: intervals come out somewhat
+narrow), that runs differ by nothing but the seed, that seeds scatter roughly normally, and that there are enough
+sentences, some 100, and facts for percentiles to be meaningful. P-values of several measures are not corrected for
+being several.
+
+Why not simply resample seeds too: with few seeds it is badly calibrated. The noise that is particular to a seed and a
+sentence is then counted three times over. `tests/unit/spe_dist/extraction/test_bootstrap.py` simulates two methods that
+do not differ, and measures how often p < 0.05.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spe_dist.extraction.scoring import precision_recall_f1
+
+RESAMPLES = 10_000
+_LEVEL = 0.95
+_CELLS = 2**22  # of the matrix of a batch of resamples: memory
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, or a difference of two, and how sure it is.
+
+    Args:
+        mean: over seeds.
+        deviation: of the seeds (n − 1), of their differences if they are paired; None if there are fewer than two.
+        low: lower end of the 95 % interval.
+        high: upper end.
+    """
+
+    mean: float
+    deviation: float | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """The difference of two methods.
+
+    Args:
+        difference: second minus first.
+        p_value: two-sided.
+        paired_seeds: whether equal seeds were compared with each other.
+    """
+
+    difference: Estimate
+    p_value: float
+    paired_seeds: bool
+
+
+def estimate_f1(counts: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Mean F1 over seeds and its interval.
+
+    Args:
+        counts: [seeds, sentences, (correct, predicted, gold)].
+        resamples: how many.
+        seed: of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    f1, resampled = _f1_of_seeds(counts), _resampled_f1(counts, resamples, generator)
+    return _estimate(f1.mean(), _deviation(f1), _mean_over_new_seeds(f1, resampled, generator))
+
+
+def compare_f1(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    *,
+    paired_seeds: bool,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> PairedTest:
+    """Does the second method have another F1 than the first? The module says what is done.
+
+    Args:
+        first: [seeds, sentences, (correct, predicted, gold)] of one method.
+        second: the same of another on the same sentences.
+        paired_seeds: row i of both was trained with the same seed.
+        resamples: how many.
+        seed: of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    f1 = [_f1_of_seeds(counts) for counts in (first, second)]
+    both = _resampled_f1(np.concatenate([first, second]), resamples, generator)  # the same sentences for both
+    resampled = both[:, : len(first)], both[:, len(first) :]
+    if paired_seeds:
+        differences = f1[1] - f1[0]
+        deviation = _deviation(differences)
+        drawn = _mean_over_new_seeds(differences, resampled[1] - resampled[0], generator)
+    else:
+        deviation = None
+        means = [_mean_over_new_seeds(one, draws, generator) for one, draws in zip(f1, resampled, strict=True)]
+        drawn = means[1] - means[0]
+    return PairedTest(_estimate(f1[1].mean() - f1[0].mean(), deviation, drawn), _two_sided_p(drawn), paired_seeds)
+
+
+def _f1_of_seeds(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    return precision_recall_f1(counts.sum(1))[..., 2]
+
+
+def _resampled_f1(counts: NDArray[np.int64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """F1 [resamples, seeds] of sentences drawn with replacement from counts [seeds, sentences, 3]."""
+    seeds, sentences, _ = counts.shape
+    columns = counts.transpose(1, 0, 2).reshape(sentences, seeds * 3).astype(np.float64)
+    totals = np.concatenate([times @ columns for times in _times_drawn(sentences, resamples, generator)])
+    return precision_recall_f1(totals.reshape(resamples, seeds, 3))[..., 2]
+
+
+def _times_drawn(sentences: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.float64]]:
+    """How often each resample has drawn each sentence, in pieces [some resamples, sentences]."""
+    at_once = max(1, _CELLS // max(1, sentences))
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        drawn = generator.integers(max(1, sentences), size=(rows, sentences))
+        cells = (drawn + np.arange(rows)[:, None] * sentences).ravel()
+        yield np.bincount(cells, minlength=rows * sentences).reshape(rows, sentences).astype(np.float64)
+
+
+def _mean_over_new_seeds(
+    values: NDArray[np.float64], resampled: NDArray[np.float64], generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Means [resamples] that other sentences and other seeds could have given.
+
+    Args:
+        values: [seeds] as measured.
+        resampled: [resamples, seeds] on resampled sentences.
+        generator: draws what other seeds would have changed.
+    """
+    means = resampled.mean(1)
+    seeds = len(values)
+    if seeds < 2:
+        return means
+    from_sentences = ((resampled - means[:, None]).var(0)).sum() / (seeds - 1)
+    spread = np.sqrt(max(0.0, values.var(ddof=1) - from_sentences))
+    return means + generator.standard_t(seeds - 1, size=len(means)) * spread / np.sqrt(seeds)
+
+
+def _estimate(mean: float, deviation: float | None, drawn: NDArray[np.float64]) -> Estimate:
+    low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+    return Estimate(float(mean), deviation, float(low), float(high))
+
+
+def _deviation(values: NDArray[np.float64]) -> float | None:
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _two_sided_p(differences: NDArray[np.float64]) -> float:
+    """Twice the smaller share of draws that are not above, or not below, 0."""
+    rarer = min((differences <= 0).sum(), (differences >= 0).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (len(differences) + 1)))

@@ -1,0 +1,142 @@
+"""Intervals and p-values on simulated data, where the truth is known."""
+
+import numpy as np
+import pytest
+
+from spe_dist.extraction.bootstrap import compare_f1, estimate_f1
+
+SENTENCES, SEEDS, RESAMPLES = 200, 5, 300
+
+
+def simulate_runs(difficulty, generator, *, skill=0.0, sentence_noise=0.0, seed_noise=0.0, run_noise=0.0):
+    """Counts [seeds, sentences, 3] of a method.
+
+    Args:
+        difficulty: [sentences] that all methods share.
+        generator: of all random numbers.
+        skill: of the method, in logits.
+        sentence_noise: of what makes sentences easier or harder for this method.
+        seed_noise: of what makes a seed better or worse on all sentences.
+        run_noise: of a seed on a sentence.
+    """
+    gold = 1 + (np.abs(difficulty) > 0.5)
+    own = generator.normal(0, sentence_noise, SENTENCES)
+    of_seed = generator.normal(0, seed_noise, (SEEDS, 1))
+    logits = 0.3 + skill + difficulty + own + of_seed + generator.normal(0, run_noise, (SEEDS, SENTENCES))
+    chance = 1 / (1 + np.exp(-logits))
+    correct = generator.binomial(gold, chance)
+    wrong = generator.binomial(gold, 0.4 * (1 - chance))
+    return np.stack([correct, correct + wrong, np.broadcast_to(gold, correct.shape)], axis=-1)
+
+
+def p_values(tries, *, paired_seeds, skill=0.0, **noise):
+    generator = np.random.default_rng(0)
+    values = []
+    for number in range(tries):
+        difficulty = generator.normal(size=SENTENCES)
+        first = simulate_runs(difficulty, generator, **noise)
+        second = simulate_runs(difficulty, generator, skill=skill, **noise)
+        test = compare_f1(first, second, paired_seeds=paired_seeds, resamples=RESAMPLES, seed=number)
+        values.append(test.p_value)
+    return np.array(values)
+
+
+@pytest.mark.parametrize("paired_seeds", [True, False])
+@pytest.mark.parametrize(
+    "noise",
+    [
+        {},
+        {"run_noise": 0.3, "seed_noise": 0.2},
+        {"run_noise": 0.3, "seed_noise": 0.1, "sentence_noise": 0.5},
+        {"sentence_noise": 1.0},
+    ],
+    ids=["of the task only", "of seeds", "of both", "of sentences"],
+)
+def test_p_values_are_uniform_where_nothing_differs(noise, paired_seeds):
+    values = p_values(300, paired_seeds=paired_seeds, **noise)
+    for level in (0.05, 0.1, 0.25, 0.5, 0.75):
+        share = (values < level).mean()
+        spread = np.sqrt(level * (1 - level) / len(values))
+        # Three deviations of the simulation itself, and what the procedure is allowed to be off.
+        assert 0.8 * level - 0.05 * level - 3 * spread < share < 1.2 * level + 3 * spread, level
+
+
+def test_p_values_are_small_where_something_differs():
+    noise = {"run_noise": 0.3, "seed_noise": 0.1, "sentence_noise": 0.3}
+    assert (p_values(40, paired_seeds=True, skill=0.6, **noise) < 0.05).mean() > 0.9
+    assert (p_values(40, paired_seeds=False, skill=0.6, **noise) < 0.05).mean() > 0.9
+
+
+def test_seeds_are_part_of_the_uncertainty():
+    """Two good seeds out of four do not make a method better, however many sentences agree."""
+    generator = np.random.default_rng(1)
+    difficulty = generator.normal(size=SENTENCES)
+    first, second = (simulate_runs(difficulty, generator, seed_noise=noise) for noise in (0.0, 1.0))
+    wide, narrow = estimate_f1(second), estimate_f1(first)
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_intervals_cover_the_true_mean():
+    generator = np.random.default_rng(2)
+    noise = {"run_noise": 0.3, "seed_noise": 0.2}
+    covered = []
+    means = [
+        estimate_f1(simulate_runs(generator.normal(size=SENTENCES), generator, **noise), resamples=1).mean
+        for _ in range(600)
+    ]
+    truth = np.mean(means)
+    for number in range(200):
+        runs = simulate_runs(generator.normal(size=SENTENCES), generator, **noise)
+        estimate = estimate_f1(runs, resamples=RESAMPLES, seed=number)
+        covered.append(estimate.low < truth < estimate.high)
+    assert 0.89 < np.mean(covered) < 0.99
+
+
+def test_one_seed_agrees_with_resampling_sentence_by_sentence():
+    generator = np.random.default_rng(3)
+    counts = simulate_runs(generator.normal(size=SENTENCES), generator)[:1]
+    slow = []
+    for _ in range(4000):
+        correct, predicted, gold = counts[0, generator.integers(SENTENCES, size=SENTENCES)].sum(0)
+        slow.append(2 * correct / (predicted + gold))
+    estimate = estimate_f1(counts)
+    assert estimate.deviation is None
+    assert (estimate.low, estimate.high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.003)
+
+
+def test_equal_runs_do_not_differ():
+    generator = np.random.default_rng(4)
+    runs = simulate_runs(generator.normal(size=SENTENCES), generator)
+    test = compare_f1(runs, runs, paired_seeds=True)
+    assert test.p_value == 1.0
+    assert (test.difference.mean, test.difference.low, test.difference.high) == (0.0, 0.0, 0.0)
+
+
+def test_turning_the_comparison_round_turns_the_sign():
+    generator = np.random.default_rng(5)
+    difficulty = generator.normal(size=SENTENCES)
+    first, second = (simulate_runs(difficulty, generator, skill=skill, seed_noise=0.1) for skill in (0.0, 0.3))
+    there = compare_f1(first, second, paired_seeds=True)
+    back = compare_f1(second, first, paired_seeds=True)
+    assert there.difference.mean == pytest.approx(-back.difference.mean)
+    assert there.difference.low == pytest.approx(-back.difference.high, abs=0.005)
+    assert there == compare_f1(first, second, paired_seeds=True)  # the resampling has a seed
+
+
+def test_more_sentences_than_fit_into_one_piece_and_none_at_all(monkeypatch):
+    generator = np.random.default_rng(6)
+    counts = simulate_runs(generator.normal(size=SENTENCES), generator)
+    whole = estimate_f1(counts)
+    monkeypatch.setattr("spe_dist.extraction.bootstrap._CELLS", 7 * SENTENCES)
+    pieces = estimate_f1(counts)
+    assert (pieces.low, pieces.high) == pytest.approx((whole.low, whole.high), abs=0.003)
+    empty = estimate_f1(np.zeros((2, 0, 3), dtype=np.int64))
+    assert (empty.mean, empty.low, empty.high) == (0.0, 0.0, 0.0)
+
+
+def test_seeds_may_be_different_ones():
+    generator = np.random.default_rng(7)
+    difficulty = generator.normal(size=SENTENCES)
+    first, second = (simulate_runs(difficulty, generator, skill=skill) for skill in (0.0, 1.0))
+    test = compare_f1(first[:3], second, paired_seeds=False)
+    assert test.p_value < 0.01 and test.difference.low > 0 and test.difference.deviation is None
