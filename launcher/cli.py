@@ -12,6 +12,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   pretrain                                              train (the same as python launcher/pretrain.py)
+  finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
   checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
@@ -39,6 +40,7 @@ def dispatch(arguments: list[str]) -> None:
     commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
         "shards": _shards,
         "pretrain": _pretrain,
+        "finetune": _finetune,
         "plan": _plan,
         "doctor": _doctor,
         "checkpoint": _checkpoint,
@@ -62,6 +64,12 @@ def _shards() -> Callable[[list[str]], None]:
 
 def _pretrain() -> Callable[[list[str]], None]:
     from launcher.pretrain import main
+
+    return main
+
+
+def _finetune() -> Callable[[list[str]], None]:
+    from launcher.finetune import main
 
     return main
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from torch import nn
 
-
 RateOf = Callable[[str], float]
 """The learning rate of a parameter, by its name, as a share of the step's."""
 

@@ -1,15 +1,18 @@
-"""Annotated sentences → arrays, once; then batches of any of them, packed, without a loop over sentences."""
+"""Annotated sentences → arrays, once; then batches of any of them, packed, without a loop over sentences.
+
+A sentence that is too long for the encoder becomes several rows, one for each of its windows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_shards.errors import UserError
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds
@@ -17,6 +20,7 @@ from data_shards.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.candidates import Spans
+from spe_dist.extraction.windows import Window, cut_windows, find_misfits, take_window
 
 SPECIALS = 2  # [CLS] and [SEP]
 FIRST_IS_HEAD, SECOND_IS_HEAD = 0, 1  # direction of a relation between two spans in the order of the text
@@ -61,6 +65,8 @@ class LeftOut:
     """A pair has one relation, in one direction."""
     unknown_types: int = 0
     """Entities and relations of types that the labels lack."""
+    beyond_windows: int = 0
+    """Entities and relations of long sentences that lie in no window."""
 
     def __add__(self, other: LeftOut) -> LeftOut:
         return LeftOut(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -90,8 +96,10 @@ class ExtractionBatch:
 
 @dataclass(frozen=True)
 class EncodedSentences:
-    """Sentences as pieces, with what is annotated as numbers."""
+    """Sentences as pieces, with what is annotated as numbers; a row is a window, most often a whole sentence."""
 
+    sentences: Sequence[AnnotatedSentence]
+    windows: Sequence[Sequence[Window]]  # of each sentence; its rows, in this order
     records: Records
     entities: Ragged  # rows (word_start, word_end, type, tagged), sorted, one per span
     relations: Ragged  # rows (first, second, 2 * type + direction): entities of the sentence, sorted, one per pair
@@ -129,45 +137,66 @@ def encode_sentences(
 ) -> EncodedSentences:
     """Sentences as a model of these labels reads them.
 
-    A word without pieces (control characters) becomes one unknown piece, so that words keep their numbers.
+    No word is dropped: one without pieces (control characters) becomes an unknown piece, one that fills more than the
+    encoder takes keeps its first pieces. Windows overlap by half.
 
     Args:
         sentences: annotated, or not: words alone are enough to predict.
         labels: types outside of them are left out and counted.
         word_pieces: of the encoder.
         max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
-
-    Raises:
-        UserError: a sentence is too long for the encoder.
     """
-    records = _records_of(sentences, word_pieces)
-    lengths = records.pieces.lengths + SPECIALS
-    if lengths.max(initial=0) > max_pieces:
-        longest = int(lengths.argmax())
-        raise UserError(
-            f"a sentence has {lengths[longest]} pieces and this encoder reads {max_pieces}: split it into windows "
-            f"({' '.join(sentences[longest].words)[:40]!r}..., number {sentences[longest].number})"
-        )
-    annotations = [_annotation_of(sentence, labels) for sentence in sentences]
+    room = max_pieces - SPECIALS
+    pieces = _pieces_of_words(sentences, word_pieces, most=room)
+    word_offsets = offsets_from_lengths(np.array([len(sentence.words) for sentence in sentences], dtype=np.int64))
+    windows = [_windows(pieces.lengths[start:end], room) for start, end in pairwise(word_offsets)]
+    per_row = list(zip(sentences, windows, strict=True))
+    rows = [take_window(sentence, window) if len(cut) > 1 else sentence for sentence, cut in per_row for window in cut]
+    annotations = [_annotation_of(row, labels) for row in rows]
+    misfits = [find_misfits(sentence, cut) for sentence, cut in per_row if len(cut) > 1]
+    beyond = LeftOut(beyond_windows=sum(len(lost.entities) + len(lost.relations) for lost in misfits))
     return EncodedSentences(
-        records=records,
+        sentences=sentences,
+        windows=windows,
+        records=_records_of(pieces, word_offsets, windows),
         entities=_ragged([entities for entities, _, _ in annotations], columns=4),
         relations=_ragged([relations for _, relations, _ in annotations], columns=3),
         special=word_pieces.special_ids,
-        left_out=sum((left_out for _, _, left_out in annotations), LeftOut()),
+        left_out=sum((left_out for _, _, left_out in annotations), beyond),
     )
 
 
-def _records_of(sentences: Sequence[AnnotatedSentence], word_pieces: WordPieces) -> Records:
+def _pieces_of_words(sentences: Sequence[AnnotatedSentence], word_pieces: WordPieces, *, most: int) -> Ragged:
+    """Piece ids of all words of all sentences, at least one and at most `most` each, [words]."""
     pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
-    lengths = np.maximum(pieces.lengths, 1)
-    values = np.full(int(lengths.sum()), word_pieces.special_ids.unk, dtype=np.int64)
+    lengths, kept = np.clip(pieces.lengths, 1, most), np.minimum(pieces.lengths, most)
     starts = offsets_from_lengths(lengths)
-    values[concat_ranges(starts[:-1], pieces.lengths)] = pieces.values
-    word_offsets = offsets_from_lengths(np.array([len(s.words) for s in sentences], dtype=np.int64))
-    piece_offsets = starts[word_offsets]
-    first_pieces = np.repeat(piece_offsets[:-1], np.diff(word_offsets))
-    return Records(Ragged(values, piece_offsets), Ragged(starts[:-1] - first_pieces, word_offsets))
+    values = np.full(starts[-1], word_pieces.special_ids.unk, dtype=np.int64)
+    values[concat_ranges(starts[:-1], kept)] = pieces.values[concat_ranges(pieces.offsets[:-1], kept)]
+    return Ragged(values, starts)
+
+
+def _windows(piece_counts: IntArray, room: int) -> list[Window]:
+    if piece_counts.sum() <= room:
+        return [Window(0, len(piece_counts))]  # also of a sentence without words, which has a row, too
+    return cut_windows(piece_counts.tolist(), room, room // 2)
+
+
+def _records_of(pieces: Ragged, word_offsets: IntArray, windows: Sequence[Sequence[Window]]) -> Records:
+    """A record for every window.
+
+    Args:
+        pieces: of all words.
+        word_offsets: first word of each sentence, and the number of words, [sentences + 1].
+        windows: of each sentence.
+    """
+    starts = [first + window.word_start for first, cut in zip(word_offsets, windows, strict=False) for window in cut]
+    lengths = np.array([window.word_end - window.word_start for cut in windows for window in cut], dtype=np.int64)
+    words = pieces.take(concat_ranges(np.array(starts, dtype=np.int64), lengths))
+    row_offsets = offsets_from_lengths(lengths)
+    piece_offsets = words.offsets[row_offsets]
+    first_pieces = np.repeat(piece_offsets[:-1], lengths)
+    return Records(Ragged(words.values, piece_offsets), Ragged(words.offsets[:-1] - first_pieces, row_offsets))
 
 
 def _annotation_of(sentence: AnnotatedSentence, labels: Labels) -> tuple[list, list, LeftOut]:

@@ -1,7 +1,5 @@
 import numpy as np
-import pytest
 
-from data_shards.errors import UserError
 from spe_dist.extraction.encoded_sentences import Labels, LeftOut, encode_sentences
 from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence, word_pieces
 
@@ -72,6 +70,25 @@ def test_what_the_model_cannot_be_taught_is_counted():
     assert str(encode(SENTENCES).left_out) == "nothing"
 
 
-def test_a_sentence_that_is_too_long_is_refused():
-    with pytest.raises(UserError, match=r"a sentence has 9 pieces and this encoder reads 8: .*'a a"):
-        encode([sentence("a " * 6), sentence("a " * 7)], max_pieces=8)
+def test_a_long_sentence_is_a_row_for_each_window():
+    long = sentence("a b a b a b a b a b a b", "1-2:PER 3-4:LOC 11-12:PER 0-12:ORG", "0>1:lives 0>2:works")
+    encoded = encode([sentence("a"), long, sentence("b", "0-1:PER")], max_pieces=8)
+    assert [[(w.word_start, w.word_end) for w in cut] for cut in encoded.windows] == [
+        [(0, 1)], [(0, 6), (4, 10), (6, 12)], [(0, 1)]
+    ]  # fmt: skip
+    assert len(encoded) == 5
+    assert encoded.num_pieces.tolist() == [3, 8, 8, 8, 3]
+    batch = encoded.batch(np.array([3, 1, 4]))
+    assert batch.gold_spans.tolist() == [[5, 6], [7, 8], [9, 10], [12, 13]]
+    assert batch.gold_pairs.tolist() == [[1, 2]]
+    assert encoded.left_out == LeftOut(beyond_windows=2)  # the longest entity, and the relation of the farthest ones
+    pieces = word_pieces().encode_words(["a", "b"])
+    assert batch.packed.piece_ids[batch.word_pieces[6:12]].tolist() == pieces.values.tolist() * 3
+
+
+def test_a_word_longer_than_the_encoder_keeps_its_first_pieces():
+    word = "Marie" * 9
+    encoded = encode([sentence(f"a {word} b", "2-3:PER")], max_pieces=8)
+    assert encoded.windows[0][1].word_end - encoded.windows[0][1].word_start == 1
+    ids = encoded.batch(np.array([1])).packed.piece_ids.tolist()
+    assert ids[1:-1] == word_pieces().encode_words([word]).values[:6].tolist()
