@@ -23,13 +23,13 @@ def param_groups(module: nn.Module, weight_decay: float, rate_of: RateOf = same_
         For every rate at most two groups, each with `params`, their `names` in the same order, `weight_decay`, and
         `rate`; those that decay come first.
     """
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for decayed in (True, False):
+    groups: dict[tuple[bool, float], dict[str, Any]] = {}
+    for decays in (True, False):
         for name, param in module.named_parameters(remove_duplicate=True):
-            if (param.ndim > 1) == decayed:
-                decay, rate = weight_decay if decayed else 0.0, rate_of(name)
-                group = {"params": [], "names": [], "weight_decay": decay, "rate": rate}
-                group = groups.setdefault((decayed, rate), group)
+            if (param.ndim > 1) == decays:
+                decay, rate = weight_decay if decays else 0.0, rate_of(name)
+                new = {"params": [], "names": [], "weight_decay": decay, "rate": rate}
+                group = groups.setdefault((decays, rate), new)
                 group["params"].append(param)
                 group["names"].append(name)
     return list(groups.values())

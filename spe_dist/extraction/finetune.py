@@ -287,7 +287,7 @@ class _Training:
         gold = draw_gold(len(self._train), epoch, seed=seed, gold_epochs=sampling.gold_epochs, k=sampling.k)
         losses = torch.zeros(len(TASKS), device=self._world.device)
         correct, counts = torch.zeros_like(losses, dtype=torch.int64), torch.zeros(len(TASKS), dtype=torch.int64)
-        self._engine.module.train()
+        self._start.model.train()
         step = self.progress.steps
         for rows in self._batches(epoch):
             result = self._engine.forward(self._train.batch(rows).to(self._world.device), gold.take(rows))
@@ -318,7 +318,7 @@ class _Training:
         return learning_rate(step, peak=optimizer.learning_rate, warmup_steps=warmup_steps, steps=self._steps)
 
     def _evaluate(self) -> dict[str, float]:
-        model = self._engine.module.eval()
+        model = self._start.model.eval()  # the engine's module is this one
         size = self._config.train.batch_size
         predicted = predict(model, self._dev, batch_size=size, device=self._world.device)
         return _micro_f1(self._dev.sentences, predicted)

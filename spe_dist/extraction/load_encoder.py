@@ -79,8 +79,10 @@ def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, max_pieces=1)
     description = _describe(config, labels, language=config.start.language)
     new: tuple[str, ...] = (_SPAN, _CONTEXT, _PAIR, _CLASSIFIERS)
+    loaded: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     if name is None:
-        encoder, loaded, left_out = new_sentence_encoder(hf_config), (), ()
+        encoder = new_sentence_encoder(hf_config)
         new = ("sentence encoder", *new)
     else:
         encoder, unused = load_sentence_encoder_strictly(name, hf_config)

@@ -11,10 +11,20 @@ from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
 
 
 def test_short_names_are_settings():
-    config, dry_run = read_arguments(
-        ["--from", "runs/x", "--encoder=e", "--train", "t", "--dev", "d", "--test", "u", "--fraction", "0.1", "--seed", "3",
-         "--name", "n", "--optimizer.learning-rate", "1e-4"]
-    )  # fmt: skip
+    short = [
+        "--from",
+        "runs/x",
+        "--encoder=e",
+        "--train=t",
+        "--dev",
+        "d",
+        "--test",
+        "u",
+        "--fraction",
+        "0.1",
+        "--seed=3",
+    ]
+    config, dry_run = read_arguments([*short, "--name=n", "--optimizer.learning-rate", "1e-4"])
     assert (config.start.pretrained, config.encoder.name_or_path) == ("runs/x", "e")
     assert (config.data.train, config.data.dev, config.data.test, config.data.fraction) == ("t", "d", "u", 0.1)
     assert (config.run.seed, config.run.name, config.optimizer.learning_rate) == (3, "n", 1e-4)
