@@ -153,6 +153,7 @@ def load_sentence_encoder_strictly(
             attn_implementation=NAME,
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported with the missing ones
             **_no_pooler(hf_config),
         )
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})

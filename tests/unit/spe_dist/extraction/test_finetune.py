@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
+from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.extraction import finetune as module
 from spe_dist.extraction.encoded_sentences import encode_sentences
 from spe_dist.extraction.extractor_folder import load_extractor
@@ -17,6 +18,7 @@ from spe_dist.extraction.finetune import describe, epoch_order, finetune
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_folder import Result
 from spe_dist.extraction.formats import write_unified
+from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import read_run
 from spe_dist.recipe import checked_config, read_values
@@ -46,7 +48,7 @@ def config_in(folder: Path, **sections: dict) -> FinetuneConfig:
         "pair_encoder": {"attention_size": 16, "position_size": 4},
         "optimizer": {"learning_rate": 5e-3, "heads": 1.0},
         "sampling": {"gold_epochs": 3},
-        "train": {"epochs": 30, "batch_size": 2, "precision": "fp32", "patience": 30},
+        "train": {"epochs": 40, "batch_size": 2, "precision": "fp32", "patience": 30},
     }  # fmt: skip
     for changes in (small, sections):
         values |= {key: values.get(key, {}) | change for key, change in changes.items()}
@@ -64,8 +66,8 @@ def test_a_few_sentences_are_learned_by_heart(learned):
     perfect = {"entity_f1": 1.0, "relation_f1": 1.0, "relation_strict_f1": 1.0}
     assert (result.dev, result.test) == (perfect, perfect)
     metrics = read_metrics(Path(config.run_folder) / "seed-1")
-    assert [line["epoch"] for line in metrics] == list(range(1, 31))
-    assert metrics[-1]["loss"] < 0.1 < metrics[0]["loss"]
+    assert [line["epoch"] for line in metrics] == list(range(1, 41))
+    assert metrics[-1]["loss"] < metrics[0]["loss"] / 10
     assert metrics[0]["gold_probability"] == 1 > metrics[5]["gold_probability"]
 
 
@@ -170,6 +172,33 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, precision):
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_parts_learn_at_their_own_rates(tmp_path):
+    """Twice as fast a layer moves twice as far in Adam's first step, and at a rate of 0 nothing moves."""
+    config = config_in(
+        tmp_path,
+        train={"epochs": 1, "batch_size": 5},
+        optimizer={"heads": 0.0, "layer_decay": 0.5, "weight_decay": 0.0, "warmup_share": 0.0, "learning_rate": 1e-3},
+    )
+    before, after = run_ranks(weights_before_and_after, 1, config)[0]
+    layer = "sentence_encoder.model.encoder.layer.{}.output.dense.weight"
+    moved = {name: np.abs(after[name] - before[name]).max() for name in before}
+    assert moved[layer.format(1)] == pytest.approx(1e-3, rel=1e-2)
+    assert moved[layer.format(0)] == pytest.approx(5e-4, rel=1e-2)
+    assert moved["sentence_encoder.model.embeddings.word_embeddings.weight"] == pytest.approx(5e-4, rel=1e-2)
+    heads = [distance for name, distance in moved.items() if not name.startswith("sentence_encoder.")]
+    assert len(heads) > 20
+    assert max(heads) == 0
+
+
+def weights_before_and_after(config: FinetuneConfig) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    seed_random_generators(config.run.seed)
+    start = load_start(config, LABELS)
+    before = {name: parameter.detach().numpy().copy() for name, parameter in start.model.named_parameters()}
+    finetune(config)
+    model, _ = load_extractor(Path(config.run_folder) / "seed-1" / "model")
+    return before, {name: parameter.numpy() for name, parameter in model.named_parameters()}
+
+
 def test_training_ends_when_dev_has_not_become_better(tmp_path):
     config = config_in(tmp_path, train={"epochs": 30, "patience": 2}, optimizer={"learning_rate": 0.0})
     result = run_ranks(finetune, 1, config)[0]
@@ -189,7 +218,7 @@ def test_a_dry_run_says_what_would_be_done(tmp_path):
     assert "5 sentences to learn from, 5 to choose the best epoch, 5 to test" in told
     assert "entity types: LOC, ORG, PER" in told
     assert "cannot learn: nothing" in told
-    assert "90 updates in 30 epochs" in told
+    assert "120 updates in 40 epochs" in told
     assert not Path(config.run_folder).exists()
 
 
