@@ -15,7 +15,7 @@ TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 ARGS ?=
 SHARDS := data/$(NAME)
 
-.PHONY: pretrain test test-exact kernels gpu check format lint types clean
+.PHONY: pretrain test test-exact faults kernels gpu check format lint types clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER)
@@ -31,6 +31,10 @@ test: $(VENV)/.installed-test
 test-exact: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact --exact-report docs/data
 	OMP_NUM_THREADS=1 python -m tests.exactness.mutations --out docs/data
+
+# Hundreds of kills, hangs, full disks and the like, on real runs: docs/faults.md. Alone on the machine, 25 minutes.
+faults: $(VENV)/.installed-test
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.faults --out docs
 
 # Compiled ahead of time, for machines without a compiler; otherwise they are built when first used.
 kernels: $(VENV)/.installed

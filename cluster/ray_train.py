@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 import ray
+import ray.exceptions
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
@@ -24,11 +25,10 @@ from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.security import connect
 from cluster.submitted_job import is_submitted_job
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
-from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.stop_signal import STOP_FILE
 
 LOGGER = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def train_on_ray(config: Config) -> Summary:
                 storage_path=config.run.folder,
                 # Without limit: it counts all failures of a run that may take weeks, ours those in a row.
                 failure_config=FailureConfig(max_failures=-1),
-                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(_newest_step, folder))],
+                callbacks=[RestartPolicy(Restarts(config.cluster.max_failures), partial(newest_step, config))],
                 worker_runtime_env={"env_vars": rank_environment(config.cluster)},
             ),
         )
@@ -64,8 +64,13 @@ def train_on_ray(config: Config) -> Summary:
             _fit(trainer)
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
+        except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
+            raise UserError(
+                f"the Ray cluster has lost the run ({_first_sentence(error)}): when it is well again, the same command "
+                "resumes from the last checkpoint"
+            ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
-    step = _newest_step(folder)
+    step = newest_step(config)
     return Summary(folder, step, finished=step >= config.train.steps)
 
 
@@ -90,11 +95,6 @@ def _hurry(cluster: ClusterConfig) -> None:
     }
     for name, value in settings.items():
         os.environ.setdefault(name, str(value))
-
-
-def _newest_step(folder: Path) -> int:
-    """Of the newest checkpoint; 0 if there is none."""
-    return max(map(step_of, list_checkpoints(folder / CHECKPOINTS)), default=0)
 
 
 def _fit(trainer: TorchTrainer) -> None:
@@ -130,8 +130,6 @@ def with_absolute_folders(config: Config) -> Config:
         UserError: a folder is relative and this is a submitted job, whose working folder is a copy.
     """
     values = config_values(config)
-    if "://" in config.run.folder:
-        raise UserError(f"run.folder is {config.run.folder!r}: runs are kept in folders, not at URLs")
     for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
         value = values[section][name]
         is_local = value and "://" not in value and (section != "encoder" or Path(value).exists())
@@ -169,6 +167,7 @@ def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iter
     if address:
         connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
     else:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
         cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
         local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
         connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
@@ -216,6 +215,10 @@ def _stop_file_on_signal(folder: Path) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+def _first_sentence(error: Exception) -> str:
+    return type(error).__name__ + ": " + " ".join(str(error).split()).partition(". ")[0][:200]
 
 
 def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,17 @@ def is_remote(location: str | Path) -> bool:
     if text.startswith("pipe:"):
         raise UserError(f"{text}: pipe: locations run commands and are not read; copy the shards to a folder instead")
     return bool(_URL.match(text))
+
+
+def join_url(url: str, name: str) -> str:
+    """The URL of something in a folder; options behind a question mark stay behind."""
+    folder, question, options = url.partition("?")
+    return f"{folder.rstrip('/')}/{name}{question}{options}"
+
+
+def user_cache() -> Path:
+    """Where this program keeps what it can fetch or make again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spe_dist"
 
 
 def read_remote(location: str, name: str) -> bytes:

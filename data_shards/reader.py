@@ -7,7 +7,6 @@ so that nothing in a shard can run.
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from data_shards import manifest
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
-from data_shards.location import is_remote, read_remote
+from data_shards.location import is_remote, read_remote, user_cache
 from data_shards.manifest import Shard
 from data_shards.ragged import Ragged
 from data_shards.record import Records, records_from_members
@@ -186,5 +185,4 @@ def _tar_groups(content: bytes, name: str) -> Iterator[Mapping[str, bytes]]:
 
 
 def _default_cache(fingerprint: str) -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "spe_dist" / "shards" / fingerprint
+    return user_cache() / "shards" / fingerprint

@@ -12,7 +12,11 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   pretrain                                              train (the same as python launcher/pretrain.py)
+<<<<<<< HEAD
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
+=======
+  slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
+>>>>>>> ee5bfb3af60740b4d40beafd91178a920d2f5a3b
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
   checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
@@ -40,7 +44,11 @@ def dispatch(arguments: list[str]) -> None:
     commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
         "shards": _shards,
         "pretrain": _pretrain,
+<<<<<<< HEAD
         "finetune": _finetune,
+=======
+        "slurm": _slurm,
+>>>>>>> ee5bfb3af60740b4d40beafd91178a920d2f5a3b
         "plan": _plan,
         "doctor": _doctor,
         "checkpoint": _checkpoint,
@@ -68,8 +76,13 @@ def _pretrain() -> Callable[[list[str]], None]:
     return main
 
 
+<<<<<<< HEAD
 def _finetune() -> Callable[[list[str]], None]:
     from launcher.finetune import main
+=======
+def _slurm() -> Callable[[list[str]], None]:
+    from launcher.slurm import main
+>>>>>>> ee5bfb3af60740b4d40beafd91178a920d2f5a3b
 
     return main
 

@@ -2,7 +2,11 @@
 
 Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
 `--dry-run` checks everything that can be checked without training and prints the plan. `--profile` traces a few steps
-into the run's folder. `--help` lists all settings.
+into the run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
+
+Exit status: 0 the last step is made and saved; 75 (the system's "try again") stopped before it as asked, and saved:
+the same command goes on; 1 an error, told in one line. Ranks under torchrun end with 0 when they stop as asked: it
+takes any other status for a failure and kills the other ranks.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from spe_dist.recipe import load_recipe
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT = RECIPES / "debug.yaml"
 PROFILED_STEPS = 5
+STOPPED = os.EX_TEMPFAIL  # exit status of a run that was stopped and saved
 
 
 def main(arguments: list[str]) -> None:
@@ -31,10 +36,14 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         UserError: anything that the person at the keyboard can mend.
+        SystemExit: the run was stopped before its last step (see above).
     """
-    config, dry_run = read_arguments(arguments)
+    print_run_folder = "--print-run-folder" in arguments
+    config, dry_run = read_arguments([a for a in arguments if a != "--print-run-folder"])
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
-    if dry_run:
+    if print_run_folder:
+        print(Path(config.run_folder).absolute())
+    elif dry_run:
         from spe_dist.train.dry_run import describe_run
 
         print(describe_run(config))
@@ -89,6 +98,8 @@ def _train_on_ray(config: Config) -> None:
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
     print(_ending(summary.folder, summary.step, summary.finished))
+    if not summary.finished:
+        sys.exit(STOPPED)
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

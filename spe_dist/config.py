@@ -6,11 +6,14 @@ recipes say it. The resolved configuration is printed and saved beside the check
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+
+from data_shards.location import is_remote, join_url, user_cache
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -28,7 +31,7 @@ class RunConfig:
     name: str
     """The run's folder inside `folder`; starting the same name again resumes it."""
     folder: str
-    """Folder of runs; on a cluster, one that all nodes share."""
+    """Folder of runs; on a cluster, one that all nodes share, or a URL (s3, gs, abfs, hdfs) that all can reach."""
     seed: Count
     """Of the order of records, spans, masks, permutations and new weights."""
 
@@ -171,5 +174,12 @@ class Config:
 
     @property
     def run_folder(self) -> str:
-        """Folder of this run."""
-        return f"{self.run.folder.rstrip('/')}/{self.run.name}"
+        """Folder of this run on this machine; if `run.folder` is a URL, one in the user's cache folder."""
+        if not is_remote(self.run.folder):
+            return f"{self.run.folder.rstrip('/')}/{self.run.name}"
+        return str(user_cache() / "runs" / hashlib.sha256(self.run.folder.encode()).hexdigest()[:16] / self.run.name)
+
+    @property
+    def run_url(self) -> str | None:
+        """Where the run is kept if `run.folder` is a URL, else None."""
+        return join_url(self.run.folder, self.run.name) if is_remote(self.run.folder) else None

@@ -1,5 +1,18 @@
+import pytest
+
+from tests.unit.spe_dist.tiny_run import write_dataset
+
+
 def pytest_addoption(parser):
     parser.addoption("--exact", action="store_true", help="the long version of tests/exactness (make test-exact)")
     parser.addoption("--exact-report", metavar="FOLDER", help="where tests/exactness writes exactness.json and .md")
     parser.addoption("--kills", type=int, default=24, help="processes to kill in saves (make faults: 300)")
     parser.addoption("--faults-report", metavar="FOLDER", help="where tests/faults write what they tried, as JSON")
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory):
+    """A folder that holds a tiny dataset in `shards`."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_dataset(folder / "shards")
+    return folder

@@ -26,8 +26,8 @@ def write_text(path: Path, text: str) -> None:
     sync(path)
 
 
-def failure_of(action: Callable[[], None], folder: Path) -> str | None:
-    """Run something that writes to `folder`; a failure becomes one line, so that ranks can tell each other."""
+def failure_of(action: Callable[[], object], folder: object, doing: str = "write a checkpoint to") -> str | None:
+    """Run something that reads or writes `folder`; a failure becomes one line, so that ranks can tell each other."""
     try:
         action()
     except (OSError, SafetensorError) as error:
@@ -38,5 +38,5 @@ def failure_of(action: Callable[[], None], folder: Path) -> str | None:
                 f"the disk of {folder} is full ({full}): free some space, or keep fewer checkpoints "
                 "(train.keep_last, train.keep_every), and resume"
             )
-        return f"cannot write a checkpoint to {folder}: {error}"
+        return f"cannot {doing} {folder}: {error}"
     return None

@@ -100,6 +100,20 @@ class LoadedCheckpoint:
             raise UserError(f"{self.folder / name} is not a safetensors file ({error}): {_REPLACED}") from error
 
 
+Choice = tuple[str | None, tuple[Skipped, ...]]
+"""Name of the checkpoint to load, None if there is none that holds; and the newer ones that do not."""
+
+
+def name_of(step: int) -> str:
+    """A checkpoint folder's name."""
+    return f"step-{step:09d}"
+
+
+def is_name(name: str) -> bool:
+    """Whether that is a checkpoint folder's name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def step_of(folder: Path) -> int:
     """The step in a checkpoint folder's name."""
     return int(folder.name.removeprefix("step-"))
@@ -107,7 +121,7 @@ def step_of(folder: Path) -> int:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Folders of the complete checkpoints below `folder`, oldest first; their content is not looked at."""
-    return sorted((path for path in folder.glob("step-*") if _NAME.fullmatch(path.name) and path.is_dir()), key=step_of)
+    return sorted((path for path in folder.glob("step-*") if is_name(path.name) and path.is_dir()), key=step_of)
 
 
 def fault_of(checkpoint: Path) -> str | None:
@@ -155,7 +169,7 @@ def read_about(checkpoint: Path) -> About:
     return About(step_of(checkpoint), checkpoint.stat().st_mtime, size, world_size, zero_stage, fault)
 
 
-def choose_checkpoint(folder: Path) -> tuple[str | None, tuple[Skipped, ...]]:
+def choose_checkpoint(folder: Path) -> Choice:
     """Name of the newest checkpoint whose files are all as they were written, and the newer ones that are not."""
     skipped: list[Skipped] = []
     for checkpoint in reversed(list_checkpoints(folder)):
@@ -166,7 +180,7 @@ def choose_checkpoint(folder: Path) -> tuple[str | None, tuple[Skipped, ...]]:
     return None, tuple(skipped)
 
 
-def load_chosen(folder: Path, choice: tuple[str | None, tuple[Skipped, ...]]) -> LoadedCheckpoint | None:
+def load_chosen(folder: Path, choice: Choice) -> LoadedCheckpoint | None:
     """What `choose_checkpoint` chose; None if there is no checkpoint at all.
 
     Raises:
@@ -191,6 +205,15 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint | None:
         UserError: there are checkpoints but none of them holds.
     """
     return load_chosen(folder, choose_checkpoint(folder))
+
+
+def files_of_manifest(checkpoint: Path) -> list[str]:
+    """The files that a manifest lists, none if it cannot be read; what is no plain file name is left out."""
+    try:
+        files = json.loads((checkpoint / MANIFEST).read_bytes())["files"]
+        return [name for name in files if Path(name).name == name]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
 
 
 def _faults(checkpoint: Path, fault_of_file: Callable[[Path, int, str], str | None] | None = None) -> Iterator[str]:

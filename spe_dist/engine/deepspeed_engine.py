@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -45,6 +46,7 @@ from spe_dist.engine.zero_config import Precision, deepspeed_config
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _KINDS = ("master", *_MOMENTS)
+_NO_COMPILER = "TORCHDYNAMO_DISABLE"
 GetTensor = Callable[[str], Tensor]
 
 
@@ -112,7 +114,8 @@ class Engine:
         self._adam = torch.optim.AdamW(
             param_groups(module.to(world.device), weight_decay, rate_of), lr=0.0, betas=betas, eps=eps, fused=True
         )
-        with redirect_stdout(io.StringIO()):  # it prints memory figures that no setting turns off
+        # It prints memory figures that no setting turns off.
+        with redirect_stdout(io.StringIO()), _nothing_compiled():
             self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
         self._fill_optimizer_state()
 
@@ -268,6 +271,24 @@ class Engine:
             safe_set_local_fp32_param(param, piece)
         else:
             safe_set_local_optimizer_state(param, piece, kind)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Keep DeepSpeed from compiling its Muon optimizer, which is not used here.
+
+    It imports that one whenever an engine is built, and decorated functions in it then load all of Inductor: three
+    seconds of every start. What this project compiles is compiled later.
+    """
+    before = os.environ.get(_NO_COMPILER)
+    os.environ[_NO_COMPILER] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_NO_COMPILER]
+        else:
+            os.environ[_NO_COMPILER] = before
 
 
 def _quiet_deepspeed() -> None:

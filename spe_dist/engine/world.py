@@ -86,7 +86,7 @@ def start_process_group(world: World) -> None:
     """Connect the ranks, unless a launcher has done so already (Ray Train does).
 
     Raises:
-        UserError: several ranks, but nobody says where rank 0 listens.
+        UserError: several ranks, but nobody says where rank 0 listens; or torchrun cannot keep attempts apart.
     """
     # DeepSpeed reads these itself, and looks for MPI where one is missing.
     for key, value in (("RANK", world.rank), ("WORLD_SIZE", world.size), ("LOCAL_RANK", world.local_rank)):
@@ -105,7 +105,29 @@ def start_process_group(world: World) -> None:
         )
     # A world of one must not bind a device: later groups are then split from it, and NCCL cannot split one rank.
     bind = world.device if world.device.type == "cuda" and world.size > 1 else None
-    dist.init_process_group(world.backend, rank=world.rank, world_size=world.size, device_id=bind)
+    store = _store_of_this_attempt(world)
+    dist.init_process_group(world.backend, store=store, rank=world.rank, world_size=world.size, device_id=bind)
+
+
+def _store_of_this_attempt(world: World) -> dist.Store | None:
+    """Under torchrun, a part of its store where ranks of an earlier attempt have left nothing; else None.
+
+    torchrun's store outlives the ranks, and the ranks that it starts again would read where the dead ones listened
+    (pytorch issue 135712). Its count of restarts tells attempts apart, but every machine has a count of its own.
+
+    Raises:
+        UserError: torchrun may restart ranks on several machines, and all of them with the same store.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    several_machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
+    if several_machines and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise UserError(
+            "torchrun on several machines with --max-restarts would mix up the ranks it starts again: "
+            "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun, on every machine"
+        )
+    store, _, _ = next(dist.rendezvous("env://", world.rank, world.size))
+    return dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _free_port() -> int:

@@ -12,6 +12,7 @@ from torch import nn
 from data_shards.errors import UserError
 from data_shards.manifest import Manifest
 from data_shards.order import Order
+from spe_dist.checkpoint.remote_folder import RemoteFolder
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
@@ -42,6 +43,8 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     Raises:
         UserError: the run could not start as it is configured.
     """
+    if config.run_url is not None:
+        RemoteFolder(config.run_url)
     reader = open_reader(config)
     manifest = reader.manifest
     if config.optimizer.warmup_steps > config.train.steps:

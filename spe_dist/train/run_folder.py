@@ -172,10 +172,18 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
 
 def start_log(path: Path) -> None:
     """Write what this process has to say into a file, from now on."""
-    handler = logging.FileHandler(path)
+    path.parent.mkdir(parents=True, exist_ok=True)  # of a run at a URL, every machine has a folder
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("spe_dist")
     for old in logger.handlers[:]:
         logger.removeHandler(old)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+
+
+class _LogFile(logging.FileHandler):
+    """A log whose disk may be full for a while: then lines are lost, and nobody is told of each of them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the library's name)
+        """Not the default, which prints a traceback per line to stderr, where a full pipe would block the rank."""

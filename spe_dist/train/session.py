@@ -42,8 +42,10 @@ from spe_dist.methods.work import WORK
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.interval import Interval
+from spe_dist.train.mirror import Mirror
+from spe_dist.train.places_of_run import open_mirror, place_of_checkpoints
 from spe_dist.train.plan import build_order, build_plan, open_reader
-from spe_dist.train.run_folder import CHECKPOINTS, ENCODER, prepare_run_folder, write_dataset
+from spe_dist.train.run_folder import ENCODER, prepare_run_folder, write_dataset
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
 from spe_dist.train.starts import StartClock, write_start
@@ -65,6 +67,7 @@ class Session:
     saver: BackgroundSaver
     interval: Interval
     log: RunLog | None  # on the first rank
+    mirror: Mirror | None  # on the first rank of a run at a URL
     first_step: int
     start: StartClock | None  # until the first step is made
 
@@ -178,6 +181,8 @@ class Session:
         self.saver.close()
         if self.log is not None:
             self.log.close()
+        if self.mirror is not None:
+            self.mirror.send_last()
 
     def _term_weights(self) -> list[tuple[float, str]]:
         return list(zip(self.method.term_weights, self.method.terms, strict=True))
@@ -226,6 +231,7 @@ def _set_up(
     make_method: Callable[..., Method],
     start: StartClock,
 ) -> Session:
+    mirror = open_mirror(config, world)
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
     )
@@ -240,7 +246,10 @@ def _set_up(
         write_dataset(folder, reader.manifest)
     start.lap("model")
     store = CheckpointStore(
-        folder / CHECKPOINTS, keep_last=config.train.keep_last, keep_every=config.train.keep_every, world=world
+        place_of_checkpoints(config, mirror),
+        keep_last=config.train.keep_last,
+        keep_every=config.train.keep_every,
+        world=world,
     )
     checkpoint = store.latest()
     start.lap("choice of a checkpoint")
@@ -257,7 +266,7 @@ def _set_up(
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
-    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, first_step, start)
+    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, mirror, first_step, start)
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:

@@ -4,6 +4,9 @@ DeepSpeed tests itself with older releases of torch than this project runs on. I
 upgrade, nothing is wrong yet: read what it says and change `spe_dist/engine/deepspeed_engine.py` to match.
 """
 
+import subprocess
+import sys
+
 import deepspeed
 import pytest
 import torch
@@ -244,3 +247,20 @@ def test_every_rank_starts_with_the_weights_of_rank_0(seen):
 def test_a_step_of_fused_adam_with_learning_rate_0_changes_no_bit(seen):
     for rank in seen:
         assert rank["step_without_learning_rate"] == {1: True, 2: True, 3: True}
+
+
+ENGINE = """
+import sys
+from torch import nn
+from spe_dist.engine.deepspeed_engine import Engine
+from spe_dist.engine.world import World, start_process_group
+start_process_group(World())
+Engine(nn.Linear(2, 2), world=World(), accumulation=1, stage=1, precision="fp32")
+sys.exit("torch._inductor.compile_fx" in sys.modules)
+"""
+
+
+def test_building_an_engine_loads_no_compiler():
+    """It did, for an optimizer that nobody uses here: three seconds of every start."""
+    done = subprocess.run([sys.executable, "-c", ENGINE], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.pretrain import STOPPED
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.exactness.runs import assert_bitwise, final_state, metrics_of
@@ -78,8 +79,8 @@ def test_stopped_in_three_ways_under_two_launchers_it_is_the_run_left_alone(data
     folder, settings = tmp_path / "debug", arguments(data, tmp_path)
     torchrun, ray = [*TORCHRUN, "2", SCRIPT, *settings], [*PRETRAIN, *settings]
     start_and_stop(torchrun, folder, terminate, 4)  # torchrun passes it on to the ranks; it always exits with 1 itself
-    assert start_and_stop(ray, folder, terminate, 4).returncode == 0
-    assert start_and_stop(ray, folder, lambda _: (folder / "STOP").touch(), 4).returncode == 0
+    assert start_and_stop(ray, folder, terminate, 4).returncode == STOPPED
+    assert start_and_stop(ray, folder, lambda _: (folder / "STOP").touch(), 4).returncode == STOPPED
     done = run(*torchrun)
     assert done.returncode == 0, done.stderr[-3000:]
     assert metrics_of(folder) == metrics_of(left_alone)

@@ -1,0 +1,1 @@
+"""Real processes, disturbed as clusters disturb them."""

@@ -24,6 +24,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from spe_dist.checkpoint.places import ObjectStorage
+from spe_dist.checkpoint.remote_folder import RemoteFolder
 from tests.unit.spe_dist.tiny_run import ROOT
 
 KEEP_LAST, KEEP_EVERY = 2, 7
@@ -42,6 +44,7 @@ class Trial:
         victim: the rank that is killed; the others are left to themselves.
         at_point: killed right before its n-th change of the file system (see kill_at.c); 0 for never.
         after_seconds: killed so long after the save began; None for never.
+        url: of the checkpoints, if ranks share no folder; each has one of its own then.
     """
 
     folder: str
@@ -50,6 +53,7 @@ class Trial:
     victim: int = 0
     at_point: int = 0
     after_seconds: float | None = None
+    url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,13 @@ def expected_tensors(step: int, rank: int) -> dict[str, Tensor]:
     """What a rank saves at a step; several files' worth of pages."""
     values = torch.arange(10_000, dtype=torch.float32) + 100_000 * step + 1_000_000 * rank
     return {f"weight.{rank}": values, f"step.{rank}": torch.tensor(step)}
+
+
+def place_of(folder: str | Path, url: str | None, machine: int) -> Path | ObjectStorage:
+    """Where a trial's checkpoints lie, as a rank of a machine sees it."""
+    if url is None:
+        return Path(folder)
+    return ObjectStorage(RemoteFolder(url), Path(folder, f"machine-{machine}"), before_completing=lambda: None)
 
 
 class Savers:
@@ -127,7 +138,9 @@ def started_savers(folder: Path) -> Iterator[Savers]:
 
 def _serve() -> None:
     """What the process does: a line of JSON in, a line out."""
-    import spe_dist.checkpoint.background  # noqa: F401  (imported once, before the forks)
+    import pyarrow.fs  # noqa: F401  (imported once, before the forks)
+
+    import spe_dist.checkpoint.background  # noqa: F401
 
     for line in sys.stdin:
         sys.stdout.write(json.dumps(asdict(_run(Trial(**json.loads(line))))) + "\n")
@@ -178,8 +191,10 @@ def _save_as_rank(trial: Trial, rank: int, meeting: str, pipe: int) -> None:
 
     if trial.world_size > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=trial.world_size)
-    world = World(rank, trial.world_size, rank)
-    store = CheckpointStore(Path(trial.folder), keep_last=KEEP_LAST, keep_every=KEEP_EVERY, world=world)
+    world = World(rank, trial.world_size, 0 if trial.url else rank)
+    store = CheckpointStore(
+        place_of(trial.folder, trial.url, rank), keep_last=KEEP_LAST, keep_every=KEEP_EVERY, world=world
+    )
     saver = BackgroundSaver(store, most_failures=3, saved_step=0)
     snapshot = Snapshot(expected_tensors(trial.step, rank), {"step": trial.step})
     world.barrier()

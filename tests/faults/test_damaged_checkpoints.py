@@ -36,7 +36,8 @@ def store(tmp_path):
 def pristine(tmp_path_factory):
     """A checkpoint to copy and damage."""
     store = open_store(tmp_path_factory.mktemp("pristine"))
-    return store.save(2, {"weight": torch.arange(20.0)}, {"step": 2})
+    store.save(2, {"weight": torch.arange(20.0)}, {"step": 2})
+    return store.folder / NEWEST
 
 
 def files_of(checkpoint):

@@ -26,14 +26,7 @@ from data_shards.reader import ShardReader
 from spe_dist.checkpoint.loaded import newest_checkpoint
 from tests.integration.command import PRETRAIN, TORCHRUN, clean_environment, only_error, run, small_run
 from tests.integration.ray_head import ray_head, wait_until
-from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run, write_dataset
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    write_dataset(folder / "shards")
-    return folder
+from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
 
 
 @pytest.fixture

@@ -36,8 +36,9 @@ def ray_head(environment: dict[str, str], *arguments: str, cpus: int = 2) -> Ite
     head = start_node(["--head", *ports, *arguments], environment)
     try:
         address = f"127.0.0.1:{port}"
-        wait_until(lambda: probe_access(address, seconds=2) is not Access.UNKNOWN)
-        wait_until(lambda: _listens(dashboard))
+        wait_until(lambda: probe_access(address, seconds=2) is not Access.UNKNOWN, process=head)
+        wait_until(lambda: _listens(dashboard), process=head)
+        wait_until(lambda: _listens(agent), process=head)  # its last part; without it the raylet gives up
         yield Head(address, f"http://127.0.0.1:{dashboard}", folder)
     finally:
         end_node(head)
@@ -45,12 +46,14 @@ def ray_head(environment: dict[str, str], *arguments: str, cpus: int = 2) -> Ite
 
 
 @contextmanager
-def ray_node(head: Head, environment: dict[str, str], *before: str, cpus: int = 1) -> Iterator[None]:
+def ray_node(head: Head, environment: dict[str, str], *before: str, cpus: int = 1) -> Iterator[subprocess.Popen]:
     """One more node of a head's cluster; `before` is what its command begins with (unshare …)."""
-    ports = [f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={cpus}"]
+    agent = free_port()
+    ports = [f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}", "--include-log-monitor=false"]
     node = start_node([f"--address={head.address}", *ports], environment, before)
     try:
-        yield
+        wait_until(lambda: _listens(agent), process=node)
+        yield node
     finally:
         end_node(node)
 
@@ -69,10 +72,12 @@ def end_node(node: subprocess.Popen) -> None:
         node.kill()
 
 
-def wait_until(condition, seconds=150) -> None:
+def wait_until(condition, seconds=150, process: subprocess.Popen | None = None) -> None:
+    """Wait for something that a process, if one is given, must live to see."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
+        assert process is None or process.poll() is None, f"{process.args} ended with {process.returncode}"
         time.sleep(0.2)
 
 

@@ -46,6 +46,15 @@ def test_several_ranks_without_an_address_are_refused(bare_environment):
         start_process_group(World(rank=1, size=2, local_rank=1))
 
 
+def test_torchrun_that_would_mix_up_attempts_on_several_machines_is_refused(bare_environment, monkeypatch):
+    settings = {"USE_AGENT_STORE": "True", "MAX_RESTARTS": "3"}
+    settings = {f"TORCHELASTIC_{name}": value for name, value in settings.items()}
+    for name, value in (settings | {"GROUP_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        start_process_group(World(rank=1, size=2, local_rank=1))
+
+
 @pytest.mark.parametrize(("programs", "missing"), [((), "C.. compiler"), (("g++",), "ninja")])
 def test_a_missing_compiler_is_named_with_what_to_install(tmp_path, monkeypatch, programs, missing):
     for program in programs:

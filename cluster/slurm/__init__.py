@@ -1,0 +1,1 @@
+"""Runs under Slurm: the batch script, and what it needs."""

@@ -1,0 +1,65 @@
+"""The small files of a run at a URL: its machines come and go, so what they know goes up, and comes down at a start."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from spe_dist.checkpoint.remote_folder import RemoteFolder
+from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.run_lock import LOCK
+from spe_dist.train.stop_signal import STOP_FILE
+
+LOGGER = logging.getLogger(__name__)
+
+
+class Mirror:
+    """Copies of a run's files, checkpoints aside, at a URL; of one rank only.
+
+    Args:
+        remote: of the run.
+        folder: of the run on this machine.
+    """
+
+    def __init__(self, remote: RemoteFolder, folder: Path) -> None:
+        self._remote = remote
+        self._folder = folder
+        self._sent: dict[str, tuple[int, int]] = {}  # size and time of what is there
+
+    def bring(self) -> None:
+        """Bring what is not here, or was written here before it was written there.
+
+        Raises:
+            OSError: the storage cannot be reached, or the folder not written.
+        """
+        for name, (_, written) in self._remote.files().items():
+            path = self._folder / name
+            if _is_small(name) and not (path.exists() and path.stat().st_mtime >= written):
+                self._remote.download(name, path)
+
+    def send(self) -> None:
+        """Send what has changed since it was sent last.
+
+        Raises:
+            OSError: the storage cannot be reached.
+        """
+        for path in sorted(self._folder.rglob("*")):
+            name = path.relative_to(self._folder).as_posix()
+            if not (path.is_file() and _is_small(name)):
+                continue
+            about = (path.stat().st_size, path.stat().st_mtime_ns)
+            if self._sent.get(name) != about:
+                self._remote.upload(path, name)
+                self._sent[name] = about
+
+    def send_last(self) -> None:
+        """Send once more; a failure is logged, as the run is over."""
+        try:
+            self.send()
+        except OSError as error:
+            LOGGER.warning("the last lines of metrics and logs did not get to %s: %s", self._remote, error)
+
+
+def _is_small(name: str) -> bool:
+    first, last = name.partition("/")[0], name.rpartition("/")[2]
+    return first not in (CHECKPOINTS, LOCK, STOP_FILE) and not last.startswith(".")

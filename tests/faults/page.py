@@ -1,0 +1,70 @@
+"""`docs/faults.md`, from what was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_COLUMNS = (
+    ("fault", "fault", ""),
+    ("tried", "tried", "d"),
+    ("recovered", "recovered", "d"),
+    ("steps_lost_median", "steps made again, median", ".0f"),
+    ("steps_lost_max", "max", ".0f"),
+    ("batches_lost_or_repeated", "batches lost or repeated", "d"),
+    ("seconds_median", "seconds to the next step, median", ".1f"),
+    ("seconds_max", "max", ".1f"),
+    ("own_seconds_median", "of these ours, median", ".1f"),
+    ("own_seconds_max", "max", ".1f"),
+)
+_TEXT = """# Faults
+
+What was done to real runs, in real processes, and what they made of it. Made by `make faults`; the figures are in
+[data/faults.json](data/faults.json). Every run that a fault was done to was compared with one that was left alone: the
+same steps, each once, the same records, masks and queue at each, the same losses (to 1e-4, as the number of ranks may
+change), and a last checkpoint whose every byte is as it was written.
+
+{table}
+*Recovered*: the run came to the same end. Faults that nobody but a person can mend (a truncated shard, a head that is
+gone) must end the command with one line, and the same command must go on when they are mended. *Steps made again*:
+those since the last checkpoint, of which there was one every three steps. *Seconds to the next step*: from the fault to
+the next optimizer step by the clock on the wall, so all of it: noticing, ending what is left, starting processes,
+importing torch and DeepSpeed, and what is *ours*: connecting the ranks, the lock, building model and engine, choosing,
+checking and reading the checkpoint, and the step itself. Where a person has to act, the seconds count from then. Empty:
+does not apply.
+{said}
+## Where
+
+{where}
+"""
+
+
+def page(results: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:
+    """The page.
+
+    Args:
+        results: by the fault's key: `rows` of the table, `commit`, `machine`, `versions`, `seconds`.
+        order: of the keys.
+    """
+    tried = [results[key] for key in order if key in results]
+    rows = [row for result in tried for row in result["rows"]]
+    lines = [
+        "|" + "|".join(f" {title} " for _, title, _ in _COLUMNS) + "|",
+        "|---" + "|---:" * (len(_COLUMNS) - 1) + "|",
+    ]
+    lines += ["|" + "|".join(f" {_cell(row.get(name), how)} " for name, _, how in _COLUMNS) + "|" for row in rows]
+    said = [f"* {row['fault']}: `{row['said']}`" for row in rows if row.get("said")]
+    said_text = "\n## What the command says when it cannot go on\n\n" + "\n".join(said) + "\n" if said else ""
+    where = "\n".join(dict.fromkeys(map(_where, tried)))
+    return _TEXT.format(table="\n".join(lines) + "\n", said=said_text, where=where)
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    machine, versions = result["machine"], result["versions"]
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "deepspeed", "ray"))
+    place = f"{machine['cores']} cores of {machine['processor']}, {machine['system']}"
+    return f"* {place}; {packages}; commit {result['commit']}"
+
+
+def _cell(value: Any, how: str) -> str:
+    return "" if value is None else format(value, how)
