@@ -11,6 +11,7 @@ from launcher.run_command import run_command
 USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
+  data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
 <<<<<<< HEAD
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
@@ -43,6 +44,7 @@ def dispatch(arguments: list[str]) -> None:
         return
     commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
         "shards": _shards,
+        "data": _data,
         "pretrain": _pretrain,
 <<<<<<< HEAD
         "finetune": _finetune,
@@ -66,6 +68,12 @@ def dispatch(arguments: list[str]) -> None:
 # Imported on use: `spe shards` must not wait for torch, nor `spe export` for Ray.
 def _shards() -> Callable[[list[str]], None]:
     from launcher.shards import main
+
+    return main
+
+
+def _data() -> Callable[[list[str]], None]:
+    from launcher.data import main
 
     return main
 

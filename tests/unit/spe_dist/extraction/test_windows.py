@@ -81,6 +81,7 @@ def test_the_window_with_context_on_both_sides_decides():
     assert deciding_window(windows, 9, 10) == 1  # cut off in window 0, near the start of window 2
     assert deciding_window(windows, 17, 20) == 2
     assert deciding_window(windows, 3, 17) is None
+    assert deciding_window([Window(0, 10), Window(5, 15), Window(7, 17), Window(12, 20)], 10, 12) == 1  # equal views
 
 
 def test_what_a_window_cuts_short_is_not_believed():
@@ -92,3 +93,18 @@ def test_what_a_window_cuts_short_is_not_believed():
     stitched = stitch(sentence, windows, [first, second])
     assert stitched.entities == (Entity(1, 2, "X"), Entity(8, 12, "X"), Entity(14, 15, "X"))
     assert stitched.relations == (Relation(2, 1, "r"),)
+
+
+def test_a_relation_is_decided_once_by_the_window_around_both_arguments():
+    sentence = AnnotatedSentence(tuple("abcdefghijklmnop"))
+    windows = [Window(0, 10), Window(6, 16)]
+    entities = [(7, 8), (9, 10)]
+    first, second = (
+        AnnotatedSentence(
+            sentence.words[window.word_start : window.word_end],
+            tuple(Entity(start - window.word_start, end - window.word_start, "X") for start, end in entities),
+            (Relation(0, 1, type),),
+        )
+        for window, type in zip(windows, ("cut short", "seen whole"), strict=True)
+    )
+    assert [relation.type for relation in stitch(sentence, windows, [first, second]).relations] == ["seen whole"]

@@ -1,0 +1,102 @@
+"""`spe data …`: look at annotated data before training on them, and convert them to one format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_shards.errors import UserError
+from launcher.data_tables import check_text
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.formats import FormatName, read_annotated, write_unified
+
+_SPECIAL_PIECES = 2  # before and after a sentence
+
+
+@dataclass(frozen=True)
+class Check:
+    """Print what files of annotated data hold: types, lengths, overlaps, directions, duplicates, what only one has."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """JSON or JSON lines, compressed or not: unified, SpERT, DyGIE, of the SPE program, DocRED."""
+    format: FormatName | None = None
+    """What the files are in; told by their first item if not given."""
+    tokenizer: str | None = None
+    """Folder, vocabulary file or hub name: count pieces too."""
+    max_pieces: int = 512
+    """What the encoder takes at most, special pieces included."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz."""
+
+    source: tyro.conf.Positional[Path]
+    """The file to read."""
+    out: tyro.conf.Positional[Path]
+    """The file to write."""
+    format: FormatName | None = None
+    """What the first one is in; told by its first item if not given."""
+
+
+Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, tyro.conf.subcommand("convert")]
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe data` with the arguments after these two words.
+
+    Raises:
+        UserError: what the person asked for cannot be done.
+    """
+    command = tyro.cli(Command, prog="spe data", description=__doc__, args=argv)
+    match command:
+        case Check():
+            run_check(command)
+        case Convert():
+            run_convert(command)
+
+
+def run_convert(command: Convert) -> None:
+    """Convert a file and say what became of it."""
+    sentences, report = read_annotated(command.source, command.format)
+    if command.out.exists() and command.out.samefile(command.source):
+        raise UserError(f"{command.out} is the file to read: name another one to write")
+    write_unified(sentences, command.out)
+    print("\n".join(report.lines()))
+    print(f"{command.out}: {len(sentences):,} sentences, format unified")
+
+
+def run_check(command: Check) -> None:
+    """Print all tables for some files."""
+    if not command.files:
+        raise UserError("no input: name at least one file of annotated data")
+    if len({file.resolve() for file in command.files}) < len(command.files):
+        raise UserError("one of the files is named twice: name each once")
+    data = {}
+    for name, file in zip(_short_names(command.files), command.files, strict=True):
+        data[name], report = read_annotated(file, command.format)
+        print("\n".join(report.lines()))
+    pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None
+    print()
+    print(check_text(data, pieces, command.max_pieces))
+
+
+def _count_pieces(data: Mapping[str, Sequence[AnnotatedSentence]], tokenizer: str) -> dict[str, list[int]]:
+    from data_shards.word_pieces import WordPieces
+
+    words = sorted({word for sentences in data.values() for sentence in sentences for word in sentence.words})
+    lengths = WordPieces.load(tokenizer).encode_words(words).lengths
+    pieces = dict(zip(words, lengths.tolist(), strict=True))
+    return {
+        name: [_SPECIAL_PIECES + sum(pieces[word] for word in sentence.words) for sentence in sentences]
+        for name, sentences in data.items()
+    }
+
+
+def _short_names(files: Sequence[Path]) -> list[str]:
+    names = [file.name for file in files]
+    return names if len(set(names)) == len(names) else [str(file) for file in files]

@@ -1,0 +1,174 @@
+"""Tables of `spe data check`: a column for each file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+from typing import TypeVar
+
+import numpy as np
+
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.data_statistics import DataStatistics, count_data, count_shared
+
+_NONE = "-"
+_SUMMARIES: dict[str, Callable[[Sequence[int]], str]] = {
+    "mean": lambda numbers: f"{np.mean(numbers):.1f}",
+    "median": lambda numbers: f"{np.median(numbers):g}",
+    "90 %": lambda numbers: f"{np.percentile(numbers, 90, method='nearest')}",
+    "most": lambda numbers: f"{max(numbers):,}",
+}
+
+File = TypeVar("File")
+Row = tuple[str, Callable[[File], str]]  # its name, and what stands in the column of a file
+
+
+def check_text(
+    data: Mapping[str, Sequence[AnnotatedSentence]],
+    pieces: Mapping[str, Sequence[int]] | None = None,
+    max_pieces: int = 512,
+) -> str:
+    """The tables for people.
+
+    Args:
+        data: sentences by name of their file.
+        pieces: of every sentence by name of its file, special pieces included.
+        max_pieces: what the encoder takes.
+    """
+    counts = {name: count_data(sentences) for name, sentences in data.items()}
+    parts = [
+        _sentence_table(counts),
+        _piece_table(pieces, max_pieces) if pieces else "",
+        _entity_table(counts),
+        _pair_table(counts),
+        _relation_table(counts),
+        _shared_lines(data),
+        _missing_types(counts),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _sentence_table(counts: Mapping[str, DataStatistics]) -> str:
+    rows: list[Row[DataStatistics]] = [
+        ("sentences", lambda of: f"{of.sentences:,}"),
+        ("  of documents", lambda of: f"{of.documents:,}" if of.documents else _NONE),
+        ("  without entities", lambda of: f"{of.without_entities:,}"),
+        ("  whose words occurred before", lambda of: f"{of.repeated:,}"),
+        ("words", lambda of: f"{of.words:,}"),
+        *_summary_rows("  a sentence", lambda of: of.words_of_sentence),
+        *_summary_rows("entities a sentence", lambda of: of.entities_of_sentence),
+    ]
+    return _table("sentences", rows, counts)
+
+
+def _piece_table(pieces: Mapping[str, Sequence[int]], max_pieces: int) -> str:
+    rows: list[Row[Sequence[int]]] = [
+        *((f"a sentence, {summary}", partial(_summarise, summary)) for summary in _SUMMARIES),
+        (f"sentences of more than {max_pieces:,}", lambda of: f"{sum(count > max_pieces for count in of):,}"),
+    ]
+    return _table("pieces, special ones included", rows, pieces)
+
+
+def _entity_table(counts: Mapping[str, DataStatistics]) -> str:
+    total = sum((of.entity_types for of in counts.values()), Counter())
+    rows: list[Row[DataStatistics]] = [
+        *((f"  {type}", partial(_entity_cell, type)) for type, _ in total.most_common()),
+        ("all", lambda of: f"{of.entity_types.total():,}"),
+        ("pairs that share words", lambda of: f"{of.overlapping:,}"),
+        ("  one inside the other", lambda of: f"{of.nested:,}"),
+        ("  on equal words", lambda of: f"{of.equal_words:,}"),
+    ]
+    return _table("entities", rows, counts)
+
+
+def _entity_cell(type: str, of: DataStatistics) -> str:
+    return f"{of.entity_types[type]:,}"
+
+
+def _pair_table(counts: Mapping[str, DataStatistics]) -> str:
+    rows: list[Row[DataStatistics]] = [
+        ("pairs of entities", lambda of: f"{of.pairs:,}"),
+        ("  a sentence", lambda of: f"{of.pairs / of.sentences:.1f}" if of.sentences else _NONE),
+        ("related, with direction", lambda of: f"{of.related_pairs:,}"),
+        ("  by several relations", lambda of: f"{of.pairs_of_several_relations:,}"),
+        ("relations of entities that share words", lambda of: f"{of.relations_of_overlapping:,}"),
+        *_summary_rows("words between related", lambda of: of.words_between),
+    ]
+    return _table("pairs", rows, counts)
+
+
+def _relation_table(counts: Mapping[str, DataStatistics]) -> str:
+    total: Counter[str] = Counter()
+    for of in counts.values():
+        total.update({type: relation.count for type, relation in of.relation_types.items()})
+    rows: list[Row[DataStatistics]] = [
+        *((f"  {type}", partial(_relation_cell, type)) for type, _ in total.most_common()),
+        ("all", lambda of: f"{sum(relation.count for relation in of.relation_types.values()):,}"),
+    ]
+    table = _table("relations (left to right)", rows, counts)
+    if not any(relation.looks_symmetric for of in counts.values() for relation in of.relation_types.values()):
+        return table
+    return (
+        f"{table}\n* looks symmetric: annotated in both directions, or in text order between entities of one type. "
+        "Directions are learnt and scored all the same."
+    )
+
+
+def _relation_cell(type: str, of: DataStatistics) -> str:
+    relation = of.relation_types.get(type)
+    if relation is None:
+        return "0"
+    mark = "*" if relation.looks_symmetric else " "
+    return f"{relation.count:,} ({relation.left_to_right / relation.count:4.0%}){mark}"
+
+
+def _shared_lines(data: Mapping[str, Sequence[AnnotatedSentence]]) -> str:
+    if len(data) == 1:
+        return ""
+    shared = {(one, other): count_shared(data[one], data[other]) for one, other in permutations(data, 2)}
+    lines = [
+        f"{count.count:,} sentences of {one} are in {other} too, {count.differently:,} of them annotated differently"
+        for (one, other), count in shared.items()
+        if count.count
+    ]
+    return "\n".join(lines) or "no sentence is in two of the files"
+
+
+def _missing_types(counts: Mapping[str, DataStatistics]) -> str:
+    kinds: dict[str, dict[str, set[str]]] = {
+        "entity": {name: set(of.entity_types) for name, of in counts.items()},
+        "relation": {name: set(of.relation_types) for name, of in counts.items()},
+    }
+    lines = []
+    for kind, types in kinds.items():
+        for type in sorted(set().union(*types.values())):
+            absent = [name for name in types if type not in types[name]]
+            present = [name for name in types if type in types[name]]
+            if absent:
+                lines.append(f"{kind} type {type!r} is in {', '.join(present)} but not in {', '.join(absent)}")
+    return "\n".join(lines)
+
+
+def _summary_rows(name: str, numbers: Callable[[DataStatistics], Sequence[int]]) -> list[Row[DataStatistics]]:
+    return [(f"{name}, {summary}", partial(_summary_cell, summary, numbers)) for summary in _SUMMARIES]
+
+
+def _summary_cell(summary: str, numbers: Callable[[DataStatistics], Sequence[int]], of: DataStatistics) -> str:
+    return _summarise(summary, numbers(of))
+
+
+def _summarise(summary: str, numbers: Sequence[int]) -> str:
+    return _SUMMARIES[summary](numbers) if numbers else _NONE
+
+
+def _table(title: str, rows: Sequence[Row[File]], files: Mapping[str, File]) -> str:
+    """Names to the left, numbers to the right."""
+    cells = [[title, *files], *([name, *(cell(of) for of in files.values())] for name, cell in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
+        for pairs in (zip(row, widths, strict=True) for row in cells)
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

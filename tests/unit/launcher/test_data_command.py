@@ -1,0 +1,82 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from data_shards.errors import UserError
+from launcher.cli import dispatch
+from spe_dist.extraction.formats import read_annotated
+from tests.unit.spe_dist.tiny_run import ROOT
+
+
+def written(path: Path, *sentences: dict) -> Path:
+    path.write_text("".join(json.dumps(sentence) + "\n" for sentence in sentences))
+    return path
+
+
+def row(printed: str, name: str, table: str) -> list[str]:
+    """The cells of a row in the table of that title."""
+    lines = printed.split("\n")
+    start = next(number for number, line in enumerate(lines) if line.startswith(table + " "))
+    found = next(line for line in lines[start + 1 :] if line.startswith(name + "  "))
+    return found.removeprefix(name).split()
+
+
+ADA = {"tokens": ["Ada", "lives", "in", "London"], "entities": [[0, 1, "Person"], [3, 4, "Place"]]}
+LONG = {"tokens": ["antidisestablishmentarianism"] * 3, "entities": [[0, 2, "Word"], [1, 2, "all"]]}
+
+
+def test_check_prints_what_files_hold(tmp_path, capsys):
+    train = written(
+        tmp_path / "train.jsonl", ADA | {"relations": [[0, 1, 3, 4, "lives in"], [0, 1, 2, 3, "in"]], "source": 1}, LONG
+    )
+    test = written(tmp_path / "test.jsonl", ADA)
+    vocabulary = str(ROOT / "data_shards" / "debug_vocab.txt")
+    dispatch(["data", "check", str(train), str(test), "--tokenizer", vocabulary, "--max-pieces", "9"])
+    printed = capsys.readouterr().out
+    assert "train.jsonl: 2 sentences in 2 items, format unified" in printed
+    assert "1 relations left out because an argument is no entity" in printed
+    assert "fields that are not read: source (1)" in printed
+    assert row(printed, "sentences", "sentences") == ["2", "1"]
+    assert row(printed, "  a sentence, most", "sentences") == ["4", "4"]
+    assert row(printed, "  Person", "entities") == ["1", "1"]
+    assert row(printed, "  all", "entities") == ["1", "0"]  # a type may be called as a row is
+    assert row(printed, "all", "entities") == ["4", "2"]
+    assert row(printed, "  one inside the other", "entities") == ["1", "0"]
+    assert row(printed, "words between related, median", "pairs") == ["2", "-"]
+    assert row(printed, "  lives in", "relations (left to right)") == ["1", "(100%)", "0"]
+    assert row(printed, "sentences of more than 9", "pieces, special ones included") == ["1", "0"]
+    assert "1 sentences of train.jsonl are in test.jsonl too, 1 of them annotated differently" in printed
+    assert "entity type 'Word' is in train.jsonl but not in test.jsonl" in printed
+    assert "relation type 'lives in' is in train.jsonl but not in test.jsonl" in printed
+
+
+def test_files_of_one_name_are_told_apart_and_twins_refused(tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        written(tmp_path / folder / "x.json", {"tokens": [folder], "entities": []})
+    dispatch(["data", "check", str(tmp_path / "a/x.json"), str(tmp_path / "b/x.json")])
+    printed = capsys.readouterr().out
+    assert f"{tmp_path}/a/x.json  {tmp_path}/b/x.json" in printed
+    assert "no sentence is in two of the files" in printed
+    with pytest.raises(UserError, match="named twice"):
+        dispatch(["data", "check", str(tmp_path / "a/x.json"), str(tmp_path / "a/../a/x.json")])
+
+
+def test_convert_keeps_every_sentence(tmp_path, capsys):
+    document = {"doc_key": "d", "sentences": [["a"], ["b", "c"]], "ner": [[], [[1, 1, "X"], [1, 2, "Y"]]]}
+    source = written(tmp_path / "in.json", document)
+    dispatch(["data", "convert", str(source), str(tmp_path / "out.jsonl.gz"), "--format", "dygie"])
+    assert "2 sentences, format unified" in capsys.readouterr().out
+    assert read_annotated(tmp_path / "out.jsonl.gz")[0] == read_annotated(source)[0]
+
+
+def test_mistakes_are_user_errors(tmp_path):
+    source = written(tmp_path / "in.json", ADA)
+    with pytest.raises(UserError, match="is the file to read"):
+        dispatch(["data", "convert", str(source), str(source)])
+    with pytest.raises(UserError, match="no field 'sentences'"):
+        dispatch(["data", "convert", str(source), str(tmp_path / "x"), "--format", "dygie"])
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(UserError, match="no input"):
+        dispatch(["data", "check"])
