@@ -23,6 +23,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
   export RUN                                            a run as a Hugging Face folder
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
+  compare RUN_A RUN_B                                   scores of two fine-tuned runs, and whether they differ
   runs diff A B                                         the first step and field in which two runs differ
   bench CASE …                                          how fast parts are here, beside what they are compared with
 """
@@ -56,6 +57,7 @@ def dispatch(arguments: list[str]) -> None:
         "checkpoint": _checkpoint,
         "export": _export,
         "report": _report,
+        "compare": _compare,
         "runs": _runs,
         "bench": _bench,
     }
@@ -121,6 +123,12 @@ def _export() -> Callable[[list[str]], None]:
 
 def _report() -> Callable[[list[str]], None]:
     from launcher.report import main
+
+    return main
+
+
+def _compare() -> Callable[[list[str]], None]:
+    from launcher.compare import main
 
     return main
 

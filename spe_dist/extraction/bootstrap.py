@@ -4,19 +4,19 @@ A score of K seeds is the mean of their micro F1s, and two things make it uncert
 the test data, and training could have been started from other seeds. One resample answers "what could this mean, or
 this difference of means, have been" with the sum of
 
-- **sentences**: draw as many sentences as there are, with replacement, the same ones for all seeds and both methods; add
-  up their counts; take the F1s of these, and their mean over the seeds;
-- **seeds**: a draw from Student's t with K − 1 degrees of freedom, times τ / √K. τ² is the variance of the seeds' F1s on
-  the sentences as they are, less the part of it that resampling the sentences has brought in already (the variance,
+- **sentences**: draw as many sentences as there are, with replacement, the same ones for all seeds and both methods;
+  add up their counts; take the F1s of these, and their mean over the seeds;
+- **seeds**: a draw from Student's t with K − 1 degrees of freedom, times τ / √K. τ² is the variance of the seeds' F1s
+  on the sentences as they are, less the part of it that resampling the sentences has brought in already (the variance,
   over resamples, of each seed's F1 around the mean of the seeds), and not less than 0. With one seed there is no such
   term: the result then says nothing about training anew.
 
 The interval is the percentiles of the resamples; the two-sided p-value is twice the share of the resamples on the less
 frequent side of zero, with one added above and below: the smallest that there is, is 2 / (resamples + 1).
 
-If both methods were run with the same seeds, the F1s of equal seeds are subtracted first, and the seeds' term is that of
-the K differences: equal seeds may share a subset of the training data or its order, which then cancels out. Otherwise
-the seeds of the two methods are drawn independently.
+If both methods were run with the same seeds, the F1s of equal seeds are subtracted first, and the seeds' term is that
+of the K differences: equal seeds may share a subset of the training data or its order, which then cancels out.
+Otherwise the seeds of the two methods are drawn independently.
 
 Assumed is that sentences are independent of each other (those of a document are not quite: intervals come out somewhat
 narrow), that runs differ by nothing but the seed, that seeds scatter roughly normally, and that there are enough

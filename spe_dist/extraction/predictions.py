@@ -3,8 +3,9 @@
     RUN/predictions/gold.jsonl      the test data
     RUN/predictions/seed-1.jsonl    the same sentences in the same order, with what the model of seed 1 found
 
-A line is a sentence: `{"tokens": […], "entities": [{"type", "start", "end"}, …], "relations": [{"type", "head", "tail"},
-…]}`; `end` is one past the last token, `head` and `tail` are numbers of entities. Further fields are ignored.
+A line is a sentence: `{"tokens": […], "entities": [{"type", "start", "end"}, …],
+"relations": [{"type", "head", "tail"}, …]}`; `end` is one past the last token, `head` and `tail` are numbers of
+entities. Further fields are ignored.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def read_run(run: Path) -> RunPredictions:
     found = [(match, path) for path in folder.glob("*.jsonl") if (match := _SEED.fullmatch(path.name))]
     if not found or not (folder / GOLD).is_file():
         raise UserError(
-            f"no predictions in {run}: fine-tuning writes {FOLDER}/{GOLD} and {FOLDER}/seed-*.jsonl into the run's folder"
+            f"no predictions in {run}: fine-tuning writes {FOLDER}/{GOLD} and {FOLDER}/seed-*.jsonl into a run's folder"
         )
     paths = dict(sorted((int(match[1]), path) for match, path in found))
     return RunPredictions(

@@ -136,7 +136,7 @@ def find_facts(
     check_same_words(gold, predicted)
     rows: list[tuple[int, str, int, bool, bool]] = []
     for number, (true, guess) in enumerate(zip(gold, predicted, strict=True)):
-        is_true, is_guessed = (_facts_of(sentence, measure, symmetric) for sentence in (true, guess))
+        is_true, is_guessed = (facts_of(sentence, measure, symmetric) for sentence in (true, guess))
         rows += [
             (number, *description, key in is_guessed, key in is_true)
             for key, description in (is_true | is_guessed).items()
@@ -206,8 +206,10 @@ def check_same_words(gold: Sequence[AnnotatedSentence], predicted: Sequence[Anno
             )
 
 
-def _facts_of(sentence: AnnotatedSentence, measure: str, symmetric: Collection[str]) -> dict[Hashable, tuple[str, int]]:
-    """What makes each distinct fact what it is -> its type and the words between its arguments."""
+def facts_of(
+    sentence: AnnotatedSentence, measure: str, symmetric: Collection[str] = ()
+) -> dict[Hashable, tuple[str, int]]:
+    """What makes each distinct fact of a sentence what it is -> its type, and the words between its arguments."""
     if measure == "entity_f1":
         return {entity: (entity.type, 0) for entity in sentence.entities}
     strict = {"relation_f1": False, "relation_strict_f1": True}[measure]
@@ -231,8 +233,8 @@ def _score(counts: NDArray[np.int64]) -> Score:
 
 def _macro_score(by_type: NDArray[np.int64]) -> MacroScore:
     present = by_type[by_type.any(1)]
-    means = precision_recall_f1(present).mean(0).tolist() if len(present) else (0.0, 0.0, 0.0)
-    return MacroScore(*means, types=len(present))
+    precision, recall, f1 = precision_recall_f1(present).mean(0).tolist() if len(present) else (0.0, 0.0, 0.0)
+    return MacroScore(precision, recall, f1, len(present))
 
 
 def _scores_of_groups(names: Sequence[str], counts: NDArray[np.int64]) -> dict[str, Score]:

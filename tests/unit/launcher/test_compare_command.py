@@ -1,0 +1,128 @@
+"""`spe compare` on runs whose differences are known."""
+
+import json
+import random
+import re
+
+import pytest
+
+from data_shards.errors import UserError
+from launcher.cli import dispatch
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.predictions import write_gold, write_predictions
+
+ANNA, ROME = Entity(0, 1, "person"), Entity(2, 3, "place")
+GOLD = [
+    AnnotatedSentence(("Anna", "in", "Rome", str(number)), (ANNA, ROME), (Relation(0, 1, "in"),))
+    for number in range(60)
+]
+
+
+def write_run(folder, *, chance, seeds=(1, 2, 3), gold=GOLD):
+    """Each seed finds the relation with a chance, and always both entities."""
+    write_gold(folder, gold)
+    for seed in seeds:
+        draw = random.Random(f"{folder.name} {seed}")
+        predicted = [one if draw.random() < chance else AnnotatedSentence(one.words, one.entities) for one in gold]
+        write_predictions(folder, seed, predicted)
+    return folder
+
+
+def compare(*arguments):
+    dispatch(["compare", *map(str, arguments), "--resamples", "2000"])
+
+
+def f1_from_lines(folder, seed):
+    gold, predicted = (
+        [len(json.loads(line)["relations"]) for line in (folder / "predictions" / name).read_text().splitlines()]
+        for name in ("gold.jsonl", f"seed-{seed}.jsonl")
+    )
+    return 2 * sum(predicted) / (sum(predicted) + sum(gold))
+
+
+def test_a_difference_is_found(tmp_path, capsys):
+    weak, strong = write_run(tmp_path / "weak", chance=0.4), write_run(tmp_path / "strong", chance=0.8)
+    compare(weak, strong, "--out", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert printed.startswith((tmp_path / "out" / "scores.txt").read_text())
+    written = json.loads((tmp_path / "out" / "scores.json").read_text())
+    for run, folder in zip(written["runs"], (weak, strong), strict=True):
+        f1 = [f1_from_lines(folder, seed) for seed in (1, 2, 3)]
+        assert [run["seeds"][str(seed)]["relation_f1"]["micro"]["f1"] for seed in (1, 2, 3)] == pytest.approx(f1)
+        estimate = run["micro_f1"]["relation_f1"]
+        assert estimate["mean"] == pytest.approx(sum(f1) / 3) and estimate["low"] < estimate["mean"] < estimate["high"]
+        assert run["micro_f1"]["entity_f1"]["mean"] == 1
+    test = written["second_minus_first"]["relation_strict_f1"]
+    means = [run["micro_f1"]["relation_strict_f1"]["mean"] for run in written["runs"]]
+    assert test["difference"]["mean"] == pytest.approx(means[1] - means[0])
+    assert test["p_value"] < 0.01 and test["difference"]["low"] > 0 and test["paired_seeds"]
+    assert written["second_minus_first"]["entity_f1"]["p_value"] == 1
+    shown = re.search(r"relation_strict_f1 .*?(\d+\.\d) ± .*?(\d+\.\d) ± .*?\+(\d+\.\d) ±", printed)
+    assert [float(number) for number in shown.groups()] == pytest.approx(
+        [100 * value for value in (*means, means[1] - means[0])], abs=0.051
+    )
+    assert re.search(r"type: in +60 ", printed) and re.search(r"words between the arguments: 1-2 +60 ", printed)
+    assert (tmp_path / "out" / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_difference_where_there_is_none_and_seeds_that_are_not_the_same(tmp_path, capsys):
+    first = write_run(tmp_path / "x" / "run", chance=0.6)
+    second = write_run(tmp_path / "y" / "run", chance=0.6, seeds=(4, 5))
+    compare(first, second)
+    printed = capsys.readouterr().out
+    assert "seeds independent" in printed and str(first) in printed and str(second) in printed
+    p = re.search(r"\nrelation_f1 .* (\d\.\d+)\n", printed)
+    assert float(p[1]) > 0.05
+
+
+def test_a_single_seed_is_said_to_be_one(tmp_path, capsys):
+    compare(*(write_run(tmp_path / name, chance=0.6, seeds=(1,)) for name in "ab"))
+    assert "Of a single seed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            lambda one: AnnotatedSentence(("x", *one.words[1:]), one.entities, one.relations),
+            "sentence 8 has other words",
+        ),
+        (lambda one: AnnotatedSentence(one.words, (*one.entities, Entity(3, 4, "x")), one.relations), "other entities"),
+        (lambda one: AnnotatedSentence(one.words, one.entities, (Relation(1, 0, "in"),)), "other relations"),
+        (None, "60 and 7 sentences"),
+    ],
+)
+def test_other_gold_data_are_refused(tmp_path, change, complaint):
+    other = [*GOLD[:7], change(GOLD[7]), *GOLD[8:]] if change else GOLD[:7]
+    runs = write_run(tmp_path / "a", chance=0.5), write_run(tmp_path / "b", chance=0.5, gold=other)
+    with pytest.raises(UserError, match=f"different gold data: .*{complaint}"):
+        compare(*runs)
+
+
+def test_the_same_gold_data_in_another_order_of_entities_are_the_same(tmp_path, capsys):
+    turned = [AnnotatedSentence(one.words, (ROME, ANNA), (Relation(1, 0, "in"),)) for one in GOLD]
+    compare(write_run(tmp_path / "a", chance=1), write_run(tmp_path / "b", chance=1, gold=turned))
+    assert re.search(r"relation_strict_f1 +100.0", capsys.readouterr().out)
+
+
+def test_direction_of_symmetric_types(tmp_path, capsys):
+    runs = [write_run(tmp_path / name, chance=1) for name in "ab"]
+    turned = [AnnotatedSentence(one.words, one.entities, (Relation(1, 0, "in"),)) for one in GOLD]
+    write_predictions(runs[1], 1, turned)
+    compare(*runs, "--symmetric", "in")
+    assert re.search(r"\nrelation_f1 .*\+0.0 ± 0.0", capsys.readouterr().out)
+    compare(*runs)
+    assert re.search(r"\nrelation_f1 .*\+?-33.3 ± 57.7", capsys.readouterr().out)
+    with pytest.raises(UserError, match="--symmetric near: the gold data have no such relations, but in"):
+        compare(*runs, "--symmetric", "near")
+
+
+def test_predictions_of_other_sentences_are_refused(tmp_path):
+    runs = [write_run(tmp_path / name, chance=1) for name in "ab"]
+    write_predictions(runs[1], 2, GOLD[1:])
+    with pytest.raises(UserError, match="seed 2 of b: 59 sentences predicted, but 60 in the gold data"):
+        compare(*runs)
+    write_gold(runs[0], [])
+    write_gold(runs[1], [])
+    with pytest.raises(UserError, match="no sentence in its gold data"):
+        compare(*runs)
