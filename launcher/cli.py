@@ -47,11 +47,8 @@ def dispatch(arguments: list[str]) -> None:
         "shards": _shards,
         "data": _data,
         "pretrain": _pretrain,
-<<<<<<< HEAD
         "finetune": _finetune,
-=======
         "slurm": _slurm,
->>>>>>> ee5bfb3af60740b4d40beafd91178a920d2f5a3b
         "plan": _plan,
         "doctor": _doctor,
         "checkpoint": _checkpoint,
@@ -86,13 +83,14 @@ def _pretrain() -> Callable[[list[str]], None]:
     return main
 
 
-<<<<<<< HEAD
 def _finetune() -> Callable[[list[str]], None]:
     from launcher.finetune import main
-=======
+
+    return main
+
+
 def _slurm() -> Callable[[list[str]], None]:
     from launcher.slurm import main
->>>>>>> ee5bfb3af60740b4d40beafd91178a920d2f5a3b
 
     return main
 
