@@ -13,11 +13,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
-<<<<<<< HEAD
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
-=======
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
->>>>>>> ee5bfb3af60740b4d40beafd91178a920d2f5a3b
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
   checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
