@@ -21,7 +21,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.recipe import config_values, config_yaml
-from spe_dist.train.run_folder import CONFIG, VERSIONS, flatten, start_log
+from spe_dist.train.run_folder import CONFIG, METRICS, VERSIONS, flatten, start_log
 from spe_dist.versions import package_versions
 
 DEV, MODEL, RESULT, LOG = "dev", "model", "result.json", "finetune.log"
@@ -79,7 +79,8 @@ def read_result(config: FinetuneConfig) -> Result | None:
 
 
 def _check_same_run(folder: Path, config: FinetuneConfig) -> None:
-    if not (folder / CONFIG).is_file():
+    metrics = folder / METRICS
+    if not metrics.is_file() or not metrics.stat().st_size:  # nothing was trained: a wrong path can be mended
         return
     before, now = flatten(yaml.safe_load((folder / CONFIG).read_text())), flatten(config_values(config))
     changed: list[tuple[str, Any, Any]] = [

@@ -110,6 +110,13 @@ def test_another_configuration_is_refused(learned):
         module.prepare_folder(other)
 
 
+def test_a_wrong_path_can_be_mended(tmp_path):
+    config = config_in(tmp_path)
+    with pytest.raises(UserError, match=r"wrong\.jsonl"):
+        finetune(replace(config, data=replace(config.data, train=str(tmp_path / "wrong.jsonl"))))
+    module.prepare_folder(config)
+
+
 def test_predictions_do_not_depend_on_batch_size_or_windows_that_hold_all(learned):
     config, _ = learned
     model, word_pieces = load_extractor(Path(config.run_folder) / "seed-1" / "model")
