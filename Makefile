@@ -35,6 +35,7 @@ test-exact: $(VENV)/.installed-test
 # Hundreds of kills, hangs, full disks and the like, on real runs: docs/faults.md. Alone on the machine, 25 minutes.
 faults: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.faults --out docs
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest tests/faults --slow -m slow
 
 # Compiled ahead of time, for machines without a compiler; otherwise they are built when first used.
 kernels: $(VENV)/.installed

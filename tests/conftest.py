@@ -6,6 +6,7 @@ from tests.unit.spe_dist.tiny_run import write_dataset
 def pytest_addoption(parser):
     parser.addoption("--exact", action="store_true", help="the long version of tests/exactness (make test-exact)")
     parser.addoption("--exact-report", metavar="FOLDER", help="where tests/exactness writes exactness.json and .md")
+    parser.addoption("--slow", action="store_true", help="also what takes minutes and is no part of make test")
     parser.addoption("--kills", type=int, default=24, help="processes to kill in saves (make faults: 300)")
     parser.addoption("--faults-report", metavar="FOLDER", help="where tests/faults write what they tried, as JSON")
 
@@ -16,3 +17,10 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     write_dataset(folder / "shards")
     return folder
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: --slow (make faults)"))

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
 
 from data_shards.errors import UserError
+
+LOGGER = logging.getLogger(__name__)
 
 
 def require_compiler() -> None:
@@ -25,3 +34,30 @@ def require_compiler() -> None:
             "DeepSpeed on CPU needs ninja, but it is not on PATH: `pip install ninja` and put the environment's bin "
             "folder on PATH (activating the environment does)"
         )
+
+
+def extension_folder(name: str) -> Path:
+    """Where torch builds an extension: below $TORCH_EXTENSIONS_DIR, which is set to a folder of ours if it is not."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spe_dist" / "torch_extensions"
+    return Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache / f"torch-{torch.__version__}"))) / name
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Let one process of those that share the folder build or load an extension.
+
+    torch does so by a file `lock`, which a process that is killed leaves behind: all later ones would wait for ever.
+    The system's lock goes with its process; who has it knows that nobody else of ours is in there.
+
+    Args:
+        name: of the extension.
+    """
+    folder = extension_folder(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        stale = folder / "lock"
+        if stale.exists():
+            LOGGER.warning("removed %s, which a process that was killed has left", stale)
+            stale.unlink(missing_ok=True)
+        yield

@@ -26,6 +26,7 @@ from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -39,7 +40,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import PassingError, UserError
 from spe_dist.engine.assignment import assign_to_ranks
-from spe_dist.engine.compiler import require_compiler
+from spe_dist.engine.compiler import one_at_a_time, require_compiler
 from spe_dist.engine.param_groups import RateOf, param_groups, same_rate
 from spe_dist.engine.world import World
 from spe_dist.engine.zero_config import Precision, deepspeed_config
@@ -104,6 +105,7 @@ class Engine:
         )
         if world.device.type == "cpu":
             require_compiler()
+            _load_communication_op()
         _require_complete_state(module)
         self.world = world
         self.accumulation = accumulation
@@ -289,6 +291,14 @@ def _nothing_compiled() -> Iterator[None]:
             del os.environ[_NO_COMPILER]
         else:
             os.environ[_NO_COMPILER] = before
+
+
+def _load_communication_op() -> None:
+    """Load DeepSpeed's operation for gloo ranks of one machine before DeepSpeed does; the first time builds it."""
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is not None and builder.is_compatible(verbose=False):
+        with one_at_a_time(builder.NAME), redirect_stdout(io.StringIO()):
+            builder.load(verbose=False)
 
 
 def _quiet_deepspeed() -> None:

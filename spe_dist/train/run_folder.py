@@ -185,5 +185,5 @@ def start_log(path: Path) -> None:
 class _LogFile(logging.FileHandler):
     """A log whose disk may be full for a while: then lines are lost, and nobody is told of each of them."""
 
-    def handleError(self, record: logging.LogRecord) -> None:
+    def handleError(self, record: logging.LogRecord) -> None:  # the library's name
         """Not the default, which prints a traceback per line to stderr, where a full pipe would block the rank."""

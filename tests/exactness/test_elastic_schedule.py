@@ -53,7 +53,7 @@ def train_leg(config, stop):
 
 def state_here(session):
     """What this rank holds: its share of masters and moments, all of the rest. Nothing of it is rounded or summed."""
-    state = dict(session.engine.read_state())
+    state = dict(session.engine.read_state(lambda _, tensor: tensor.clone()))
     state |= {name: tensor.clone() for name, tensor in session.method.state().items()}
     names = [name.removesuffix(".master") for name in session.engine.state_names if name.endswith(".master")]
     with session.engine.gather_parameters(sorted(names)) as weights:

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from data_shards.sample_corpus import generate
+from launcher.pretrain import STOPPED
 from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 from tests.exactness.runs import configure
@@ -260,7 +261,7 @@ def second_run(laboratory: Laboratory, times: int) -> Iterator[Tried]:
             assert f"process {holder} on" in said, said
             first.wait_for_step(last_step(first.folder) + EVERY)
             first.process.terminate()
-            assert first.wait() == 0, first.output[-3000:]
+            assert first.wait() == STOPPED, first.output[-3000:]
         yield Tried(1, [], judge_beginning(first.folder, laboratory.alone), said)
 
 

@@ -44,11 +44,13 @@ def test_a_worker_killed_under_ray(laboratory):
     assert trial.steps_lost <= 2 * catalogue.EVERY + 1
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_driver_killed_and_the_same_command_again(laboratory):
     one_try(laboratory, catalogue.driver_killed)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_loss_that_is_not_a_number_once(laboratory):
     one_try(laboratory, catalogue.loss_not_finite_once)

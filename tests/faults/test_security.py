@@ -292,11 +292,17 @@ def test_a_pickle_in_place_of_tensors_does_not_run_and_ends_a_run_with_one_line(
 
 
 def test_files_that_the_manifest_does_not_list_are_not_opened(checkpoint, trained, trap):
-    for name in ("extra.pt", "pytorch_model.bin", "rank-00001-of-00002.safetensors", "mp_rank_00_model_states.pt"):
+    for name in ("extra.pt", "pytorch_model.bin", "model.safetensors", "mp_rank_00_model_states.pt"):
         (checkpoint / name).write_bytes(trap[0])
     done = _go_on(checkpoint, trained)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "finished step 4" in done.stdout
+
+
+def test_a_share_that_the_manifest_does_not_list_makes_a_checkpoint_unusable(checkpoint, trap):
+    (checkpoint / "rank-00001-of-00002.safetensors").write_bytes(trap[0])
+    with pytest.raises(UserError, match=r"rank-00001-of-00002\.safetensors is not in its manifest"):
+        newest_checkpoint(checkpoint.parent)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +326,7 @@ def test_a_checkpoint_whose_state_is_not_listed_is_refused(checkpoint):
     manifest = json.loads((checkpoint / "manifest.json").read_text())
     del manifest["files"]["state.json"]
     (checkpoint / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match=r"does not list state\.json"):
+    with pytest.raises(UserError, match=r"state\.json is not in its manifest"):
         newest_checkpoint(checkpoint.parent)
 
 

@@ -151,6 +151,7 @@ def files_below(folder: Path, slurm: dict[str, str]) -> list[Path]:
     return [path for root in roots for path in root.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_two_jobs_on_one_node_do_not_meet(slurm, shards, tmp_path):
     jobs = []
     for name in ("one", "other"):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.errors import UserError
@@ -110,6 +110,7 @@ def test_layouts_of_json(tmp_path, layout):
     assert {(s.words, s.entities, s.relations) for s in sentences} == {(ADA.words, ADA.entities, ADA.relations)}
 
 
+@settings(deadline=None)
 @given(st.lists(annotated_sentences(), min_size=1, max_size=5), st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
 def test_what_was_written_is_read_again(tmp_path_factory, sentences, name):
     path = tmp_path_factory.mktemp("unified") / name

@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.errors import UserError
@@ -39,6 +39,7 @@ def test_the_mix_of_types_stays(fraction, seed):
     assert abs(sum(not sentence.entities for sentence in taken) - 500 * fraction) <= 2
 
 
+@settings(deadline=None)
 @given(st.lists(annotated_sentences(max_words=4), max_size=20), st.integers(0, 5), st.data())
 def test_a_smaller_fraction_is_part_of_a_larger_one(sentences, seed, data):
     small, large = sorted(data.draw(st.lists(st.floats(0.01, 1), min_size=2, max_size=2)))

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
@@ -27,6 +27,7 @@ def canonical(sentence: AnnotatedSentence) -> tuple:
     return sentence.words, set(entities), {(entities[r.head], entities[r.tail], r.type) for r in sentence.relations}
 
 
+@settings(deadline=None)
 @given(cuts())
 def test_windows_hold_every_word_and_every_short_run_and_fit(cut):
     word_pieces, max_pieces, overlap = cut
@@ -55,6 +56,7 @@ def test_an_overlap_that_cannot_be_is_refused(overlap):
         cut_windows([1, 1], 4, overlap)
 
 
+@settings(deadline=None)
 @given(annotated_sentences(), st.data())
 def test_stitched_gold_is_the_gold_that_fits(sentence, data):
     word_pieces = data.draw(st.lists(st.integers(1, 3), min_size=len(sentence.words), max_size=len(sentence.words)))
