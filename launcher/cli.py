@@ -14,6 +14,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
+  predict MODEL [FILE …] [--text TEXT]                  entities and relations of raw text
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
@@ -45,6 +46,7 @@ def dispatch(arguments: list[str]) -> None:
         "data": _data,
         "pretrain": _pretrain,
         "finetune": _finetune,
+        "predict": _predict,
         "slurm": _slurm,
         "plan": _plan,
         "doctor": _doctor,
@@ -82,6 +84,12 @@ def _pretrain() -> Callable[[list[str]], None]:
 
 def _finetune() -> Callable[[list[str]], None]:
     from launcher.finetune import main
+
+    return main
+
+
+def _predict() -> Callable[[list[str]], None]:
+    from launcher.predict import main
 
     return main
 

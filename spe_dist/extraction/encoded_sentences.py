@@ -117,19 +117,31 @@ class EncodedSentences:
     def batch(self, rows: IntArray) -> ExtractionBatch:
         """Some sentences as one packed forward."""
         records, entities, relations = self.records.take(rows), self.entities.take(rows), self.relations.take(rows)
-        packed, word_pieces = _pack(records, self.special)
-        word_offsets = records.word_starts.offsets
-        spans = entities.values[:, :2] + word_offsets[entities.row_index(), None]
-        return ExtractionBatch(
-            packed=packed,
-            word_pieces=torch.from_numpy(word_pieces),
-            word_offsets=word_offsets,
-            gold_spans=spans,
+        return replace(
+            batch_of_records(records, self.special),
+            gold_spans=entities.values[:, :2] + records.word_starts.offsets[entities.row_index(), None],
             gold_types=entities.values[:, 2],
             gold_tagged=entities.values[:, 3].astype(bool),
             gold_pairs=relations.values[:, :2] + entities.offsets[relations.row_index(), None],
             gold_relations=relations.values[:, 2],
         )
+
+
+def batch_of_records(records: Records, special: SpecialIds) -> ExtractionBatch:
+    """Sentences without annotation as one packed forward."""
+    packed, word_pieces = _pack(records, special)
+    nothing = np.zeros(0, dtype=np.int64)
+    no_rows = nothing.reshape(0, 2)
+    return ExtractionBatch(
+        packed=packed,
+        word_pieces=torch.from_numpy(word_pieces),
+        word_offsets=records.word_starts.offsets,
+        gold_spans=no_rows,
+        gold_types=nothing,
+        gold_tagged=nothing.astype(bool),
+        gold_pairs=no_rows,
+        gold_relations=nothing,
+    )
 
 
 def encode_sentences(
@@ -147,9 +159,9 @@ def encode_sentences(
         max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
     """
     room = max_pieces - SPECIALS
-    pieces = _pieces_of_words(sentences, word_pieces, most=room)
+    pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
     word_offsets = offsets_from_lengths(np.array([len(sentence.words) for sentence in sentences], dtype=np.int64))
-    windows = [_windows(pieces.lengths[start:end], room) for start, end in pairwise(word_offsets)]
+    windows, records = cut_records(pieces, word_offsets, room=room, unknown=word_pieces.special_ids.unk)
     per_row = list(zip(sentences, windows, strict=True))
     rows = [take_window(sentence, window) if len(cut) > 1 else sentence for sentence, cut in per_row for window in cut]
     annotations = [_annotation_of(row, labels) for row in rows]
@@ -158,7 +170,7 @@ def encode_sentences(
     return EncodedSentences(
         sentences=sentences,
         windows=windows,
-        records=_records_of(pieces, word_offsets, windows),
+        records=records,
         entities=_ragged([entities for entities, _, _ in annotations], columns=4),
         relations=_ragged([relations for _, relations, _ in annotations], columns=3),
         special=word_pieces.special_ids,
@@ -166,20 +178,34 @@ def encode_sentences(
     )
 
 
-def _pieces_of_words(sentences: Sequence[AnnotatedSentence], word_pieces: WordPieces, *, most: int) -> Ragged:
-    """Piece ids of all words of all sentences, at least one and at most `most` each, [words]."""
-    pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
+def cut_records(
+    pieces: Ragged, word_offsets: IntArray, *, room: int, unknown: int
+) -> tuple[list[list[Window]], Records]:
+    """Sentences as windows that fit an encoder, and a record for each of them, in the same order.
+
+    Args:
+        pieces: of all words of all sentences, [words]; a word without any becomes an unknown piece.
+        word_offsets: first word of each sentence, and the number of words, [sentences + 1].
+        room: most pieces of a window, without special pieces.
+        unknown: id of the unknown piece.
+    """
+    pieces = _limited(pieces, most=room, unknown=unknown)
+    totals = np.diff(pieces.offsets[word_offsets])
+    windows = [
+        # Also a sentence without words has a window, and a row.
+        [Window(0, end - start)] if total <= room else cut_windows(pieces.lengths[start:end].tolist(), room, room // 2)
+        for (start, end), total in zip(pairwise(word_offsets.tolist()), totals.tolist(), strict=True)
+    ]
+    return windows, _records_of(pieces, word_offsets, windows)
+
+
+def _limited(pieces: Ragged, *, most: int, unknown: int) -> Ragged:
+    """The same words with at least one and at most `most` pieces each."""
     lengths, kept = np.clip(pieces.lengths, 1, most), np.minimum(pieces.lengths, most)
     starts = offsets_from_lengths(lengths)
-    values = np.full(starts[-1], word_pieces.special_ids.unk, dtype=np.int64)
+    values = np.full(starts[-1], unknown, dtype=np.int64)
     values[concat_ranges(starts[:-1], kept)] = pieces.values[concat_ranges(pieces.offsets[:-1], kept)]
     return Ragged(values, starts)
-
-
-def _windows(piece_counts: IntArray, room: int) -> list[Window]:
-    if piece_counts.sum() <= room:
-        return [Window(0, len(piece_counts))]  # also of a sentence without words, which has a row, too
-    return cut_windows(piece_counts.tolist(), room, room // 2)
 
 
 def _records_of(pieces: Ragged, word_offsets: IntArray, windows: Sequence[Sequence[Window]]) -> Records:

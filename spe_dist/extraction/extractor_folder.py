@@ -8,12 +8,14 @@ extractor.safetensors, extractor.json  span, context and pair encoder and classi
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig
@@ -30,6 +32,7 @@ from spe_dist.models.span_encoder import SpanEncoder
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
 
 FORMAT_VERSION = 1
+_KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
 DESCRIPTION, WEIGHTS = "extractor.json", "extractor.safetensors"
 _ENCODER = "sentence_encoder."
 
@@ -105,20 +108,26 @@ def save_extractor(
         save_file(rest, unfinished / WEIGHTS)
         word_pieces.save(unfinished)
         (unfinished / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n")
+        for file in unfinished.iterdir():  # safetensors' own are for their owner only
+            shutil.copymode(unfinished / DESCRIPTION, file)
 
 
 def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
     """Read what `save_extractor` wrote, in fp32 and ready to predict.
 
     Raises:
-        UserError: not an extractor, or one that this version does not read.
+        UserError: not an extractor, a damaged one, or one that this version does not read.
     """
     description = _load_description(folder)
-    word_pieces = WordPieces.load(str(folder), language=description.language)
-    sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
-    model = build_extractor(description, sentence_encoder, dropout=0.0)
-    encoder = {f"{_ENCODER}{name}": weight for name, weight in sentence_encoder.state_dict().items()}
-    model.load_state_dict(load_file(folder / WEIGHTS) | encoder)
+    word_pieces = WordPieces.load(str(folder), language=description.language, max_known_chunks=_KNOWN_CHUNKS)
+    try:
+        sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
+        model = build_extractor(description, sentence_encoder, dropout=0.0)
+        encoder = {f"{_ENCODER}{name}": weight for name, weight in sentence_encoder.state_dict().items()}
+        model.load_state_dict(load_file(folder / WEIGHTS) | encoder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder} is not a whole extractor ({reason}): copy it again, or fine-tune again") from error
     return model.requires_grad_(False).eval(), word_pieces
 
 

@@ -38,6 +38,7 @@ from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.transform_block import INITIAL_STD, TransformBlock
 
 TASKS = ("span", "entity", "relation")
+_MOST_PAIRS = 16_384  # classified at a time when extracting: a sentence full of entities has very many
 
 
 @dataclass(frozen=True)
@@ -149,11 +150,26 @@ class ExtractorModel(nn.Module):
         entities = np.flatnonzero(types != self.labels.no_entity)
         spans, vectors = spans[entities], vectors[_on(vectors, entities)]
         pairs = span_pairs(spans, sentences_of(spans, batch.word_offsets))
-        relations, relation_scores = _best(self._relation_scores(encoded, batch, spans, vectors, pairs))
+        relations, relation_scores = self._best_relations(encoded, batch, spans, vectors, pairs)
         related = np.flatnonzero(relations != self.labels.no_relation)
         return Extracted(
             spans, types[entities], type_scores[entities], pairs[related], relations[related], relation_scores[related]
         )
+
+    def _best_relations(
+        self, encoded: _Encoded, batch: ExtractionBatch, spans: Spans, vectors: Tensor, pairs: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best relation of each pair, and its probability, in portions that fit into memory."""
+        if len(pairs) <= _MOST_PAIRS:
+            return _best(self._relation_scores(encoded, batch, spans, vectors, pairs))
+        portions = []
+        for first in range(0, len(pairs), _MOST_PAIRS):
+            portion = pairs[first : first + _MOST_PAIRS]
+            used, places = np.unique(portion, return_inverse=True)
+            of_portion = (spans[used], vectors[_on(vectors, used)], places.reshape(portion.shape))
+            portions.append(_best(self._relation_scores(encoded, batch, *of_portion)))
+        relations, scores = (np.concatenate(parts) for parts in zip(*portions, strict=True))
+        return relations, scores
 
     def _encode(self, batch: ExtractionBatch) -> _Encoded:
         states = self.dropout(self.sentence_encoder(batch.packed))

@@ -114,11 +114,10 @@ def test_words_are_spacys(word_pieces: WordPieces) -> None:
         assert word_pieces.words(text) == [token.text for token in rules(text) if not token.is_space]
 
 
-def test_what_was_seen_before_changes_nothing(word_pieces: WordPieces, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_seen_before_changes_nothing(word_pieces: WordPieces) -> None:
     fresh = WordPieces(word_pieces.files)
     one_by_one = [fresh.encode_sentences([text]) for text in reversed(TEXTS[:60])]
-    monkeypatch.setattr("data_shards.word_pieces._MAX_KNOWN_CHUNKS", 10)
-    together = WordPieces(word_pieces.files).encode_sentences(TEXTS[:60])
+    together = WordPieces(word_pieces.files, max_known_chunks=10).encode_sentences(TEXTS[:60])
     for index in range(60):
         assert one_by_one[59 - index].pieces.values.tolist() == together.pieces.row(index).tolist()
 
