@@ -3,6 +3,7 @@
 config.json, model.safetensors         the sentence encoder, as `transformers.AutoModel` loads it
 tokenizer.json, tokenizer_config.json  its tokenizer, as `transformers.AutoTokenizer` loads it
 extractor.safetensors, extractor.json  span, context and pair encoder and classifiers; labels and sizes
+README.md                              the model card, written when the run is over (see extractor_card.py)
 """
 
 from __future__ import annotations

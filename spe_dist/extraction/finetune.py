@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_shards.errors import UserError
+from data_shards.files import write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.checkpoint.snapshot import HostBuffers
 from spe_dist.checkpoint.store import CheckpointStore
@@ -31,6 +32,7 @@ from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import EncodedSentences, Labels, encode_sentences
+from spe_dist.extraction.extractor_card import extractor_card
 from spe_dist.extraction.extractor_folder import load_extractor, save_extractor
 from spe_dist.extraction.extractor_model import TASKS, ExtractorModel
 from spe_dist.extraction.finetune_config import FinetuneConfig
@@ -52,10 +54,12 @@ from spe_dist.extraction.scheduled_sampling import GoldDraws, draw_gold, gold_pr
 from spe_dist.extraction.scoring import score
 from spe_dist.extraction.subsets import take_fraction
 from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
+from spe_dist.versions import package_versions
 
 LOGGER = logging.getLogger(__name__)
 
@@ -214,6 +218,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     finally:
         training.close()
     result = _predict_with_best(config, world, data, training.progress)
+    _write_card(config, data, result)
     write_result(config, result)
     shutil.rmtree(seed_folder(config) / CHECKPOINTS)
     return result
@@ -395,6 +400,12 @@ def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progres
     dev = scores[DEV]
     assert dev is not None
     return Result(config.run.seed, progress.epochs, progress.best_epoch, dev, scores["test"])
+
+
+def _write_card(config: FinetuneConfig, data: Data, result: Result) -> None:
+    parts = {"train": data.train, DEV: data.dev, "test": data.test}
+    card = extractor_card(config, data.labels, parts, result, package_versions())
+    write_atomically(seed_folder(config) / MODEL / MODEL_CARD, card.encode())
 
 
 def _micro_f1(gold: Sequence[AnnotatedSentence], predicted: Sequence[AnnotatedSentence]) -> dict[str, float]:
