@@ -185,6 +185,6 @@ def test_it_may_be_interrupted(model):
     process.stdin.flush()
     assert os.read(process.stdout.fileno(), 10)  # it computes, and waits for more
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=100)
+    _, stderr = process.communicate(timeout=100)
     assert process.returncode == 130
     assert stderr.decode().startswith("error: interrupted after ") and stderr.count(b"\n") == 1

