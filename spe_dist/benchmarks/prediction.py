@@ -27,7 +27,7 @@ def measure_prediction(
     device: str | None,
     repeats: int,
 ) -> list[Timed]:
-    """Stream texts through an extractor: seconds, sentences per second, memory of the process after a tenth and at most.
+    """Stream texts through an extractor: seconds, sentences per second, and the process's memory on the way.
 
     Reading and splitting the texts counts, loading the model does not.
 

@@ -1,6 +1,7 @@
 """Whole fine-tunings of a tiny new encoder, each in a process of its own kind (DeepSpeed, one rank)."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
+from transformers import AutoModel, AutoTokenizer
 
 from data_shards.errors import UserError
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -87,6 +90,32 @@ def test_predictions_are_files_that_can_be_scored_again(learned):
         for gold, predicted in zip(run.gold, run.by_seed[1], strict=True):
             assert set(predicted.entities) == set(gold.entities)
             assert triples(predicted) == triples(gold)
+
+
+def test_the_model_has_a_card(learned):
+    config, result = learned
+    model = Path(config.run_folder) / "seed-1" / "model"
+    card = (model / "README.md").read_text()
+    assert "| entity_f1 | 100.00 | 100.00 |" in card
+    assert "| train | `data.jsonl` | 5 | 10 | 6 |" in card
+    assert "| entities | `LOC`, `ORG`, `PER` |" in card
+    assert "All weights started as new ones." in card
+    assert f"after epoch {result.best_epoch}, the best on dev" in card
+    assert str(config.run.folder) not in card  # it may be published
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["pipeline_tag"] == "token-classification"
+    assert {path.stat().st_mode & 0o777 for path in model.iterdir()} == {0o644}
+
+
+def test_what_the_card_says_to_do_works(learned):
+    config, _ = learned
+    model = Path(config.run_folder) / "seed-1" / "model"
+    program = re.search(r"```python\n(.*?)```", (model / "README.md").read_text(), re.DOTALL)[1]
+    found: dict = {}
+    exec(program.replace("FOLDER", str(model)), found)
+    assert [entity.text for entity in found["found"].entities] == ["Marie Curie", "Warsaw"]
+    assert AutoModel.from_pretrained(model).config.hidden_size == 32
+    assert AutoTokenizer.from_pretrained(model)("Warsaw").input_ids
 
 
 def triples(one):
