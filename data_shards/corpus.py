@@ -157,19 +157,24 @@ def read_units(
 def _read_documents(source: Source, text_field: str) -> Iterator[bytes]:
     if source.format == "parquet":
         return read_rows(source.path, text_field)
-    lines = _read_lines(source)
+    lines = read_lines(source.path)
     return cut_documents(lines) if source.format == "wikiextractor" else lines
 
 
-def _read_lines(source: Source) -> Iterator[bytes]:
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, compressed (`.gz`, `.bz2`) or not, newlines included, without a byte order mark.
+
+    Raises:
+        UserError: it cannot be read to its end.
+    """
     try:
-        with _open(source.path) as file:
+        with _open(path) as file:
             for number, line in enumerate(file):
                 yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
     except (EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{source.path}: cannot be read ({error.strerror})") from error
-        raise UserError(f"{source.path}: damaged or truncated compressed file ({error}): fetch it again") from error
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: damaged or truncated compressed file ({error}): fetch it again") from error
 
 
 def _open(path: Path) -> BinaryIO:
@@ -190,7 +195,7 @@ def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) ->
             try:
                 documents.append(_text_of(raw.decode(), text_format, text_field))
             except (ValueError, RecursionError) as error:
-                bad_lines.append(BadLine(number, _reason(error)))
+                bad_lines.append(BadLine(number, reason_of(error)))
         number += raw.count(b"\n")
     return documents, bad_lines
 
@@ -212,7 +217,8 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
             return text_of_document(document, text_field)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why a line is no document, for people."""
     if isinstance(error, UnicodeDecodeError):
         return f"invalid UTF-8 at byte {error.start + 1}"
     if isinstance(error, UnicodeEncodeError):

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from data_shards.errors import UserError
 
@@ -42,10 +43,17 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: the data could not be written; nothing is left behind.
     """
+    with written_atomically(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def written_atomically(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind."""
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -2,12 +2,16 @@
 
 Words come from spaCy's rules (no model), which look at one chunk at a time: a run of characters between white space. So
 every distinct chunk is cut into words and pieces once, and text is then gathered from a table of chunks as flat arrays.
+
+A longer run than `_LONGEST_CHUNK` is cut there: it is no word, and the rules take time that grows with its square.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +25,21 @@ from data_shards.ragged import Ragged, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds, TokenizerFiles, load_tokenizer_files
 
-_MAX_KNOWN_CHUNKS = 1_000_000  # a worker that lives long forgets what it knows then, or its memory would grow for ever
+MAX_KNOWN_CHUNKS = 1_000_000
+_LONGEST_CHUNK = 256  # characters
+_CHUNK = re.compile(rf"\S{{1,{_LONGEST_CHUNK}}}")
 _NO_ROWS = Ragged.from_lengths(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 _NOTHING = Records(_NO_ROWS, _NO_ROWS)
+_NO_PLACES = Ragged.from_lengths(np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class LocatedWords:
+    """W words of S sentences, one sentence after another."""
+
+    pieces: Ragged  # ids of each word's pieces, at least one, [W]
+    characters: NDArray[np.int64]  # [W, 2] of each word in its sentence, half-open
+    word_offsets: NDArray[np.int64]  # [S + 1]
 
 
 class WordPieces:
@@ -32,11 +48,15 @@ class WordPieces:
     Args:
         files: the tokenizer.
         language: whose rules tell words apart (a spaCy language code).
+        max_known_chunks: when it knows more, it forgets them all, or the memory of what lives long would grow for ever.
     """
 
-    def __init__(self, files: TokenizerFiles, *, language: str = "en") -> None:
+    def __init__(
+        self, files: TokenizerFiles, *, language: str = "en", max_known_chunks: int = MAX_KNOWN_CHUNKS
+    ) -> None:
         self.files = files
         self.language = language
+        self.max_known_chunks = max_known_chunks
         self.special_ids: SpecialIds = files.special_ids
         self._tokenizer = Tokenizer.from_str(files.tokenizer_json)
         # "[SEP]" in the text of a document is text, not the end of a sentence.
@@ -44,12 +64,21 @@ class WordPieces:
         self.vocab_size: int = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
         self._rules: Any = None
         self._rows: dict[str, int] = {}
-        self._table = _NOTHING
+        self._table = _NOTHING  # of each chunk, words without pieces left out
+        self._places = _NO_PLACES  # rows (start, end) of the same words: their characters in the chunk
 
     @classmethod
-    def load(cls, source: str, *, language: str = "en", lowercase: bool | None = None) -> WordPieces:
+    def load(
+        cls,
+        source: str,
+        *,
+        language: str = "en",
+        lowercase: bool | None = None,
+        max_known_chunks: int = MAX_KNOWN_CHUNKS,
+    ) -> WordPieces:
         """From a tokenizer folder, a vocabulary file or a hub name; see `load_tokenizer_files`."""
-        return cls(load_tokenizer_files(source, lowercase=lowercase), language=language)
+        files = load_tokenizer_files(source, lowercase=lowercase)
+        return cls(files, language=language, max_known_chunks=max_known_chunks)
 
     @property
     def lowercase(self) -> bool | None:
@@ -76,7 +105,7 @@ class WordPieces:
 
     def words(self, text: str) -> list[str]:
         """The words of a text: spaCy's rules, applied to each run of characters between white space."""
-        return [word for chunk in text.split() for word in self._words_of_chunk(chunk)]
+        return [word for chunk in _CHUNK.findall(text) for word in self._words_of_chunk(chunk)]
 
     def encode_words(self, words: Sequence[str]) -> Ragged:
         """Piece ids of each word, without special pieces, [words].
@@ -93,23 +122,44 @@ class WordPieces:
 
     def encode_sentences(self, sentences: Sequence[str]) -> Records:
         """One record per sentence. Words without pieces are dropped, so word starts are strictly increasing."""
-        if len(self._rows) > _MAX_KNOWN_CHUNKS:
+        chunks = [_CHUNK.findall(sentence) for sentence in sentences]
+        rows = self._rows_of([chunk for sentence in chunks for chunk in sentence])
+        return _join_chunks(self._table.take(rows), _lengths(chunks))
+
+    def locate_words(self, sentences: Sequence[str]) -> LocatedWords:
+        """The same words as `encode_sentences` finds, each with its pieces and its characters."""
+        chunks = [list(_CHUNK.finditer(sentence)) for sentence in sentences]
+        flat = [chunk for sentence in chunks for chunk in sentence]
+        rows = self._rows_of([chunk.group() for chunk in flat])
+        records, places = self._table.take(rows), self._places.take(rows)
+        chunk_starts = np.fromiter((chunk.start() for chunk in flat), dtype=np.int64, count=len(flat))
+        first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
+        return LocatedWords(
+            pieces=Ragged(records.pieces.values, np.append(first_pieces, len(records.pieces.values))),
+            characters=places.values + chunk_starts[places.row_index(), None],
+            word_offsets=places.offsets[offsets_from_lengths(_lengths(chunks))],
+        )
+
+    def _rows_of(self, chunks: Sequence[str]) -> NDArray[np.int64]:
+        """Rows of the table of chunks; those that are new to it are added."""
+        if len(self._rows) > self.max_known_chunks:
             self._forget_chunks()
-        chunks = [sentence.split() for sentence in sentences]
-        self._learn({chunk for sentence in chunks for chunk in sentence})
-        rows = np.fromiter((self._rows[chunk] for sentence in chunks for chunk in sentence), dtype=np.int64)
-        chunk_counts = np.fromiter(map(len, chunks), dtype=np.int64, count=len(chunks))
-        return _join_chunks(self._table.take(rows), chunk_counts)
+        self._learn(set(chunks))
+        return np.fromiter((self._rows[chunk] for chunk in chunks), dtype=np.int64, count=len(chunks))
 
     def _learn(self, chunks: set[str]) -> None:
-        """Add chunks that are new to the table."""
         new = sorted(chunks - self._rows.keys())
+        if not new:
+            return
         words = [self._words_of_chunk(chunk) for chunk in new]
-        word_counts = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+        word_counts = _lengths(words)
         pieces = self.encode_words([word for chunk in words for word in chunk])
         chunk_of_word = np.repeat(np.arange(len(new)), word_counts)
+        records = _records_of_words(pieces, chunk_of_word, len(new))
+        places = _places_of_words(words)[pieces.lengths > 0]
         self._rows |= {chunk: row for row, chunk in enumerate(new, start=len(self._rows))}
-        self._table = Records.concat([self._table, _records_of_words(pieces, chunk_of_word, len(new))])
+        self._table = Records.concat([self._table, records])
+        self._places = Ragged.concat([self._places, Ragged(places, records.word_starts.offsets)])
 
     def _words_of_chunk(self, chunk: str) -> list[str]:
         if self._rules is None:
@@ -117,7 +167,7 @@ class WordPieces:
         return [token.text for token in self._rules(chunk)]
 
     def _forget_chunks(self) -> None:
-        self._rules, self._rows, self._table = None, {}, _NOTHING
+        self._rules, self._rows, self._table, self._places = None, {}, _NOTHING, _NO_PLACES
 
 
 def _load_word_rules(language: str) -> Any:
@@ -130,6 +180,19 @@ def _load_word_rules(language: str) -> Any:
     rules.vocab.lex_attr_getters = {}  # shapes, prefixes and the like of every new word: most of the time, for nothing
     rules.tokenizer.max_cache_size = 0  # the table of chunks is the cache; without spaCy's, history cannot matter
     return rules.tokenizer
+
+
+def _lengths(rows: Sequence[Sequence]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+
+
+def _places_of_words(words_of_chunks: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Characters of all words, each counted from the beginning of its chunk, [words, 2]; the rules lose none."""
+    lengths = np.array([len(word) for words in words_of_chunks for word in words], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    offsets = offsets_from_lengths(_lengths(words_of_chunks))
+    chunk_starts = np.repeat(offsets_from_lengths(lengths)[offsets[:-1]], np.diff(offsets))
+    return np.stack([ends - lengths - chunk_starts, ends - chunk_starts], axis=1)
 
 
 def _records_of_words(pieces: Ragged, record_of_word: NDArray[np.int64], records: int) -> Records:

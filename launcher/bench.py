@@ -7,11 +7,12 @@ import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import tyro
 
+from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.pretrain import read_arguments
 from spe_dist.engine.world import World
@@ -22,7 +23,7 @@ from spe_dist.versions import package_versions, this_machine
 if TYPE_CHECKING:
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "loader", "costs", "saving"]
+Case = Literal["span-pool", "packing", "objectives", "loader", "costs", "saving", "predict"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Bench:
     loader         records per second of one loader process
     costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
     saving         how long training waits for a save every 20 steps, and the parts of a restart
+    predict        sentences per second of an extractor on raw text, and its memory along the way
 
-    All but span-pool take the settings of a run after `--`, as `spe pretrain` does, and need its shards.
+    All but span-pool and predict take the settings of a run after `--`, as `spe pretrain` does, and need its shards.
+    predict is measured alone: `spe bench predict -- MODEL FILE …`, with files as of `spe predict` (`-- --help`).
     """
 
     cases: tyro.conf.Positional[tuple[Case, ...]]
@@ -48,6 +51,21 @@ class Bench:
     """span-pool: also torch.compile of the baseline."""
 
 
+@dataclass(frozen=True)
+class PredictBench:
+    """What `spe bench predict` measures, after `--`."""
+
+    model: tyro.conf.Positional[Path]
+    """Folder of an extractor."""
+    files: tyro.conf.Positional[tuple[str, ...]]
+    """Of text, as of `spe predict`."""
+    sentences: int = 20_000
+    """To read in each turn."""
+    precisions: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
+    batch_size: int = 64
+    device: str | None = None
+
+
 def main(argv: list[str]) -> None:
     """Run `spe bench`.
 
@@ -57,25 +75,51 @@ def main(argv: list[str]) -> None:
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command = tyro.cli(Bench, prog="spe bench", args=mine)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
+    if "predict" in command.cases:
+        if command.cases != ("predict",):
+            raise UserError("predict takes other settings after -- than the other cases: measure it alone")
+        predict = tyro.cli(PredictBench, prog="spe bench predict --", args=settings)
+        _report("predict", command, argv, _measure_prediction(predict, command.repeats), None)
+        return
     config = cast(SpeConfig, read_arguments(settings)[0])
     cores = torch.get_num_threads()
     for case in command.cases:
         torch.set_num_threads(cores if case == "span-pool" else config.cluster.cpus_per_worker)  # as a rank would
         rows = _measure(case, command, config)
-        table = _table(rows)
-        print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
-        if command.out is not None:
-            data = {
-                "command": " ".join(["spe bench", *argv]),
-                "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},
-                "versions": package_versions(),
-                "config": None if case == "span-pool" else config_values(config),
-                "rows": [asdict(row) for row in rows],
-            }
-            with explain_write_errors(command.out):
-                command.out.mkdir(parents=True, exist_ok=True)
-                write_atomically(command.out / f"bench_{case}.json", (json.dumps(data, indent=1) + "\n").encode())
-                write_atomically(command.out / f"bench_{case}.md", table.encode())
+        _report(case, command, argv, rows, None if case == "span-pool" else config_values(config))
+
+
+def _report(case: Case, command: Bench, argv: list[str], rows: list[Timed], config: dict[str, Any] | None) -> None:
+    table = _table(rows)
+    print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
+    if command.out is None:
+        return
+    data = {
+        "command": " ".join(["spe bench", *argv]),
+        "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},
+        "versions": package_versions(),
+        "config": config,
+        "rows": [asdict(row) for row in rows],
+    }
+    with explain_write_errors(command.out):
+        command.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(command.out / f"bench_{case}.json", (json.dumps(data, indent=1) + "\n").encode())
+        write_atomically(command.out / f"bench_{case}.md", table.encode())
+
+
+def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:
+    from launcher.predict_input import read_items
+    from spe_dist.benchmarks.prediction import measure_prediction
+
+    return measure_prediction(
+        settings.model,
+        lambda: (item.text for item in read_items(settings.files, None, "text")),
+        sentences=settings.sentences,
+        precisions=settings.precisions,
+        batch_size=settings.batch_size,
+        device=settings.device,
+        repeats=repeats,
+    )
 
 
 def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:

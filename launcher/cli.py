@@ -13,6 +13,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   shards build|show|verify|train-vocab|sample-corpus    text to shards, and what is in them
   data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
+  finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
+  predict MODEL [FILE …] [--text TEXT]                  entities and relations of raw text
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
@@ -43,6 +45,8 @@ def dispatch(arguments: list[str]) -> None:
         "shards": _shards,
         "data": _data,
         "pretrain": _pretrain,
+        "finetune": _finetune,
+        "predict": _predict,
         "slurm": _slurm,
         "plan": _plan,
         "doctor": _doctor,
@@ -74,6 +78,18 @@ def _data() -> Callable[[list[str]], None]:
 
 def _pretrain() -> Callable[[list[str]], None]:
     from launcher.pretrain import main
+
+    return main
+
+
+def _finetune() -> Callable[[list[str]], None]:
+    from launcher.finetune import main
+
+    return main
+
+
+def _predict() -> Callable[[list[str]], None]:
+    from launcher.predict import main
 
     return main
 

@@ -64,9 +64,9 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     return config, dry_run
 
 
-def split_recipe(arguments: list[str]) -> tuple[Path, list[str]]:
-    """The path that `--config` gives, else the debug recipe; and the other arguments, YAML's null as tyro's None."""
-    path, rest = DEFAULT, ["None" if argument == "null" else argument for argument in arguments]
+def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path, list[str]]:
+    """The path that `--config` gives, else the default; and the other arguments, YAML's null as tyro's None."""
+    path, rest = default, ["None" if argument == "null" else argument for argument in arguments]
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2

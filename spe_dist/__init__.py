@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spe_dist.extraction.extractor import Extractor
     from spe_dist.models.span_pair_model import SpanPairModel
 
-__all__ = ["SpanPairModel"]
+__all__ = ["Extractor", "SpanPairModel"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +17,8 @@ def __getattr__(name: str) -> Any:
         from spe_dist.models.span_pair_model import SpanPairModel
 
         return SpanPairModel
+    if name == "Extractor":
+        from spe_dist.extraction.extractor import Extractor
+
+        return Extractor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

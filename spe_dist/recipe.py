@@ -10,7 +10,7 @@ import difflib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,15 +19,26 @@ from data_shards.errors import UserError
 from spe_dist.config import Config
 from spe_dist.methods.spe_config import SpeConfig
 
+C = TypeVar("C")
+
 CONFIGS: dict[str, type[Config]] = {"spe": SpeConfig}
 
 
 def load_recipe(path: Path) -> Config:
-    """Read a recipe.
+    """Read a recipe of pre-training.
 
     Raises:
         UserError: the file cannot be read, or a key or value is not allowed; names the file, the key and the nearest
             valid one.
+    """
+    return config_from_values(read_values(path), source=str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The settings of a recipe, unchecked.
+
+    Raises:
+        UserError: the file cannot be read, or holds none.
     """
     try:
         values = yaml.safe_load(path.read_text())
@@ -37,7 +48,7 @@ def load_recipe(path: Path) -> Config:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings: a recipe is a mapping of sections (see launcher/recipes)")
-    return config_from_values(values, source=str(path))
+    return values
 
 
 def config_from_values(values: Mapping[str, Any], *, source: str) -> Config:
@@ -49,7 +60,15 @@ def config_from_values(values: Mapping[str, Any], *, source: str) -> Config:
     method = values.get("method")
     if method not in CONFIGS:
         raise UserError(f"{source}: method is {method!r}; these are offered: {', '.join(CONFIGS)}")
-    config_class = CONFIGS[method]
+    return checked_config(CONFIGS[method], values, source=source)
+
+
+def checked_config(config_class: type[C], values: Mapping[str, Any], *, source: str) -> C:
+    """Check nested values against a kind of configuration.
+
+    Raises:
+        UserError: one line that names every wrong key and value.
+    """
     try:
         return TypeAdapter(config_class).validate_python(values)
     except ValidationError as error:
@@ -57,17 +76,17 @@ def config_from_values(values: Mapping[str, Any], *, source: str) -> Config:
         raise UserError(f"{source}: {problems}") from error
 
 
-def config_values(config: Config) -> dict[str, Any]:
+def config_values(config: object) -> dict[str, Any]:
     """Nested plain values of a configuration, as YAML and JSON hold them."""
     return TypeAdapter(type(config)).dump_python(config, mode="json")
 
 
-def config_yaml(config: Config) -> str:
+def config_yaml(config: object) -> str:
     """A configuration as a recipe."""
     return yaml.safe_dump(config_values(config), sort_keys=False)
 
 
-def _describe(problem: Mapping[str, Any], config_class: type[Config]) -> str:
+def _describe(problem: Mapping[str, Any], config_class: type) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "unexpected_keyword_argument":
         given = "" if problem["type"] == "missing" else f" (given: {problem['input']!r})"

@@ -96,8 +96,8 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
     out = run / "export" if out is None else out
     _check_out(out)
     source = TrainedRun.read(run)
-    model = _load_model(source, weights)
-    with _written_whole(out) as unfinished:
+    model = load_model(source, weights)
+    with written_whole(out) as unfinished:
         model.save_pretrained(unfinished)
         card = model_card(
             source.config,
@@ -134,7 +134,12 @@ def describe(source: TrainedRun, weights: Weights) -> Description:
     )
 
 
-def _load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
+def load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
+    """The model of a run's newest checkpoint.
+
+    Raises:
+        UserError: the run has no momentum encoder, or the checkpoint does not fit its configuration.
+    """
     description = describe(source, weights)
     if weights == "momentum" and description.pair_encoder is None:
         raise UserError(
@@ -174,8 +179,8 @@ def _check_out(out: Path) -> None:
 
 
 @contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
-    """A folder to write into that gets the name `out` when all of it is written."""
+def written_whole(out: Path) -> Iterator[Path]:
+    """A folder to write into that gets the name `out` when all of it is written; an older one stays until then."""
     unfinished, before = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     with explain_write_errors(out.parent):
         unfinished.mkdir(parents=True)

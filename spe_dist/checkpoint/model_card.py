@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -52,10 +52,10 @@ def model_card(
         _HEADER + f"\n# {config.run.name}",
         _summary(config, description),
         "## How to load it\n\n" + _usage(description),
-        "## Training data\n\n" + _table(("dataset", dataset.name), _data_rows(dataset, fingerprint)),
-        "## Settings\n\n" + _table(("setting", "value"), _setting_rows(config)),
+        "## Training data\n\n" + markdown_table(("dataset", dataset.name), _data_rows(dataset, fingerprint)),
+        "## Settings\n\n" + markdown_table(("setting", "value"), _setting_rows(config)),
         "## Last metrics\n\n" + _metrics(metrics),
-        "## Versions\n\n" + _table(("package", "version"), versions.items()),
+        "## Versions\n\n" + markdown_table(("package", "version"), versions.items()),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -69,7 +69,7 @@ def _summary(config: SpeConfig, description: Description) -> str:
     used = ", ".join(f"{name}, weight {weight:g}" for name, weight in objectives.items() if weight)
     which = "the trained encoder" if description.weights == "query" else "the momentum (key) encoder"
     start = config.encoder.name_or_path
-    begun = f"started from `{PurePath(start).name if _is_path(start) else start}`" if start else "newly initialised"
+    begun = f"started from `{without_folders(start)}`" if start else "newly initialised"
     return (
         "An encoder of sentences, spans and span pairs, pre-trained on plain text with SPE (Wang et al., EMNLP 2020: "
         '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information") by spe_dist.\n\n'
@@ -130,13 +130,18 @@ def _metrics(metrics: Mapping[str, float]) -> str:
     if not chosen:
         return "None were logged."
     rows = [(name, "-" if value is None or math.isnan(value) else f"{value:.4f}") for name, value in chosen.items()]
-    return f"Means over the last logged steps, up to step {metrics['step']:,}.\n\n" + _table(("metric", "value"), rows)
+    return f"Means over the last logged steps, up to step {metrics['step']:,}.\n\n" + markdown_table(
+        ("metric", "value"), rows
+    )
 
 
-def _table(head: tuple[str, str], rows: Iterable[tuple[str, Any]]) -> str:
-    lines = [f"| {key} | {value} |" for key, value in rows]
-    return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines])
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
+def without_folders(name: str) -> str:
+    """A name on the hub as it is, and of a path its last part: a card says nothing about the machine it was made on."""
+    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    return PurePath(name).name if is_path else name

@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from data_shards.errors import PassingError, UserError
 from spe_dist.engine.assignment import assign_to_ranks
 from spe_dist.engine.compiler import one_at_a_time, require_compiler
-from spe_dist.engine.param_groups import param_groups
+from spe_dist.engine.param_groups import RateOf, param_groups, same_rate
 from spe_dist.engine.world import World
 from spe_dist.engine.zero_config import Precision, deepspeed_config
 
@@ -79,6 +79,7 @@ class Engine:
         eps: Adam's epsilon.
         weight_decay: decoupled decay of matrices; biases and norms have none.
         clip: largest norm of the whole gradient, 0 for no clipping.
+        rate_of: the learning rate of each parameter, as a share of the step's.
 
     Raises:
         UserError: setting not offered, or no compiler on a machine without GPU.
@@ -97,6 +98,7 @@ class Engine:
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         clip: float = 1.0,
+        rate_of: RateOf = same_rate,
     ) -> None:
         config = deepspeed_config(
             stage=stage, precision=precision, accumulation=accumulation, world_size=world.size, clip=clip
@@ -112,7 +114,7 @@ class Engine:
         _quiet_deepspeed()
         # The learning rate comes with every step; 0 until then, so that no step before the first can move a weight.
         self._adam = torch.optim.AdamW(
-            param_groups(module.to(world.device), weight_decay), lr=0.0, betas=betas, eps=eps, fused=True
+            param_groups(module.to(world.device), weight_decay, rate_of), lr=0.0, betas=betas, eps=eps, fused=True
         )
         # It prints memory figures that no setting turns off.
         with redirect_stdout(io.StringIO()), _nothing_compiled():
@@ -171,7 +173,7 @@ class Engine:
         if not self._engine.is_gradient_accumulation_boundary():
             raise RuntimeError(f"a step needs exactly {self.accumulation} forward and backward passes before it")
         for group in self._adam.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["rate"]
         self._engine.step()
         if not self._engine.was_step_applied():
             raise PassingError(

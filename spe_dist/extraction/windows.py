@@ -83,11 +83,13 @@ def deciding_window(windows: Sequence[Window], word_start: int, word_end: int) -
     Returns:
         The window's number, or None if none holds the span.
     """
-    last = max((window.word_end for window in windows), default=0)
+    last = windows[-1].word_end if windows else 0
+    # Both ends of windows rise from one to the next, so those that hold a span stand side by side.
+    first_holding = bisect_left(windows, word_end, key=lambda window: window.word_end)
+    first_beyond = bisect_right(windows, word_start, key=lambda window: window.word_start)
     best, best_context = None, -1
-    for number, window in enumerate(windows):
-        if not window.holds(word_start, word_end):
-            continue
+    for number in range(first_holding, first_beyond):
+        window = windows[number]
         before = word_start - window.word_start if window.word_start > 0 else last
         after = window.word_end - word_end if window.word_end < last else last
         if min(before, after) > best_context:

@@ -43,6 +43,11 @@ class SentenceEncoder(nn.Module):
         return self.model.config.hidden_size
 
     @property
+    def max_pieces(self) -> int:
+        """Longest sequence it has positions for, [CLS] and [SEP] included."""
+        return self.model.config.max_position_embeddings - self.first_position
+
+    @property
     def word_embeddings(self) -> nn.Embedding:
         """The table of piece embeddings, [vocabulary, embedding size]."""
         return self.model.get_input_embeddings()
@@ -101,10 +106,21 @@ def resolve_encoder_config(config: EncoderConfig, *, vocab_size: int, max_pieces
         UserError: it cannot be found, is of an unknown kind, or does not fit the shards.
     """
     hf_config = _load_config(config) if config.name_or_path else _new_config(config, vocab_size)
-    hf_config.hidden_dropout_prob = config.dropout
-    hf_config.attention_probs_dropout_prob = config.attention_dropout
+    set_dropout(hf_config, config)
     _check_fits(hf_config, config, vocab_size=vocab_size, max_pieces=max_pieces)
     return hf_config
+
+
+def set_dropout(hf_config: PretrainedConfig, config: EncoderConfig) -> None:
+    """Dropout as the configuration says.
+
+    Raises:
+        UserError: this machine's attention has none.
+    """
+    if torch.cuda.is_available() and config.attention_dropout > 0:
+        raise UserError("encoder.attention_dropout must be 0 on CUDA: its packed attention has no dropout")
+    hf_config.hidden_dropout_prob = config.dropout
+    hf_config.attention_probs_dropout_prob = config.attention_dropout
 
 
 def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
@@ -114,12 +130,39 @@ def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) ->
 
 
 def load_sentence_encoder(name_or_path: str, hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
-    """The encoder of a Hugging Face name or folder, in fp32."""
+    """The encoder of a Hugging Face name or folder, in fp32.
+
+    Raises:
+        UserError: weights are missing there or have another shape.
+    """
+    return load_sentence_encoder_strictly(name_or_path, hf_config, packed=packed)[0]
+
+
+def load_sentence_encoder_strictly(
+    name_or_path: str, hf_config: PretrainedConfig, *, packed: bool = True
+) -> tuple[SentenceEncoder, list[str]]:
+    """The encoder of a Hugging Face name or folder, in fp32, and the names of weights there that it has no place for.
+
+    Raises:
+        UserError: weights are missing there or have another shape: transformers would make new ones without a word.
+    """
     with quiet_transformers():
-        model = AutoModel.from_pretrained(
-            name_or_path, config=hf_config, attn_implementation=NAME, dtype=torch.float32, **_no_pooler(hf_config)
+        model, info = AutoModel.from_pretrained(
+            name_or_path,
+            config=hf_config,
+            attn_implementation=NAME,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported with the missing ones
+            **_no_pooler(hf_config),
         )
-    return SentenceEncoder(model, packed=packed)
+    missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
+    if missing:
+        raise UserError(
+            f"encoder {name_or_path} lacks {len(missing)} of the weights of its configuration, or has them in another "
+            f"shape, such as {missing[0]}: name a whole encoder"
+        )
+    return SentenceEncoder(model, packed=packed), sorted(info["unexpected_keys"])
 
 
 def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:
@@ -162,8 +205,6 @@ def _check_fits(hf_config: PretrainedConfig, config: EncoderConfig, *, vocab_siz
             f"encoder {name} has {positions} positions, the shards hold sentences of up to {max_pieces} pieces: "
             "build the shards with a smaller --max-pieces"
         )
-    if torch.cuda.is_available() and config.attention_dropout > 0:
-        raise UserError("encoder.attention_dropout must be 0 on CUDA: its packed attention has no dropout")
 
 
 def _first_position(hf_config: PretrainedConfig) -> int:

@@ -67,7 +67,7 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     problem = world.broadcast_object(problem)
     if problem:
         raise UserError(problem)
-    _start_log(log_path(folder, world))
+    start_log(log_path(folder, world))
     return folder
 
 
@@ -106,7 +106,7 @@ def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[t
     Raises:
         UserError: one of them is not a run.
     """
-    one, other = (_flatten(_read_values(folder / file)) for folder in (first, second))
+    one, other = (flatten(_read_values(folder / file)) for folder in (first, second))
     return _changes(one, other, without=("run.name", "run.folder", "data.shards", "data.cache"))
 
 
@@ -120,8 +120,8 @@ def _changes(
 def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
     if not (folder / CONFIG).exists():
         return
-    before = _flatten(_read_values(folder / CONFIG))
-    now = _flatten(config_values(config))
+    before = flatten(_read_values(folder / CONFIG))
+    now = flatten(config_values(config))
     changed = [key for key, _, _ in _changes(before, now)]
     fixed = [key for key in changed if key in _FIXED or not any(key == f or key.startswith(f"{f}.") for f in _FREE)]
     if fixed:
@@ -150,11 +150,12 @@ def _read_values(path: Path) -> dict:
     return values
 
 
-def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
+def flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    """Nested settings by their dotted keys."""
     flat: dict[str, object] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
@@ -169,7 +170,8 @@ def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> N
     write_atomically(folder / CONFIG, config_yaml(config).encode())
 
 
-def _start_log(path: Path) -> None:
+def start_log(path: Path) -> None:
+    """Write what this process has to say into a file, from now on."""
     path.parent.mkdir(parents=True, exist_ok=True)  # of a run at a URL, every machine has a folder
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

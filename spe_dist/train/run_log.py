@@ -122,6 +122,7 @@ def read_metrics(folder: Path) -> list[dict]:
 
 
 _COLUMNS = (
+    ("epoch", "epoch {:>3.0f}"),
     ("step", "step {:>6.0f}"),
     ("loss", "loss {:6.3f}"),
     ("tbo_loss", "tbo {:6.3f}"),
@@ -137,6 +138,12 @@ _COLUMNS = (
     ("records_per_second", "{:6.0f} records/s"),
     ("pieces_per_second", "{:8,.0f} pieces/s"),
     ("mfu", "MFU {:5.1%}"),
+    ("span_loss", "span {:6.4f}"),
+    ("entity_loss", "entity {:6.4f}"),
+    ("relation_loss", "relation {:6.4f}"),
+    ("dev_entity_f1", "dev: entities {:6.2%}"),
+    ("dev_relation_f1", "relations {:6.2%}"),
+    ("dev_relation_strict_f1", "strict {:6.2%}"),
 )
 
 

@@ -110,3 +110,21 @@ def test_a_relation_is_decided_once_by_the_window_around_both_arguments():
         for window, type in zip(windows, ("cut short", "seen whole"), strict=True)
     )
     assert [relation.type for relation in stitch(sentence, windows, [first, second]).relations] == ["seen whole"]
+
+
+@settings(deadline=None)
+@given(cuts(), st.data())
+def test_the_deciding_window_is_the_best_of_all_that_hold_a_span(cut, data):
+    word_pieces, max_pieces, overlap = cut
+    windows = cut_windows(word_pieces, max_pieces, overlap)
+    start = data.draw(st.integers(0, len(word_pieces)))
+    end = data.draw(st.integers(start + 1, len(word_pieces) + 1))
+    last = len(word_pieces)
+
+    def poorer_side(window: Window) -> int:
+        before = start - window.word_start if window.word_start > 0 else last
+        return min(before, window.word_end - end if window.word_end < last else last)
+
+    holding = [number for number, window in enumerate(windows) if window.holds(start, end)]
+    best = max(holding, key=lambda number: poorer_side(windows[number]), default=None)  # the first of equal ones
+    assert deciding_window(windows, start, end) == best

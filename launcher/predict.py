@@ -1,0 +1,202 @@
+"""`spe predict MODEL [FILE …]`: entities and relations of raw text."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import tyro
+
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, written_atomically
+from launcher.predict_input import STANDARD_INPUT, InputFormat, Item, read_items
+
+if TYPE_CHECKING:
+    from spe_dist.extraction.extracted_text import ExtractedText
+    from spe_dist.extraction.extractor import Extractor
+
+OutputFormat = Literal["jsonl", "terminal", "html"]
+Result = tuple[dict[str, Any], "ExtractedText"]
+_INTERRUPTED = 130  # what shells give for Ctrl-C
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Find entities and relations in raw text with a fine-tuned model.
+
+    spe predict MODEL --text "Marie Curie was born in Warsaw."
+    spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
+    cat notes.txt | spe predict MODEL > found.jsonl
+
+    Files hold a text on each line, or JSON objects with a text or with `tokens`; `-`, or no file, is standard input.
+    A text may be long: it is split into sentences. Each text gives one line of JSON, in the same order.
+    """
+
+    model: tyro.conf.Positional[Path]
+    """Folder of an extractor, such as RUN/seed-1/model."""
+    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Of text, compressed (.gz, .bz2) or not."""
+    text: str | None = None
+    """A text to read in place of files."""
+    out: Path | None = None
+    """File to write, whole or not at all; standard output if not given."""
+    format: OutputFormat | None = None
+    """JSON lines, coloured text, or a page for the browser. If not given: html if --out ends in .html, coloured text in
+    a terminal, JSON lines elsewhere."""
+    input_format: InputFormat | None = None
+    """A text on each line, or JSON lines; told by the ending (.txt, .jsonl, .json) or the first line if not given."""
+    text_field: str = "text"
+    """Of a JSON object: the field that holds the text."""
+    device: str | None = None
+    """cpu, cuda, cuda:1; a GPU if there is one when not given."""
+    precision: Literal["bf16", "fp32"] | None = None
+    """fp32 on a CPU and bf16 on a GPU if not given."""
+    batch_size: int = 64
+    """Most sentences computed at a time."""
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe predict`.
+
+    Raises:
+        UserError: a model, file or line is not in order, or nothing can be written.
+    """
+    command = tyro.cli(Predict, prog="spe predict", args=argv)
+    progress = _Progress()
+    try:
+        run_predict(command, progress)
+    except KeyboardInterrupt:
+        print(f"error: interrupted after {progress}", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        raise UserError(f"whoever read standard output is gone after {progress}") from error
+
+
+class _Progress:
+    """How many texts are done."""
+
+    def __init__(self) -> None:
+        self.texts = 0
+
+    def __str__(self) -> str:
+        return f"{self.texts:,} texts"
+
+
+def run_predict(command: Predict, progress: _Progress) -> None:
+    """Read, predict, write."""
+    items = _items(command)
+    _check_out(command)
+    from spe_dist.extraction.extractor import Extractor
+
+    extractor = Extractor.from_pretrained(
+        command.model, device=command.device, precision=command.precision, batch_size=command.batch_size
+    )
+    form = _writer_of(command)
+    interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
+    results = _one_by_one(extractor, items) if interactive else _streamed(extractor, items)
+    with _opened(command.out) as file:
+        for chunk in form(extractor, _counted(results, progress)):
+            file.write(chunk.encode(errors="replace"))
+            if interactive:
+                file.flush()
+
+
+def _items(command: Predict) -> Iterator[Item]:
+    if command.text is not None:
+        if command.files:
+            raise UserError("give either --text or files, not both")
+        return iter([Item(command.text)])
+    return read_items(command.files or (STANDARD_INPUT,), command.input_format, command.text_field)
+
+
+def _check_out(command: Predict) -> None:
+    if command.out is None:
+        return
+    if command.out.is_dir() or not command.out.parent.is_dir():
+        what = "is a folder" if command.out.is_dir() else "lies in a folder that is not there"
+        raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
+    if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
+        raise UserError(f"--out {command.out} is a file to read: name another one to write")
+
+
+def _streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
+    waiting: deque[dict[str, Any]] = deque()
+
+    def texts() -> Iterator[str | list[str]]:
+        for item in items:
+            waiting.append(item.fields)
+            yield item.text
+
+    for extracted in extractor.stream(texts()):
+        yield waiting.popleft(), extracted
+
+
+def _one_by_one(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
+    """Whoever types wants an answer before the next line."""
+    for item in items:
+        yield item.fields, extractor([item.text])[0]
+
+
+def _counted(results: Iterator[Result], progress: _Progress) -> Iterator[Result]:
+    for result in results:
+        yield result
+        progress.texts += 1
+
+
+def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iterator[str]]:
+    form = command.format
+    if form is None:
+        in_terminal = command.out is None and sys.stdout.isatty()
+        is_page = command.out is not None and command.out.suffix == ".html"
+        form = "html" if is_page else "terminal" if in_terminal else "jsonl"
+    return {"jsonl": _json_lines, "terminal": _terminal_text, "html": _html_page}[form]
+
+
+def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+    for fields, extracted in results:
+        found = extracted.as_json()
+        document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
+        line = json.dumps(document, ensure_ascii=False)
+        try:
+            line.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair: JSON can write it, UTF-8 cannot
+            line = json.dumps(document)
+        yield line + "\n"
+
+
+def _terminal_text(extractor: Extractor, results: Iterator[Result]) -> Iterator[str]:
+    from spe_dist.extraction.terminal_text import terminal_text
+
+    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    for _, extracted in results:
+        yield terminal_text(extracted, extractor.entity_types, coloured=coloured)
+
+
+def _html_page(extractor: Extractor, results: Iterator[Result]) -> Iterator[str]:
+    from spe_dist.extraction.html_page import html_page
+
+    titled = ((_title_of(fields), extracted) for fields, extracted in results)
+    return html_page(titled, extractor.entity_types)
+
+
+def _title_of(fields: dict[str, Any]) -> str:
+    return next((str(fields[name]) for name in ("title", "id") if fields.get(name) not in (None, "")), "")
+
+
+@contextmanager
+def _opened(out: Path | None) -> Iterator[BinaryIO]:
+    with explain_write_errors(Path("standard output") if out is None else out.parent):
+        if out is None:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        else:
+            with written_atomically(out) as file:
+                yield file

@@ -1,0 +1,131 @@
+"""Texts → sentences → words → windows that an encoder takes, as arrays; nothing of a text is left out.
+
+Raw text is cut by the rules that shards are built with. Text that is words already is one sentence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_shards.ragged import Ragged, offsets_from_lengths
+from data_shards.record import Records
+from data_shards.sentences import locate_sentences
+from data_shards.word_pieces import LocatedWords, WordPieces
+from spe_dist.extraction.encoded_sentences import cut_records
+from spe_dist.extraction.windows import Window
+
+Text = str | Sequence[str]
+"""A raw text, or the words of one sentence."""
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class CutTexts:
+    """Some texts with S sentences and W words; characters are those of the text, words joined by spaces."""
+
+    strings: Sequence[str]  # of each text
+    tokens: Sequence[tuple[str, ...] | None]  # of each text that was given as words
+    sentence_texts: NDArray[np.int64]  # [S] number of the text; the sentences of a text are in order
+    sentence_characters: NDArray[np.int64]  # [S, 2] half-open
+    word_characters: NDArray[np.int64]  # [W, 2] half-open
+    word_offsets: NDArray[np.int64]  # [S + 1]
+    windows: Sequence[list[Window]]  # of each sentence
+    records: Records  # of each window
+
+
+def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int) -> CutTexts:
+    """Cut texts for an encoder.
+
+    Raw text: words without pieces (control characters) are left out. Words that are given keep their numbers: one
+    without pieces becomes an unknown piece. A word that fills more than a window keeps its first pieces.
+
+    Args:
+        texts: each a raw text, or words.
+        word_pieces: of the encoder.
+        max_pieces: of a window, without special pieces.
+    """
+    strings = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    raw = {number: _readable(text) for number, text in enumerate(texts) if isinstance(text, str)}
+    given = {
+        number: [_readable(word) for word in text] for number, text in enumerate(texts) if not isinstance(text, str)
+    }
+    sentences = _Sentences.concat(_of_raw(raw, word_pieces), _of_words(given, word_pieces))
+    words = sentences.words
+    windows, records = cut_records(
+        words.pieces, words.word_offsets, room=max_pieces, unknown=word_pieces.special_ids.unk
+    )
+    return CutTexts(
+        strings=strings,
+        tokens=[None if isinstance(text, str) else tuple(text) for text in texts],
+        sentence_texts=sentences.texts,
+        sentence_characters=sentences.characters,
+        word_characters=words.characters,
+        word_offsets=words.word_offsets,
+        windows=windows,
+        records=records,
+    )
+
+
+@dataclass(frozen=True)
+class _Sentences:
+    texts: NDArray[np.int64]  # [S]
+    characters: NDArray[np.int64]  # [S, 2]
+    words: LocatedWords  # their characters are counted in the text
+
+    @classmethod
+    def concat(cls, *parts: _Sentences) -> _Sentences:
+        word_counts = np.concatenate([np.diff(part.words.word_offsets) for part in parts])
+        return cls(
+            np.concatenate([part.texts for part in parts]),
+            np.concatenate([part.characters for part in parts]),
+            LocatedWords(
+                Ragged.concat([part.words.pieces for part in parts]),
+                np.concatenate([part.words.characters for part in parts]),
+                offsets_from_lengths(word_counts),
+            ),
+        )
+
+
+def _of_raw(texts: Mapping[int, str], word_pieces: WordPieces) -> _Sentences:
+    places = {number: locate_sentences(text, word_pieces.language) for number, text in texts.items()}
+    words = word_pieces.locate_words([texts[number][start:end] for number in places for start, end in places[number]])
+    characters = np.array([place for of_text in places.values() for place in of_text], dtype=np.int64).reshape(-1, 2)
+    first_characters = np.repeat(characters[:, 0], np.diff(words.word_offsets))
+    return _Sentences(
+        np.repeat(_numbers(places), _lengths(places)),
+        characters,
+        LocatedWords(words.pieces, words.characters + first_characters[:, None], words.word_offsets),
+    )
+
+
+def _of_words(texts: Mapping[int, Sequence[str]], word_pieces: WordPieces) -> _Sentences:
+    words = [word for text in texts.values() for word in text]
+    word_offsets = offsets_from_lengths(_lengths(texts))
+    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+    starts = offsets_from_lengths(lengths + 1)  # a space after each
+    first_characters = starts[word_offsets]
+    starts = starts[:-1] - np.repeat(first_characters[:-1], np.diff(word_offsets))
+    ends = np.maximum(np.diff(first_characters) - 1, 0)  # without the last space
+    return _Sentences(
+        _numbers(texts),
+        np.stack([np.zeros_like(ends), ends], axis=1),
+        LocatedWords(word_pieces.encode_words(words), np.stack([starts, starts + lengths], axis=1), word_offsets),
+    )
+
+
+def _numbers(texts: Mapping[int, object]) -> NDArray[np.int64]:
+    return np.fromiter(texts, dtype=np.int64, count=len(texts))
+
+
+def _lengths(texts: Mapping[int, Sequence]) -> NDArray[np.int64]:
+    return np.fromiter(map(len, texts.values()), dtype=np.int64, count=len(texts))
+
+
+def _readable(text: str) -> str:
+    """The same number of characters, without what no encoding of text knows: halves of surrogate pairs."""
+    return text if text.isascii() else _HALF_OF_A_PAIR.sub("\ufffd", text)

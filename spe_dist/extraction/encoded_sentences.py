@@ -1,0 +1,298 @@
+"""Annotated sentences → arrays, once; then batches of any of them, packed, without a loop over sentences.
+
+A sentence that is too long for the encoder becomes several rows, one for each of its windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
+from data_shards.record import Records
+from data_shards.tokenizer_files import SpecialIds
+from data_shards.word_pieces import WordPieces
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.candidates import Spans
+from spe_dist.extraction.windows import Window, cut_windows, find_misfits, take_window
+
+SPECIALS = 2  # [CLS] and [SEP]
+FIRST_IS_HEAD, SECOND_IS_HEAD = 0, 1  # direction of a relation between two spans in the order of the text
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The types that a model tells apart, in the order of their classes; the class after the last type is None."""
+
+    entity_types: tuple[str, ...]
+    relation_types: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sentences: Iterable[AnnotatedSentence]) -> Labels:
+        """All types that occur, sorted."""
+        sentences = list(sentences)
+        entity_types = {entity.type for sentence in sentences for entity in sentence.entities}
+        relation_types = {relation.type for sentence in sentences for relation in sentence.relations}
+        return cls(tuple(sorted(entity_types)), tuple(sorted(relation_types)))
+
+    @property
+    def no_entity(self) -> int:
+        """The class of spans that are no entity; the number of entity types, T."""
+        return len(self.entity_types)
+
+    @property
+    def no_relation(self) -> int:
+        """The class of unrelated pairs; two classes (directions) for each of R relation types come before: 2 R."""
+        return 2 * len(self.relation_types)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Annotation that the model cannot be taught, in numbers; scores count all of it."""
+
+    second_types_of_spans: int = 0
+    """Entities whose words are those of another one: a span has one type."""
+    overlapping_entities: int = 0
+    """Of these, tags mark the longest only; the others are still typed."""
+    relations_of_overlapping_entities: int = 0
+    second_relations_of_pairs: int = 0
+    """A pair has one relation, in one direction."""
+    unknown_types: int = 0
+    """Entities and relations of types that the labels lack."""
+    beyond_windows: int = 0
+    """Entities and relations of long sentences that lie in no window."""
+
+    def __add__(self, other: LeftOut) -> LeftOut:
+        return LeftOut(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __str__(self) -> str:
+        counts = [f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if getattr(self, f.name)]
+        return ", ".join(counts) or "nothing"
+
+
+@dataclass(frozen=True)
+class ExtractionBatch:
+    """S sentences of one forward, with W words and G gold spans; other sizes as in `batches/batch.py`."""
+
+    packed: PackedSequences
+    word_pieces: torch.Tensor  # [W] packed index of each word's first piece
+    word_offsets: NDArray[np.int64]  # [S + 1]
+    gold_spans: Spans  # [G, 2] sorted, distinct
+    gold_types: NDArray[np.int64]  # [G]
+    gold_tagged: NDArray[np.bool_]  # [G] those that tags mark: they do not overlap
+    gold_pairs: NDArray[np.int64]  # [Q, 2] first and second gold span of related pairs, sorted, distinct
+    gold_relations: NDArray[np.int64]  # [Q] 2 * type + direction
+
+    def to(self, device: torch.device) -> ExtractionBatch:
+        """The same with its tensors on a device."""
+        return replace(self, packed=self.packed.to(device), word_pieces=self.word_pieces.to(device))
+
+
+@dataclass(frozen=True)
+class EncodedSentences:
+    """Sentences as pieces, with what is annotated as numbers; a row is a window, most often a whole sentence."""
+
+    sentences: Sequence[AnnotatedSentence]
+    windows: Sequence[Sequence[Window]]  # of each sentence; its rows, in this order
+    records: Records
+    entities: Ragged  # rows (word_start, word_end, type, tagged), sorted, one per span
+    relations: Ragged  # rows (first, second, 2 * type + direction): entities of the sentence, sorted, one per pair
+    special: SpecialIds
+    left_out: LeftOut
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def num_pieces(self) -> NDArray[np.int64]:
+        """Pieces of each sentence, [CLS] and [SEP] included."""
+        return self.records.pieces.lengths + SPECIALS
+
+    def batch(self, rows: IntArray) -> ExtractionBatch:
+        """Some sentences as one packed forward."""
+        records, entities, relations = self.records.take(rows), self.entities.take(rows), self.relations.take(rows)
+        return replace(
+            batch_of_records(records, self.special),
+            gold_spans=entities.values[:, :2] + records.word_starts.offsets[entities.row_index(), None],
+            gold_types=entities.values[:, 2],
+            gold_tagged=entities.values[:, 3].astype(bool),
+            gold_pairs=relations.values[:, :2] + entities.offsets[relations.row_index(), None],
+            gold_relations=relations.values[:, 2],
+        )
+
+
+def batch_of_records(records: Records, special: SpecialIds) -> ExtractionBatch:
+    """Sentences without annotation as one packed forward."""
+    packed, word_pieces = _pack(records, special)
+    nothing = np.zeros(0, dtype=np.int64)
+    no_rows = nothing.reshape(0, 2)
+    return ExtractionBatch(
+        packed=packed,
+        word_pieces=torch.from_numpy(word_pieces),
+        word_offsets=records.word_starts.offsets,
+        gold_spans=no_rows,
+        gold_types=nothing,
+        gold_tagged=nothing.astype(bool),
+        gold_pairs=no_rows,
+        gold_relations=nothing,
+    )
+
+
+def encode_sentences(
+    sentences: Sequence[AnnotatedSentence], labels: Labels, word_pieces: WordPieces, *, max_pieces: int
+) -> EncodedSentences:
+    """Sentences as a model of these labels reads them.
+
+    No word is dropped: one without pieces (control characters) becomes an unknown piece, one that fills more than the
+    encoder takes keeps its first pieces. Windows overlap by half.
+
+    Args:
+        sentences: annotated, or not: words alone are enough to predict.
+        labels: types outside of them are left out and counted.
+        word_pieces: of the encoder.
+        max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
+    """
+    room = max_pieces - SPECIALS
+    pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
+    word_offsets = offsets_from_lengths(np.array([len(sentence.words) for sentence in sentences], dtype=np.int64))
+    windows, records = cut_records(pieces, word_offsets, room=room, unknown=word_pieces.special_ids.unk)
+    per_row = list(zip(sentences, windows, strict=True))
+    rows = [take_window(sentence, window) if len(cut) > 1 else sentence for sentence, cut in per_row for window in cut]
+    annotations = [_annotation_of(row, labels) for row in rows]
+    misfits = [find_misfits(sentence, cut) for sentence, cut in per_row if len(cut) > 1]
+    beyond = LeftOut(beyond_windows=sum(len(lost.entities) + len(lost.relations) for lost in misfits))
+    return EncodedSentences(
+        sentences=sentences,
+        windows=windows,
+        records=records,
+        entities=_ragged([entities for entities, _, _ in annotations], columns=4),
+        relations=_ragged([relations for _, relations, _ in annotations], columns=3),
+        special=word_pieces.special_ids,
+        left_out=sum((left_out for _, _, left_out in annotations), beyond),
+    )
+
+
+def cut_records(
+    pieces: Ragged, word_offsets: IntArray, *, room: int, unknown: int
+) -> tuple[list[list[Window]], Records]:
+    """Sentences as windows that fit an encoder, and a record for each of them, in the same order.
+
+    Args:
+        pieces: of all words of all sentences, [words]; a word without any becomes an unknown piece.
+        word_offsets: first word of each sentence, and the number of words, [sentences + 1].
+        room: most pieces of a window, without special pieces.
+        unknown: id of the unknown piece.
+    """
+    pieces = _limited(pieces, most=room, unknown=unknown)
+    totals = np.diff(pieces.offsets[word_offsets])
+    windows = [
+        # Also a sentence without words has a window, and a row.
+        [Window(0, end - start)] if total <= room else cut_windows(pieces.lengths[start:end].tolist(), room, room // 2)
+        for (start, end), total in zip(pairwise(word_offsets.tolist()), totals.tolist(), strict=True)
+    ]
+    return windows, _records_of(pieces, word_offsets, windows)
+
+
+def _limited(pieces: Ragged, *, most: int, unknown: int) -> Ragged:
+    """The same words with at least one and at most `most` pieces each."""
+    lengths, kept = np.clip(pieces.lengths, 1, most), np.minimum(pieces.lengths, most)
+    starts = offsets_from_lengths(lengths)
+    values = np.full(starts[-1], unknown, dtype=np.int64)
+    values[concat_ranges(starts[:-1], kept)] = pieces.values[concat_ranges(pieces.offsets[:-1], kept)]
+    return Ragged(values, starts)
+
+
+def _records_of(pieces: Ragged, word_offsets: IntArray, windows: Sequence[Sequence[Window]]) -> Records:
+    """A record for every window.
+
+    Args:
+        pieces: of all words.
+        word_offsets: first word of each sentence, and the number of words, [sentences + 1].
+        windows: of each sentence.
+    """
+    starts = [first + window.word_start for first, cut in zip(word_offsets, windows, strict=False) for window in cut]
+    lengths = np.array([window.word_end - window.word_start for cut in windows for window in cut], dtype=np.int64)
+    words = pieces.take(concat_ranges(np.array(starts, dtype=np.int64), lengths))
+    row_offsets = offsets_from_lengths(lengths)
+    piece_offsets = words.offsets[row_offsets]
+    first_pieces = np.repeat(piece_offsets[:-1], lengths)
+    return Records(Ragged(words.values, piece_offsets), Ragged(words.offsets[:-1] - first_pieces, row_offsets))
+
+
+def _annotation_of(sentence: AnnotatedSentence, labels: Labels) -> tuple[list, list, LeftOut]:
+    """Entities (word_start, word_end, type, tagged), relations (first, second, class), and what they lack."""
+    types = {name: number for number, name in enumerate(labels.entity_types)}
+    spans: dict[tuple[int, int], int] = {}
+    known = [entity for entity in sentence.entities if entity.type in types]
+    for entity in known:
+        spans.setdefault((entity.word_start, entity.word_end), types[entity.type])
+    places = {span: place for place, span in enumerate(sorted(spans))}
+    tagged = _longest_without_overlap(spans)
+    relations, left_out = _relations_of(sentence, labels, places)
+    left_out += LeftOut(
+        second_types_of_spans=len(known) - len(spans),
+        overlapping_entities=len(spans) - len(tagged),
+        unknown_types=len(sentence.entities) - len(known),
+    )
+    return [(*span, spans[span], span in tagged) for span in places], relations, left_out
+
+
+def _relations_of(
+    sentence: AnnotatedSentence, labels: Labels, places: dict[tuple[int, int], int]
+) -> tuple[list[tuple[int, int, int]], LeftOut]:
+    types = {name: number for number, name in enumerate(labels.relation_types)}
+    spans = [(entity.word_start, entity.word_end) for entity in sentence.entities]
+    classes: dict[tuple[int, int], int] = {}
+    overlapping = unknown = second = 0
+    for relation in sentence.relations:
+        head, tail = spans[relation.head], spans[relation.tail]
+        direction = FIRST_IS_HEAD if head < tail else SECOND_IS_HEAD
+        first, second_span = sorted((head, tail))
+        if relation.type not in types or head not in places or tail not in places:
+            unknown += 1
+        elif first[1] > second_span[0]:
+            overlapping += 1
+        else:
+            pair, label = (places[first], places[second_span]), 2 * types[relation.type] + direction
+            second += classes.setdefault(pair, label) != label
+    left_out = LeftOut(
+        relations_of_overlapping_entities=overlapping, second_relations_of_pairs=second, unknown_types=unknown
+    )
+    return [(*pair, classes[pair]) for pair in sorted(classes)], left_out
+
+
+def _longest_without_overlap(spans: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Of spans that overlap, the longest stays, and of equally long ones the first."""
+    kept: set[tuple[int, int]] = set()
+    for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span)):
+        if all(end <= other[0] or other[1] <= start for other in kept):
+            kept.add((start, end))
+    return kept
+
+
+def _ragged(rows: Sequence[Sequence[tuple]], *, columns: int) -> Ragged:
+    values = [value for row in rows for value in row]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    return Ragged.from_lengths(np.array(values, dtype=np.int64).reshape(-1, columns), lengths)
+
+
+def _pack(records: Records, special: SpecialIds) -> tuple[PackedSequences, NDArray[np.int64]]:
+    """[CLS] pieces [SEP] of every sentence, and the packed index of each word's first piece, [W]."""
+    lengths = records.pieces.lengths + SPECIALS
+    starts = offsets_from_lengths(lengths)
+    ids = np.empty(starts[-1], dtype=np.int64)
+    ids[starts[:-1]], ids[starts[1:] - 1] = special.cls, special.sep
+    ids[concat_ranges(starts[:-1] + 1, lengths - SPECIALS)] = records.pieces.values
+    packed = PackedSequences(
+        piece_ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),
+        sequence_starts=torch.from_numpy(starts.astype(np.int32)),
+        longest=int(lengths.max(initial=0)),
+    )
+    return packed, records.word_starts.values + starts[:-1][records.word_starts.row_index()] + 1

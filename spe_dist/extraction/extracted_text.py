@@ -1,0 +1,127 @@
+"""A text with the entities and relations that a model finds in it."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_DIGITS = 4  # of scores in JSON
+
+
+@dataclass(frozen=True)
+class ExtractedEntity:
+    """An entity of a text.
+
+    Args:
+        start: its first character (a Python index: characters are Unicode code points).
+        end: one past its last character.
+        text: these characters.
+        type: one of the model's entity types.
+        score: probability that the model gives the type.
+        token_start: its first word, if the text was given as words.
+        token_end: one past its last word.
+    """
+
+    start: int
+    end: int
+    text: str
+    type: str
+    score: float
+    token_start: int | None = None
+    token_end: int | None = None
+
+
+@dataclass(frozen=True)
+class ExtractedRelation:
+    """A directed relation between two entities of one sentence.
+
+    Args:
+        head: number of its first argument among the text's entities.
+        tail: number of its second argument.
+        type: one of the model's relation types.
+        score: probability that the model gives type and direction.
+    """
+
+    head: int
+    tail: int
+    type: str
+    score: float
+
+
+@dataclass(frozen=True)
+class ExtractedSentence:
+    """A sentence of a text; characters and numbers of entities are those of the text.
+
+    Args:
+        start: its first character.
+        end: one past its last character.
+        entities: number → entity, in the order of the text.
+        relations: between them.
+    """
+
+    start: int
+    end: int
+    entities: dict[int, ExtractedEntity]
+    relations: tuple[ExtractedRelation, ...]
+
+
+@dataclass(frozen=True)
+class ExtractedText:
+    """What a model finds in a text.
+
+    Args:
+        text: as given; words joined by spaces if it was given as words.
+        entities: in the order of the text, without overlaps.
+        relations: in the order of their sentences.
+        sentences: characters (start, end) of each sentence; no relation leaves one.
+        tokens: the words, if it was given as words.
+    """
+
+    text: str
+    entities: tuple[ExtractedEntity, ...]
+    relations: tuple[ExtractedRelation, ...]
+    sentences: tuple[tuple[int, int], ...]
+    tokens: tuple[str, ...] | None = None
+
+    def by_sentence(self) -> Iterator[ExtractedSentence]:
+        """The same, sentence by sentence."""
+        starts = [entity.start for entity in self.entities]
+        sentence_starts = [start for start, _ in self.sentences]
+        relations: list[list[ExtractedRelation]] = [[] for _ in self.sentences]
+        for relation in self.relations:
+            relations[bisect_right(sentence_starts, starts[relation.head]) - 1].append(relation)
+        for (start, end), of_sentence in zip(self.sentences, relations, strict=True):
+            numbers = range(bisect_left(starts, start), bisect_left(starts, end))
+            yield ExtractedSentence(
+                start, end, {number: self.entities[number] for number in numbers}, tuple(of_sentence)
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object.
+
+        A text has `text`, and entities with `start` and `end` in characters. What was given as words is written as
+        annotated data are (docs/annotated_data.md): `tokens`, and `start` and `end` in words; the characters of the
+        words joined by spaces are `char_start` and `char_end` there.
+        """
+        given: dict[str, Any] = {"text": self.text} if self.tokens is None else {"tokens": list(self.tokens)}
+        return given | {
+            "entities": [_entity_as_json(entity) for entity in self.entities],
+            "relations": [
+                {"type": r.type, "head": r.head, "tail": r.tail, "score": round(r.score, _DIGITS)}
+                for r in self.relations
+            ],
+        }
+
+
+def _entity_as_json(entity: ExtractedEntity) -> dict[str, Any]:
+    places = {"start": entity.start, "end": entity.end}
+    if entity.token_start is not None:
+        places = {
+            "start": entity.token_start,
+            "end": entity.token_end,
+            "char_start": entity.start,
+            "char_end": entity.end,
+        }
+    return {"type": entity.type, **places, "text": entity.text, "score": round(entity.score, _DIGITS)}

@@ -1,0 +1,144 @@
+"""A trained extractor as a folder: all that rebuilds it, without pickles.
+
+config.json, model.safetensors         the sentence encoder, as `transformers.AutoModel` loads it
+tokenizer.json, tokenizer_config.json  its tokenizer, as `transformers.AutoTokenizer` loads it
+extractor.safetensors, extractor.json  span, context and pair encoder and classifiers; labels and sizes
+README.md                              the model card, written when the run is over (see extractor_card.py)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig
+
+from data_shards.errors import UserError
+from data_shards.word_pieces import WordPieces
+from spe_dist.checkpoint.export import written_whole
+from spe_dist.config import STRICT, Positive
+from spe_dist.extraction.encoded_sentences import Labels
+from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.models.export_format import PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
+from spe_dist.models.span_encoder import SpanEncoder
+from spe_dist.models.span_pair_encoder import SpanPairEncoder
+
+FORMAT_VERSION = 1
+_KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
+DESCRIPTION, WEIGHTS = "extractor.json", "extractor.safetensors"
+_ENCODER = "sentence_encoder."
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExtractorDescription:
+    """What, besides the sentence encoder's own configuration, rebuilds an extractor."""
+
+    entity_types: tuple[str, ...]
+    """In the order of their classes."""
+    relation_types: tuple[str, ...]
+    span_encoder: SpanEncoderSizes
+    pair_encoder: PairEncoderSizes
+    relation_size: Positive
+    language: str
+    """Whose rules cut text into words (a spaCy language code)."""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def labels(self) -> Labels:
+        """The types as the model knows them."""
+        return Labels(self.entity_types, self.relation_types)
+
+
+def build_extractor(
+    description: ExtractorDescription, sentence_encoder: SentenceEncoder, *, dropout: float
+) -> ExtractorModel:
+    """An extractor of given sizes; all but the sentence encoder has new weights, left and right of a pair a copy."""
+    hidden, span, pair = sentence_encoder.hidden_size, description.span_encoder, description.pair_encoder
+    span_encoder, context_encoder = (
+        SpanEncoder(hidden, kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size, dropout=dropout)
+        for _ in range(2)
+    )
+    context_encoder.load_state_dict(span_encoder.state_dict())
+    return ExtractorModel(
+        description.labels,
+        sentence_encoder=sentence_encoder,
+        span_encoder=span_encoder,
+        context_encoder=context_encoder,
+        pair_encoder=SpanPairEncoder(
+            span.size, hidden, attention_size=pair.attention_size, position_size=pair.position_size, dropout=dropout
+        ),
+        relation_size=description.relation_size,
+        dropout=dropout,
+    )
+
+
+def save_extractor(
+    folder: Path,
+    model: ExtractorModel,
+    description: ExtractorDescription,
+    word_pieces: WordPieces,
+    weights: Mapping[str, Tensor],
+) -> None:
+    """Write an extractor, whole or not at all; an older one there is replaced.
+
+    Args:
+        folder: to write.
+        model: gives the sentence encoder's configuration.
+        description: of the model.
+        word_pieces: of the sentence encoder.
+        weights: of all parameters of the model, by name, fp32.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    prefix = f"{_ENCODER}model."
+    encoder = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
+    rest = {name: weight.contiguous() for name, weight in weights.items() if not name.startswith(prefix)}
+    with written_whole(folder) as unfinished:
+        with quiet_transformers():
+            model.sentence_encoder.model.save_pretrained(unfinished, state_dict=encoder)
+        save_file(rest, unfinished / WEIGHTS)
+        word_pieces.save(unfinished)
+        (unfinished / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n")
+        for file in unfinished.iterdir():  # safetensors' own are for their owner only
+            shutil.copymode(unfinished / DESCRIPTION, file)
+
+
+def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
+    """Read what `save_extractor` wrote, in fp32 and ready to predict.
+
+    Raises:
+        UserError: not an extractor, a damaged one, or one that this version does not read.
+    """
+    description = _load_description(folder)
+    word_pieces = WordPieces.load(str(folder), language=description.language, max_known_chunks=_KNOWN_CHUNKS)
+    try:
+        sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
+        model = build_extractor(description, sentence_encoder, dropout=0.0)
+        encoder = {f"{_ENCODER}{name}": weight for name, weight in sentence_encoder.state_dict().items()}
+        model.load_state_dict(load_file(folder / WEIGHTS) | encoder)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{folder} is not a whole extractor ({reason}): copy it again, or fine-tune again") from error
+    return model.requires_grad_(False).eval(), word_pieces
+
+
+def _load_description(folder: Path) -> ExtractorDescription:
+    path = folder / DESCRIPTION
+    try:
+        return TypeAdapter(ExtractorDescription).validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder} is not an extractor: no {DESCRIPTION} there; make one with: spe finetune") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: malformed at {place or 'its beginning'}: {first['msg']}: fine-tune again") from error

@@ -1,0 +1,116 @@
+"""The settings of fine-tuning. What the papers fix has no default here: recipes say it."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Positive, RunConfig, Share, Weight
+from spe_dist.methods.spe_config import PairEncoderConfig, SpanEncoderConfig
+
+BERT = "bert"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FinetuneDataConfig:
+    """Annotated sentences, in any format that `spe data check` reads."""
+
+    train: str
+    dev: str
+    """Decides which epoch is the best."""
+    test: str | None = None
+    """Only looked at when training is over."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training sentences to learn from; the seed says which, a smaller share is part of a larger one."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class StartConfig:
+    """What the weights begin as."""
+
+    pretrained: str
+    """A run or its export; or "bert": the sentence encoder that `encoder.name_or_path` names, all else new."""
+    no_cnn: bool = False
+    """Of a run, take the sentence encoder alone; span and pair encoder are new (the paper's ablation "-CNN")."""
+    tokenizer: str | None = None
+    """Tokenizer of a new encoder, or of one whose folder has none."""
+    language: str = "en"
+    """Whose rules cut raw text into words when predicting; a run's own is taken from the run."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SamplingConfig:
+    """Scheduled sampling (see `scheduled_sampling.py`)."""
+
+    gold_epochs: Count
+    """Last epoch, counted from 0, that learns from gold spans and entities alone."""
+    k: Annotated[float, Field(gt=0)]
+    """The larger, the longer gold stays."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FinetuneOptimizerConfig:
+    """AdamW with linear warm-up and linear decay to 0."""
+
+    learning_rate: Weight
+    """At the end of the warm-up, of the sentence encoder's last layer."""
+    warmup_share: Share
+    """Of all updates."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)]
+    """Each layer of the sentence encoder learns at this share of the rate of the layer above."""
+    embeddings: Literal["lowest_layer", "full"] = "lowest_layer"
+    """Rate of the embeddings: of the lowest layer, or the full one, as in the papers' program."""
+    heads: Weight = 1.0
+    """Rate of everything above the sentence encoder, as a multiple of the learning rate."""
+    betas: tuple[Share, Share]
+    eps: Annotated[float, Field(gt=0)]
+    weight_decay: Weight
+    """Not applied to biases and norms."""
+    clip: Annotated[float, Field(gt=0)]
+    """Largest norm of the gradient."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FinetuneTrainConfig:
+    """How long, and when it is looked at."""
+
+    epochs: Positive
+    batch_size: Positive
+    """Sentences of an update."""
+    first_evaluation: Count = 0
+    """First epoch, counted from 0, after which dev is evaluated."""
+    patience: Count
+    """Epochs in a row without a new best on dev; after one more, training ends."""
+    precision: Literal["bf16", "fp32"]
+    checkpoint_every: Count = 1
+    """Epochs between checkpoints that a killed run goes on from; 0 writes none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FinetuneConfig:
+    """A fine-tuning. Several seeds share the run's folder."""
+
+    run: RunConfig
+    data: FinetuneDataConfig
+    start: StartConfig
+    encoder: EncoderConfig
+    span_encoder: SpanEncoderConfig
+    """Sizes of a new one; a pre-trained one has its own."""
+    pair_encoder: PairEncoderConfig
+    """Sizes of a new one; a pre-trained one has its own."""
+    relation_size: Positive
+    """Of the relation classifier's hidden layer."""
+    heads_dropout: Share
+    """Of the words' states, span and pair encoders and classifiers."""
+    sampling: SamplingConfig
+    optimizer: FinetuneOptimizerConfig
+    train: FinetuneTrainConfig
+    kernels: KernelsConfig = field(default_factory=KernelsConfig)
+
+    @property
+    def run_folder(self) -> str:
+        """Folder of this run."""
+        return f"{self.run.folder.rstrip('/')}/{self.run.name}"

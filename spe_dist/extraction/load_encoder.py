@@ -1,0 +1,164 @@
+"""What fine-tuning starts from: a sentence encoder alone, or the encoders of a pre-trained run.
+
+Nothing is loaded in part: what is missing or does not fit is an error, and a report says what was loaded, what is new
+and what was left out.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_shards.errors import UserError
+from data_shards.word_pieces import WordPieces
+from spe_dist.checkpoint.export import TrainedRun, load_model
+from spe_dist.extraction.encoded_sentences import Labels
+from spe_dist.extraction.extractor_folder import ExtractorDescription, build_extractor
+from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
+from spe_dist.models.export_format import DESCRIPTION, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.sentence_encoder import (
+    SentenceEncoder,
+    load_sentence_encoder_strictly,
+    new_sentence_encoder,
+    resolve_encoder_config,
+    set_dropout,
+)
+from spe_dist.models.span_pair_model import SpanPairModel
+from spe_dist.train.run_folder import CONFIG
+
+_SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder (a copy of the span encoder)", "span pair encoder"
+_CLASSIFIERS = "classifiers of tags, types and relations"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Where the weights of a model come from."""
+
+    loaded: tuple[str, ...]
+    new: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = (("loaded", self.loaded), ("new", self.new), ("left out", self.left_out))
+        return "; ".join(f"{what}: {', '.join(parts) or 'nothing'}" for what, parts in rows)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model before its first update."""
+
+    model: ExtractorModel
+    description: ExtractorDescription
+    word_pieces: WordPieces
+    report: LoadReport
+
+
+def load_start(config: FinetuneConfig, labels: Labels) -> Start:
+    """The model that `config.start` and `config.encoder` describe, for these labels.
+
+    Raises:
+        UserError: there is nothing of that name, or its weights are not all there.
+    """
+    if config.start.pretrained == BERT:
+        return _from_encoder(config, labels)
+    return _from_run(config, labels, _load_run(Path(config.start.pretrained)))
+
+
+def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
+    if config.start.no_cnn:
+        raise UserError(
+            f'start.no_cnn leaves out parts of a run, and start.pretrained is "{BERT}": name a run (--from)'
+        )
+    name = config.encoder.name_or_path
+    tokenizer = config.start.tokenizer or name
+    if tokenizer is None:
+        raise UserError("a new encoder (encoder.name_or_path is null) needs a tokenizer: set start.tokenizer")
+    word_pieces = WordPieces.load(tokenizer, language=config.start.language)
+    hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, max_pieces=1)
+    description = _describe(config, labels, language=config.start.language)
+    new: tuple[str, ...] = (_SPAN, _CONTEXT, _PAIR, _CLASSIFIERS)
+    loaded: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    if name is None:
+        encoder = new_sentence_encoder(hf_config)
+        new = ("sentence encoder", *new)
+    else:
+        encoder, unused = load_sentence_encoder_strictly(name, hf_config)
+        loaded, left_out = (f"sentence encoder of {name}",), tuple(f"{weight} of {name}" for weight in unused)
+    model = build_extractor(description, encoder, dropout=config.heads_dropout)
+    return Start(model, description, word_pieces, LoadReport(loaded, new, left_out))
+
+
+def _from_run(config: FinetuneConfig, labels: Labels, run: SpanPairModel) -> Start:
+    name = config.start.pretrained
+    sizes = run.description
+    parts = {_SPAN: run.span_encoder, _PAIR: run.pair_encoder}
+    trained = {part: module for part, module in parts.items() if module is not None}
+    taken = {} if config.start.no_cnn else trained
+    description = _describe(
+        config,
+        labels,
+        language=sizes.language,
+        span_encoder=sizes.span_encoder if _SPAN in taken else None,
+        pair_encoder=sizes.pair_encoder if _PAIR in taken else None,
+    )
+    model = build_extractor(description, _with_dropout(run.sentence_encoder, config), dropout=config.heads_dropout)
+    if _SPAN in taken:
+        for encoder in (model.span_encoder, model.context_encoder):
+            encoder.load_state_dict(taken[_SPAN].state_dict())
+    if _PAIR in taken:
+        model.pair_encoder.load_state_dict(taken[_PAIR].state_dict())
+    loaded = ["sentence encoder", *taken, *([_CONTEXT] if _SPAN in taken else [])]
+    left_out = [*(trained.keys() - taken.keys()), *(["projection head"] if run.head is not None else [])]
+    new = [part for part in (_SPAN, _CONTEXT, _PAIR) if part not in loaded]
+    where = f"of {name}, step {sizes.step}"
+    report = LoadReport(
+        tuple(f"{part} {where}" for part in loaded),
+        (*new, _CLASSIFIERS),
+        tuple(f"{part} of {name}" for part in sorted(left_out)),
+    )
+    return Start(model, description, run.word_pieces, report)
+
+
+def _load_run(folder: Path) -> SpanPairModel:
+    if (folder / DESCRIPTION).is_file():
+        return SpanPairModel.from_pretrained(folder)
+    if (folder / CONFIG).is_file():
+        return load_model(TrainedRun.read(folder), "query")
+    raise UserError(
+        f"start.pretrained: {folder} is neither a run (no {CONFIG}) nor an exported model (no {DESCRIPTION}): "
+        f'name the folder of a run, or its export, or "{BERT}" for an encoder alone'
+    )
+
+
+def _describe(
+    config: FinetuneConfig,
+    labels: Labels,
+    *,
+    language: str,
+    span_encoder: SpanEncoderSizes | None = None,
+    pair_encoder: PairEncoderSizes | None = None,
+) -> ExtractorDescription:
+    """Sizes of the pre-trained encoders, and where there is none, of the configuration."""
+    span, pair = config.span_encoder, config.pair_encoder
+    return ExtractorDescription(
+        entity_types=labels.entity_types,
+        relation_types=labels.relation_types,
+        span_encoder=span_encoder
+        or SpanEncoderSizes(kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size),
+        pair_encoder=pair_encoder
+        or PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size),
+        relation_size=config.relation_size,
+        language=language,
+    )
+
+
+def _with_dropout(encoder: SentenceEncoder, config: FinetuneConfig) -> SentenceEncoder:
+    """The same weights with the dropout of fine-tuning, which a Hugging Face model takes when it is built."""
+    hf_config = deepcopy(encoder.model.config)
+    set_dropout(hf_config, config.encoder)
+    copy = new_sentence_encoder(hf_config)
+    copy.load_state_dict(encoder.state_dict())
+    return copy

@@ -1,0 +1,162 @@
+"""Encoded sentences → the same sentences with what a model finds in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_shards.ragged import IntArray
+from data_shards.record import Records
+from data_shards.tokenizer_files import SpecialIds
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.candidates import sentences_of
+from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, batch_of_records
+from spe_dist.extraction.extractor_model import Extracted, ExtractorModel
+from spe_dist.extraction.windows import Window, deciding_window, stitch
+
+
+@dataclass
+class Found:
+    """Entities and relations of a row or a sentence, counted in its words and entities, and their probabilities."""
+
+    entities: list[Entity] = field(default_factory=list)
+    entity_scores: list[float] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+    relation_scores: list[float] = field(default_factory=list)
+
+
+def predict(
+    model: ExtractorModel, encoded: EncodedSentences, *, batch_size: int, device: torch.device
+) -> list[AnnotatedSentence]:
+    """What a model finds; words, documents and numbers are those of the sentences, their annotation is not looked at.
+
+    Args:
+        model: in evaluation mode, on the device.
+        encoded: by the model's labels and tokenizer.
+        batch_size: rows of a forward; changes no result.
+        device: to compute on.
+    """
+    rows = iter(
+        find_in_records(model, encoded.records, encoded.special, _in_order(len(encoded), batch_size), device=device)
+    )
+    predicted = []
+    for sentence, windows in zip(encoded.sentences, encoded.windows, strict=True):
+        found = put_together(windows, list(islice(rows, len(windows))))
+        predicted.append(
+            AnnotatedSentence(
+                sentence.words, tuple(found.entities), tuple(found.relations), sentence.document, sentence.number
+            )
+        )
+    return predicted
+
+
+def find_in_records(
+    model: ExtractorModel,
+    records: Records,
+    special: SpecialIds,
+    batches: Iterable[IntArray],
+    *,
+    device: torch.device,
+) -> list[Found]:
+    """What a model finds in each record.
+
+    Args:
+        model: in evaluation mode, on the device.
+        records: of the model's tokenizer, none longer than its encoder takes.
+        special: ids of the same tokenizer.
+        batches: which records make up each forward; all of them, each once.
+        device: to compute on.
+
+    Returns:
+        In the order of the records.
+    """
+    found = [Found() for _ in range(len(records))]
+    for rows in batches:
+        batch = batch_of_records(records.take(rows), special)
+        of_batch = _per_sentence(model.extract(batch.to(device)), batch.word_offsets, model.labels)
+        for row, of_row in zip(rows.tolist(), of_batch, strict=True):
+            found[row] = of_row
+    return found
+
+
+def batches_by_length(records: Records, *, batch_size: int, most_pieces: int) -> Iterator[NDArray[np.int64]]:
+    """Records in order of length, cut into batches.
+
+    Args:
+        records: any.
+        batch_size: most records of a batch.
+        most_pieces: of a batch, if each of its records was as long as the longest; a longer record comes alone.
+    """
+    lengths = records.pieces.lengths + SPECIALS
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    while first < len(order):
+        longest = lengths[order[first : first + batch_size]]
+        fitting = int(np.searchsorted(longest * np.arange(1, 1 + len(longest)), most_pieces, side="right"))
+        yield order[first : first + max(fitting, 1)]
+        first += max(fitting, 1)
+
+
+def put_together(windows: list[Window], parts: list[Found]) -> Found:
+    """What was found in the windows of a sentence as what was found in the sentence (see `windows.stitch`)."""
+    if len(windows) == 1:
+        return parts[0]
+    unread = AnnotatedSentence(())
+    stitched = stitch(
+        unread, windows, [AnnotatedSentence((), tuple(part.entities), tuple(part.relations)) for part in parts]
+    )
+    entities, relations = list(stitched.entities), list(stitched.relations)
+    entity_scores = [dict(zip(part.entities, part.entity_scores, strict=True)) for part in parts]
+    relation_scores = [
+        {
+            (part.entities[relation.head], part.entities[relation.tail], relation.type): score
+            for relation, score in zip(part.relations, part.relation_scores, strict=True)
+        }
+        for part in parts
+    ]
+    found = Found(entities, relations=relations)
+    for entity in entities:
+        number, (inside,) = _decided(windows, entity)
+        found.entity_scores.append(entity_scores[number][inside])
+    for relation in relations:
+        number, (head, tail) = _decided(windows, entities[relation.head], entities[relation.tail])
+        found.relation_scores.append(relation_scores[number][head, tail, relation.type])
+    return found
+
+
+def _decided(windows: list[Window], *entities: Entity) -> tuple[int, list[Entity]]:
+    """The window that decides about some entities of a sentence together, and the entities counted in its words."""
+    start, end = min(entity.word_start for entity in entities), max(entity.word_end for entity in entities)
+    number = deciding_window(windows, start, end)
+    assert number is not None  # it was found there
+    first = windows[number].word_start
+    return number, [Entity(entity.word_start - first, entity.word_end - first, entity.type) for entity in entities]
+
+
+def _in_order(rows: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, rows, batch_size):
+        yield np.arange(first, min(first + batch_size, rows))
+
+
+def _per_sentence(extracted: Extracted, word_offsets: np.ndarray, labels: Labels) -> list[Found]:
+    """What was found in each sentence of a batch, counted in its own words and entities."""
+    found = [Found() for _ in range(len(word_offsets) - 1)]
+    sentences = sentences_of(extracted.spans, word_offsets)
+    first_entities = np.searchsorted(sentences, sentences)  # of the entity's sentence, [N]
+    spans = extracted.spans - word_offsets[sentences, None]
+    entities = (sentences, spans, extracted.types, extracted.type_scores)
+    for sentence, (start, end), kind, score in zip(*(column.tolist() for column in entities), strict=True):
+        found[sentence].entities.append(Entity(start, end, labels.entity_types[kind]))
+        found[sentence].entity_scores.append(score)
+    pairs = extracted.pairs - first_entities[extracted.pairs]
+    relations = (sentences[extracted.pairs[:, 0]], pairs, extracted.relations, extracted.relation_scores)
+    for sentence, (first, second), label, score in zip(*(column.tolist() for column in relations), strict=True):
+        head, tail = (second, first) if label % 2 == SECOND_IS_HEAD else (first, second)
+        found[sentence].relations.append(Relation(head, tail, labels.relation_types[label // 2]))
+        found[sentence].relation_scores.append(score)
+    return found

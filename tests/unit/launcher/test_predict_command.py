@@ -1,0 +1,190 @@
+"""`spe predict` as a person types it."""
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_shards.errors import UserError
+from launcher.cli import dispatch
+from spe_dist.extraction.formats import read_annotated
+from tests.integration.command import clean_environment, only_error
+from tests.unit.spe_dist.extraction.lively import save_lively
+
+TEXTS = ["Marie Curie was born in Warsaw. She lived in Paris.", "", "Ann works for Acme Inc.", 'a "b" \\ é 😀 c']
+PREDICT = [sys.executable, "-c", "from launcher.cli import main; main()", "predict"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_lively(tmp_path_factory.mktemp("lively") / "model")
+
+
+@pytest.fixture
+def predict(model, capsysbinary):
+    """What the command writes, as lines of JSON."""
+
+    def run(*arguments) -> list[dict]:
+        dispatch(["predict", str(model), *map(str, arguments)])
+        return [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+
+    return run
+
+
+def give(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+def test_a_text_gives_a_line(predict):
+    (found,) = predict("--text", TEXTS[0])
+    assert list(found) == ["text", "entities", "relations"]
+    assert found["text"] == TEXTS[0] and found["entities"] and found["relations"]
+    for entity in found["entities"]:
+        assert list(entity) == ["type", "start", "end", "text", "score"]
+        assert TEXTS[0][entity["start"] : entity["end"]] == entity["text"]
+    for relation in found["relations"]:
+        assert list(relation) == ["type", "head", "tail", "score"]
+        assert max(relation["head"], relation["tail"]) < len(found["entities"])
+
+
+def test_the_same_texts_in_every_form_of_input(predict, tmp_path, monkeypatch):
+    lines = "".join(f"{text}\n" for text in TEXTS).encode()
+    objects = "".join(json.dumps({"id": n, "body": t}) + "\n\n" for n, t in enumerate(TEXTS)).encode()
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + lines.replace(b"\n", b"\r\n"))
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(lines))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(objects))
+    (tmp_path / "unheard.of").write_bytes(objects)
+    expected = predict(tmp_path / "a.txt")
+    assert [found["text"] for found in expected] == TEXTS
+    assert predict(tmp_path / "b.txt.gz", tmp_path / "a.txt") == expected * 2
+    for name in ("c.jsonl.gz", "unheard.of"):
+        found = predict(tmp_path / name, "--text-field", "body", "--batch-size", "1")
+        assert [list(line) for line in found] == [["id", "body", "entities", "relations"]] * 4
+        assert [line["entities"] for line in found] == [line["entities"] for line in expected]
+    for arguments in ([], ["-"], ["--input-format", "text"]):
+        give(monkeypatch, lines)
+        assert predict(*arguments) == expected
+    give(monkeypatch, objects)
+    assert [line["relations"] for line in predict("--text-field", "body")] == [line["relations"] for line in expected]
+
+
+def test_words_give_annotated_data(predict, tmp_path):
+    (tmp_path / "words.jsonl").write_text(
+        "".join(
+            json.dumps({"tokens": text.split(), "entities": [], "relations": [], "document": "d"}) + "\n"
+            for text in TEXTS if text
+        )
+    )  # fmt: skip
+    dispatch_out = tmp_path / "found.jsonl"
+    assert predict(tmp_path / "words.jsonl", "--out", dispatch_out) == []
+    sentences, _ = read_annotated(dispatch_out)
+    found = [json.loads(line) for line in dispatch_out.read_text().splitlines()]
+    assert [list(sentence.words) for sentence in sentences] == [line["tokens"] for line in found]
+    assert [len(sentence.entities) for sentence in sentences] == [len(line["entities"]) for line in found]
+    for line in found:
+        joined = " ".join(line["tokens"])
+        for entity in line["entities"]:
+            assert joined[entity["char_start"] : entity["char_end"]] == entity["text"]
+            assert " ".join(line["tokens"][entity["start"] : entity["end"]]) == entity["text"]
+
+
+def test_half_of_a_surrogate_pair_is_given_back_as_it_came(predict, tmp_path):
+    (tmp_path / "odd.jsonl").write_bytes(rb'{"text": "\ud800 Marie \u0000 Curie"}' + b"\n")
+    (found,) = predict(tmp_path / "odd.jsonl")
+    assert found["text"] == "\ud800 Marie \x00 Curie"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b'{"text": "a"}\n{"text": 3}\n', "line 2: field 'text' is int, not a string"),
+        (b'{"text": "a"}\n\n{"text": "b"\n', "line 3: invalid JSON"),
+        (b"[1]\n", "line 1: not a JSON object but list"),
+        (b'{"tokens": ["a", 1]}\n', "line 1: field 'tokens' is not a list of strings"),
+        (b'{"title": "a"}\n', r"line 1: neither a field 'text' nor 'tokens' \(name another with --text-field\)"),
+        (b'{"text": "\xff"}\n', "line 1: invalid UTF-8 at byte 11"),
+        (b'{"a":' * 100_000 + b"\n", "line 1: invalid JSON: nested too deeply"),
+    ],
+)
+def test_a_malformed_line_is_named_and_nothing_is_left(predict, tmp_path, content, complaint):
+    (tmp_path / "bad.jsonl").write_bytes(content)
+    (tmp_path / "found.jsonl").write_text("before")
+    with pytest.raises(UserError, match=f"bad.jsonl, {complaint}"):
+        predict(tmp_path / "bad.jsonl", "--out", tmp_path / "found.jsonl")
+    assert (tmp_path / "found.jsonl").read_text() == "before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl", "found.jsonl"]
+
+
+def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
+    (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"a\n" * 1000)[:-20])
+    for arguments, complaint in (
+        (["nowhere.txt"], "nowhere.txt: no such file"),
+        ([tmp_path], "this is a folder: name files"),
+        ([tmp_path / "cut.txt.gz"], "damaged or truncated"),
+        (["--text", "a", tmp_path / "a.txt"], "either --text or files"),
+        ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is a file to read"),
+        ([tmp_path / "a.txt", "--out", tmp_path], "is a folder"),
+        ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b"], "in a folder that is not there"),
+        (["--text", "a", "--device", "gpu"], "device 'gpu'"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            predict(*arguments)
+    with pytest.raises(UserError, match="not an extractor"):
+        dispatch(["predict", str(tmp_path), "--text", "a"])
+
+
+def test_text_for_a_terminal(model, capsys, monkeypatch):
+    arguments = ["predict", str(model), "--text", TEXTS[0] + " \x1b[31mred", "--format", "terminal"]
+    dispatch(arguments)
+    plain = capsys.readouterr().out
+    assert "\x1b" not in plain and "␛[31m" in plain.replace(" ", "").replace("[LOC", "")
+    assert "─▶" in plain and "Warsaw" in plain
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    dispatch(arguments[:-2])
+    coloured = capsys.readouterr().out
+    assert "\x1b[30;48;5;" in coloured and "\x1b[31m" not in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    dispatch(arguments[:-2])
+    assert capsys.readouterr().out == plain
+
+
+def test_a_page(predict, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"title": "<b>One</b>", "text": TEXTS[0] + " <script>x</script>"}))
+    predict(tmp_path / "a.jsonl", "--out", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.startswith("<!DOCTYPE html>") and page.rstrip().endswith("</html>")
+    assert "1. &lt;b&gt;One&lt;/b&gt;" in page and "&lt;script&gt;" in page and page.count("<script>") == 1
+    assert page.count("<mark") > 4 and page.count("<li ") > 0
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")  # all is in it
+
+
+def test_who_reads_may_go_away(model):
+    reader = f"{' '.join(map(repr, PREDICT))} {model} - | head -c 10"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", reader], input="Ann lives in Paris.\n" * 5000, env=clean_environment(),
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.stdout == '{"text": "'
+    assert "standard output is gone after" in only_error(done)
+    assert "Exception" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_it_may_be_interrupted(model):
+    process = subprocess.Popen(
+        [*PREDICT, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=clean_environment(),
+    )  # fmt: skip
+    process.stdin.write(b"Ann lives in Paris.\n" * 4000)
+    process.stdin.flush()
+    assert os.read(process.stdout.fileno(), 10)  # it computes, and waits for more
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert stderr.decode().startswith("error: interrupted after ") and stderr.count(b"\n") == 1

@@ -1,0 +1,58 @@
+"""A tiny extractor with random weights that finds something everywhere, and texts of all kinds to give it."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+from hypothesis import strategies as st
+
+from spe_dist.extraction.encoded_sentences import Labels
+from spe_dist.extraction.extractor import Extractor
+from spe_dist.extraction.extractor_folder import ExtractorDescription, save_extractor
+from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.models.export_format import PairEncoderSizes, SpanEncoderSizes
+from tests.unit.spe_dist.extraction.tiny import SPAN_SIZE, tiny_model, word_pieces
+
+LABELS = Labels(("LOC", "ORG", "PER <b>&'\""), ("born_in", "seat <i>", "works"))
+
+
+def lively_model() -> ExtractorModel:
+    model = tiny_model(LABELS).eval()
+    with torch.no_grad():
+        for layer in (model.tags, model.types, model.relations.scores):
+            layer.weight.normal_(std=4.0)
+        model.tags.bias[0] = 2.0
+    return model
+
+
+def save_lively(folder: Path) -> Path:
+    model = lively_model()
+    description = ExtractorDescription(
+        entity_types=LABELS.entity_types,
+        relation_types=LABELS.relation_types,
+        span_encoder=SpanEncoderSizes(kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE),
+        pair_encoder=PairEncoderSizes(attention_size=8, position_size=4),
+        relation_size=10,
+        language="en",
+    )
+    save_extractor(folder, model, description, word_pieces(), model.state_dict())
+    return folder
+
+
+@cache
+def lively(batch_size: int = 64, precision: str = "fp32") -> Extractor:
+    return Extractor(lively_model(), word_pieces(), device="cpu", precision=precision, batch_size=batch_size)
+
+
+_LETTERS = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=8)
+_NASTY = st.sampled_from(
+    [" ", "\n", "\t", "\x00", "\x1b[31m", "\x7f", "\x85", "\u200b", "\u2028", "\u3000", "\ufeff", "\ud800", "\udfff",
+     "😀", "👩‍👩‍👧", "e\u0301", "مرحبا بك.", "שלום עולם", "\u202eabc", "中文。测试", "İ", "ﬁ", "ß",
+     ". ", "...", "“", "'s", "[SEP]", "[CLS]", "</p><script>", "Dr. ", "http://x.y/?a=b", "Warsaw",
+     "Marie Curie was born in Warsaw. ",
+     "x" * 300, "(" * 300, "中" * 100, "a b " * 60]
+)  # fmt: skip
+RAW_TEXTS = st.lists(st.one_of(_NASTY, _LETTERS, st.just(" "), st.text(max_size=5), st.characters()), max_size=20).map(
+    "".join
+)
+WORDS = st.lists(st.one_of(_NASTY, _LETTERS, st.just("")), max_size=20)

@@ -1,0 +1,287 @@
+"""The extractor on raw text against the plain way: sentence by sentence, word by word, one at a time.
+
+`SPE_DIST_FUZZ=10000` gives it as many random texts (two minutes).
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import spe_dist
+from data_shards.errors import UserError
+from data_shards.ragged import Ragged
+from data_shards.record import Records
+from data_shards.sentences import split_sentences
+from spe_dist.extraction import extractor as module
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.encoded_sentences import encode_sentences
+from spe_dist.extraction.extracted_text import ExtractedText
+from spe_dist.extraction.extractor import Extractor
+from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.extraction.html_page import html_page
+from spe_dist.extraction.prediction import batches_by_length, predict
+from spe_dist.extraction.terminal_text import terminal_text
+from tests.integration.command import clean_environment
+from tests.unit.spe_dist.extraction.lively import LABELS, RAW_TEXTS, WORDS, lively, lively_model, save_lively
+from tests.unit.spe_dist.extraction.tiny import word_pieces
+
+FUZZED = int(os.environ.get("SPE_DIST_FUZZ", "25"))
+fuzz = settings(
+    max_examples=FUZZED, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+CPU = torch.device("cpu")
+LONG = "the Acme office of Paris hired Marie Curie , who was born in Warsaw and lives in London , " * 12
+TEXTS = [
+    "Marie Curie was born in Warsaw. She lived in Paris!\n\nNothing here.  ",
+    "",
+    LONG + ". Ann works for Acme Inc.",  # several windows
+    " \n\t",
+    "Warsaw",
+    *(f"In {place} lives {name}, who works for Acme Inc." for place in ("Paris", "Rome") for name in ("Ann", "Bob")),
+]
+
+
+def facts(found: ExtractedText) -> tuple[list, list]:
+    """All but the scores."""
+    return [(e.start, e.end, e.type) for e in found.entities], [(r.head, r.tail, r.type) for r in found.relations]
+
+
+def scores(texts: list[ExtractedText]) -> np.ndarray:
+    return np.array([part.score for text in texts for part in (*text.entities, *text.relations)])
+
+
+def by_words(words: list[str]) -> AnnotatedSentence:
+    encoded = encode_sentences([AnnotatedSentence(tuple(words))], LABELS, word_pieces(), max_pieces=64)
+    return predict(lively_model(), encoded, batch_size=1, device=CPU)[0]
+
+
+def test_raw_text_gives_what_its_sentences_give_as_words():
+    found = lively()(TEXTS)
+    assert sum(len(text.entities) for text in found) > 30
+    assert sum(len(text.relations) for text in found) > 30
+    for text, extracted in zip(TEXTS, found, strict=True):
+        entities, relations = [], []
+        for sentence, place in zip(split_sentences(text), extracted.sentences, strict=True):
+            assert text[slice(*place)] == sentence
+            words = word_pieces().words(sentence)
+            expected, first = by_words(words), len(entities)
+            starts, at = [], place[0]
+            for word in words:
+                starts.append(text.index(word, at))
+                at = starts[-1] + len(word)
+            for entity in expected.entities:
+                last = entity.word_end - 1
+                entities.append((starts[entity.word_start], starts[last] + len(words[last]), entity.type))
+            relations += [(first + r.head, first + r.tail, r.type) for r in expected.relations]
+        assert facts(extracted) == (entities, relations)
+
+
+def test_words_keep_their_numbers():
+    words = ["Marie", "\x00", "", "New York", "was", "\ud800", "born", "in", "Warsaw", "."] * 12
+    (found,) = lively()([words])
+    expected = by_words([word.replace("\ud800", "\ufffd") for word in words])
+    assert [(e.token_start, e.token_end, e.type) for e in found.entities] == [
+        (e.word_start, e.word_end, e.type) for e in expected.entities
+    ]
+    assert found.entities and found.tokens == tuple(words)
+    for entity in found.entities:
+        assert (
+            entity.text
+            == " ".join(words[entity.token_start : entity.token_end])
+            == found.text[entity.start : entity.end]
+        )
+    written = found.as_json()
+    assert written["tokens"] == words and "text" not in written
+    assert [e["start"] for e in written["entities"]] == [e.token_start for e in found.entities]
+    assert [e["char_start"] for e in written["entities"]] == [e.start for e in found.entities]
+
+
+def test_scores_are_probabilities_of_the_decisions():
+    words = ["Marie", "Curie", "was", "born", "in", "Warsaw", "."]
+    (found,) = lively()([words])
+    model = lively_model()
+    encoded = encode_sentences([AnnotatedSentence(tuple(words))], LABELS, word_pieces(), max_pieces=64)
+    batch = encoded.batch(np.array([0]))
+    inside = model._encode(batch)
+    spans = np.array([[entity.token_start, entity.token_end] for entity in found.entities])
+    types = model.types(model._span_vectors(model.span_encoder, inside, spans)).softmax(dim=1)
+    assert [entity.score for entity in found.entities] == pytest.approx(types.max(dim=1).values.tolist(), rel=1e-5)
+    assert [LABELS.entity_types.index(entity.type) for entity in found.entities] == types.argmax(dim=1).tolist()
+
+
+def test_windows_do_not_lose_scores():
+    (found,) = lively()([TEXTS[2]])
+    assert found.entities[-1].end > len(LONG) - 60 and len(found.entities) > 20
+    assert len(found.relations) > 20
+    assert all(1 / (len(LABELS.entity_types) + 1) <= entity.score <= 1 for entity in found.entities)
+    assert all(1 / (LABELS.no_relation + 1) <= relation.score <= 1 for relation in found.relations)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_else_is_in_a_batch_or_a_stream_changes_nothing(precision, monkeypatch):
+    """In bf16 rounding depends on the shape of a batch, so a close decision may fall otherwise."""
+    texts = [*TEXTS, *(" ".join(text.split()[:number]) for text in TEXTS for number in range(1, 20, 3))]
+    one, many = lively(1, precision), lively(256, precision)
+    alone = [one([text])[0] for text in texts]
+    monkeypatch.setattr(module, "_PORTION_TEXTS", 5)
+    runs = [many(texts), list(one.stream(iter(texts))), many([*TEXTS[2:], *texts])[len(TEXTS) - 2 :]]
+    expected = [facts(text) for text in alone]
+    for run in runs:
+        if precision == "fp32":
+            assert [facts(text) for text in run] == expected
+            assert np.abs(scores(run) - scores(alone)).max() < 1e-4
+        else:
+            equal = np.mean([facts(text) == wanted for text, wanted in zip(run, expected, strict=True)])
+            assert equal > 0.9
+
+
+def test_a_stream_reads_no_further_than_it_must(monkeypatch):
+    monkeypatch.setattr(module, "_PORTION_TEXTS", 4)
+    read = []
+
+    def texts():
+        for number in range(100):
+            read.append(number)
+            yield f"Ann {number} lives in Paris."
+
+    stream = lively().stream(texts())
+    first = next(stream)
+    assert first.text.startswith("Ann 0")
+    assert len(read) == 8
+    assert [text.text for text in stream] == [f"Ann {number} lives in Paris." for number in range(1, 100)]
+    assert next(lively().stream(texts())).text == first.text  # and one that is left alone ends
+
+
+def test_what_a_stream_is_given_must_be_text():
+    with pytest.raises(TypeError, match=r"\[text\]"):
+        lively()("Marie Curie")
+    for wrong in (3, None, b"x", ["a", 3]):
+        with pytest.raises(TypeError, match="must be a string, or a list of words"):
+            lively()([wrong])
+
+
+def check(found: ExtractedText, given: str | list[str]) -> None:
+    text = given if isinstance(given, str) else " ".join(given)
+    assert found.text == text
+    before = 0
+    for entity in found.entities:
+        assert before <= entity.start < entity.end <= len(text) or (entity.start == entity.end and found.tokens)
+        assert text[entity.start : entity.end] == entity.text
+        assert entity.type in LABELS.entity_types and 0 < entity.score <= 1
+        before = entity.end
+    for relation in found.relations:
+        ends = [found.entities[number] for number in (relation.head, relation.tail)]
+        assert any(all(s <= e.start and e.end <= t for e in ends) for s, t in found.sentences)
+    assert [e for s in found.by_sentence() for e in s.entities.values()] == list(found.entities)
+    assert [r for s in found.by_sentence() for r in s.relations] == list(found.relations)
+
+
+@fuzz
+@given(st.lists(st.one_of(RAW_TEXTS, WORDS), max_size=6))
+def test_no_text_is_too_odd(texts):
+    together = lively(256)(texts)
+    for given_text, found in zip(texts, together, strict=True):
+        check(found, given_text)
+        assert facts(found) == facts(lively(1)([given_text])[0])
+        json.dumps(found.as_json())
+    page = "".join(html_page([("<title>", found) for found in together], LABELS.entity_types))
+    shown = page[page.index("</header>") : page.index("<script>")]
+    for told in (shown, *(terminal_text(found, LABELS.entity_types, coloured=False) for found in together)):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", told)
+    assert set(re.findall(r"</?(\w+)", shown)) <= {
+        "header", "article", "h2", "p", "mark", "small", "ul", "li", "bdi", "b", "span",
+    }  # fmt: skip
+
+
+def test_a_text_of_a_hundred_thousand_words_without_an_end():
+    """One sentence, in thousands of windows."""
+    text = "Marie met Ann in Paris , " * (100_000 // 6 if FUZZED >= 1000 else 2_000)
+    (found,) = lively()([text])
+    check(found, text)
+    assert len(found.sentences) == 1
+    assert found.entities[-1].end > len(text) - 60
+
+
+def test_batches_hold_every_record_once_and_do_not_grow_with_their_length():
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(0, 500, 1000)
+    starts = Ragged.from_lengths(np.zeros(1000, dtype=np.int64), np.ones(1000, dtype=np.int64))
+    records = Records(Ragged.from_lengths(np.zeros(lengths.sum()), lengths), starts)
+    batches = list(batches_by_length(records, batch_size=64, most_pieces=4000))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    for batch in batches:
+        assert len(batch) <= 64
+        assert len(batch) * (lengths[batch].max() + 2) <= 4000
+    assert max(map(len, batches)) == 64
+    assert [len(batch) for batch in batches_by_length(records, batch_size=9, most_pieces=1)] == [1] * 1000
+
+
+def test_very_many_pairs_are_classified_in_portions(monkeypatch):
+    whole = lively()([TEXTS[2]])[0]
+    sizes = []
+    classify = ExtractorModel._relation_scores
+
+    def counted(self, encoded, batch, spans, vectors, pairs):
+        sizes.append(len(pairs))
+        return classify(self, encoded, batch, spans, vectors, pairs)
+
+    monkeypatch.setattr(ExtractorModel, "_relation_scores", counted)
+    monkeypatch.setattr("spe_dist.extraction.extractor_model._MOST_PAIRS", 7)
+    assert facts(lively()([TEXTS[2]])[0]) == facts(whole)
+    assert max(sizes) == 7 and len(sizes) > 5
+
+
+def test_a_folder_gives_the_same_elsewhere(tmp_path):
+    """Bit for bit, in a process that knows nothing of this one."""
+    folder = save_lively(tmp_path / "model")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    here = [score.hex() for score in scores(Extractor.from_pretrained(folder, device="cpu")(TEXTS)).tolist()]
+    torch.set_num_threads(threads)
+    shutil.move(folder, tmp_path / "elsewhere")
+    program = (
+        "import json, sys; from spe_dist import Extractor\n"
+        f"found = Extractor.from_pretrained(sys.argv[1], device='cpu')({TEXTS!r})\n"
+        "print(json.dumps([p.score.hex() for text in found for p in (*text.entities, *text.relations)]))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "elsewhere")]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=300)
+    assert json.loads(done.stdout) == here, done.stderr
+    assert len(here) > 60
+
+
+def test_it_is_where_people_look():
+    assert spe_dist.Extractor is Extractor
+    assert lively().entity_types == LABELS.entity_types and lively().relation_types == LABELS.relation_types
+
+
+@pytest.mark.parametrize("file", ["extractor.json", "extractor.safetensors", "model.safetensors", "config.json"])
+def test_a_folder_that_is_not_whole_is_refused(tmp_path, file):
+    folder = save_lively(tmp_path / "model")
+    for damage in (lambda path: path.write_bytes(path.read_bytes()[:50]), lambda path: path.unlink()):
+        damage(folder / file)
+        with pytest.raises(UserError, match=r"not an extractor|not a whole extractor|malformed") as refused:
+            Extractor.from_pretrained(folder)
+        assert "\n" not in str(refused.value)
+
+
+def test_wrong_arguments_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"not an extractor: no extractor\.json there"):
+        Extractor.from_pretrained(tmp_path)
+    for arguments, complaint in (
+        ({"device": "gpu"}, "device 'gpu'"),
+        ({"device": "cuda:99"}, "device 'cuda:99'"),
+        ({"precision": "fp16"}, "choose one of bf16, fp32"),
+        ({"batch_size": 0}, "at least 1"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            Extractor(lively_model(), word_pieces(), **arguments)
