@@ -18,7 +18,6 @@ import ray
 import ray.exceptions
 
 from cluster.joined_ray import joined_ray, process_environment
-from cluster.restarts import user_error_in
 from data_shards.errors import UserError
 from spe_dist.extraction.finetune_config import FinetuneConfig, SeedsOnRayConfig
 from spe_dist.extraction.finetune_folder import LOG, Result, seed_folder
@@ -145,8 +144,8 @@ def _run(
 
 
 def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
-    mistake = user_error_in(error)
-    if mistake is not None:
+    mistake = getattr(error, "cause", None)  # the error itself speaks in tracebacks
+    if isinstance(mistake, UserError):
         return str(mistake)
     lines = str(error).strip().splitlines()
     return f"{lines[-1] if lines else type(error).__name__} (see {seed_folder(config) / LOG})"
