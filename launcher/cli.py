@@ -14,6 +14,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
+  ablate --shards DIR --train FILE --dev FILE --test FILE   the SPE paper's ablations, from pre-training to a table
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
@@ -45,6 +46,7 @@ def dispatch(arguments: list[str]) -> None:
         "data": _data,
         "pretrain": _pretrain,
         "finetune": _finetune,
+        "ablate": _ablate,
         "slurm": _slurm,
         "plan": _plan,
         "doctor": _doctor,
@@ -82,6 +84,12 @@ def _pretrain() -> Callable[[list[str]], None]:
 
 def _finetune() -> Callable[[list[str]], None]:
     from launcher.finetune import main
+
+    return main
+
+
+def _ablate() -> Callable[[list[str]], None]:
+    from launcher.ablate import main
 
     return main
 
@@ -138,3 +146,7 @@ def _bench() -> Callable[[list[str]], None]:
     from launcher.bench import main
 
     return main
+
+
+if __name__ == "__main__":
+    main()
