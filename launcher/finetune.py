@@ -31,7 +31,7 @@ import tyro
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from launcher.pretrain import RECIPES, STOPPED, split_recipe
-from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import (
     MODEL,
     Result,
@@ -96,8 +96,9 @@ def with_absolute_paths(config: FinetuneConfig) -> FinetuneConfig:
         if values[section][name] is not None:
             values[section][name] = absolute_path(values[section][name], f"{section}.{name}")
     for section, name in (("start", "pretrained"), ("start", "tokenizer"), ("encoder", "name_or_path")):
-        if values[section][name] is not None and Path(values[section][name]).exists():  # else a name, such as "bert"
-            values[section][name] = absolute_path(values[section][name], f"{section}.{name}")
+        value = values[section][name]
+        if value not in (None, BERT) and Path(value).exists():  # else a name of the hub
+            values[section][name] = absolute_path(value, f"{section}.{name}")
     return checked_config(FinetuneConfig, values, source="launcher")
 
 

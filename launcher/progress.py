@@ -29,7 +29,12 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
         f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records"
     )
     tail = _Tail(Path(config.run_folder))
-    with _repeated(lambda: [_show(line, config.train.steps) for line in tail.new_lines()]):
+
+    def show() -> None:
+        for line in tail.new_lines():
+            _show(line, config.train.steps)
+
+    with _repeated(show):
         yield
     if sys.stdout.isatty():
         print("\r\033[K", end="", flush=True)
@@ -54,7 +59,7 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
 
 
 @contextmanager
-def _repeated(show: Callable[[], object]) -> Iterator[None]:
+def _repeated(show: Callable[[], None]) -> Iterator[None]:
     """Call it again and again while the context lasts, and once more at its end."""
     done = threading.Event()
 

@@ -26,8 +26,8 @@ def report_run(run: Path) -> str:
         UserError: seeds predicted different data, or the folder cannot be written.
     """
     name = run.resolve().name
-    parts, lines = {"test": run, DEV: run / DEV}, []
-    for part, folder in parts.items():
+    lines: list[str] = []
+    for part, folder in (("test", run), (DEV, run / DEV)):
         if not (folder / FOLDER).is_dir():
             continue
         scored = score_run(replace(read_run(folder), name=f"{name}, {part}"))
