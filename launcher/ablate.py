@@ -51,10 +51,18 @@ from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_folder import check_same_run, read_result
 from spe_dist.extraction.formats import read_annotated
 from spe_dist.extraction.predictions import read_run
-from spe_dist.recipe import config_yaml
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.train.places_of_run import newest_step
+from spe_dist.train.run_folder import CONFIG, flatten
 
 DEFAULT = RECIPES / "ablations_cpu.yaml"
+# Settings of pre-training that change no result.
+FREE = (
+    *("run.name", "run.folder", "data.cache", "data.workers", "batch.lanes_per_forward", "cluster.", "compute."),
+    *("kernels.", "train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_"),
+    *("train.failed_saves", "train.profile_steps"),
+)
 SHORT = {
     "--shards": "--pretrain.data.shards",
     "--steps": "--pretrain.train.steps",
@@ -103,13 +111,20 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
     if config.finetune.data.test is None:
         raise UserError("finetune.data.test is null: name the sentences to test with (--test)")
     folder = absolute_path(config.run.folder, "run.folder")
-    shards = config.pretrain.data.shards
+    pretrain = config.pretrain
+    shards, encoder = pretrain.data.shards, pretrain.encoder.name_or_path
     if "://" not in shards:
         shards = absolute_path(shards, "pretrain.data.shards")
+    if encoder is not None and Path(encoder).exists():  # else a name of the hub
+        encoder = absolute_path(encoder, "pretrain.encoder.name_or_path")
     return replace(
         config,
         run=replace(config.run, folder=folder),
-        pretrain=replace(config.pretrain, data=replace(config.pretrain.data, shards=shards)),
+        pretrain=replace(
+            pretrain,
+            data=replace(pretrain.data, shards=shards),
+            encoder=replace(pretrain.encoder, name_or_path=encoder),
+        ),
     )
 
 
@@ -124,11 +139,32 @@ def _describe(config: AblationConfig) -> list[str]:
 
 def _pretrain(config: AblationConfig, name: VariantName) -> None:
     run = pretraining(config, name)
-    if run is None or newest_step(run) >= run.train.steps:
+    if run is None:
+        return
+    _check_same_pretraining(run)
+    if newest_step(run) == run.train.steps:
         return
     path = _write_recipe(run, f"pretrain-{run.run.name}", config.folder)
     print(f"== {VARIANTS[name].title}: pre-training, {run.run_folder}", flush=True)
     _call([str(Path(launcher.__file__).parent / "pretrain.py"), "--config", str(path)], f"{name}: pre-training")
+
+
+def _check_same_pretraining(run: SpeConfig) -> None:
+    """Stricter than pre-training itself, which may go on with other steps or another rate: the table states them."""
+    path = Path(run.run_folder) / CONFIG
+    if not path.is_file():
+        return
+    before, now = flatten(config_values(load_recipe(path))), flatten(config_values(run))
+    differences = [
+        f"{key} was {before.get(key)} and is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
+    if differences:
+        raise UserError(
+            f"{run.run_folder} holds a pre-training of other settings ({', '.join(differences[:3])}): "
+            "give these ablations their own run.name"
+        )
 
 
 def _finetune(config: AblationConfig, name: VariantName) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import UserError
-from launcher.ablate import DEFAULT, read_arguments
+from launcher.ablate import DEFAULT, _check_same_pretraining, read_arguments
 from spe_dist.extraction.ablation import (
     VARIANTS,
     ablation_json,
@@ -20,7 +20,7 @@ from spe_dist.extraction.ablation import (
     score_ablations,
 )
 from spe_dist.extraction.predictions import write_gold, write_predictions
-from spe_dist.recipe import config_values
+from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import flatten
 from tests.unit.spe_dist.extraction.tiny import SENTENCES, sentence
 
@@ -86,6 +86,16 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path):
     recipe.write_text(DEFAULT.read_text().replace("geometric_p", "geometric_q"))
     with pytest.raises(UserError, match=r"did you mean 'pretrain\.spans\.geometric_p'"):
         read_ablation(recipe)
+
+
+def test_a_pre_training_of_other_settings_is_refused(tmp_path):
+    base = read_ablation(DEFAULT)
+    run = pretraining(replace(base, run=replace(base.run, folder=str(tmp_path))), "full")
+    Path(run.run_folder).mkdir(parents=True)
+    (Path(run.run_folder) / "config.yaml").write_text(config_yaml(run))
+    _check_same_pretraining(replace(run, cluster=replace(run.cluster, workers=1)))
+    with pytest.raises(UserError, match=r"train\.steps was 400 and is 200.*their own run\.name"):
+        _check_same_pretraining(replace(run, train=replace(run.train, steps=200)))
 
 
 def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
