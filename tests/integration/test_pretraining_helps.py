@@ -13,7 +13,7 @@ from spe_dist.recipe import checked_config, read_values
 from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT, train_tiny_run, write_dataset
 
-SENTENCES, LABELLED, STEPS = 6_000, 100, 250
+SENTENCES, LABELLED, STEPS = 6_000, 100, 200
 ENCODER = {"name_or_path": None, "layers": 2, "hidden_size": 64, "heads": 4, "intermediate_size": 128,
            "max_positions": 64, "dropout": 0.0}  # fmt: skip
 SPAN_ENCODER = {"kernel_sizes": [2, 3], "channels": 32, "size": 64}
@@ -30,14 +30,14 @@ def finetune_config(folder: Path, start: str, seed: int) -> FinetuneConfig:
         "start": {"pretrained": start, "tokenizer": str(DEBUG_VOCAB)},
         "encoder": ENCODER, "span_encoder": SPAN_ENCODER, "pair_encoder": PAIR_ENCODER,
         "relation_size": 64, "heads_dropout": 0.0, "sampling": {"gold_epochs": 3, "k": 3.0}, "optimizer": optimizer,
-        "train": {"epochs": 16, "batch_size": 10, "patience": 16, "precision": "fp32", "checkpoint_every": 0},
+        "train": {"epochs": 14, "batch_size": 10, "patience": 14, "precision": "fp32", "checkpoint_every": 0},
     }  # fmt: skip
     return checked_config(FinetuneConfig, values, source="test")
 
 
 @pytest.mark.timeout(1200)
 def test_pre_training_helps_where_labels_are_few(tmp_path):
-    """Seen with 3 seeds of pre-training and 3 of fine-tuning: entity F1 +9 to +15, strict relation F1 +2 to +11."""
+    """Seen with two seeds of pre-training, two of fine-tuning each: entity F1 +7 to +15, strict relation F1 +4 to +11."""
     write_dataset(tmp_path / "shards", sentences=SENTENCES)  # of seed 3, as the annotated sentences after it
     parts = generate_annotated((LABELLED, 60, 200), sentences=SENTENCES, seed=3)
     for name, sentences in zip(("train", "dev", "test"), parts, strict=True):
@@ -62,6 +62,6 @@ def test_pre_training_helps_where_labels_are_few(tmp_path):
     tests = compare_scored_runs(alone, helped, resamples=2000)
     told = {measure: test.difference for measure, test in tests.items()}
     for one, other in zip(alone.scores["entity_f1"], helped.scores["entity_f1"], strict=True):
-        assert other.micro.f1 > one.micro.f1 + 0.04, told
-    assert tests["entity_f1"].difference.mean > 0.06 and tests["entity_f1"].p_value < 0.05, told
+        assert other.micro.f1 > one.micro.f1 + 0.03, told
+    assert tests["entity_f1"].difference.mean > 0.05 and tests["entity_f1"].p_value < 0.05, told
     assert tests["relation_strict_f1"].difference.mean > 0.01, told
