@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,9 +20,9 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.coming_changes import ComingChanges
+from cluster.joined_ray import joined_ray, process_environment
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
-from cluster.security import connect
-from cluster.submitted_job import is_submitted_job
+from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.recipe import config_from_values, config_values
@@ -104,13 +103,8 @@ def _fit(trainer: TorchTrainer) -> None:
 
 
 def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
-    """Variables of a rank's process: threads, pip's programs (ninja) on PATH, no GPU that was not asked for."""
-    environment = {
-        "OMP_NUM_THREADS": str(cluster.cpus_per_worker),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-    }
-    return environment | ({} if cluster.gpus_per_worker else {"CUDA_VISIBLE_DEVICES": ""})
+    """Variables of a rank's process."""
+    return process_environment(cluster.cpus_per_worker, gpus=cluster.gpus_per_worker)
 
 
 def _train_rank(loop_config: dict[str, Any]) -> None:
@@ -132,15 +126,8 @@ def with_absolute_folders(config: Config) -> Config:
     values = config_values(config)
     for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
         value = values[section][name]
-        is_local = value and "://" not in value and (section != "encoder" or Path(value).exists())
-        if not is_local or Path(value).is_absolute():
-            continue
-        if is_submitted_job():
-            raise UserError(
-                f"{section}.{name} is {value!r}, a relative path: a submitted job runs in a copy of the working folder "
-                "that is thrown away, so give an absolute path that every node can reach"
-            )
-        values[section][name] = str(Path(value).absolute())
+        if value and "://" not in value and (section != "encoder" or Path(value).exists()):
+            values[section][name] = absolute_path(value, f"{section}.{name}")
     return config_from_values(values, source="launcher")
 
 
@@ -160,24 +147,12 @@ def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iter
     Raises:
         UserError: it cannot be joined, asks for no token, or a Ray started here would be too small.
     """
-    address = cluster.address or os.environ.get("RAY_ADDRESS")
-    # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address:
-        connect(address, allow_unauthenticated=cluster.allow_unauthenticated, **quiet)
-    else:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
-        cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
-        local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
-        connect("local", allow_unauthenticated=cluster.allow_unauthenticated, **local)
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
-    try:
+    cores = max(os.cpu_count() or 1, cluster.workers * cluster.cpus_per_worker)
+    with joined_ray(cluster.address, allow_unauthenticated=cluster.allow_unauthenticated, cores=cores) as started_here:
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
         if require_resources:
-            _require_resources(cluster, started_here=not address)
+            _require_resources(cluster, started_here=started_here)
         yield
-    finally:
-        ray.shutdown()
 
 
 def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:

@@ -1,9 +1,12 @@
-"""Whether this process is the entry point of `ray job submit`."""
+"""Whether this process is the entry point of `ray job submit`, and what that means for paths."""
 
 from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
+
+from data_shards.errors import UserError
 
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray's job manager for the entry point
 
@@ -12,3 +15,23 @@ def is_submitted_job() -> bool:
     """True in the process that `ray job submit` started on the cluster."""
     config = json.loads(os.environ.get(_JOB_CONFIG) or "{}")
     return "job_submission_id" in config.get("metadata", {})
+
+
+def absolute_path(path: str, setting: str) -> str:
+    """A path as ranks need it, which start in other folders than this process.
+
+    Args:
+        path: as the person gave it.
+        setting: its name, for the error.
+
+    Raises:
+        UserError: it is relative and this is a submitted job, whose working folder is a copy.
+    """
+    if Path(path).is_absolute():
+        return path
+    if is_submitted_job():
+        raise UserError(
+            f"{setting} is {path!r}, a relative path: a submitted job runs in a copy of the working folder "
+            "that is thrown away, so give an absolute path that every node can reach"
+        )
+    return str(Path(path).absolute())

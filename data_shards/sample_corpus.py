@@ -16,9 +16,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from random import Random
 
@@ -91,6 +93,35 @@ def generate(sentences: int, *, seed: int) -> Iterator[Sentence]:
         yield sentence
 
 
+def generate_annotated(sizes: Sequence[int], *, sentences: int, seed: int) -> list[list[Sentence]]:
+    """Parts of annotated data, such as train, dev and test.
+
+    The telling that made the corpus goes on, and a sentence that was told before, in the corpus or in another part, is
+    passed over. So no two parts share a sentence, and none stands in the corpus. What they do share are the names and
+    facts of the world, as texts about one world do.
+
+    Args:
+        sizes: sentences of each part; a part does not depend on those after it.
+        sentences: of the corpus.
+        seed: of the corpus.
+
+    Returns:
+        The sentences of each part.
+    """
+    telling = generate(sys.maxsize, seed=seed)
+    told = {sentence.words for sentence in islice(telling, sentences)}
+    parts = []
+    for size in sizes:
+        part = list[Sentence]()
+        while len(part) < size:
+            sentence = next(telling)
+            if sentence.words not in told:
+                told.add(sentence.words)
+                part.append(sentence)
+        parts.append(part)
+    return parts
+
+
 def write_corpus(path: Path, *, sentences: int, seed: int) -> None:
     """Write sentences as JSON lines, each a document of its own; the file appears only when complete.
 
@@ -99,12 +130,26 @@ def write_corpus(path: Path, *, sentences: int, seed: int) -> None:
         sentences: how many.
         seed: as in `generate`.
     """
+    _write_lines(path, (_as_json(sentence) for sentence in generate(sentences, seed=seed)))
+
+
+def write_annotated(path: Path, sentences: Sequence[Sentence]) -> None:
+    """Write sentences with their entities and relations as `spe data check` reads them (unified JSON lines).
+
+    Args:
+        path: the file; missing folders are created.
+        sentences: to write.
+    """
+    _write_lines(path, map(_as_annotated, sentences))
+
+
+def _write_lines(path: Path, lines: Iterable[dict[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:
-            for sentence in generate(sentences, seed=seed):
-                file.write(json.dumps(_as_json(sentence), ensure_ascii=False) + "\n")
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -118,6 +163,14 @@ def _as_json(sentence: Sentence) -> dict[str, object]:
         "tokens": sentence.words,
         "entities": [(e.start, e.end, e.type, e.id) for e in sentence.entities],
         "relations": [(r.head, r.tail, r.type) for r in sentence.relations],
+    }
+
+
+def _as_annotated(sentence: Sentence) -> dict[str, object]:
+    return {
+        "tokens": sentence.words,
+        "entities": [{"type": e.type, "start": e.start, "end": e.end} for e in sentence.entities],
+        "relations": [{"type": r.type, "head": r.head, "tail": r.tail} for r in sentence.relations],
     }
 
 

@@ -15,6 +15,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   pretrain                                              train (the same as python launcher/pretrain.py)
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
   predict MODEL [FILE …] [--text TEXT]                  entities and relations of raw text
+  ablate --shards DIR --train FILE --dev FILE --test FILE   the SPE paper's ablations, from pre-training to a table
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
   plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
   doctor --config RECIPE                                every node of the cluster, examined before a run
@@ -47,6 +48,7 @@ def dispatch(arguments: list[str]) -> None:
         "pretrain": _pretrain,
         "finetune": _finetune,
         "predict": _predict,
+        "ablate": _ablate,
         "slurm": _slurm,
         "plan": _plan,
         "doctor": _doctor,
@@ -90,6 +92,12 @@ def _finetune() -> Callable[[list[str]], None]:
 
 def _predict() -> Callable[[list[str]], None]:
     from launcher.predict import main
+
+    return main
+
+
+def _ablate() -> Callable[[list[str]], None]:
+    from launcher.ablate import main
 
     return main
 
@@ -146,3 +154,7 @@ def _bench() -> Callable[[list[str]], None]:
     from launcher.bench import main
 
     return main
+
+
+if __name__ == "__main__":
+    main()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.extraction.bootstrap import RESAMPLES
 from spe_dist.extraction.predictions import read_run
-from spe_dist.extraction.score_report import draw_scores, score_json, score_text
+from spe_dist.extraction.score_report import score_text, write_scores
 from spe_dist.extraction.scored_run import check_same_gold, compare_scored_runs, score_run
 
 
@@ -28,7 +26,7 @@ class Compare:
     second: tyro.conf.Positional[Path]
     """Folder of another: differences are this one minus the first."""
     out: Path | None = None
-    """Folder for scores.txt, scores.json and scores.png."""
+    """Folder for scores.txt, scores.json and, with matplotlib, scores.png."""
     symmetric: tuple[str, ...] = ()
     """Types of relations whose direction means nothing."""
     resamples: int = RESAMPLES
@@ -52,16 +50,11 @@ def main(argv: list[str]) -> None:
     _check_known_types(command.symmetric, {relation.type for one in runs[0].gold for relation in one.relations})
     scored = [score_run(run, symmetric=command.symmetric, resamples=command.resamples) for run in runs]
     tests = compare_scored_runs(*scored, resamples=command.resamples)
-    text = score_text(scored, tests)
-    print(text, end="")
-    if command.out:
-        with explain_write_errors(command.out):
-            command.out.mkdir(parents=True, exist_ok=True)
-            write_atomically(command.out / "scores.txt", text.encode())
-            written = json.dumps({"symmetric": command.symmetric, **score_json(scored, tests)}, indent=1)
-            write_atomically(command.out / "scores.json", (written + "\n").encode())
-            draw_scores(scored, command.out / "scores.png")
-        print(f"\nwrote scores.txt, scores.json and scores.png to {command.out}")
+    if command.out is None:
+        print(score_text(scored, tests), end="")
+        return
+    text, files = write_scores(command.out, scored, tests, symmetric=command.symmetric)
+    print(f"{text}\nwrote {', '.join(files)} to {command.out}")
 
 
 def _check_known_types(symmetric: tuple[str, ...], known: set[str]) -> None:

@@ -1,25 +1,49 @@
 """`spe finetune`: a pre-trained encoder becomes an extractor of entities and relations.
 
     spe finetune --from RUN --train FILE --dev FILE --test FILE
-    spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE
+    spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
---fraction (data.fraction), --seed (run.seed), --name (run.name). `--config` names another recipe than the paper's.
-`--dry-run` says what would be read, loaded and done. The same command again goes on where a killed run was.
+--fraction (data.fraction), --seed (run.seed), --name (run.name), --parallel (cluster.parallel). `--config` names
+another recipe than the paper's. `--dry-run` says what would be read, loaded and done.
+
+Several seeds are trained by Ray, as many at the same time as there are cores (or GPUs). A seed that is done is not
+trained again, and one that was killed goes on where it was. Scores of all seeds of the run are printed and lie in
+RUN/scores, those of dev in RUN/dev/scores.
+
+Exit status: 0 all seeds are done; 75 (the system's "try again") stopped as asked; 1 an error, told in one line: of
+several seeds, those that have not failed are done.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import tyro
 
-from launcher.pretrain import RECIPES, split_recipe
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.recipe import checked_config, read_values
+from cluster.submitted_job import absolute_path
+from data_shards.errors import UserError
+from launcher.pretrain import RECIPES, STOPPED, split_recipe
+from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
+from spe_dist.extraction.finetune_folder import (
+    MODEL,
+    Result,
+    check_same_run,
+    format_result,
+    read_result,
+    seed_folder,
+    selection_score,
+)
+from spe_dist.recipe import checked_config, config_values, read_values
+
+STOPPED_TEXT = "stopped as asked; the same command goes on from the newest checkpoints"
 
 DEFAULT = RECIPES / "finetune_spe.yaml"
 SHORT = {
@@ -31,26 +55,120 @@ SHORT = {
     "--fraction": "--data.fraction",
     "--seed": "--run.seed",
     "--name": "--run.name",
+    "--parallel": "--cluster.parallel",
 }
 
 
 def main(arguments: list[str]) -> None:
-    """Fine-tune one seed.
+    """Fine-tune, and print the scores of all seeds.
 
     Raises:
-        UserError: anything that the person at the keyboard can mend.
+        UserError: anything that the person at the keyboard can mend; a seed has failed.
+        SystemExit: the run was stopped before its end.
     """
     config, dry_run = read_arguments(arguments)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
-    from spe_dist.extraction.finetune import describe, finetune
-    from spe_dist.extraction.finetune_folder import MODEL, seed_folder
-
     if dry_run:
+        from spe_dist.extraction.finetune import describe
+
         print(describe(config))
         return
+    config = with_absolute_paths(config)
+    run = Path(config.run_folder)
+    if config.seeds == 1 and config.cluster.address is None:
+        results, failures = _one_seed_here(config), dict[int, str]()
+    else:
+        results, failures = _seeds_on_ray(config)
+    if results:
+        _print_scores(run, results)
+    if failures:
+        raise UserError(f"{_told(failures)}; the same command tries again what has failed")
+
+
+def with_absolute_paths(config: FinetuneConfig) -> FinetuneConfig:
+    """The same fine-tuning with absolute paths, resolved here: seeds may be trained in other folders.
+
+    Raises:
+        UserError: a path is relative and this is a submitted job, whose working folder is a copy.
+    """
+    values = config_values(config)
+    for section, name in (("run", "folder"), ("data", "train"), ("data", "dev"), ("data", "test")):
+        if values[section][name] is not None:
+            values[section][name] = absolute_path(values[section][name], f"{section}.{name}")
+    for section, name in (("start", "pretrained"), ("start", "tokenizer"), ("encoder", "name_or_path")):
+        value = values[section][name]
+        if value not in (None, BERT) and Path(value).exists():  # else a name of the hub
+            values[section][name] = absolute_path(value, f"{section}.{name}")
+    return checked_config(FinetuneConfig, values, source="launcher")
+
+
+def _one_seed_here(config: FinetuneConfig) -> list[Result]:
+    from spe_dist.extraction.finetune import finetune
+
     _show_log()
-    finetune(config)
-    print(f"model: {seed_folder(config) / MODEL}   Curves: tensorboard --logdir {config.run_folder}")
+    with _ending_on_signal():
+        return [finetune(config)]
+
+
+def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]:
+    """Results of the seeds that came to their end, now or before, and why others did not."""
+    from launcher.progress import shown_seeds
+
+    check_same_run(config)
+    seeds = config.of_each_seed()
+    before = [result for seed in seeds if (result := read_result(seed)) is not None]
+    for result in before:
+        print(f"{format_result(result)} (done before)")
+    done = {result.seed for result in before}
+    waiting = [seed for seed in seeds if seed.run.seed not in done]
+    if not waiting:
+        return before, {}
+    from cluster.finetune_on_ray import finetune_on_ray
+
+    with shown_seeds({seed.run.seed: seed_folder(seed) for seed in waiting}):
+        outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True))
+    if outcome.stopped:
+        print(STOPPED_TEXT)
+        sys.exit(STOPPED)
+    for _, result in sorted(outcome.results.items()):
+        print(format_result(result))
+    return [*before, *outcome.results.values()], outcome.failures
+
+
+def _print_scores(run: Path, results: list[Result]) -> None:
+    from spe_dist.extraction.run_scores import report_run
+
+    print(f"\n{report_run(run)}")
+    best = max(results, key=lambda result: selection_score(result.dev))
+    print(f"best seed on dev: {best.seed}; model: {run / f'seed-{best.seed}' / MODEL}")
+    print(f"curves: tensorboard --logdir {run}")
+
+
+def _told(failures: dict[int, str]) -> str:
+    """One line; seeds that failed for the same reason stand together."""
+    reasons: dict[str, list[int]] = {}
+    for seed, reason in sorted(failures.items()):
+        reasons.setdefault(reason, []).append(seed)
+    return "; ".join(
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))} failed: {reason}"
+        for reason, seeds in reasons.items()
+    )
+
+
+@contextmanager
+def _ending_on_signal() -> Iterator[None]:
+    """SIGTERM or Ctrl-C end the run between two files; the newest checkpoint is of the last finished epoch."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        print(STOPPED_TEXT, flush=True)
+        sys.exit(STOPPED)
+
+    before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:

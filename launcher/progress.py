@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,8 +28,47 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
     print(
         f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records"
     )
+    tail = _Tail(Path(config.run_folder))
+
+    def show() -> None:
+        for line in tail.new_lines():
+            _show(line, config.train.steps)
+
+    with _repeated(show):
+        yield
+    if sys.stdout.isatty():
+        print("\r\033[K", end="", flush=True)
+
+
+@contextmanager
+def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
+    """Print the epochs of several seeds while the context lasts, each line with its seed in front.
+
+    Args:
+        folders: seed → its folder.
+    """
+    tails = {seed: _Tail(folder) for seed, folder in folders.items()}
+
+    def show() -> None:
+        for seed, tail in tails.items():
+            for line in tail.new_lines():
+                print(f"seed {seed}: {format_metrics(line)}", flush=True)
+
+    with _repeated(show):
+        yield
+
+
+@contextmanager
+def _repeated(show: Callable[[], None]) -> Iterator[None]:
+    """Call it again and again while the context lasts, and once more at its end."""
     done = threading.Event()
-    follower = threading.Thread(target=_follow, args=(config, done), daemon=True)
+
+    def follow() -> None:
+        while not done.wait(_SECONDS):
+            show()
+        show()
+
+    follower = threading.Thread(target=follow, daemon=True)
     follower.start()
     try:
         yield
@@ -38,24 +77,31 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
         follower.join()
 
 
-def _follow(config: Config, done: threading.Event) -> None:
-    path = Path(config.run_folder) / METRICS
-    offset = path.stat().st_size if path.exists() else 0
-    while True:
-        ended = done.wait(_SECONDS)
-        size = path.stat().st_size if path.exists() else 0
-        offset = min(offset, size)  # a resumed run cuts off what comes after its checkpoint
-        if size > offset:
-            with path.open() as file:
-                file.seek(offset)
-                whole_lines, _, _ = file.read(size - offset).rpartition("\n")  # the last may be half written
-            for line in whole_lines.splitlines():
-                _show(json.loads(line), config.train.steps)
-            offset += len(whole_lines.encode()) + bool(whole_lines)
-        if ended:
-            if sys.stdout.isatty():
-                print("\r\033[K", end="", flush=True)
-            return
+class _Tail:
+    """The end of a run's metrics, from now on.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / METRICS
+        self._offset = self._size()
+
+    def new_lines(self) -> list[dict]:
+        """Whole lines written since the last call."""
+        size = self._size()
+        self._offset = min(self._offset, size)  # a resumed run cuts off what comes after its checkpoint
+        if size == self._offset:
+            return []
+        with self._path.open() as file:
+            file.seek(self._offset)
+            whole_lines, _, _ = file.read(size - self._offset).rpartition("\n")  # the last may be half written
+        self._offset += len(whole_lines.encode()) + bool(whole_lines)
+        return [json.loads(line) for line in whole_lines.splitlines()]
+
+    def _size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
 
 
 def _show(metrics: dict, steps: int) -> None:

@@ -60,6 +60,10 @@ class SampleCorpus:
     """The .jsonl file to write."""
     sentences: int = 20_000
     seed: int = 0
+    """Chooses what is told and how."""
+    annotated: int = 0
+    """Also write annotated sentences beside it: so many to learn from (….train.jsonl) and to test with (….test.jsonl),
+    half as many to choose the best epoch with (….dev.jsonl). No sentence is in two of these files, or in the corpus."""
 
 
 @dataclass(frozen=True)
@@ -163,10 +167,17 @@ def run_train_vocab(command: TrainVocab) -> None:
 
 def run_sample_corpus(command: SampleCorpus) -> None:
     """Write a sample corpus."""
-    from data_shards.sample_corpus import write_corpus
+    from data_shards.sample_corpus import generate_annotated, write_annotated, write_corpus
 
     write_corpus(command.out, sentences=command.sentences, seed=command.seed)
     print(f"{command.out}: {command.sentences:,} sentences")
+    if command.annotated:
+        sizes = {"train": command.annotated, "dev": (command.annotated + 1) // 2, "test": command.annotated}
+        parts = generate_annotated(tuple(sizes.values()), sentences=command.sentences, seed=command.seed)
+        for name, part in zip(sizes, parts, strict=True):
+            path = command.out.with_suffix(f".{name}.jsonl")
+            write_annotated(path, part)
+            print(f"{path}: {len(part):,} annotated sentences")
 
 
 def summary_text(summary: BuildSummary, out: Path) -> str:

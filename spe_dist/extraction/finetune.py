@@ -39,11 +39,15 @@ from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_folder import (
     DEV,
     MODEL,
+    SUBSET,
     Result,
+    format_result,
     prepare_folder,
     read_result,
     seed_folder,
+    selection_score,
     write_result,
+    write_subset,
 )
 from spe_dist.extraction.formats import read_annotated
 from spe_dist.extraction.layer_rates import layer_rate
@@ -52,7 +56,7 @@ from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import write_gold, write_predictions
 from spe_dist.extraction.scheduled_sampling import GoldDraws, draw_gold, gold_probability
 from spe_dist.extraction.scoring import score
-from spe_dist.extraction.subsets import take_fraction
+from spe_dist.extraction.subsets import choose_fraction
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
@@ -68,12 +72,23 @@ _ORDER = 6  # keeps these random numbers apart from the ones of other purposes
 
 @dataclass(frozen=True)
 class Data:
-    """What a fine-tuning reads."""
+    """What a fine-tuning reads.
+
+    Args:
+        labels: of the whole training data.
+        train: the sentences to learn from.
+        dev: decides which epoch is the best.
+        test: looked at when training is over.
+        chosen: numbers of `train` among the training data.
+        available: sentences of the training data.
+    """
 
     labels: Labels
     train: list[AnnotatedSentence]
     dev: list[AnnotatedSentence]
     test: list[AnnotatedSentence] | None
+    chosen: list[int]
+    available: int
 
 
 @dataclass(frozen=True)
@@ -133,7 +148,7 @@ def describe(config: FinetuneConfig) -> str:
     test = "no test sentences" if data.test is None else f"{len(data.test)} to test"
     return "\n".join(
         (
-            f"{len(data.train)} sentences to learn from, {len(data.dev)} to choose the best epoch, {test}",
+            f"{_learned_from(data)}, {len(data.dev)} to choose the best epoch, {test}",
             f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
             f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
             f"of the training data, the model cannot learn: {encoded.left_out}",
@@ -141,15 +156,6 @@ def describe(config: FinetuneConfig) -> str:
             f"{steps} updates in {config.train.epochs} epochs, into {seed_folder(config)}",
         )
     )
-
-
-def format_result(result: Result) -> str:
-    """One line for people."""
-    parts = [f"seed {result.seed}: best after epoch {result.best_epoch} of {result.epochs}"]
-    for name, scores in ((DEV, result.dev), ("test", result.test)):
-        if scores is not None:
-            parts.append(f"{name} " + ", ".join(f"{measure} {100 * value:.2f}" for measure, value in scores.items()))
-    return "; ".join(parts)
 
 
 def read_data(config: FinetuneConfig) -> Data:
@@ -163,7 +169,8 @@ def read_data(config: FinetuneConfig) -> Data:
     labels = Labels.of(train)
     if not labels.entity_types:
         raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
-    return Data(labels, take_fraction(train, config.data.fraction, config.run.seed), dev, test)
+    chosen = choose_fraction(train, config.data.fraction, config.run.seed)
+    return Data(labels, [train[number] for number in chosen], dev, test, chosen, len(train))
 
 
 def epoch_order(rows: int, epoch: int, *, seed: int) -> NDArray[np.int64]:
@@ -193,6 +200,11 @@ def _check(config: FinetuneConfig, world: World) -> None:
         )
 
 
+def _learned_from(data: Data) -> str:
+    part = "" if len(data.train) == data.available else f" (of {data.available})"
+    return f"{len(data.train)} sentences to learn from{part}"
+
+
 def _encode(sentences: Sequence[AnnotatedSentence], start: Start) -> EncodedSentences:
     max_pieces = start.model.sentence_encoder.max_pieces
     return encode_sentences(sentences, start.model.labels, start.word_pieces, max_pieces=max_pieces)
@@ -204,6 +216,9 @@ def _steps_per_epoch(config: FinetuneConfig, train: EncodedSentences) -> int:
 
 def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     data = read_data(config)
+    if len(data.train) < data.available:
+        write_subset(config, data.chosen, data.available)
+        LOGGER.info("%d of %d training sentences are learned from (%s)", len(data.train), data.available, SUBSET)
     start_process_group(world)
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
@@ -219,6 +234,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
         training.close()
     result = _predict_with_best(config, world, data, training.progress)
     _write_card(config, data, result)
+    _draw_final_scores(config, result, training.progress)
     write_result(config, result)
     shutil.rmtree(seed_folder(config) / CHECKPOINTS)
     return result
@@ -354,9 +370,12 @@ class _Training:
         self._engine.backward(result.losses.sum())
 
 
-def selection_score(scores: dict[str, float]) -> float:
-    """By which the best epoch is chosen: entity F1 + strict relation F1."""
-    return scores["entity_f1"] + scores["relation_strict_f1"]
+def _draw_final_scores(config: FinetuneConfig, result: Result, progress: Progress) -> None:
+    """Scores of the best epoch, as points of TensorBoard beside the curves of dev."""
+    log = RunLog(seed_folder(config), first_step=progress.steps)
+    for name, scores in ((DEV, result.dev), ("test", result.test)):
+        log.draw(progress.steps, {f"best_{name}_{measure}": value for measure, value in (scores or {}).items()})
+    log.close()
 
 
 def _build_engine(config: FinetuneConfig, world: World, model: ExtractorModel) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -90,6 +90,20 @@ class FinetuneTrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class SeedsOnRayConfig:
+    """Where several seeds are trained at the same time; each is one rank of its own."""
+
+    parallel: Positive | None = None
+    """Seeds at the same time, at most; null: as many as there are cores, or GPUs."""
+    gpus_per_seed: Literal[0, 1] | None = None
+    """Null: one if there are any."""
+    address: str | None = None
+    """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    allow_unauthenticated: bool = False
+    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneConfig:
     """A fine-tuning. Several seeds share the run's folder."""
 
@@ -109,8 +123,16 @@ class FinetuneConfig:
     optimizer: FinetuneOptimizerConfig
     train: FinetuneTrainConfig
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
+    seeds: Positive = 1
+    """How many: `run.seed` and the numbers after it. Several are trained by Ray."""
+    cluster: SeedsOnRayConfig = field(default_factory=SeedsOnRayConfig)
 
     @property
     def run_folder(self) -> str:
         """Folder of this run."""
         return f"{self.run.folder.rstrip('/')}/{self.run.name}"
+
+    def of_each_seed(self) -> list[FinetuneConfig]:
+        """The configuration of each seed alone."""
+        first = self.run.seed
+        return [replace(self, run=replace(self.run, seed=first + i), seeds=1) for i in range(self.seeds)]

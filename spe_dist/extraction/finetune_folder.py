@@ -1,8 +1,10 @@
 """The folder of a fine-tuning; seeds share what scores are made of, and keep the rest apart.
 
 RUN/predictions/      gold test data and what each seed's best epoch found in it (see predictions.py)
-RUN/dev/predictions/  the same of dev
+RUN/scores/           scores of all seeds on test: scores.txt, scores.json, scores.png
+RUN/dev/              predictions/ and scores/ of dev
 RUN/seed-1/           config.yaml  versions.json  result.json  metrics.jsonl  tensorboard/  finetune.log
+                      subset.json    which training sentences were learned from, if not all of them
                       model/         the best epoch's extractor (see extractor_folder.py)
                       checkpoints/   what a killed run goes on from; gone when it is over
                       LOCK           held while the run goes on
@@ -11,9 +13,9 @@ RUN/seed-1/           config.yaml  versions.json  result.json  metrics.jsonl  te
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -25,7 +27,10 @@ from spe_dist.train.run_folder import CONFIG, METRICS, VERSIONS, flatten, start_
 from spe_dist.versions import package_versions
 
 DEV, MODEL, RESULT, LOG = "dev", "model", "result.json", "finetune.log"
-_PLACES = ("run.name", "run.folder")
+SUBSET = "subset.json"
+# What may differ between a run and its continuation: where it is, what it is called, and where and with whom it trains.
+_FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
+         "cluster.allow_unauthenticated"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def prepare_folder(config: FinetuneConfig) -> None:
         UserError: it holds a run of another configuration, or cannot be written.
     """
     folder = seed_folder(config)
-    _check_same_run(folder, config)
+    check_same_run(config)
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, config_yaml(config).encode())
@@ -78,17 +83,51 @@ def read_result(config: FinetuneConfig) -> Result | None:
     return Result(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def _check_same_run(folder: Path, config: FinetuneConfig) -> None:
-    metrics = folder / METRICS
-    if not metrics.is_file() or not metrics.stat().st_size:  # nothing was trained: a wrong path can be mended
-        return
-    before, now = flatten(yaml.safe_load((folder / CONFIG).read_text())), flatten(config_values(config))
-    changed: list[tuple[str, Any, Any]] = [
-        (key, before.get(key), now.get(key)) for key in sorted(before.keys() | now.keys()) if key not in _PLACES
-    ]
-    differences = [f"{key} was {old} and is {new}" for key, old, new in changed if old != new]
-    if differences:
-        raise UserError(
-            f"{folder} holds a fine-tuning of another configuration ({', '.join(differences[:3])}): "
-            "give this one its own run.name"
-        )
+def format_result(result: Result) -> str:
+    """One line for people."""
+    parts = [f"seed {result.seed}: best after epoch {result.best_epoch} of {result.epochs}"]
+    for name, scores in ((DEV, result.dev), ("test", result.test)):
+        if scores is not None:
+            parts.append(f"{name} " + ", ".join(f"{measure} {100 * value:.2f}" for measure, value in scores.items()))
+    return "; ".join(parts)
+
+
+def selection_score(scores: dict[str, float]) -> float:
+    """By which the best epoch is chosen: entity F1 + strict relation F1."""
+    return scores["entity_f1"] + scores["relation_strict_f1"]
+
+
+def write_subset(config: FinetuneConfig, chosen: Sequence[int], sentences: int) -> None:
+    """Keep which training sentences a seed learns from.
+
+    Args:
+        config: of the run.
+        chosen: numbers of sentences in the training data, from 0.
+        sentences: of the training data.
+    """
+    fraction = config.data.fraction
+    subset = {"fraction": fraction, "sentences": len(chosen), "of": sentences, "numbers": list(chosen)}
+    write_atomically(seed_folder(config) / SUBSET, (json.dumps(subset) + "\n").encode())
+
+
+def check_same_run(config: FinetuneConfig) -> None:
+    """Compare with what the folders of the run's seeds hold: all of them differ in nothing but the seed.
+
+    Raises:
+        UserError: one of them holds a run of another configuration.
+    """
+    now = flatten(config_values(config))
+    for folder in sorted(Path(config.run_folder).glob("seed-*")):
+        metrics = folder / METRICS
+        if not metrics.is_file() or not metrics.stat().st_size:  # nothing was trained: a wrong path can be mended
+            continue
+        before = flatten(yaml.safe_load((folder / CONFIG).read_text()))
+        keys = sorted((before.keys() | now.keys()) - _FREE)
+        differences = [
+            f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)
+        ]
+        if differences:
+            raise UserError(
+                f"{folder} holds a fine-tuning of another configuration ({', '.join(differences[:3])}): "
+                "give this one its own run.name"
+            )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.extraction.bootstrap import PairedTest
 from spe_dist.extraction.scored_run import ScoredRun
 from spe_dist.extraction.scoring import MEASURES, MeasureScores
@@ -56,6 +59,46 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
         ],
         "second_minus_first": {measure: asdict(test) for measure, test in (tests or {}).items()},
     }
+
+
+def write_scores(
+    folder: Path,
+    runs: Sequence[ScoredRun],
+    tests: dict[str, PairedTest] | None = None,
+    *,
+    symmetric: Sequence[str] = (),
+) -> tuple[str, list[str]]:
+    """Write scores.txt, scores.json and, if matplotlib is there, scores.png.
+
+    Args:
+        folder: where they go.
+        runs: one, or two on the same data.
+        tests: by measure, how the second differs from the first.
+        symmetric: types of relations whose direction was not looked at.
+
+    Returns:
+        The text of scores.txt, and the names of the files written.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    text = score_text(runs, tests)
+    about = json.dumps({"symmetric": list(symmetric), **score_json(runs, tests)}, indent=1)
+    files = ["scores.txt", "scores.json"]
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "scores.txt", text.encode())
+        write_atomically(folder / "scores.json", (about + "\n").encode())
+        if find_spec("matplotlib") is not None:
+            draw_scores(runs, folder / "scores.png")
+            files.append("scores.png")
+    return text, files
+
+
+def overview_text(run: ScoredRun) -> str:
+    """One line: the micro F1s of a run, in percent."""
+    estimates = ", ".join(f"{measure} {_estimate(run.micro_f1[measure], '')}" for measure in MEASURES)
+    return f"{run.name}: {estimates}"
 
 
 def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:

@@ -13,8 +13,8 @@ from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 _SUBSET = 4  # keeps these random numbers apart from others of the same seed
 
 
-def take_fraction(sentences: Sequence[AnnotatedSentence], fraction: float, seed: int) -> list[AnnotatedSentence]:
-    """A random, stratified part of the sentences.
+def choose_fraction(sentences: Sequence[AnnotatedSentence], fraction: float, seed: int) -> list[int]:
+    """Choose a random, stratified part of the sentences.
 
     A sentence belongs to the stratum of its rarest entity or relation type, or to that of sentences without any. Every
     stratum is shuffled and laid evenly over the interval from 0 to 1; the sentences nearest to 0 are taken. So each
@@ -27,7 +27,7 @@ def take_fraction(sentences: Sequence[AnnotatedSentence], fraction: float, seed:
         seed: another seed takes other sentences.
 
     Returns:
-        The nearest number of sentences, but at least one of those given, in their order.
+        Numbers of the sentences, from 0, in rising order: the nearest number of them, but at least one.
 
     Raises:
         UserError: the fraction is not in range.
@@ -37,8 +37,12 @@ def take_fraction(sentences: Sequence[AnnotatedSentence], fraction: float, seed:
     if not sentences:
         return []
     order = np.argsort(_places(sentences, seed), kind="stable")
-    kept = np.sort(order[: max(1, round(fraction * len(sentences)))])
-    return [sentences[number] for number in kept]
+    return sorted(order[: max(1, round(fraction * len(sentences)))].tolist())
+
+
+def take_fraction(sentences: Sequence[AnnotatedSentence], fraction: float, seed: int) -> list[AnnotatedSentence]:
+    """The sentences that `choose_fraction` chooses, in their order."""
+    return [sentences[number] for number in choose_fraction(sentences, fraction, seed)]
 
 
 def _places(sentences: Sequence[AnnotatedSentence], seed: int) -> np.ndarray:

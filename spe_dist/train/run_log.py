@@ -61,8 +61,22 @@ class RunLog:
         """Write one line; `step` counts finished steps."""
         self._unwritten += json.dumps(metrics).encode() + b"\n"
         self._write_lines()
-        self._draw(metrics)
+        self.draw(int(metrics["step"] or 0), metrics)
         LOGGER.info(format_metrics(metrics))
+
+    def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Add points to the curves in TensorBoard alone; `write` does it too."""
+        if self._board is None and time.monotonic() < self._board_not_before:
+            return
+        try:
+            self._board = self._board or self._open_board(step - 1)
+            for name, value in metrics.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._board.add_scalar(name.replace("_", "/", 1), value, step)
+        except OSError as error:  # of this line, or of what TensorBoard's thread was still to write
+            LOGGER.warning("cannot write curves to %s now, trying again later: %s", self._folder, error.strerror)
+            self._board_not_before = time.monotonic() + _CURVES_WAIT  # every try leaves an empty file
+            self._close_board()
 
     def write_config(self, text: str) -> None:
         """Show the configuration in TensorBoard."""
@@ -84,20 +98,6 @@ class RunLog:
                 self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
         except OSError as error:
             LOGGER.warning("cannot write metrics to %s now, trying again later: %s", self._folder, error.strerror)
-
-    def _draw(self, metrics: Mapping[str, float | int | str | None]) -> None:
-        step = int(metrics["step"] or 0)
-        if self._board is None and time.monotonic() < self._board_not_before:
-            return
-        try:
-            self._board = self._board or self._open_board(step - 1)
-            for name, value in metrics.items():
-                if name != "step" and isinstance(value, int | float):
-                    self._board.add_scalar(name.replace("_", "/", 1), value, step)
-        except OSError as error:  # of this line, or of what TensorBoard's thread was still to write
-            LOGGER.warning("cannot write curves to %s now, trying again later: %s", self._folder, error.strerror)
-            self._board_not_before = time.monotonic() + _CURVES_WAIT  # every try leaves an empty file
-            self._close_board()
 
     def _close_board(self) -> None:
         board, self._board = self._board, None

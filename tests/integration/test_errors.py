@@ -107,7 +107,11 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
     shutil.copytree(shards / "shards/tokenizer", encoder)
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=1500, **sizes)).save_pretrained(encoder)
-    recipes = [path for path in sorted((ROOT / "launcher/recipes").glob("*.yaml")) if "finetune" not in path.stem]
+    recipes = [
+        path
+        for path in sorted((ROOT / "launcher/recipes").glob("*.yaml"))
+        if not path.stem.startswith(("finetune", "ablations"))
+    ]
     assert {recipe.stem for recipe in recipes} >= {"debug", "spe_wiki", "minilm_cpu"}
     for recipe in recipes:
         small = [f"--data.shards={shards / 'shards'}", "--batch.lane_size=4", f"--encoder.name_or_path={encoder}"]

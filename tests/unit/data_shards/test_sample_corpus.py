@@ -13,7 +13,17 @@ import pytest
 import spacy
 
 from data_shards import sample_corpus
-from data_shards.sample_corpus import ENTITY_TYPES, RELATION_TYPES, Entity, Sentence, generate, write_corpus
+from data_shards.sample_corpus import (
+    ENTITY_TYPES,
+    RELATION_TYPES,
+    Entity,
+    Sentence,
+    generate,
+    generate_annotated,
+    write_annotated,
+    write_corpus,
+)
+from spe_dist.extraction.formats import read_annotated
 
 # Which types a relation connects, and whether the head or the tail determines the other end.
 SIGNATURES = {
@@ -171,3 +181,52 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         write_corpus(path, sentences=2, seed=4)
     assert path.read_bytes() == before
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_annotated_parts_share_no_sentence_with_each_other_or_the_corpus() -> None:
+    corpus = [sentence.words for sentence in sample(1, 3_000)]
+    annotated = generate_annotated((900, 300, 900), sentences=3_000, seed=1)
+    parts = [[sentence.words for sentence in part] for part in annotated]
+    assert [len(part) for part in parts] == [900, 300, 900]
+    together = [words for part in parts for words in part]
+    assert len(set(together)) == len(together)
+    assert not set(together) & set(corpus)
+    goes_on = {sentence.words for sentence in generate(6_000, seed=1)}
+    assert len(goes_on) < 6_000  # so the promise is not empty: the grammar does repeat itself
+    assert set(together) <= goes_on
+
+
+def test_a_part_does_not_depend_on_the_parts_after_it() -> None:
+    one, other = (generate_annotated(sizes, sentences=100, seed=2) for sizes in ((50, 20, 30), (50, 40)))
+    assert one[0] == other[0] and one[1] == other[1][:20]
+
+
+def test_annotated_sentences_are_read_back_as_they_were_told(tmp_path: Path) -> None:
+    (part,) = generate_annotated((40,), sentences=10, seed=3)
+    write_annotated(tmp_path / "train.jsonl", part)
+    sentences, report = read_annotated(tmp_path / "train.jsonl")
+    assert report.format == "unified"
+    for read, told in zip(sentences, part, strict=True):
+        assert read.words == told.words
+        assert [(e.word_start, e.word_end, e.type) for e in read.entities] == [
+            (e.start, e.end, e.type) for e in told.entities
+        ]
+        assert [(r.head, r.tail, r.type) for r in read.relations] == [(r.head, r.tail, r.type) for r in told.relations]
+
+
+def test_types_that_only_the_context_tells_apart() -> None:
+    """Of pairs of the same two types, some are in one relation, some in another and some in none."""
+    found = defaultdict(Counter)
+    for sentence in sample():
+        related = {(r.head, r.tail): r.type for r in sentence.relations}
+        for head, one in enumerate(sentence.entities):
+            for tail, other in enumerate(sentence.entities):
+                if head != tail:
+                    found[one.type, other.type][related.get((head, tail), "none")] += 1
+    for types, relations in {
+        ("Person", "Place"): {"born_in", "lives_in"},
+        ("Person", "Organisation"): {"works_for", "studied_at"},
+        ("Place", "Place"): {"located_in", "part_of", "capital_of"},
+    }.items():
+        assert set(found[types]) == relations | {"none"}
+        assert all(count >= 200 for count in found[types].values())

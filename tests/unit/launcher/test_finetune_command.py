@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from data_shards.errors import UserError
-from launcher.finetune import DEFAULT, RECIPES, read_arguments
+from launcher.finetune import DEFAULT, RECIPES, _told, read_arguments, with_absolute_paths
 from spe_dist.extraction.formats import write_unified
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
@@ -63,3 +63,29 @@ def test_every_recipe_has_a_dry_run(tmp_path, recipe):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "5 sentences to learn from" in done.stdout
     assert "new: sentence encoder" in done.stdout
+
+
+def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
+    (tmp_path / "encoder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config, _ = read_arguments(
+        ["--train=t", "--dev=/d", "--from=runs/x", "--encoder=encoder", "--start.tokenizer=none"]
+    )
+    config = with_absolute_paths(config)
+    assert (config.data.train, config.data.dev, config.data.test) == (str(tmp_path / "t"), "/d", None)
+    assert (config.start.pretrained, config.start.tokenizer) == ("runs/x", "none")  # nothing there: the error names it
+    assert config.encoder.name_or_path == str(tmp_path / "encoder")
+    assert config.run.folder == str(tmp_path / "runs")
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_submission_id": "1"}}')
+    with pytest.raises(UserError, match=r"run\.folder is 'runs', a relative path: a submitted job"):
+        with_absolute_paths(read_arguments([])[0])
+
+
+def test_seeds_are_the_first_and_those_after_it():
+    config, _ = read_arguments(["--seed=7", "--seeds", "3", "--parallel=2"])
+    assert [(one.run.seed, one.seeds) for one in config.of_each_seed()] == [(7, 1), (8, 1), (9, 1)]
+    assert config.cluster.parallel == 2
+
+
+def test_seeds_that_failed_for_one_reason_stand_together():
+    assert _told({3: "no space", 1: "no space", 2: "killed"}) == "seeds 1, 3 failed: no space; seed 2 failed: killed"

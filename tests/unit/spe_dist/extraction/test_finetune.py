@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
 
 from data_shards.errors import UserError
@@ -24,6 +25,7 @@ from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import read_run
+from spe_dist.extraction.run_scores import report_run
 from spe_dist.recipe import checked_config, read_values
 from spe_dist.train.run_log import read_metrics
 from tests.distributed.ranks import run_ranks
@@ -166,6 +168,43 @@ def test_long_sentences_are_predicted_in_windows(learned):
     assert len(found.entities) > 4
     for relation in found.relations:
         assert relation.head < len(found.entities) > relation.tail
+
+
+def test_the_other_seeds_of_a_run_must_have_its_configuration(learned):
+    config, _ = learned
+    third = replace(config, run=replace(config.run, seed=3))
+    module.prepare_folder(replace(third, seeds=5, cluster=replace(config.cluster, parallel=2)))
+    with pytest.raises(UserError, match=r"seed-1 holds a fine-tuning of another configuration \(optimizer\.clip"):
+        module.prepare_folder(replace(third, optimizer=replace(config.optimizer, clip=2.0)))
+
+
+def test_curves_end_with_the_scores_of_the_best_epoch(learned):
+    config, result = learned
+    board = EventAccumulator(str(Path(config.run_folder) / "seed-1" / "tensorboard")).Reload()
+    assert len(board.Scalars("dev/entity_f1")) == 40  # not purged by what is written later
+    for name, scores in (("dev", result.dev), ("test", result.test)):
+        for measure, value in scores.items():
+            assert [point.value for point in board.Scalars(f"best/{name}_{measure}")] == pytest.approx([value])
+
+
+def test_scores_of_all_seeds_lie_in_the_run_and_are_printed(learned):
+    config, _ = learned
+    run = Path(config.run_folder)
+    text = report_run(run)
+    assert (run / "scores" / "scores.txt").read_text() in text
+    assert "tiny, test" in text and "tiny, dev: entity_f1 100.0" in text
+    scores = json.loads((run / "dev" / "scores" / "scores.json").read_text())
+    assert scores["runs"][0]["micro_f1"]["relation_strict_f1"]["mean"] == 1
+    assert (run / "scores" / "scores.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_subset_that_was_learned_from_is_kept(tmp_path):
+    config = config_in(tmp_path, data={"fraction": 0.4}, train={"epochs": 1})
+    run_ranks(finetune, 1, config)
+    kept = json.loads((Path(config.run_folder) / "seed-1" / "subset.json").read_text())
+    assert (kept["fraction"], kept["sentences"], kept["of"]) == (0.4, 2, 5)
+    data = module.read_data(config)
+    assert [SENTENCES[number].words for number in kept["numbers"]] == [one.words for one in data.train]
 
 
 def finetune_until(config: FinetuneConfig, epochs: int) -> None:

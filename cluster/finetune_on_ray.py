@@ -1,0 +1,175 @@
+"""Several seeds of a fine-tuning at the same time: each a Ray task on its share of the cores, in a process of its own.
+
+Ray starts a seed again if its machine or process is gone; it goes on from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from cluster.joined_ray import joined_ray, process_environment
+from data_shards.errors import UserError
+from spe_dist.extraction.finetune_config import FinetuneConfig, SeedsOnRayConfig
+from spe_dist.extraction.finetune_folder import LOG, Result, seed_folder
+from spe_dist.recipe import checked_config, config_values
+
+LOGGER = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5
+_RESTARTS = 3  # of a seed whose process died
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How many seeds go on at the same time, and what each has."""
+
+    parallel: int
+    cores: int
+    gpus: int
+
+
+@dataclass
+class Outcome:
+    """How the seeds ended.
+
+    Args:
+        results: of the seeds that came to their end.
+        failures: seed → why it did not, in one line.
+        stopped: a signal asked to stop before all had ended.
+    """
+
+    results: dict[int, Result] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+    stopped: bool = False
+
+
+def share_out(seeds: int, cores: Sequence[int], gpus: int, cluster: SeedsOnRayConfig) -> Shares:
+    """Divide a cluster among seeds. PURE.
+
+    Args:
+        seeds: that are to be trained.
+        cores: of each machine.
+        gpus: of all machines.
+        cluster: what the person wants of it.
+
+    Raises:
+        UserError: more GPUs are wanted than there are.
+    """
+    per_seed = cluster.gpus_per_seed if cluster.gpus_per_seed is not None else min(gpus, 1)
+    if per_seed and not gpus:
+        raise UserError("cluster.gpus_per_seed is 1 and Ray has found no GPU: leave it out to train on the cores")
+    places = gpus if per_seed else sum(cores)
+    parallel = max(1, min(seeds, places, cluster.parallel or seeds))
+    # The most cores of a seed with which all of them find a machine.
+    fitting = [share for share in range(1, max(cores) + 1) if sum(there // share for there in cores) >= parallel]
+    return Shares(parallel, max(fitting, default=1), per_seed)
+
+
+def finetune_on_ray(configs: Sequence[FinetuneConfig], *, tell: Callable[[str], None]) -> Outcome:
+    """Fine-tune seeds on the Ray cluster that the configuration or the environment names, or on one started here.
+
+    Args:
+        configs: of the seeds, with absolute paths; they differ in nothing else.
+        tell: gets a line for the person.
+
+    Raises:
+        UserError: Ray cannot be joined, or is lost.
+    """
+    cluster = configs[0].cluster
+    here = len(os.sched_getaffinity(0))
+    outcome = Outcome()
+    with (
+        joined_ray(cluster.address, allow_unauthenticated=cluster.allow_unauthenticated, cores=here),
+        _asked_to_stop() as asked,
+    ):
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cores = [int(machine.get("CPU", 0)) for machine in machines]
+        shares = share_out(len(configs), cores, int(sum(machine.get("GPU", 0) for machine in machines)), cluster)
+        tell(
+            f"{len(configs)} seeds, {shares.parallel} at the same time, each on {shares.cores} "
+            f"{'core' if shares.cores == 1 else 'cores'}{' and a GPU' if shares.gpus else ''}"
+        )
+        try:
+            _run(list(configs), shares, outcome, asked, tell)
+        except ray.exceptions.RayError as error:
+            raise UserError(
+                f"the Ray cluster has lost the run ({type(error).__name__}): when it is well again, the same command "
+                "goes on from the last checkpoints"
+            ) from error
+    return outcome
+
+
+def _run(
+    waiting: list[FinetuneConfig],
+    shares: Shares,
+    outcome: Outcome,
+    asked: Callable[[], bool],
+    tell: Callable[[str], None],
+) -> None:
+    task = ray.remote(
+        num_cpus=shares.cores,
+        num_gpus=shares.gpus,
+        max_calls=1,  # a seed has its process to itself
+        max_retries=_RESTARTS,
+        runtime_env={"env_vars": process_environment(shares.cores, gpus=shares.gpus)},
+    )(_finetune_seed)
+    running: dict[Any, FinetuneConfig] = {}
+    while waiting or running:
+        if asked():
+            outcome.stopped = True
+            for call in running:
+                ray.cancel(call, force=True)
+            return
+        while waiting and len(running) < shares.parallel:
+            config = waiting.pop(0)
+            running[task.remote(config_values(config))] = config
+        for call in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
+            config = running.pop(call)
+            seed = config.run.seed
+            try:
+                outcome.results[seed] = ray.get(call)
+            except ray.exceptions.RayError as error:
+                outcome.failures[seed] = _reason(error, config)
+                tell(f"seed {seed} failed: {outcome.failures[seed]}")
+
+
+def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
+    mistake = getattr(error, "cause", None)  # the error itself speaks in tracebacks
+    if isinstance(mistake, UserError):
+        return str(mistake)
+    lines = str(error).strip().splitlines()
+    return f"{lines[-1] if lines else type(error).__name__} (see {seed_folder(config) / LOG})"
+
+
+def _finetune_seed(values: dict[str, Any]) -> Result:
+    from spe_dist.extraction.finetune import finetune  # with torch and DeepSpeed, which the driver needs not
+
+    return finetune(checked_config(FinetuneConfig, values, source="launcher"))
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or Ctrl-C has come; a second one ends at once. Comes after `ray.init`, which has its own."""
+    signals: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if signals:
+            os._exit(128 + number)
+        signals.append(number)
+
+    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(signals)
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,237 @@
+"""`spe ablate`: the ablations of the SPE paper, each pre-trained, fine-tuned and compared with the full method.
+
+    spe ablate --shards DIR --train FILE --dev FILE --test FILE --seeds 5
+    spe ablate --variants full no_spo none
+
+Short for settings: --shards (pretrain.data.shards), --steps (pretrain.train.steps), --train, --dev, --test and
+--fraction (finetune.data.…), --seeds (finetune.seeds), --name (run.name). `--config` names another recipe than
+ablations_cpu.yaml. `--dry-run` says which runs there would be.
+
+Every run is a `spe pretrain` or `spe finetune` of its own in the folder of the ablations; what is done is not done
+again. The table lies there as ablations.md and ablations.json.
+
+Exit status: as of `spe finetune`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import tyro
+
+import launcher
+from cluster.submitted_job import absolute_path
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+from launcher.finetune import with_absolute_paths
+from launcher.pretrain import RECIPES, STOPPED, split_recipe
+from spe_dist.config import Config
+from spe_dist.extraction.ablation import (
+    VARIANTS,
+    AblationConfig,
+    VariantName,
+    ablation_json,
+    ablation_table,
+    check_variants,
+    describe_sizes,
+    finetuning,
+    pretraining,
+    read_ablation,
+    score_ablations,
+)
+from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.finetune_folder import check_same_run, read_result
+from spe_dist.extraction.formats import read_annotated
+from spe_dist.extraction.predictions import read_run
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.recipe import config_values, config_yaml, load_recipe
+from spe_dist.train.places_of_run import newest_step
+from spe_dist.train.run_folder import CONFIG, flatten
+
+DEFAULT = RECIPES / "ablations_cpu.yaml"
+# Settings of pre-training that change no result.
+FREE = (
+    *("run.name", "run.folder", "data.cache", "data.workers", "batch.lanes_per_forward", "cluster.", "compute."),
+    *("kernels.", "train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_"),
+    *("train.failed_saves", "train.profile_steps"),
+)
+SHORT = {
+    "--shards": "--pretrain.data.shards",
+    "--steps": "--pretrain.train.steps",
+    "--train": "--finetune.data.train",
+    "--dev": "--finetune.data.dev",
+    "--test": "--finetune.data.test",
+    "--fraction": "--finetune.data.fraction",
+    "--seeds": "--finetune.seeds",
+    "--name": "--run.name",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Run every variant and print the table.
+
+    Raises:
+        UserError: anything that the person at the keyboard can mend; a run of a variant has failed.
+        SystemExit: stopped as asked.
+    """
+    config = read_arguments([argument for argument in arguments if argument != "--dry-run"])
+    if "--dry-run" in arguments:
+        print("\n".join(_describe(config)))
+        return
+    done: list[VariantName] = []
+    for name in config.variants:
+        _pretrain(config, name)
+        _finetune(config, name)
+        done.append(name)
+        table = _write_table(config, done)
+    print(f"\n{table}\nin {config.folder}: ablations.md, ablations.json")
+
+
+def read_arguments(arguments: list[str]) -> AblationConfig:
+    """The configuration, with absolute paths.
+
+    Raises:
+        UserError: the recipe or a setting is wrong.
+    """
+    full = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        full.append(f"{SHORT.get(name, name)}{equals}{value}")
+    path, rest = split_recipe(full, default=DEFAULT)
+    config = tyro.cli(AblationConfig, default=read_ablation(path), args=rest, prog="spe ablate", description=__doc__)
+    check_variants(config.variants)
+    if config.finetune.data.test is None:
+        raise UserError("finetune.data.test is null: name the sentences to test with (--test)")
+    folder = absolute_path(config.run.folder, "run.folder")
+    pretrain = config.pretrain
+    shards, encoder = pretrain.data.shards, pretrain.encoder.name_or_path
+    if "://" not in shards:
+        shards = absolute_path(shards, "pretrain.data.shards")
+    if encoder is not None and Path(encoder).exists():  # else a name of the hub
+        encoder = absolute_path(encoder, "pretrain.encoder.name_or_path")
+    return replace(
+        config,
+        run=replace(config.run, folder=folder),
+        pretrain=replace(
+            pretrain,
+            data=replace(pretrain.data, shards=shards),
+            encoder=replace(pretrain.encoder, name_or_path=encoder),
+        ),
+    )
+
+
+def _describe(config: AblationConfig) -> list[str]:
+    lines = []
+    for name in config.variants:
+        before, after = pretraining(config, name), finetuning(config, name)
+        first = "no pre-training" if before is None else f"{before.train.steps} steps in {before.run_folder}"
+        lines.append(f"{VARIANTS[name].title}: {first}; {after.seeds} seeds in {after.run_folder}")
+    return lines
+
+
+def _pretrain(config: AblationConfig, name: VariantName) -> None:
+    run = pretraining(config, name)
+    if run is None:
+        return
+    _check_same_pretraining(run)
+    if newest_step(run) == run.train.steps:
+        return
+    path = _write_recipe(run, f"pretrain-{run.run.name}", config.folder)
+    print(f"== {VARIANTS[name].title}: pre-training, {run.run_folder}", flush=True)
+    _call([str(Path(launcher.__file__).parent / "pretrain.py"), "--config", str(path)], f"{name}: pre-training")
+
+
+def _check_same_pretraining(run: SpeConfig) -> None:
+    """Stricter than pre-training itself, which may go on with other steps or another rate: the table states them."""
+    path = Path(run.run_folder) / CONFIG
+    if not path.is_file():
+        return
+    before, now = flatten(config_values(load_recipe(path))), flatten(config_values(run))
+    differences = [
+        f"{key} was {before.get(key)} and is {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not key.startswith(FREE)
+    ]
+    if differences:
+        raise UserError(
+            f"{run.run_folder} holds a pre-training of other settings ({', '.join(differences[:3])}): "
+            "give these ablations their own run.name"
+        )
+
+
+def _finetune(config: AblationConfig, name: VariantName) -> None:
+    run = with_absolute_paths(finetuning(config, name))
+    check_same_run(run)
+    if all(read_result(seed) is not None for seed in run.of_each_seed()):
+        return
+    if VARIANTS[name].weights == "momentum":
+        from spe_dist.checkpoint.export import export_run
+
+        before = pretraining(config, name)
+        assert before is not None
+        export_run(Path(before.run_folder), Path(run.start.pretrained), weights="momentum")
+    path = _write_recipe(run, f"finetune-{name}", config.folder)
+    print(f"== {VARIANTS[name].title}: fine-tuning, {run.run_folder}", flush=True)
+    _call(["-m", "launcher.cli", "finetune", "--config", str(path)], f"{name}: fine-tuning")
+
+
+def _write_recipe(run: Config | FinetuneConfig, name: str, folder: Path) -> Path:
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{name}.yaml", config_yaml(run).encode())
+    return folder / f"{name}.yaml"
+
+
+def _call(arguments: Sequence[str], what: str) -> None:
+    """Run a command of ours to its end; signals go to it, and it knows how to end well.
+
+    Raises:
+        UserError: it has failed.
+        SystemExit: it was stopped.
+    """
+    root = str(Path(launcher.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # A session of its own: else Ctrl-C would reach it from the terminal and from us, and twice means at once.
+    child = subprocess.Popen(
+        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": paths}, start_new_session=True
+    )
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        child.send_signal(number)
+
+    before = {kind: signal.signal(kind, pass_on) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        status = child.wait()
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+    if status == STOPPED:
+        sys.exit(STOPPED)
+    if status:
+        raise UserError(f"{what} ended with status {status}, see above; the same command goes on from there")
+
+
+def _write_table(config: AblationConfig, done: Sequence[VariantName]) -> str:
+    rows = score_ablations(config, done)
+    data = config.finetune.data
+    sentences = len(read_annotated(Path(data.train))[0])
+    about = describe_sizes(
+        config,
+        train_sentences=max(1, round(data.fraction * sentences)),
+        test_sentences=len(read_run(Path(finetuning(config, done[0]).run_folder)).gold),
+        seeds=min(len(row.seeds) for row in rows),
+    )
+    table = ablation_table(rows, about)
+    with explain_write_errors(config.folder):
+        write_atomically(config.folder / "ablations.md", table.encode())
+        content = json.dumps(ablation_json(rows, about), indent=1) + "\n"
+        write_atomically(config.folder / "ablations.json", content.encode())
+    return table
