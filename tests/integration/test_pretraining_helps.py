@@ -37,7 +37,7 @@ def finetune_config(folder: Path, start: str, seed: int) -> FinetuneConfig:
 
 @pytest.mark.timeout(1200)
 def test_pre_training_helps_where_labels_are_few(tmp_path):
-    """Seen with two seeds of pre-training, two of fine-tuning each: entity F1 +7 to +15, strict relation F1 +4 to +11."""
+    """Seen (2 seeds of pre-training, 2 of fine-tuning each): entity F1 +7 to +15, strict relation F1 +4 to +11."""
     write_dataset(tmp_path / "shards", sentences=SENTENCES)  # of seed 3, as the annotated sentences after it
     parts = generate_annotated((LABELLED, 60, 200), sentences=SENTENCES, seed=3)
     for name, sentences in zip(("train", "dev", "test"), parts, strict=True):
