@@ -62,7 +62,7 @@ class PredictBench:
     sentences: int = 20_000
     """To read in each turn."""
     precisions: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
-    batch_size: int = 64
+    batch_size: int = 256
     device: str | None = None
 
 
