@@ -183,6 +183,11 @@ def written_whole(out: Path) -> Iterator[Path]:
     """A folder to write into that gets the name `out` when all of it is written; an older one stays until then."""
     unfinished, before = (out.with_name(f".{out.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
     with explain_write_errors(out.parent):
+        # Of a process that was killed here and had the same number, as the first of a container has.
+        if before.exists() and not out.exists():
+            before.rename(out)
+        for left_over in (unfinished, before):
+            shutil.rmtree(left_over, ignore_errors=True)
         unfinished.mkdir(parents=True)
         try:
             yield unfinished

@@ -41,6 +41,7 @@ from spe_dist.extraction.finetune_folder import (
     MODEL,
     SUBSET,
     Result,
+    check_same_start,
     format_result,
     prepare_folder,
     read_result,
@@ -223,6 +224,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
     start = load_start(config, data.labels)
+    check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)
     train, dev = _encode(data.train, start), _encode(data.dev, start)
     LOGGER.info("of the training data, the model cannot learn: %s", train.left_out)
@@ -274,9 +276,9 @@ class _Training:
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are over, or dev has not become better for too long."""
+        """Whether all epochs are over, or dev has not become better for too long since something was found in it."""
         train, progress = self._config.train, self.progress
-        waited = progress.epochs - progress.best_epoch if progress.best_epoch else 0
+        waited = progress.epochs - progress.best_epoch if progress.best_score > 0 else 0
         return progress.epochs == train.epochs or waited > train.patience
 
     def run_epoch(self) -> None:

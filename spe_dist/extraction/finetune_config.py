@@ -83,7 +83,8 @@ class FinetuneTrainConfig:
     first_evaluation: Count = 0
     """First epoch, counted from 0, after which dev is evaluated."""
     patience: Count
-    """Epochs in a row without a new best on dev; after one more, training ends."""
+    """Epochs in a row without a new best on dev; after one more, training ends. Before the first right entity or
+    relation it does not end: on few labels the first epochs may find nothing."""
     precision: Literal["bf16", "fp32"]
     checkpoint_every: Count = 1
     """Epochs between checkpoints that a killed run goes on from; 0 writes none."""

@@ -4,6 +4,7 @@ RUN/predictions/      gold test data and what each seed's best epoch found in it
 RUN/scores/           scores of all seeds on test: scores.txt, scores.json, scores.png
 RUN/dev/              predictions/ and scores/ of dev
 RUN/seed-1/           config.yaml  versions.json  result.json  metrics.jsonl  tensorboard/  finetune.log
+                      inputs.json    SHA-256 of the data, and what the weights began as
                       subset.json    which training sentences were learned from, if not all of them
                       model/         the best epoch's extractor (see extractor_folder.py)
                       checkpoints/   what a killed run goes on from; gone when it is over
@@ -20,14 +21,14 @@ from pathlib import Path
 import yaml
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
+from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.recipe import config_values, config_yaml
-from spe_dist.train.run_folder import CONFIG, METRICS, VERSIONS, flatten, start_log
+from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, flatten, start_log
 from spe_dist.versions import package_versions
 
 DEV, MODEL, RESULT, LOG = "dev", "model", "result.json", "finetune.log"
-SUBSET = "subset.json"
+SUBSET, INPUTS = "subset.json", "inputs.json"
 # What may differ between a run and its continuation: where it is, what it is called, and where and with whom it trains.
 _FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
          "cluster.allow_unauthenticated"}  # fmt: skip
@@ -68,6 +69,7 @@ def prepare_folder(config: FinetuneConfig) -> None:
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / CONFIG, config_yaml(config).encode())
+        _write_inputs(folder, _read_inputs(folder) | _data_digests(config))
         write_atomically(folder / VERSIONS, (json.dumps({"versions": package_versions()}, indent=2) + "\n").encode())
         start_log(folder / LOG)
 
@@ -114,13 +116,10 @@ def check_same_run(config: FinetuneConfig) -> None:
     """Compare with what the folders of the run's seeds hold: all of them differ in nothing but the seed.
 
     Raises:
-        UserError: one of them holds a run of another configuration.
+        UserError: one of them holds a run of another configuration, or of data that have changed since.
     """
-    now = flatten(config_values(config))
-    for folder in sorted(Path(config.run_folder).glob("seed-*")):
-        metrics = folder / METRICS
-        if not metrics.is_file() or not metrics.stat().st_size:  # nothing was trained: a wrong path can be mended
-            continue
+    now, data = flatten(config_values(config)), _data_digests(config)
+    for folder in _trained_seeds(config):
         before = flatten(yaml.safe_load((folder / CONFIG).read_text()))
         keys = sorted((before.keys() | now.keys()) - _FREE)
         differences = [
@@ -131,3 +130,56 @@ def check_same_run(config: FinetuneConfig) -> None:
                 f"{folder} holds a fine-tuning of another configuration ({', '.join(differences[:3])}): "
                 "give this one its own run.name"
             )
+        known = _read_inputs(folder)
+        changed = [key for key, digest in data.items() if known.get(key, digest) != digest]
+        if changed:
+            raise UserError(
+                f"{folder} holds a fine-tuning of other data: {', '.join(changed)} has changed since; "
+                "give this one its own run.name"
+            )
+
+
+def check_same_start(config: FinetuneConfig, start: str) -> None:
+    """Compare what the weights begin as with the other seeds of the run: a pre-training may have gone on since.
+
+    A seed that goes on from a checkpoint has begun already.
+
+    Args:
+        config: of the seed.
+        start: what is loaded, in words, and of which step.
+
+    Raises:
+        UserError: another seed began from other weights.
+    """
+    own = seed_folder(config)
+    if any((own / CHECKPOINTS).glob("step-*")):
+        return
+    for folder in _trained_seeds(config):
+        before = _read_inputs(folder).get("start", start)
+        if folder != own and before != start:
+            raise UserError(
+                f"{folder} began from other weights ({before}), these are now: {start}: give this fine-tuning its own "
+                "run.name, and start from an export, which does not change while pre-training goes on"
+            )
+    _write_inputs(own, _read_inputs(own) | {"start": start})
+
+
+def _trained_seeds(config: FinetuneConfig) -> list[Path]:
+    """Folders of the run's seeds in which something was trained: before that, a wrong path can be mended."""
+    seeds = sorted(Path(config.run_folder).glob("seed-*"))
+    return [folder for folder in seeds if (folder / METRICS).is_file() and (folder / METRICS).stat().st_size]
+
+
+def _data_digests(config: FinetuneConfig) -> dict[str, str]:
+    """SHA-256 of the files that are there; reading them tells what is wrong with the others."""
+    files = {"data.train": config.data.train, "data.dev": config.data.dev, "data.test": config.data.test}
+    return {key: sha256_of(Path(file).read_bytes()) for key, file in files.items() if file and Path(file).is_file()}
+
+
+def _read_inputs(folder: Path) -> dict[str, str]:
+    path = folder / INPUTS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _write_inputs(folder: Path, inputs: dict[str, str]) -> None:
+    write_atomically(folder / INPUTS, (json.dumps(inputs, indent=2) + "\n").encode())

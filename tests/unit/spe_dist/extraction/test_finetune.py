@@ -20,7 +20,7 @@ from spe_dist.extraction.encoded_sentences import encode_sentences
 from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.finetune import describe, epoch_order, finetune
 from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_folder import Result
+from spe_dist.extraction.finetune_folder import Result, selection_score
 from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
@@ -242,6 +242,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path, precision):
     for line in (*one, *other):
         del line["elapsed_seconds"]
     assert one == other
+    assert max(line["dev_entity_f1"] + line["dev_relation_strict_f1"] for line in one) == selection_score(expected.dev)
     for name in ("model.safetensors", "extractor.safetensors"):
         first, second = (Path(config.run_folder) / "seed-1" / "model" / name for config in (whole, killed))
         assert first.read_bytes() == second.read_bytes()
@@ -274,10 +275,56 @@ def weights_before_and_after(config: FinetuneConfig) -> tuple[dict[str, np.ndarr
     return before, {name: parameter.numpy() for name, parameter in model.named_parameters()}
 
 
-def test_training_ends_when_dev_has_not_become_better(tmp_path):
-    config = config_in(tmp_path, train={"epochs": 30, "patience": 2}, optimizer={"learning_rate": 0.0})
-    result = run_ranks(finetune, 1, config)[0]
-    assert (result.best_epoch, result.epochs) == (1, 4)
+def finetune_with_scores(config: FinetuneConfig, scores: list[float]) -> Result:
+    """With these scores after its epochs."""
+    true_scores, waiting = module._micro_f1, iter(scores)
+
+    def next_scores(gold, predicted) -> dict[str, float]:
+        return dict.fromkeys(true_scores(gold, predicted), next(waiting, 0.0))
+
+    module._micro_f1 = next_scores
+    try:
+        return finetune(config)
+    finally:
+        module._micro_f1 = true_scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "epochs"),
+    [
+        ([0.1, 0.3, 0.2, 0.3, 0.2, 0.4], 2, 5),
+        ([0.0, 0.0, 0.0, 0.0, 0.2, 0.3, 0.1, 0.1, 0.2, 0.4], 6, 9),  # nothing was found in the first four
+        ([0.0] * 9, 1, 7),
+    ],
+)
+def test_training_ends_when_dev_has_not_become_better(tmp_path, scores, best, epochs):
+    config = config_in(tmp_path, train={"epochs": 7 if epochs == 7 else 30, "patience": 2})
+    result = run_ranks(finetune_with_scores, 1, config, scores)[0]
+    assert (result.best_epoch, result.epochs) == (best, epochs)
+
+
+def test_seeds_of_other_data_or_other_weights_are_refused(tmp_path):
+    config = config_in(tmp_path, train={"epochs": 1}, run={"folder": str(tmp_path), "name": "mixed"})
+    run_ranks(finetune, 1, config)
+    second = replace(config, run=replace(config.run, seed=2))
+    module.prepare_folder(second)
+    module.check_same_start(second, str(load_start(config, LABELS).report))
+    with pytest.raises(UserError, match=r"seed-1 began from other weights \(loaded: .*are now: of x, step 9.*own run\.name"):
+        module.check_same_start(second, "of x, step 9")
+    write_unified(SENTENCES[:4], Path(config.data.train))
+    for one in (config, second):  # also the seed that is done: its scores are of the old data
+        with pytest.raises(UserError, match=r"seed-1 holds a fine-tuning of other data: data\.train, data\.dev, data"):
+            module.prepare_folder(one)
+
+
+def test_a_seed_goes_on_though_its_pre_training_has_gone_on(tmp_path):
+    config = config_in(tmp_path, train={"epochs": 4, "batch_size": 5})
+    run_ranks(finetune_until, 1, config, 2)
+    inputs = Path(config.run_folder) / "seed-1" / "inputs.json"
+    began = json.loads(inputs.read_text())
+    module.check_same_start(config, "of x, step 9")
+    assert json.loads(inputs.read_text()) == began
+    assert began["start"].startswith("loaded: ") and len(began["data.train"]) == 64
 
 
 def test_an_epoch_sees_every_sentence_once_in_an_order_of_its_own():
