@@ -143,6 +143,8 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
             from spe_dist.benchmarks.loader import measure_loader
 
             return measure_loader(config, repeats=command.repeats)
+        case "predict":
+            raise AssertionError("has other settings: see main")
         case "costs":
             from spe_dist.benchmarks.costs import measure_costs
 
