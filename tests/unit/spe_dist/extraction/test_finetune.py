@@ -309,7 +309,9 @@ def test_seeds_of_other_data_or_other_weights_are_refused(tmp_path):
     second = replace(config, run=replace(config.run, seed=2))
     module.prepare_folder(second)
     module.check_same_start(second, str(load_start(config, LABELS).report))
-    with pytest.raises(UserError, match=r"seed-1 began from other weights \(loaded: .*are now: of x, step 9.*own run\.name"):
+    with pytest.raises(
+        UserError, match=r"seed-1 began from other weights \(loaded: .*are now: of x, step 9.*own run\.name"
+    ):
         module.check_same_start(second, "of x, step 9")
     write_unified(SENTENCES[:4], Path(config.data.train))
     for one in (config, second):  # also the seed that is done: its scores are of the old data
