@@ -62,7 +62,7 @@ class PredictBench:
     sentences: int = 20_000
     """To read in each turn."""
     precisions: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
-    batch_size: int = 64
+    batch_size: int = 256
     device: str | None = None
 
 
@@ -143,6 +143,8 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
             from spe_dist.benchmarks.loader import measure_loader
 
             return measure_loader(config, repeats=command.repeats)
+        case "predict":
+            raise AssertionError("has other settings: see main")
         case "costs":
             from spe_dist.benchmarks.costs import measure_costs
 

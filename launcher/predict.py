@@ -58,7 +58,7 @@ class Predict:
     """cpu, cuda, cuda:1; a GPU if there is one when not given."""
     precision: Literal["bf16", "fp32"] | None = None
     """fp32 on a CPU and bf16 on a GPU if not given."""
-    batch_size: int = 64
+    batch_size: int = 256
     """Most sentences computed at a time."""
 
 

@@ -51,12 +51,8 @@ def measure_prediction(
         timed = Timed("predict", f"{precision} on {extractor.device}, batches of {batch_size}", [])
         runs = [_stream(extractor, texts(), sentences, timed.seconds) for _ in range(repeats)]
         early, most = runs[-1]
-        timed.notes |= {
-            "sentences": sentences,
-            "sentences/s": sentences / timed.median,
-            "MiB after a tenth": early,
-            "MiB at most": most,
-        }
+        timed.notes.update({"sentences": sentences, "sentences/s": sentences / timed.median})
+        timed.notes.update({"MiB after a tenth": early, "MiB at most": most})
         measured.append(timed)
     return measured
 

@@ -116,7 +116,7 @@ class ExtractedText:
 
 
 def _entity_as_json(entity: ExtractedEntity) -> dict[str, Any]:
-    places = {"start": entity.start, "end": entity.end}
+    places: dict[str, int | None] = {"start": entity.start, "end": entity.end}
     if entity.token_start is not None:
         places = {
             "start": entity.token_start,

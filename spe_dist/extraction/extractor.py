@@ -57,7 +57,7 @@ class Extractor:
         *,
         device: str | None = None,
         precision: Precision | None = None,
-        batch_size: int = 64,
+        batch_size: int = 256,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}: it must be at least 1")
@@ -79,7 +79,7 @@ class Extractor:
         *,
         device: str | None = None,
         precision: Precision | None = None,
-        batch_size: int = 64,
+        batch_size: int = 256,
     ) -> Extractor:
         """Load what `spe finetune` wrote (RUN/seed-N/model); arguments as of the class.
 

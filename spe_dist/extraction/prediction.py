@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -102,7 +102,7 @@ def batches_by_length(records: Records, *, batch_size: int, most_pieces: int) ->
         first += max(fitting, 1)
 
 
-def put_together(windows: list[Window], parts: list[Found]) -> Found:
+def put_together(windows: Sequence[Window], parts: Sequence[Found]) -> Found:
     """What was found in the windows of a sentence as what was found in the sentence (see `windows.stitch`)."""
     if len(windows) == 1:
         return parts[0]

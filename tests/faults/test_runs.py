@@ -39,6 +39,7 @@ def test_a_worker_killed_under_torchrun(laboratory):
     assert trial.seconds > trial.own_seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_worker_killed_under_ray(laboratory):
     (trial,) = one_try(laboratory, catalogue.workers_killed_on_ray).trials

@@ -41,13 +41,14 @@ def home(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.parametrize(
-    "mode",
+    ("mode", "join"),
     [
-        pytest.param({"RAY_AUTH_MODE": "disabled"}, id="switched off", marks=pytest.mark.slow),
-        pytest.param({}, id="not set"),
+        pytest.param({}, False, id="not set"),
+        pytest.param({}, True, id="not set, and joined", marks=pytest.mark.slow),
+        pytest.param({"RAY_AUTH_MODE": "disabled"}, True, id="switched off, and joined", marks=pytest.mark.slow),
     ],
 )
-def test_an_open_cluster_is_joined_only_if_a_flag_says_so(shards, tmp_path, home, mode):
+def test_an_open_cluster_is_joined_only_if_a_flag_says_so(shards, tmp_path, home, mode, join):
     environment = clean_environment() | home | mode
     arguments = small_run(shards, f"--run.folder={tmp_path / 'runs'}", "--train.steps=1")
     with ray_head(environment, "--dashboard-host=0.0.0.0") as head:
@@ -56,10 +57,11 @@ def test_an_open_cluster_is_joined_only_if_a_flag_says_so(shards, tmp_path, home
             error = only_error(run(*PRETRAIN, *arguments, f"--cluster.address={head.address}", **home, **ours))
             assert head.address in error and "asks for no token" in error and "--cluster.allow-unauthenticated" in error
         assert not (tmp_path / "runs").exists()
-        allowed = f"--cluster.address={head.address}", "--cluster.allow-unauthenticated"
-        done = run(*PRETRAIN, *arguments, *allowed, **home)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert "finished step 1" in done.stdout and "asks for no token" in done.stderr
+        if join:
+            allowed = f"--cluster.address={head.address}", "--cluster.allow-unauthenticated"
+            done = run(*PRETRAIN, *arguments, *allowed, **home)
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert "finished step 1" in done.stdout and "asks for no token" in done.stderr
 
 
 @pytest.mark.ray

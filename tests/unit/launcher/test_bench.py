@@ -1,16 +1,19 @@
 """`spe bench` on tiny sizes: every case measures, compares and writes its table and JSON."""
 
 import json
+import statistics
 import subprocess
 import sys
 from unittest.mock import patch
 
 import pytest
 
+from data_shards.errors import UserError
 from launcher.cli import dispatch
 from spe_dist.benchmarks import loader, saving, span_pool
 from spe_dist.benchmarks.span_pool import Size
 from tests.integration.command import clean_environment
+from tests.unit.spe_dist.extraction.lively import save_lively
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 TINY = {
@@ -91,3 +94,20 @@ def test_saving_and_restarting(tmp_path, settings):
     parts = [row["seconds"][0] for row in data["rows"] if row["case"] == "restart"]
     assert sum(parts[:-1]) == pytest.approx(parts[-1])
     assert "process and imports" in table
+
+
+def test_prediction(tmp_path):
+    model = save_lively(tmp_path / "model")
+    (tmp_path / "texts.txt").write_text("Ann lives in Paris. Bob works for Acme Inc.\n" * 2000)
+    settings = ["--", str(model), str(tmp_path / "texts.txt"), "--sentences", "3000"]
+    data, table = bench("predict", tmp_path, *settings)
+    assert [len(row["seconds"]) for row in data["rows"]] == [2, 2]
+    for row in data["rows"]:
+        notes = row["notes"]
+        assert notes["sentences/s"] == pytest.approx(3000 / statistics.median(row["seconds"]))
+        assert 0 < notes["MiB after a tenth"] <= notes["MiB at most"]
+    assert "bf16 on cpu, batches of 256" in table
+    with pytest.raises(UserError, match="4,000 sentences, and 5,000 are to be read"):
+        bench("predict", tmp_path, *settings[:-1], "5000")
+    with pytest.raises(UserError, match="measure it alone"):
+        dispatch(["bench", "predict", "loader", *settings])

@@ -99,7 +99,7 @@ def test_the_model_has_a_card(learned):
     model = Path(config.run_folder) / "seed-1" / "model"
     card = (model / "README.md").read_text()
     assert "| entity_f1 | 100.00 | 100.00 |" in card
-    assert "| train | `data.jsonl` | 5 | 10 | 6 |" in card
+    assert "| train | `data.jsonl` | 5 | 9 | 5 |" in card
     assert "| entities | `LOC`, `ORG`, `PER` |" in card
     assert "All weights started as new ones." in card
     assert f"after epoch {result.best_epoch}, the best on dev" in card
