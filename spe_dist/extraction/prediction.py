@@ -129,7 +129,7 @@ def put_together(windows: Sequence[Window], parts: Sequence[Found]) -> Found:
     return found
 
 
-def _decided(windows: list[Window], *entities: Entity) -> tuple[int, list[Entity]]:
+def _decided(windows: Sequence[Window], *entities: Entity) -> tuple[int, list[Entity]]:
     """The window that decides about some entities of a sentence together, and the entities counted in its words."""
     start, end = min(entity.word_start for entity in entities), max(entity.word_end for entity in entities)
     number = deciding_window(windows, start, end)
