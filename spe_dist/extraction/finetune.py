@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_shards.errors import UserError
+from data_shards.errors import PassingError, UserError
 from data_shards.files import write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.checkpoint.snapshot import HostBuffers
@@ -316,7 +316,13 @@ class _Training:
             result = self._engine.forward(self._train.batch(rows).to(self._world.device), gold.take(rows))
             self._engine.backward(result.losses.sum())
             rate = self._learning_rate(step)
-            self._engine.step(rate)
+            try:
+                self._engine.step(rate)
+            except PassingError as error:  # a run of one rank does the same again: trying again does not help
+                raise UserError(
+                    f"the gradient is not finite in epoch {epoch + 1}, at step {step}: give this fine-tuning another "
+                    f"run.name and a lower optimizer.learning_rate than {self._config.optimizer.learning_rate:g}"
+                ) from error
             losses, correct, counts = losses + result.losses.detach(), correct + result.correct, counts + result.counts
             step += 1
         means = (losses.cpu() / (step - self.progress.steps)).tolist()

@@ -23,6 +23,7 @@ import yaml
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.predictions import FOLDER as PREDICTIONS
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, flatten, start_log
 from spe_dist.versions import package_versions
@@ -116,8 +117,16 @@ def check_same_run(config: FinetuneConfig) -> None:
     """Compare with what the folders of the run's seeds hold: all of them differ in nothing but the seed.
 
     Raises:
-        UserError: one of them holds a run of another configuration, or of data that have changed since.
+        UserError: one of them holds a run of another configuration, or of data that have changed since; or is gone,
+            but its predictions are not.
     """
+    run = Path(config.run_folder)
+    for predictions in sorted((run / PREDICTIONS).glob("seed-*.jsonl")):
+        if not (run / predictions.stem).is_dir():
+            raise UserError(
+                f"{predictions} would be scored with this run, but its folder {predictions.stem} is not there, which "
+                "tells of which configuration it is: remove it, or give this fine-tuning its own run.name"
+            )
     now, data = flatten(config_values(config)), _data_digests(config)
     for folder in _trained_seeds(config):
         before = flatten(yaml.safe_load((folder / CONFIG).read_text()))

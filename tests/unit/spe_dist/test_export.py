@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.collate_span_pairs import SpanPairCollate, SpecialPieces
-from spe_dist.checkpoint.export import export_run
+from spe_dist.checkpoint.export import export_run, written_whole
 from spe_dist.checkpoint.loaded import newest_checkpoint
 from spe_dist.methods.spe import SpeEncoder, SpeModel
 from spe_dist.models import span_pair_model
@@ -289,3 +290,21 @@ def test_the_command_says_how_to_load_and_needs_no_deepspeed(run: Path, tmp_path
     assert f'AutoModel.from_pretrained("{tmp_path / "out"}")' in lines[1]
     assert f'SpanPairModel.from_pretrained("{tmp_path / "out"}")' in lines[2]
     assert lines[3:] == ["torch.Size([1, 24])", "[]"]
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(tmp_path):
+    """In containers, whoever starts again has the number of the one before."""
+    out = tmp_path / "model"
+    for kind in ("tmp", "old"):
+        (tmp_path / f".model.{os.getpid()}.{kind}").mkdir()
+    (tmp_path / f".model.{os.getpid()}.old" / "weights").write_text("before")  # killed between two renames
+    with pytest.raises(ZeroDivisionError), written_whole(out) as unfinished:
+        assert (out / "weights").read_text() == "before"
+        (unfinished / "weights").write_text("half")
+        raise ZeroDivisionError
+    assert (out / "weights").read_text() == "before"
+    (tmp_path / f".model.{os.getpid()}.tmp").mkdir()
+    with written_whole(out) as unfinished:
+        (unfinished / "weights").write_text("now")
+    assert (out / "weights").read_text() == "now"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -24,7 +24,7 @@ from spe_dist.extraction.finetune_folder import Result, selection_score
 from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
-from spe_dist.extraction.predictions import read_run
+from spe_dist.extraction.predictions import read_run, write_predictions
 from spe_dist.extraction.run_scores import report_run
 from spe_dist.recipe import checked_config, read_values
 from spe_dist.train.run_log import read_metrics
@@ -319,6 +319,15 @@ def test_seeds_of_other_data_or_other_weights_are_refused(tmp_path):
             module.prepare_folder(one)
 
 
+def test_predictions_of_a_seed_whose_folder_is_gone_are_not_averaged_with_others(tmp_path):
+    config = config_in(tmp_path)
+    write_predictions(Path(config.run_folder), 4, SENTENCES)
+    with pytest.raises(UserError, match=r"seed-4\.jsonl .* seed-4 is not there"):
+        module.prepare_folder(config)
+    (Path(config.run_folder) / "seed-4").mkdir()
+    module.prepare_folder(config)
+
+
 def test_a_seed_goes_on_though_its_pre_training_has_gone_on(tmp_path):
     config = config_in(tmp_path, train={"epochs": 4, "batch_size": 5})
     run_ranks(finetune_until, 1, config, 2)
@@ -327,6 +336,18 @@ def test_a_seed_goes_on_though_its_pre_training_has_gone_on(tmp_path):
     module.check_same_start(config, "of x, step 9")
     assert json.loads(inputs.read_text()) == began
     assert began["start"].startswith("loaded: ") and len(began["data.train"]) == 64
+
+
+def finetune_in_vain(config: FinetuneConfig) -> str:
+    with pytest.raises(UserError) as refused:
+        finetune(config)
+    return str(refused.value)
+
+
+def test_a_rate_that_is_too_high_is_said_in_one_line(tmp_path):
+    config = config_in(tmp_path, optimizer={"learning_rate": 1e30, "warmup_share": 0.0})
+    told = run_ranks(finetune_in_vain, 1, config)[0]
+    assert re.fullmatch(r"the gradient is not finite in epoch 1, at step \d: .*run\.name and a lower .* 1e\+30", told)
 
 
 def test_an_epoch_sees_every_sentence_once_in_an_order_of_its_own():
