@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -102,7 +102,7 @@ def batches_by_length(records: Records, *, batch_size: int, most_pieces: int) ->
         first += max(fitting, 1)
 
 
-def put_together(windows: list[Window], parts: list[Found]) -> Found:
+def put_together(windows: Sequence[Window], parts: Sequence[Found]) -> Found:
     """What was found in the windows of a sentence as what was found in the sentence (see `windows.stitch`)."""
     if len(windows) == 1:
         return parts[0]
@@ -129,7 +129,7 @@ def put_together(windows: list[Window], parts: list[Found]) -> Found:
     return found
 
 
-def _decided(windows: list[Window], *entities: Entity) -> tuple[int, list[Entity]]:
+def _decided(windows: Sequence[Window], *entities: Entity) -> tuple[int, list[Entity]]:
     """The window that decides about some entities of a sentence together, and the entities counted in its words."""
     start, end = min(entity.word_start for entity in entities), max(entity.word_end for entity in entities)
     number = deciding_window(windows, start, end)
