@@ -191,6 +191,7 @@ def check(found: ExtractedText, given: str | list[str]) -> None:
     assert [r for s in found.by_sentence() for r in s.relations] == list(found.relations)
 
 
+@pytest.mark.timeout(7200)
 @fuzz
 @given(st.lists(st.one_of(RAW_TEXTS, WORDS), max_size=6))
 def test_no_text_is_too_odd(texts):
