@@ -153,6 +153,8 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
             from spe_dist.benchmarks.saving import measure_saving
 
             return measure_saving(config, repeats=command.repeats)
+        case "predict":
+            raise AssertionError("it has settings of its own")
 
 
 def _device() -> str:

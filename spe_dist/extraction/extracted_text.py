@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -87,16 +87,16 @@ class ExtractedText:
 
     def by_sentence(self) -> Iterator[ExtractedSentence]:
         """The same, sentence by sentence."""
-        starts = [entity.start for entity in self.entities]
-        sentence_starts = [start for start, _ in self.sentences]
-        relations: list[list[ExtractedRelation]] = [[] for _ in self.sentences]
+        starts = [start for start, _ in self.sentences]
+        sentences = [bisect_right(starts, entity.start) - 1 for entity in self.entities]
+        entities: list[dict[int, ExtractedEntity]] = [{} for _ in starts]
+        relations: list[list[ExtractedRelation]] = [[] for _ in starts]
+        for number, (entity, sentence) in enumerate(zip(self.entities, sentences, strict=True)):
+            entities[sentence][number] = entity
         for relation in self.relations:
-            relations[bisect_right(sentence_starts, starts[relation.head]) - 1].append(relation)
-        for (start, end), of_sentence in zip(self.sentences, relations, strict=True):
-            numbers = range(bisect_left(starts, start), bisect_left(starts, end))
-            yield ExtractedSentence(
-                start, end, {number: self.entities[number] for number in numbers}, tuple(of_sentence)
-            )
+            relations[sentences[relation.head]].append(relation)
+        for (start, end), inside, between in zip(self.sentences, entities, relations, strict=True):
+            yield ExtractedSentence(start, end, inside, tuple(between))
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object.

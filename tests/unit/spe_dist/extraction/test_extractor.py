@@ -1,6 +1,6 @@
 """The extractor on raw text against the plain way: sentence by sentence, word by word, one at a time.
 
-`SPE_DIST_FUZZ=10000` gives it as many random texts (two minutes).
+`SPE_DIST_FUZZ=10000` gives it as many random texts (ten minutes).
 """
 
 import json
@@ -24,7 +24,7 @@ from data_shards.sentences import split_sentences
 from spe_dist.extraction import extractor as module
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import encode_sentences
-from spe_dist.extraction.extracted_text import ExtractedText
+from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedText
 from spe_dist.extraction.extractor import Extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.html_page import html_page
@@ -169,6 +169,12 @@ def test_what_a_stream_is_given_must_be_text():
             lively()([wrong])
 
 
+def test_a_word_without_characters_belongs_to_its_sentence():
+    entity = ExtractedEntity(4, 4, "", "LOC", 0.5, 1, 2)
+    found = ExtractedText("abc ", (entity,), (), ((0, 4),), ("abc", ""))
+    assert [sentence.entities for sentence in found.by_sentence()] == [{0: entity}]
+
+
 def check(found: ExtractedText, given: str | list[str]) -> None:
     text = given if isinstance(given, str) else " ".join(given)
     assert found.text == text
@@ -185,6 +191,7 @@ def check(found: ExtractedText, given: str | list[str]) -> None:
     assert [r for s in found.by_sentence() for r in s.relations] == list(found.relations)
 
 
+@pytest.mark.timeout(7200)
 @fuzz
 @given(st.lists(st.one_of(RAW_TEXTS, WORDS), max_size=6))
 def test_no_text_is_too_odd(texts):
