@@ -82,8 +82,8 @@ FAULTS = (
     Fault(
         "decay on norms",
         "spe_dist/engine/param_groups.py",
-        "if param.ndim <= 1 else",
-        "if param.ndim < 1 else",
+        "if (param.ndim > 1) == decays:",
+        "if (param.ndim > 0) == decays:",
         ("tests/unit/spe_dist/test_param_groups.py",),
     ),
     Fault(

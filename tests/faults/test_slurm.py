@@ -96,12 +96,15 @@ def test_a_run_goes_on_after_its_time_limit_as_if_there_were_none(slurm, shards,
     job = submit(recipe, slurm, "--time=60", "--stop-before=60")
     job.wait_until(lambda: job.steps_logged() >= STEPS_BEFORE)
     token = read_token(job)
+    # The node takes nothing new until the recipe says where the run ends, which only its stop decides.
+    job.command("scontrol", "update", "NodeName=node", "State=DRAIN", "Reason=test")
     job.command("scontrol", "update", f"JobId={job.number}", "TimeLimit=1")
-    job.wait_until(lambda: job.field("Restarts") == "1" and job.field("JobState") in ("PENDING", "RUNNING"))
+    job.wait_until(lambda: job.field("Restarts") == "1" and job.field("JobState") == "PENDING")
     job.command("scontrol", "update", f"JobId={job.number}", "TimeLimit=60")
     stopped = job.steps_logged()
     steps = stopped + STEPS_AFTER  # how fast this machine is decides where the limit comes
     write_recipe(recipe, shards, steps)
+    job.command("scontrol", "update", "NodeName=node", "State=RESUME")
     alone = run_left_alone(recipe, tmp_path)
     job.wait_until(job.is_over)
 

@@ -176,10 +176,15 @@ def test_who_reads_may_go_away(model):
     assert "Exception" not in done.stderr and "Traceback" not in done.stderr
 
 
+def heed_interrupts():
+    """What a shell starts in the background ignores Ctrl-C, tests and all that they start included."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_it_may_be_interrupted(model):
     process = subprocess.Popen(
         [*PREDICT, str(model)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=clean_environment(),
+        env=clean_environment(), preexec_fn=heed_interrupts,
     )  # fmt: skip
     process.stdin.write(b"Ann lives in Paris.\n" * 4000)
     process.stdin.flush()

@@ -30,6 +30,7 @@ def test_a_browser_draws_every_relation(tmp_path: Path):
     page = tmp_path / "page.html"
     page.write_text("".join(html_page([("one", ON_ONE_LINE), ("", ON_TWO_LINES)], ["PER"])))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,900", "--dump-dom"]
+    command.append("--virtual-time-budget=10000")  # dump what is there when the page has nothing more to do
     shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
     one, two = (part.split("</article>")[0] for part in shown.split("<article>")[1:])
     assert re.findall(r">(\d+\. ?\w*)</h2>", shown) == ["1. one", "2."]
