@@ -1,5 +1,6 @@
 import pytest
 
+from spe_dist.engine.compiler import extension_folder
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 
@@ -17,6 +18,11 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     write_dataset(folder / "shards")
     return folder
+
+
+def pytest_configure():
+    """Commands in homes of their own would each compile DeepSpeed's extension anew, a minute of a core."""
+    extension_folder("any")  # sets TORCH_EXTENSIONS_DIR
 
 
 def pytest_collection_modifyitems(config, items):

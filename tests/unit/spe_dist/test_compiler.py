@@ -58,4 +58,4 @@ def test_where_extensions_are_built(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = extension_folder("extension")
     assert folder.is_relative_to(tmp_path) and os.environ["TORCH_EXTENSIONS_DIR"] == str(folder.parent)
-    monkeypatch.delenv("TORCH_EXTENSIONS_DIR")
+    del os.environ["TORCH_EXTENSIONS_DIR"]  # monkeypatch would put this one back for all later tests
