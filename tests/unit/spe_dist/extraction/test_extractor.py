@@ -46,7 +46,7 @@ TEXTS = [
     LONG + ". Ann works for Acme Inc.",  # several windows
     " \n\t",
     "Warsaw",
-    "The Acme office of Paris hired Marie Curie, who lives in Warsaw. In Rome lives Ann, who works for Acme Inc. of Paris.",
+    "The Acme office of Paris hired Marie Curie, who lives in Warsaw. In Rome lives Ann, who works for Acme Inc.",
     *(f"In {place} lives {name}, who works for Acme Inc." for place in ("Paris", "Rome") for name in ("Ann", "Bob")),
 ]
 
