@@ -46,6 +46,7 @@ TEXTS = [
     LONG + ". Ann works for Acme Inc.",  # several windows
     " \n\t",
     "Warsaw",
+    "The Acme office of Paris hired Marie Curie, who lives in Warsaw. In Rome lives Ann, who works for Acme Inc.",
     *(f"In {place} lives {name}, who works for Acme Inc." for place in ("Paris", "Rome") for name in ("Ann", "Bob")),
 ]
 
@@ -68,6 +69,8 @@ def test_raw_text_gives_what_its_sentences_give_as_words():
     found = lively()(TEXTS)
     assert sum(len(text.entities) for text in found) > 30
     assert sum(len(text.relations) for text in found) > 30
+    later = [r for text in found for sentence in list(text.by_sentence())[1:] for r in sentence.relations]
+    assert later and min(min(r.head, r.tail) for r in later) > 0
     for text, extracted in zip(TEXTS, found, strict=True):
         entities, relations = [], []
         for sentence, place in zip(split_sentences(text), extracted.sentences, strict=True):
@@ -243,7 +246,9 @@ def test_very_many_pairs_are_classified_in_portions(monkeypatch):
 
     monkeypatch.setattr(ExtractorModel, "_relation_scores", counted)
     monkeypatch.setattr("spe_dist.extraction.extractor_model._MOST_PAIRS", 7)
-    assert facts(lively()([TEXTS[2]])[0]) == facts(whole)
+    parts = lively()([TEXTS[2]])[0]
+    assert facts(parts) == facts(whole)
+    assert np.abs(scores([parts]) - scores([whole])).max() < 1e-5
     assert max(sizes) == 7 and len(sizes) > 5
 
 
