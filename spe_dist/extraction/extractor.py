@@ -23,13 +23,12 @@ from spe_dist.extraction.encoded_sentences import SPECIALS
 from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
-from spe_dist.extraction.prediction import Found, batches_by_length, find_in_records, put_together
+from spe_dist.extraction.prediction import BATCH_SIZE, Found, batches_by_length, find_in_records, put_together
 
 Precision = Literal["bf16", "fp32"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted at a time: some thousand sentences
-_MOST_PIECES = 1 << 14  # of a forward: what long sentences take of memory grows with the square of their length
 
 
 class Extractor:
@@ -57,7 +56,7 @@ class Extractor:
         *,
         device: str | None = None,
         precision: Precision | None = None,
-        batch_size: int = 256,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}: it must be at least 1")
@@ -79,7 +78,7 @@ class Extractor:
         *,
         device: str | None = None,
         precision: Precision | None = None,
-        batch_size: int = 256,
+        batch_size: int = BATCH_SIZE,
     ) -> Extractor:
         """Load what `spe finetune` wrote (RUN/seed-N/model); arguments as of the class.
 
@@ -132,7 +131,7 @@ class Extractor:
             return cut_texts(texts, self._word_pieces, max_pieces=self._model.sentence_encoder.max_pieces - SPECIALS)
 
     def _find(self, cut: CutTexts) -> Iterator[ExtractedText]:
-        batches = batches_by_length(cut.records, batch_size=self.batch_size, most_pieces=_MOST_PIECES)
+        batches = batches_by_length(cut.records, batch_size=self.batch_size)
         special = self._word_pieces.special_ids
         rows = iter(find_in_records(self._model, cut.records, special, batches, device=self.device))
         texts = [_Collected() for _ in cut.strings]

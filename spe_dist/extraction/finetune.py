@@ -348,8 +348,7 @@ class _Training:
 
     def _evaluate(self) -> dict[str, float]:
         model = self._start.model.eval()  # the engine's module is this one
-        size = self._config.train.batch_size
-        predicted = predict(model, self._dev, batch_size=size, device=self._world.device)
+        predicted = predict(model, self._dev, device=self._world.device)
         return _micro_f1(self._dev.sentences, predicted)
 
     def _keep_weights(self) -> None:
@@ -420,7 +419,7 @@ def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progres
             encoded = encode_sentences(
                 sentences, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces
             )
-            predicted = predict(model, encoded, batch_size=config.train.batch_size, device=world.device)
+            predicted = predict(model, encoded, device=world.device)
             write_gold(folder, sentences)
             write_predictions(folder, config.run.seed, predicted)
             scores[name] = _micro_f1(sentences, predicted)

@@ -19,6 +19,9 @@ from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, Enco
 from spe_dist.extraction.extractor_model import Extracted, ExtractorModel
 from spe_dist.extraction.windows import Window, deciding_window, stitch
 
+BATCH_SIZE = 256  # products of matrices of few rows are slow; memory is bounded by the pieces
+MOST_PIECES = 1 << 14  # of a forward: what long sentences take of memory grows with the square of their length
+
 
 @dataclass
 class Found:
@@ -31,19 +34,18 @@ class Found:
 
 
 def predict(
-    model: ExtractorModel, encoded: EncodedSentences, *, batch_size: int, device: torch.device
+    model: ExtractorModel, encoded: EncodedSentences, *, device: torch.device, batch_size: int = BATCH_SIZE
 ) -> list[AnnotatedSentence]:
     """What a model finds; words, documents and numbers are those of the sentences, their annotation is not looked at.
 
     Args:
         model: in evaluation mode, on the device.
         encoded: by the model's labels and tokenizer.
-        batch_size: rows of a forward; changes no result.
         device: to compute on.
+        batch_size: most rows of a forward; changes no result but by rounding.
     """
-    rows = iter(
-        find_in_records(model, encoded.records, encoded.special, _in_order(len(encoded), batch_size), device=device)
-    )
+    batches = batches_by_length(encoded.records, batch_size=batch_size)
+    rows = iter(find_in_records(model, encoded.records, encoded.special, batches, device=device))
     predicted = []
     for sentence, windows in zip(encoded.sentences, encoded.windows, strict=True):
         found = put_together(windows, list(islice(rows, len(windows))))
@@ -84,7 +86,9 @@ def find_in_records(
     return found
 
 
-def batches_by_length(records: Records, *, batch_size: int, most_pieces: int) -> Iterator[NDArray[np.int64]]:
+def batches_by_length(
+    records: Records, *, batch_size: int, most_pieces: int = MOST_PIECES
+) -> Iterator[NDArray[np.int64]]:
     """Records in order of length, cut into batches.
 
     Args:
@@ -136,11 +140,6 @@ def _decided(windows: Sequence[Window], *entities: Entity) -> tuple[int, list[En
     assert number is not None  # it was found there
     first = windows[number].word_start
     return number, [Entity(entity.word_start - first, entity.word_end - first, entity.type) for entity in entities]
-
-
-def _in_order(rows: int, batch_size: int) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, rows, batch_size):
-        yield np.arange(first, min(first + batch_size, rows))
 
 
 def _per_sentence(extracted: Extracted, word_offsets: np.ndarray, labels: Labels) -> list[Found]:
