@@ -8,6 +8,13 @@ Schema version 1 of a block (one tar group; members `KEY.<name>.npy`, readable w
     word_offsets  [N + 1]  uint32             record i owns word_starts[word_offsets[i]:word_offsets[i + 1]]
 
 A word owns the pieces from its start to the next word's start, so every piece belongs to exactly one word.
+
+Datasets with the layer "entities" have two members more:
+
+    entities       [E, 3]   uint16   first word, word after the last, type; words counted in their record
+    entity_offsets [N + 1]  uint32   record i owns entities[entity_offsets[i]:entity_offsets[i + 1]]
+
+Entities of a record are sorted and do not overlap.
 """
 
 from __future__ import annotations
@@ -22,26 +29,38 @@ from data_shards.ragged import IntArray, Ragged
 
 SCHEMA_VERSION = 1
 MEMBERS = ("pieces.npy", "piece_offsets.npy", "word_starts.npy", "word_offsets.npy")
+ENTITY_MEMBERS = ("entities.npy", "entity_offsets.npy")
+_NO_FIT = "arrays of a block do not fit together"
 
 
 @dataclass(frozen=True)
 class Records:
-    """N records: `pieces` holds piece ids, `word_starts` the record-relative index of each word's first piece."""
+    """N records: `pieces` holds piece ids, `word_starts` the record-relative index of each word's first piece.
+
+    `entities`, in datasets that have them, holds rows of (first word, word after the last, type).
+    """
 
     pieces: Ragged
     word_starts: Ragged
+    entities: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def take(self, rows: IntArray) -> Records:
         """The given records, in the given order."""
-        return Records(self.pieces.take(rows), self.word_starts.take(rows))
+        entities = None if self.entities is None else self.entities.take(rows)
+        return Records(self.pieces.take(rows), self.word_starts.take(rows), entities)
 
     @classmethod
     def concat(cls, parts: Sequence[Records]) -> Records:
-        """All records of all parts, in order."""
-        return cls(Ragged.concat([p.pieces for p in parts]), Ragged.concat([p.word_starts for p in parts]))
+        """All records of all parts, in order; with entities if all parts have them."""
+        entities = [part.entities for part in parts if part.entities is not None]
+        return cls(
+            Ragged.concat([part.pieces for part in parts]),
+            Ragged.concat([part.word_starts for part in parts]),
+            Ragged.concat(entities) if len(entities) == len(parts) else None,
+        )
 
 
 def block_members(records: Records, *, vocab_size: int, max_pieces: int) -> dict[str, bytes]:
@@ -54,7 +73,11 @@ def block_members(records: Records, *, vocab_size: int, max_pieces: int) -> dict
         records.word_starts.values.astype(start_type),
         records.word_starts.offsets.astype(np.uint32),
     )
-    return {name: _npy_bytes(array) for name, array in zip(MEMBERS, arrays, strict=True)}
+    members = dict(zip(MEMBERS, map(_npy_bytes, arrays), strict=True))
+    if records.entities is None:
+        return members
+    entities = (records.entities.values.astype(np.uint16), records.entities.offsets.astype(np.uint32))
+    return members | dict(zip(ENTITY_MEMBERS, map(_npy_bytes, entities), strict=True))
 
 
 def records_from_members(members: Mapping[str, bytes]) -> Records:
@@ -66,21 +89,29 @@ def records_from_members(members: Mapping[str, bytes]) -> Records:
     missing = [name for name in MEMBERS if name not in members]
     if missing:
         raise ValueError(f"block without {', '.join(missing)}")
-    arrays = [np.load(io.BytesIO(members[name]), allow_pickle=False) for name in MEMBERS]
-    pieces, piece_offsets, word_starts, word_offsets = arrays
-    fits = (
-        all(array.ndim == 1 and array.dtype.kind == "u" for array in arrays)
-        and len(piece_offsets) == len(word_offsets) > 0
-        and piece_offsets[0] == word_offsets[0] == 0
-        and piece_offsets[-1] == len(pieces)
-        and word_offsets[-1] == len(word_starts)
-    )
-    if not fits:
-        raise ValueError("arrays of a block do not fit together")
-    return Records(
-        Ragged(pieces, piece_offsets.astype(np.int64)),
-        Ragged(word_starts, word_offsets.astype(np.int64)),
-    )
+    pieces, piece_offsets, word_starts, word_offsets = (_array(members[name]) for name in MEMBERS)
+    if any(array.ndim != 1 for array in (pieces, word_starts)) or len(piece_offsets) != len(word_offsets):
+        raise ValueError(_NO_FIT)
+    entities = None
+    if all(name in members for name in ENTITY_MEMBERS):
+        rows, offsets = (_array(members[name]) for name in ENTITY_MEMBERS)
+        if rows.ndim != 2 or rows.shape[1] != 3 or len(offsets) != len(piece_offsets):
+            raise ValueError(_NO_FIT)
+        entities = _ragged(rows, offsets)
+    return Records(_ragged(pieces, piece_offsets), _ragged(word_starts, word_offsets), entities)
+
+
+def _array(content: bytes) -> np.ndarray:
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.dtype.kind != "u":
+        raise ValueError(_NO_FIT)
+    return array
+
+
+def _ragged(values: np.ndarray, offsets: np.ndarray) -> Ragged:
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != len(values):
+        raise ValueError(_NO_FIT)
+    return Ragged(values, offsets.astype(np.int64))
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:
