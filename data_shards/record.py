@@ -67,7 +67,7 @@ def block_members(records: Records, *, vocab_size: int, max_pieces: int) -> dict
     """A block as the members of one tar group: name → bytes of an `.npy` file."""
     piece_type = np.uint16 if vocab_size <= 1 << 16 else np.uint32
     start_type = np.uint8 if max_pieces <= 1 << 8 else np.uint16
-    arrays = (
+    arrays: tuple[np.ndarray, ...] = (
         records.pieces.values.astype(piece_type),
         records.pieces.offsets.astype(np.uint32),
         records.word_starts.values.astype(start_type),
@@ -76,7 +76,10 @@ def block_members(records: Records, *, vocab_size: int, max_pieces: int) -> dict
     members = dict(zip(MEMBERS, map(_npy_bytes, arrays), strict=True))
     if records.entities is None:
         return members
-    entities = (records.entities.values.astype(np.uint16), records.entities.offsets.astype(np.uint32))
+    entities: tuple[np.ndarray, ...] = (
+        records.entities.values.astype(np.uint16),
+        records.entities.offsets.astype(np.uint32),
+    )
     return members | dict(zip(ENTITY_MEMBERS, map(_npy_bytes, entities), strict=True))
 
 
