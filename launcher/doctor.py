@@ -102,7 +102,7 @@ def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     """What the run takes, as far as the recipe can be checked here."""
     cluster, size, problems = config.cluster, None, []
     try:
-        size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
+        size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).costs.model)
     except UserError as error:
         problems.append(Problem("error", "recipe", (), str(error), "see also `spe pretrain --dry-run`"))
     needs = Needs(

@@ -10,28 +10,33 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Generic, TypeVar
 
 import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.pretrain import split_recipe
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.config import Config
+from spe_dist.methods.costs import RecordSizes
+from spe_dist.methods.registry import costs_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
 from spe_dist.train.plan import open_reader
-from spe_dist.train.scale_plan import ClusterDescription, Prediction, RecordSizes, ScalePlan, plan_scaling
+from spe_dist.train.scale_plan import ClusterDescription, Prediction, ScalePlan, plan_scaling
 
 _MAX_PIECES = 128  # what shards are built with, if there are none to ask
 
 
+ConfigOfMethod = TypeVar("ConfigOfMethod", bound=Config)
+
+
 @dataclass(frozen=True)
-class Plan:
+class Plan(Generic[ConfigOfMethod]):
     """What is asked for."""
 
     machines: Annotated[ClusterDescription, tyro.conf.arg(name="")]
-    recipe: Annotated[SpeConfig, tyro.conf.arg(name="")]
+    recipe: Annotated[ConfigOfMethod, tyro.conf.arg(name="")]
     pieces_per_record: float | None = None
     """Mean pieces of a record, without [CLS] and [SEP]; asks no shards."""
     vocabulary: int = 28_996
@@ -48,10 +53,8 @@ def main(argv: list[str]) -> None:
     """
     path, rest = split_recipe(argv)
     recipe = load_recipe(path)
-    if not isinstance(recipe, SpeConfig):
-        raise UserError(f"spe plan knows the method spe, {path} is of {recipe.method}")
     default = Plan(ClusterDescription(), recipe)
-    command = tyro.cli(Plan, default=default, args=rest, prog="spe plan", description=__doc__)
+    command = tyro.cli(Plan[type(recipe)], default=default, args=rest, prog="spe plan", description=__doc__)
     plan = make_plan(command)
     text = plan_markdown(command, plan)
     print(text)
@@ -65,7 +68,7 @@ def make_plan(command: Plan) -> ScalePlan:
     Raises:
         UserError: they cannot be found; says what to give instead.
     """
-    config = command.recipe
+    config, manifest = command.recipe, None
     if command.pieces_per_record is not None:
         sizes, vocabulary, longest = RecordSizes.guessed(command.pieces_per_record), command.vocabulary, _MAX_PIECES
     else:
@@ -80,7 +83,7 @@ def make_plan(command: Plan) -> ScalePlan:
         encoder = resolve_encoder_config(config.encoder, vocab_size=known, max_pieces=longest)
     except UserError as error:
         raise UserError(f"{error}; give a folder, or sizes with --encoder.name-or-path null") from error
-    return plan_scaling(config, encoder, sizes, command.machines)
+    return plan_scaling(config, encoder, costs_of(config, encoder, manifest), sizes, command.machines)
 
 
 def plan_markdown(command: Plan, plan: ScalePlan) -> str:

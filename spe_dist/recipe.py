@@ -17,11 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_shards.errors import UserError
 from spe_dist.config import Config
+from spe_dist.methods.enpar_config import EnparConfig
 from spe_dist.methods.spe_config import SpeConfig
 
 C = TypeVar("C")
 
-CONFIGS: dict[str, type[Config]] = {"spe": SpeConfig}
+CONFIGS: dict[str, type[Config]] = {"spe": SpeConfig, "enpar": EnparConfig}
 
 
 def load_recipe(path: Path) -> Config:

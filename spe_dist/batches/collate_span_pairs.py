@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
+from data_shards.ragged import IntArray
 from data_shards.record import Records
 from spe_dist.batches import spans as span_pairs
 from spe_dist.batches.batch import PackedSequences, SpanPairBatch
 from spe_dist.batches.masking import NOTHING_HIDDEN, HiddenPieces, hide_pieces
+from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
 from spe_dist.batches.permutations import (
     NOTHING_PERMUTED,
     PermutedSpans,
@@ -35,15 +35,6 @@ from spe_dist.batches.random_draws import RandomDraws
 from spe_dist.batches.views import CONTEXT_VIEW, PAIR_VIEW, pieces_in_pair, show_views
 
 TERMS = ("tbo_pair", "tbo_context", "spo_pair", "spo_context", "cspo")
-
-
-@dataclass(frozen=True)
-class SpecialPieces:
-    """Ids that frame and hide a sentence."""
-
-    cls: int
-    sep: int
-    mask: int
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ class SpanPairCollate:
         """
         drawn = self.draw(records, step, lanes)
         digests = self.digests(drawn, record_ids, lanes)
-        return replace(self.batch(drawn), record_ids=_tensor(record_ids.reshape(-1)), digests=digests)
+        return replace(self.batch(drawn), record_ids=as_tensor(record_ids.reshape(-1)), digests=digests)
 
     def batch(self, drawn: DrawnSentences) -> SpanPairBatch:
         """Pack both views of drawn sentences and point at what is to be predicted in them."""
@@ -110,16 +101,16 @@ class SpanPairCollate:
         sequences = permuted.records + spo_views * len(drawn.records)
         return SpanPairBatch(
             packed=packed,
-            word_pieces=_tensor(word_places.reshape(-1)),
-            word_spans=_tensor(np.stack([both[:, :-1], both[:, 1:]], axis=2)),
-            tbo_anchors=_tensor(piece_places[tbo_views, hidden.anchors]),
-            tbo_offsets=_tensor(hidden.offsets),
-            tbo_targets=_tensor(drawn.records.pieces.values[hidden.pieces]),
-            tbo_views=_tensor(tbo_views),
-            spo_spans=_tensor(sequences * span_pairs.NUM_SPANS + permuted.spans),
-            spo_classes=_tensor(permuted.classes),
-            spo_views=_tensor(spo_views),
-            counts=_tensor(np.array([*_per_view(tbo_views), *_per_view(spo_views), len(drawn.records)])),
+            word_pieces=as_tensor(word_places.reshape(-1)),
+            word_spans=as_tensor(np.stack([both[:, :-1], both[:, 1:]], axis=2)),
+            tbo_anchors=as_tensor(piece_places[tbo_views, hidden.anchors]),
+            tbo_offsets=as_tensor(hidden.offsets),
+            tbo_targets=as_tensor(drawn.records.pieces.values[hidden.pieces]),
+            tbo_views=as_tensor(tbo_views),
+            spo_spans=as_tensor(sequences * span_pairs.NUM_SPANS + permuted.spans),
+            spo_classes=as_tensor(permuted.classes),
+            spo_views=as_tensor(spo_views),
+            counts=as_tensor(np.array([*_per_view(tbo_views), *_per_view(spo_views), len(drawn.records)])),
             record_ids=torch.full((len(drawn.records),), -1),
             digests=torch.zeros(2, dtype=torch.int64),
         )
@@ -158,39 +149,20 @@ class SpanPairCollate:
 
     def _pack(self, drawn: DrawnSentences) -> tuple[NDArray[np.int64], PackedSequences]:
         """The packed sequences, and where each piece of each record went in both views, [2, pieces]."""
-        lengths = np.tile(drawn.records.pieces.lengths + 2, 2)
-        starts = offsets_from_lengths(lengths)
-        ids = np.empty(starts[-1], dtype=np.int64)
-        ids[starts[:-1]], ids[starts[1:] - 1] = self.special.cls, self.special.sep
-        places = concat_ranges(starts[:-1] + 1, lengths - 2).reshape(2, -1)
-        ids[places[PAIR_VIEW]], ids[places[CONTEXT_VIEW]] = drawn.pair_ids, drawn.context_ids
-        packed = PackedSequences(
-            piece_ids=_tensor(ids),
-            positions=_tensor(concat_ranges(np.zeros_like(lengths), lengths)),
-            sequence_starts=torch.from_numpy(starts.astype(np.int32)),
-            longest=int(lengths.max(initial=0)),
-        )
-        return places, packed
+        both_views = np.concatenate([drawn.pair_ids, drawn.context_ids])
+        places, packed = pack(both_views, np.tile(drawn.records.pieces.lengths, 2), self.special)
+        return places.reshape(2, -1), packed
 
     def digests(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> Tensor:
         """Sums of the lanes' digests, which do not depend on who holds which lane, [2]."""
         ends = drawn.records.pieces.offsets[:: self.lane_size]
-        records = sum(_hash(lane, ids) for lane, ids in zip(lanes, record_ids, strict=True))
+        records = sum(lane_digest(lane, [ids]) for lane, ids in zip(lanes, record_ids, strict=True))
         masks = 0
         for row, lane in enumerate(lanes):
             views = (ids[ends[row] : ends[row + 1]] for ids in (drawn.pair_ids, drawn.context_ids))
-            masks += _hash(lane, *views)
+            masks += lane_digest(lane, views)
         return torch.tensor([records, masks])
-
-
-def _hash(lane: int, *arrays: IntArray) -> int:
-    data = b"".join(np.asarray(part, dtype="<i8").tobytes() for part in (lane, *arrays))
-    return int.from_bytes(blake2b(data, digest_size=6).digest(), "little")  # 48 bits: sums over lanes never overflow
 
 
 def _per_view(views: IntArray) -> NDArray[np.int64]:
     return np.bincount(views, minlength=2)
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))

@@ -13,14 +13,14 @@ from data_shards.order import Order
 from data_shards.ragged import IntArray
 from data_shards.reader import ShardReader
 from data_shards.record import Records
-from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.batches.batch import Batch
 
 _STEPS_AHEAD = 4  # per process: decoding a shard takes as long as making some dozens of batches
-Collate = Callable[[Records, IntArray, int, Sequence[int]], SpanPairBatch]
+Collate = Callable[[Records, IntArray, int, Sequence[int]], Batch]
 
 
 @dataclass(frozen=True)
-class Steps(Dataset[list[SpanPairBatch] | UserError]):
+class Steps(Dataset[list[Batch] | UserError]):
     """Item t: the forwards of one rank at step t.
 
     Args:
@@ -35,19 +35,19 @@ class Steps(Dataset[list[SpanPairBatch] | UserError]):
     collate: Collate
     forwards: Sequence[Sequence[int]]
 
-    def __getitem__(self, step: int) -> list[SpanPairBatch] | UserError:
+    def __getitem__(self, step: int) -> list[Batch] | UserError:
         """The batches of a step, on the host; or what is wrong with its data, as torch would bury an exception."""
         try:
             return [self._forward(step, lanes) for lanes in self.forwards]
         except UserError as error:
             return error
 
-    def _forward(self, step: int, lanes: Sequence[int]) -> SpanPairBatch:
+    def _forward(self, step: int, lanes: Sequence[int]) -> Batch:
         ids = self.order.record_ids(step, lanes)
         return self.collate(self.reader.take(ids), ids, step, lanes)
 
 
-def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator[list[SpanPairBatch]]:
+def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator[list[Batch]]:
     """The batches of steps first … last - 1, in order.
 
     Args:
@@ -77,5 +77,5 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
         yield batches
 
 
-def _as_it_is(batches: list[SpanPairBatch]) -> list[SpanPairBatch]:
+def _as_it_is(batches: list[Batch]) -> list[Batch]:
     return batches

@@ -17,13 +17,11 @@ from data_shards.ragged import IntArray, Ragged, concat_ranges
 from data_shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.batches.spans import NUM_SPANS
+from spe_dist.batches.unit_orders import distinct_orders, reordered_begins, unit_elements
 
 CLASSES = np.array(list(permutations(range(3))))  # [6, 3]: the unit that stands at each place
 NUM_CLASSES = len(CLASSES)
 MIN_WORDS = 3  # shorter spans have no words between
-
-_PLACES = np.argsort(CLASSES, axis=1)  # [6, 3]: the place where each unit stands
-_HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -90,41 +88,16 @@ def _choose_spans(
     return rows, order[rows, slots], slots
 
 
-def _unit_places(unit_lengths: IntArray) -> NDArray[np.int64]:
-    """Where each unit begins under each class, from the units' lengths [Q, 3]: [Q, 6, 3]."""
-    reordered = unit_lengths[:, CLASSES]  # [Q, 6, place]
-    begins = np.cumsum(reordered, axis=2) - reordered
-    return begins[:, np.arange(NUM_CLASSES)[:, None], _PLACES]
-
-
-def _units(lengths: IntArray, first: IntArray, last: IntArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Unit (0, 1, 2) and offset inside the unit of every element of spans of the given lengths."""
-    spans = np.repeat(np.arange(len(lengths)), lengths)
-    position = concat_ranges(np.zeros_like(lengths), lengths)
-    unit = (position >= first[spans]).astype(np.int64) + (position >= (lengths - last)[spans])
-    begin = np.stack([np.zeros_like(first), first, lengths - last], axis=1)
-    return unit, position - begin[spans, unit]
-
-
 def _distinct_classes(
     records: Records, piece_lengths: IntArray, word_starts: IntArray, word_lengths: IntArray
 ) -> NDArray[np.bool_]:
-    """Whether no smaller class gives the same pieces, [Q, 6]; texts are compared by a 64-bit polynomial hash."""
+    """Whether no smaller class gives the same pieces, [Q, 6]."""
     first, last = piece_lengths[word_starts], piece_lengths[word_starts + word_lengths - 1]
     begins = global_word_starts(records)
     piece_starts = begins[word_starts]
     lengths = begins[word_starts + word_lengths - 1] + last - piece_starts
-    pieces = records.pieces.values[concat_ranges(piece_starts, lengths)].astype(np.uint64) + np.uint64(1)
-    unit, offset = _units(lengths, first, last)
-    places = _unit_places(np.stack([first, lengths - first - last, last], axis=1))
-    spans = np.repeat(np.arange(len(lengths)), lengths)
-    positions = places[spans, :, unit] + offset[:, None]  # [pieces, 6]
-    powers = np.full(int(lengths.max(initial=0)) + 1, _HASH_BASE)
-    powers[0] = 1
-    terms = pieces[:, None] * np.multiply.accumulate(powers)[positions]
-    hashes = np.add.reduceat(terms, np.cumsum(lengths) - lengths, axis=0) if len(lengths) else terms
-    same = hashes[:, :, None] == hashes[:, None, :]
-    return ~np.tril(same, k=-1).any(axis=2)
+    pieces = Ragged.from_lengths(records.pieces.values[concat_ranges(piece_starts, lengths)], lengths)
+    return distinct_orders(pieces, np.stack([first, lengths - first - last, last], axis=1), CLASSES)
 
 
 def _word_sources(
@@ -132,11 +105,11 @@ def _word_sources(
 ) -> NDArray[np.int64]:
     """For every place the word that stands there after the permutations, [words]."""
     ones = np.ones_like(word_lengths)
-    unit, offset = _units(word_lengths, ones, ones)
-    places = _unit_places(np.stack([ones, word_lengths - 2, ones], axis=1))[np.arange(len(classes)), classes]
-    spans = np.repeat(np.arange(len(word_lengths)), word_lengths)
+    unit_lengths = np.stack([ones, word_lengths - 2, ones], axis=1)
+    begins = reordered_begins(unit_lengths, CLASSES)[np.arange(len(classes)), classes]
+    span, unit, offset = unit_elements(unit_lengths)
     source = np.arange(num_words)
-    source[word_starts[spans] + places[spans, unit] + offset] = concat_ranges(word_starts, word_lengths)
+    source[word_starts[span] + begins[span, unit] + offset] = concat_ranges(word_starts, word_lengths)
     return source
 
 

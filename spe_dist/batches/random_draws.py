@@ -15,6 +15,11 @@ FloatArray = NDArray[np.float64]
 _COLLATE = 3  # keeps these numbers apart from the ones of data_shards.order
 
 
+def lane_generator(seed: int, step: int, lane: int) -> np.random.Generator:
+    """The stream of random numbers of a lane."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((_COLLATE, seed, step, lane))))
+
+
 @dataclass(frozen=True)
 class RandomDraws:
     """Uniform numbers in [0, 1) of one forward, for each of three purposes.
@@ -52,7 +57,7 @@ class RandomDraws:
         spans, words, permutations = [np.empty((0, span_columns))], [np.empty(0)], [np.empty((0, permutation_columns))]
         words_of_lane = num_words.reshape(len(lanes), lane_size).sum(axis=1)
         for lane, count in zip(lanes, words_of_lane, strict=True):
-            generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_COLLATE, seed, step, lane))))
+            generator = lane_generator(seed, step, lane)
             spans.append(generator.random((lane_size, span_columns)))
             words.append(generator.random(int(count)))
             permutations.append(generator.random((lane_size, permutation_columns)))

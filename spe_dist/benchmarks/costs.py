@@ -21,8 +21,7 @@ from torch import Tensor
 
 from spe_dist.benchmarks.collectives import recorded_collectives
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.methods.registry import MODELS
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.registry import costs_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.train.memory import rank_memory
 from spe_dist.train.plan import build_plan, open_reader
@@ -45,7 +44,7 @@ class Costs:
     held: int
 
 
-def measure_costs(config: SpeConfig) -> list[Timed]:
+def measure_costs(config: Config) -> list[Timed]:
     """Every stage on 1, 2 and 4 gloo ranks of this machine: bytes counted and predicted."""
     rows = []
     for world_size in WORLDS:
@@ -67,7 +66,7 @@ def measure_costs(config: SpeConfig) -> list[Timed]:
     return rows
 
 
-def count_costs(config: SpeConfig) -> Costs:
+def count_costs(config: Config) -> Costs:
     """Run two steps on this rank and count in the second; every rank must call this."""
     before = _storages()
     gc.freeze()  # from here on only new objects are looked at, which is quick
@@ -95,22 +94,21 @@ def count_costs(config: SpeConfig) -> Costs:
     return Costs(dict(sent), held)
 
 
-def predict_costs(config: SpeConfig, world_size: int) -> Costs:
+def predict_costs(config: Config, world_size: int) -> Costs:
     """The same by formula."""
     manifest = open_reader(config).manifest
     encoder = resolve_encoder_config(
         config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
     )
-    with torch.device("meta"):
-        model = MODELS[config.method](config, encoder)
+    costs = costs_of(config, encoder, manifest)
     sent: Counter[str] = Counter()
-    for transfer in step_transfers(config, model, build_plan(config, world_size)):
+    for transfer in step_transfers(config, costs, build_plan(config, world_size)):
         sent[transfer.collective] += transfer.payload
-    memory = rank_memory(config, model, world_size=world_size)
+    memory = rank_memory(config, costs.model, world_size=world_size)
     return Costs(dict(sent), sum(size for part, size in memory.items() if part not in _PASSING))
 
 
-def _measure_as_rank(rank: int, world_size: int, folder: str, configs: Sequence[SpeConfig]) -> None:
+def _measure_as_rank(rank: int, world_size: int, folder: str, configs: Sequence[Config]) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank)}
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
     counted = []

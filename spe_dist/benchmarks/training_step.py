@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.batches.batch import Batch
 from spe_dist.benchmarks.masked_language_model import Mlm
 from spe_dist.benchmarks.timing import Timed, take_turns
 from spe_dist.config import KernelsConfig
@@ -79,7 +79,7 @@ def _opened(config: SpeConfig, make_method: Callable[..., Method], folder: Path)
         yield session
 
 
-def _load(session: Session, steps: int) -> list[list[SpanPairBatch]]:
+def _load(session: Session, steps: int) -> list[list[Batch]]:
     loaded = [session.steps[step] for step in range(steps)]
     for batches in loaded:
         if not isinstance(batches, list):
@@ -87,7 +87,7 @@ def _load(session: Session, steps: int) -> list[list[SpanPairBatch]]:
     return [batches for batches in loaded if isinstance(batches, list)]
 
 
-def _steps(session: Session, loaded: list[list[SpanPairBatch]]) -> Callable[[], None]:
+def _steps(session: Session, loaded: list[list[Batch]]) -> Callable[[], None]:
     made = count()
     learning_rate = session.config.optimizer.learning_rate
 
@@ -104,7 +104,7 @@ def _choose_kernels(session: Session) -> None:
     span_pool_bodies.choose(session.config.kernels.span_pool, session.world.device)
 
 
-def _count_flops(session: Session, batches: list[SpanPairBatch]) -> int:
+def _count_flops(session: Session, batches: list[Batch]) -> int:
     _choose_kernels(session)
     with FlopCounterMode(display=False) as counter:
         session.take_step(batches, 0.0)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
-from spe_dist.batches.batch import SpanPairBatch
+from data_shards.manifest import Manifest
 from spe_dist.batches.loader import Collate
+from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
+from spe_dist.methods.costs import Costs
+from spe_dist.methods.enpar import Enpar
+from spe_dist.methods.enpar_costs import EnparCosts
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe, new_spe_model
+from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
 
 if TYPE_CHECKING:
@@ -43,8 +48,8 @@ class Method(Protocol):
         """What the engine trains."""
         ...
 
-    def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
-        """Sums of losses, by term, and of measures."""
+    def forward(self, engine: Engine, batch: Any) -> tuple[Tensor, Tensor]:
+        """Sums of losses, by term, and of measures; the batch is of its own collate."""
         ...
 
     def send_keys(self, world: World, plan: BatchPlan) -> None:
@@ -55,7 +60,7 @@ class Method(Protocol):
         """What follows the optimizer step."""
         ...
 
-    def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
+    def rehearse(self, engine: Engine, batch: Any) -> Tensor:
         """Losses of a forward that takes as much memory as any will, and leaves nothing behind."""
         ...
 
@@ -72,6 +77,18 @@ class Method(Protocol):
         ...
 
 
-# Built from the run's configuration, its dataset and `device=`; and the model alone, from the sentence encoder's sizes.
-METHODS: dict[str, Callable[..., Method]] = {"spe": Spe}
-MODELS: dict[str, Callable[[Any, PretrainedConfig], Any]] = {"spe": new_spe_model}
+# Built from the run's configuration, its dataset and `device=`.
+METHODS: dict[str, Callable[..., Method]] = {"spe": Spe, "enpar": Enpar}
+_COSTS: dict[str, Callable[..., Costs]] = {"spe": SpeCosts.of, "enpar": EnparCosts.of}
+
+
+def costs_of(config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> Costs:
+    """What a configuration costs; its model has no weights.
+
+    Args:
+        config: of the run.
+        encoder: sizes of its sentence encoder.
+        manifest: of its dataset, if there is one: whoever needs entities learns from it how many types there are.
+    """
+    types = {"entity_types": len(manifest.entity_types)} if manifest is not None else {}
+    return _COSTS[config.method](config, encoder, **types)

@@ -23,8 +23,9 @@ from data_shards.errors import UserError
 from data_shards.manifest import Manifest
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import SpanPairBatch
-from spe_dist.batches.collate_span_pairs import TERMS, SpanPairCollate, SpecialPieces
+from spe_dist.batches.collate_span_pairs import TERMS, SpanPairCollate
 from spe_dist.batches.geometry_probe import build_probes
+from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
@@ -37,7 +38,7 @@ from spe_dist.moco.momentum_encoder import MomentumEncoder
 from spe_dist.models.projection_head import ProjectionHead
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
-    load_sentence_encoder,
+    build_sentence_encoder,
     new_sentence_encoder,
     resolve_encoder_config,
 )
@@ -222,14 +223,7 @@ class Spe:
         )
         self.encoder_json = hf_config.to_json_string()
         self._config, self._encoder_config = config, hf_config
-        named = config.encoder.name_or_path
-        packed = config.compute.packed
-        if named:
-            sentences = load_sentence_encoder(named, hf_config, packed=packed)
-        else:
-            sentences = new_sentence_encoder(hf_config, packed=packed)
-        if config.compute.checkpoint_activations:
-            sentences.checkpoint_activations()
+        sentences = build_sentence_encoder(config.encoder, config.compute, hf_config)
         encoder = SpeEncoder(config, sentences)
         self.model = SpeModel(config, encoder)
         self.term_weights: Sequence[float] = (

@@ -1,7 +1,10 @@
-"""What SPE costs a rank beside ZeRO: what it sends in a step, and what its activations take. Pure."""
+"""What a step of SPE costs a rank beside ZeRO (see `costs.py`)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import torch
 from transformers import PretrainedConfig
 
 from spe_dist.batches.collate_span_pairs import TERMS
@@ -9,79 +12,92 @@ from spe_dist.batches.spans import NUM_SPANS
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_config import Precision
 from spe_dist.engine.zero_costs import Transfer, padded_elements, weight_bytes
-from spe_dist.methods.spe import SpeModel
+from spe_dist.methods.costs import RecordSizes, bytes_of_a_piece, bytes_of_a_span, exchanges_of_every_method
+from spe_dist.methods.model_flops import Passes
+from spe_dist.methods.spe import SpeModel, new_spe_model
 from spe_dist.methods.spe_config import SpeConfig
-from spe_dist.methods.work import WORK, Work
+from spe_dist.methods.spe_flops import spe_flops
+from spe_dist.methods.work import Work
 
-_DIGESTS, _RECORD_ID = 2, 2  # counted as numbers that travel: digests of 8 bytes, a record's id as two floats
+_RECORD_ID = 2  # an id of 8 bytes travels as two floats
+_TARGETS_PER_PIECE, _PERMUTED_SPANS = 0.079, 1.36  # of a sentence of Simple English Wikipedia (docs/results.md)
 
 
-def spe_transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Transfer]:
-    """What a step sends beside DeepSpeed; tests/distributed/test_costs.py counts it.
+@dataclass(frozen=True)
+class SpeCosts:
+    """Of a configuration and the sizes of its sentence encoder."""
 
-    Args:
-        config: the run.
-        model: its model; may be without weights.
-        plan: its ranks and lanes.
-    """
-    world = plan.world_size
-    if world == 1:
-        return []
-    transfers = [
-        Transfer("counts", "all-reduce", 1, 8 * (len(TERMS) + len(WORK) + _DIGESTS)),
-        Transfer("stop flag", "all-reduce", 1, 4),
-    ]
-    if model.cspo is None:
+    config: SpeConfig
+    encoder: PretrainedConfig
+    model: SpeModel
+
+    @classmethod
+    def of(cls, config: SpeConfig, encoder: PretrainedConfig, *, entity_types: int = 0) -> SpeCosts:
+        """With a model that has no weights; types of entities mean nothing to SPE."""
+        with torch.device("meta"):
+            return cls(config, encoder, new_spe_model(config, encoder))
+
+    def flops(self, work: Work) -> dict[str, Passes]:
+        """See `Costs`."""
+        return spe_flops(self.config, self.encoder, work)
+
+    def transfers(self, plan: BatchPlan) -> list[Transfer]:
+        """See `Costs`: keys travel, and at ZeRO-3 the weights that the key encoder follows."""
+        config, model, world = self.config, self.model, plan.world_size
+        transfers = exchanges_of_every_method(TERMS, plan)
+        if model.cspo is None or world == 1:
+            return transfers
+        most_records = -(-plan.lanes // world) * plan.lane_size  # ranks with fewer send padding
+        row = _RECORD_ID + 2 * model.encoder.key_size
+        transfers.append(Transfer("keys", "all-gather", 1, 4 * world * most_records * row))
+        if config.train.zero_stage == 3:
+            sizes = [parameter.numel() for parameter in model.encoder.parameters()]
+            whole = padded_elements([sizes], stage=3, world_size=world)
+            # DeepSpeed gathers one parameter after another here.
+            payload = weight_bytes(config.train.precision) * whole
+            transfers.append(Transfer("weights for the key encoder", "all-gather", len(sizes), payload))
         return transfers
-    most_records = -(-plan.lanes // world) * plan.lane_size  # ranks with fewer send padding
-    row = _RECORD_ID + 2 * model.encoder.key_size
-    transfers.append(Transfer("keys", "all-gather", 1, 4 * world * most_records * row))
-    if config.train.zero_stage == 3:
-        sizes = [parameter.numel() for parameter in model.encoder.parameters()]
-        whole = padded_elements([sizes], stage=3, world_size=world)
-        # DeepSpeed gathers one parameter after another here.
-        payload = weight_bytes(config.train.precision) * whole
-        transfers.append(Transfer("weights for the key encoder", "all-gather", len(sizes), payload))
-    return transfers
 
+    def activation_bytes(self, work: Work, *, precision: Precision) -> int:
+        """See `Costs`."""
+        config, encoder = self.config, self.encoder
+        wide = weight_bytes(precision)
+        total = work.pieces * bytes_of_a_piece(encoder, wide)
+        contrast, sequences = config.cspo.weight > 0, 2 * work.counts["cspo"]
+        permuted = work.counts["spo_pair"] + work.counts["spo_context"]
+        if contrast or config.spo.weight:
+            spans = NUM_SPANS * sequences if contrast else permuted
+            # Beside what the span encoder keeps: the vector itself, and tanh of its energy.
+            beside = wide * (config.span_encoder.size + config.pair_encoder.attention_size)
+            of_a_span = bytes_of_a_span(config.span_encoder, wide) + beside
+            total += work.words * wide * encoder.hidden_size + spans * of_a_span
+        if contrast:
+            total += 4 * (2 * 2 * work.comparisons)  # similarities, and those over the temperature, in both directions
+        if config.tbo.weight:
+            targets = work.counts["tbo_pair"] + work.counts["tbo_context"]
+            total += targets * 4 * encoder.vocab_size  # log-probabilities in fp32
+        return total
 
-def activation_bytes(config: SpeConfig, encoder: PretrainedConfig, work: Work, *, precision: Precision) -> int:
-    """What one forward pass keeps for its backward pass, roughly; the key pass keeps nothing.
+    def expected_work(self, sizes: RecordSizes, records: int, *, forwards: int) -> Work:
+        """See `Costs`; the queues are full."""
+        config = self.config
+        targets = int(records * sizes.pieces * _TARGETS_PER_PIECE) if config.tbo.weight else 0
+        permuted = int(records * _PERMUTED_SPANS) if config.spo.weight else 0
+        return Work(
+            counts={"tbo_pair": targets, "tbo_context": 0, "spo_pair": permuted, "spo_context": 0, "cspo": records},
+            forwards=forwards,
+            pieces=int(2 * records * (sizes.pieces + 2)),
+            squared_lengths=sizes.squared_lengths(2 * records),
+            padded_pieces=0,
+            words=int(2 * records * sizes.words),
+            comparisons=records * config.cspo.queue_size,
+        )
 
-    Counted are tensors that grow with pieces, spans, targets and comparisons; attention keeps no scores, as on CUDA.
-
-    Args:
-        config: the run.
-        encoder: sizes of its sentence encoder.
-        work: of the forward.
-        precision: what the query pass computes in.
-    """
-    wide = weight_bytes(precision)
-    total = work.pieces * _bytes_of_a_piece(encoder, wide)
-    contrast, sequences = config.cspo.weight > 0, 2 * work.counts["cspo"]
-    permuted = work.counts["spo_pair"] + work.counts["spo_context"]
-    if contrast or config.spo.weight:
-        spans = NUM_SPANS * sequences if contrast else permuted
-        total += work.words * wide * encoder.hidden_size + spans * _bytes_of_a_span(config, wide)
-    if contrast:
-        total += 4 * (2 * 2 * work.comparisons)  # similarities, and those over the temperature, in both directions
-    if config.tbo.weight:
-        targets = work.counts["tbo_pair"] + work.counts["tbo_context"]
-        total += targets * 4 * encoder.vocab_size  # log-probabilities in fp32
-    return total
-
-
-def _bytes_of_a_piece(encoder: PretrainedConfig, wide: int) -> int:
-    hidden, inner = encoder.hidden_size, encoder.intermediate_size
-    masks = 2 * hidden if encoder.hidden_dropout_prob else 0
-    # Input, query, key, value, attended, sums before both norms, first norm's result; before and behind GELU.
-    layer = wide * (8 * hidden + 2 * inner) + masks
-    return encoder.num_hidden_layers * layer + wide * 2 * hidden  # and around the norm of the embeddings
-
-
-def _bytes_of_a_span(config: SpeConfig, wide: int) -> int:
-    cnn = config.span_encoder
-    pooled = len(cnn.kernel_sizes) * cnn.channels
-    # Extremes before GELU, both and their maximum behind it in fp32, where they were found; the block's three inputs.
-    vector = 4 * (2 * pooled + 2 * pooled + 2 * pooled) + wide * (pooled + 2 * cnn.size)
-    return vector + wide * (cnn.size + config.pair_encoder.attention_size)  # the vector itself, and tanh of its energy
+    def assumptions(self, sizes: RecordSizes) -> list[str]:
+        """See `Costs`."""
+        return [
+            f"{sizes.assumptions()} Two views of each record; {_TARGETS_PER_PIECE} hidden pieces a piece and "
+            f"{_PERMUTED_SPANS} permuted spans a record as in Simple Wikipedia.",
+            f"Queues full ({self.config.cspo.queue_size:,} records); whether a queue smaller than the batch trains as "
+            "well is not predicted.",
+        ]

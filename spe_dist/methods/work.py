@@ -20,6 +20,8 @@ class Work:
     squared_lengths: int  # Σ n² over sequences of n pieces: what attention is over
     padded_pieces: int  # what the pieces would be if every sequence were as long as the longest of its forward
     words: int
+    pairs: int = 0  # of spans or entities, encoded
+    context_words: int = 0  # that an encoder of contexts reads beside the one of spans
     comparisons: int = 0  # Σ records · keys in the queue, of one direction
 
     @property

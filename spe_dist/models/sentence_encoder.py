@@ -11,7 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from data_shards.errors import UserError
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.config import EncoderConfig
+from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.packed_attention import NAME, PaddedGroup, PaddedLayout, VarlenLayout, layout_of
 
 _POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
@@ -121,6 +121,19 @@ def set_dropout(hf_config: PretrainedConfig, config: EncoderConfig) -> None:
         raise UserError("encoder.attention_dropout must be 0 on CUDA: its packed attention has no dropout")
     hf_config.hidden_dropout_prob = config.dropout
     hf_config.attention_probs_dropout_prob = config.attention_dropout
+
+
+def build_sentence_encoder(
+    config: EncoderConfig, compute: ComputeConfig, hf_config: PretrainedConfig
+) -> SentenceEncoder:
+    """The encoder that a run begins with: loaded or new, computed as the run says; not compiled yet."""
+    if config.name_or_path:
+        encoder = load_sentence_encoder(config.name_or_path, hf_config, packed=compute.packed)
+    else:
+        encoder = new_sentence_encoder(hf_config, packed=compute.packed)
+    if compute.checkpoint_activations:
+        encoder.checkpoint_activations()
+    return encoder
 
 
 def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:

@@ -17,7 +17,8 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.registry import MODELS
+from spe_dist.methods.costs import Costs
+from spe_dist.methods.registry import costs_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
@@ -34,7 +35,7 @@ class CheckedRun:
     manifest: Manifest
     order: Order
     plan: BatchPlan
-    model: Any  # without weights
+    costs: Costs
 
 
 def check_run(config: Config, *, world_size: int) -> CheckedRun:
@@ -71,9 +72,8 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
         require_compiler()
         span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start
     plan = build_plan(config, world_size)
-    with torch.device("meta"):
-        model = MODELS[config.method](config, encoder)
-    return CheckedRun(manifest, build_order(config, manifest), plan, model)
+    costs = costs_of(config, encoder, manifest)
+    return CheckedRun(manifest, build_order(config, manifest), plan, costs)
 
 
 def describe_run(config: Config) -> str:
@@ -83,7 +83,7 @@ def describe_run(config: Config) -> str:
         UserError: the run could not start as it is configured.
     """
     run = check_run(config, world_size=config.cluster.workers)
-    manifest, order, plan, model = run.manifest, run.order, run.plan, run.model
+    manifest, order, plan, model = run.manifest, run.order, run.plan, run.costs.model
     epochs = config.train.steps / order.steps_per_epoch
     rows = [
         ("data", _data(config, manifest)),

@@ -12,25 +12,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
-from data_shards.manifest import Statistics
+from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.peak_flops import peak_flops
 from spe_dist.engine.zero_costs import Transfer, zero_transfers
-from spe_dist.methods.spe import SpeModel, new_spe_model
-from spe_dist.methods.spe_config import SpeConfig
-from spe_dist.methods.spe_costs import activation_bytes, spe_transfers
-from spe_dist.methods.spe_flops import Passes, spe_flops
-from spe_dist.methods.work import Work
+from spe_dist.methods.costs import Costs, RecordSizes
+from spe_dist.methods.model_flops import Passes
 from spe_dist.train.memory import checkpoint_bytes, group_sizes, rank_memory
 
 WORLD_SIZES = tuple(2**power for power in range(13))
-# Of a sentence of Simple English Wikipedia (docs/results.md), to fill in what a manifest does not say.
-_WORDS_PER_PIECE, _TARGETS_PER_PIECE, _PERMUTED_SPANS = 0.90, 0.079, 1.36
-_SQUARE_OVER_SQUARED_MEAN = 1.4  # of lengths; assumed
 # Launched in a forward, with its backward and key pass; counted off the code.
 _KERNELS_OF_A_LAYER, _KERNELS_BESIDE = 56, 300
 
@@ -68,39 +61,6 @@ class ClusterDescription:
         if peak is None:
             raise UserError(f"the peak of a {self.gpu!r} is not known: give it as --peak-tflops")
         return peak
-
-
-@dataclass(frozen=True)
-class RecordSizes:
-    """Means of a record, without [CLS] and [SEP]."""
-
-    pieces: float
-    words: float
-
-    @classmethod
-    def of(cls, statistics: Statistics) -> RecordSizes:
-        """Those of a dataset."""
-        return cls(statistics.pieces / statistics.records, statistics.words / statistics.records)
-
-    @classmethod
-    def guessed(cls, pieces: float) -> RecordSizes:
-        """Those of records of so many pieces."""
-        return cls(pieces, pieces * _WORDS_PER_PIECE)
-
-    def work(self, config: SpeConfig, records: int, *, forwards: int) -> Work:
-        """Of so many records, the queues being full."""
-        targets = int(records * self.pieces * _TARGETS_PER_PIECE) if config.tbo.weight else 0
-        permuted = int(records * _PERMUTED_SPANS) if config.spo.weight else 0
-        length = self.pieces + 2
-        return Work(
-            counts={"tbo_pair": targets, "tbo_context": 0, "spo_pair": permuted, "spo_context": 0, "cspo": records},
-            forwards=forwards,
-            pieces=int(2 * records * length),
-            squared_lengths=int(2 * records * _SQUARE_OVER_SQUARED_MEAN * length**2),
-            padded_pieces=0,
-            words=int(2 * records * self.words),
-            comparisons=records * config.cspo.queue_size,
-        )
 
 
 @dataclass(frozen=True)
@@ -155,27 +115,27 @@ class ScalePlan:
 
 
 def plan_scaling(
-    config: SpeConfig, encoder: PretrainedConfig, sizes: RecordSizes, cluster: ClusterDescription
+    config: Config, encoder: PretrainedConfig, costs: Costs, sizes: RecordSizes, cluster: ClusterDescription
 ) -> ScalePlan:
     """Predict a recipe's memory, traffic and speed.
 
     Args:
         config: the recipe; `cluster.workers` are its GPUs.
         encoder: sizes of its sentence encoder.
+        costs: of its method.
         sizes: of its records.
         cluster: the machines.
 
     Raises:
         UserError: the recipe has more workers than lanes, or the GPU's peak is not known.
     """
-    with torch.device("meta"):
-        model = new_spe_model(config, encoder)
+    model = costs.model
     batch, train, workers = config.batch, config.train, config.cluster.workers
     lanes_of_a_rank = -(-batch.lanes // workers)
 
     def predict(lanes: int, gpus: int) -> Prediction:
         plan = BatchPlan(lanes, batch.lane_size, batch.lanes_per_forward, gpus)
-        return _predict(config, encoder, model, sizes, cluster, plan)
+        return _predict(config, encoder, costs, sizes, cluster, plan)
 
     alone = predict(lanes_of_a_rank, 1)
     scaling = [_against(predict(lanes_of_a_rank * gpus, gpus), alone) for gpus in WORLD_SIZES]
@@ -184,50 +144,49 @@ def plan_scaling(
     forever = train.steps // train.keep_every if train.keep_every else 0
     return ScalePlan(
         parameters=sum(map(sum, group_sizes(model))),
-        flops_of_a_record=spe_flops(config, encoder, sizes.work(config, 1, forwards=0)),
+        flops_of_a_record=costs.flops(costs.expected_work(sizes, 1, forwards=0)),
         recipe=recipe,
         hours=train.steps * recipe.step_seconds / 3600,
         checkpoint_bytes=checkpoint_bytes(config, model),
         checkpoints=written,
         checkpoints_kept=min(written, train.keep_last + forever),
         scaling=scaling,
-        assumptions=_assumptions(config, sizes, cluster),
+        assumptions=[*_assumptions(cluster), *costs.assumptions(sizes)],
     )
 
 
-def step_transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Transfer]:
+def step_transfers(config: Config, costs: Costs, plan: BatchPlan) -> list[Transfer]:
     """What a step hands to collectives, DeepSpeed's and ours."""
     zero = zero_transfers(
-        group_sizes(model),
+        group_sizes(costs.model),
         stage=config.train.zero_stage,
         precision=config.train.precision,
         world_size=plan.world_size,
         accumulation=plan.accumulation,
     )
-    return zero + spe_transfers(config, model, plan)
+    return zero + costs.transfers(plan)
 
 
 def _predict(
-    config: SpeConfig,
+    config: Config,
     encoder: PretrainedConfig,
-    model: SpeModel,
+    costs: Costs,
     sizes: RecordSizes,
     cluster: ClusterDescription,
     plan: BatchPlan,
 ) -> Prediction:
     lanes = -(-plan.lanes // plan.world_size)  # of the rank with most, for which the others wait
-    work = sizes.work(config, lanes * plan.lane_size, forwards=plan.accumulation)
-    passes = spe_flops(config, encoder, work).values()
+    work = costs.expected_work(sizes, lanes * plan.lane_size, forwards=plan.accumulation)
+    passes = costs.flops(work).values()
     useful = cluster.peak() * cluster.mfu
     backward = sum(part.backward for part in passes) / useful
-    sent = [_sent(transfer, plan.world_size, cluster) for transfer in step_transfers(config, model, plan)]
+    sent = [_sent(transfer, plan.world_size, cluster) for transfer in step_transfers(config, costs, plan)]
     gradients = sum(one.seconds for one in sent if one.part == "gradients")
     exposed = sum(one.seconds for one in sent) - min(gradients, cluster.overlap * backward)
     forward = min(plan.lanes_per_forward, lanes) * plan.lane_size
-    activations = activation_bytes(
-        config, encoder, sizes.work(config, forward, forwards=1), precision=config.train.precision
-    )
-    memory = rank_memory(config, model, world_size=plan.world_size) | {"activations": activations}
+    of_a_forward = costs.expected_work(sizes, forward, forwards=1)
+    activations = costs.activation_bytes(of_a_forward, precision=config.train.precision)
+    memory = rank_memory(config, costs.model, world_size=plan.world_size) | {"activations": activations}
     kernels = plan.accumulation * (_KERNELS_OF_A_LAYER * encoder.num_hidden_layers + _KERNELS_BESIDE)
     compute = max(sum(part.total for part in passes) / useful, kernels * cluster.launch_us * 1e-6)
     return Prediction(plan.world_size, plan.global_batch, memory, sent, compute, exposed, efficiency=1.0)
@@ -248,7 +207,7 @@ def _against(prediction: Prediction, alone: Prediction) -> Prediction:
     return Prediction(**vars(prediction) | {"efficiency": speeds[0] / speeds[1]})
 
 
-def _assumptions(config: SpeConfig, sizes: RecordSizes, cluster: ClusterDescription) -> list[str]:
+def _assumptions(cluster: ClusterDescription) -> list[str]:
     return [
         f"{cluster.gpu}: {cluster.peak() / 1e12:g} TFLOP/s at best, of which a GPU alone reaches {cluster.mfu:.0%} "
         "with enough to do: assumed until a run has logged its MFU. Optimizer and key encoder's update are in it.",
@@ -259,11 +218,8 @@ def _assumptions(config: SpeConfig, sizes: RecordSizes, cluster: ClusterDescript
         f"{cluster.latency_us:g} us a hop: 2 log2(W) hops for an all-reduce (tree), W - 1 for an all-gather or "
         "reduce-scatter (ring). No stragglers, waiting for data or failures; checkpoints and log lines not counted.",
         f"Gradients travel behind {cluster.overlap:.0%} of the backward pass; nothing else is hidden.",
-        f"A record has {sizes.pieces:.1f} pieces (two views, [CLS] and [SEP] added to each), {sizes.words:.1f} words; "
-        f"{_TARGETS_PER_PIECE} hidden pieces a piece and {_PERMUTED_SPANS} permuted spans a record as in Simple "
-        f"Wikipedia; mean square of lengths {_SQUARE_OVER_SQUARED_MEAN} x their squared mean.",
-        f"Queues full ({config.cspo.queue_size:,} records). Weak scaling keeps a GPU's lanes: the global batch grows "
-        "with the GPUs; whether so large a batch trains as well, or a queue smaller than the batch, is not predicted.",
+        "Weak scaling keeps a GPU's lanes: the global batch grows with the GPUs; whether so large a batch trains as "
+        "well is not predicted.",
         "Memory is the sum of what may be held at once; activations are a rough formula that no GPU has checked, for "
         "sentences of mean length: the longest ones need more. Allocator's losses and CUDA's own memory not counted.",
     ]

@@ -10,7 +10,7 @@ import ctypes
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from data_shards.order import Order
 from data_shards.ragged import Ragged
 from data_shards.reader import ShardReader
 from data_shards.record import Records
-from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.batches.batch import Batch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -76,7 +76,7 @@ class Session:
         self._weights = torch.tensor(self.method.term_weights, device=self.world.device)
         self._host_buffers = HostBuffers()
 
-    def batches(self) -> Iterator[list[SpanPairBatch]]:
+    def batches(self) -> Iterator[list[Batch]]:
         """The forwards of every step from the first one on; the time spent waiting for them is counted."""
         steps = load_steps(
             self.steps, first=self.first_step, last=self.config.train.steps, workers=self.config.data.workers
@@ -90,7 +90,7 @@ class Session:
                 return
             yield batches
 
-    def take_step(self, batches: list[SpanPairBatch], learning_rate: float) -> None:
+    def take_step(self, batches: Sequence[Batch], learning_rate: float) -> None:
         """One step of the paper's Figure 6, over all ranks."""
         self._begin_step(batches)
         for batch in batches:
@@ -106,7 +106,7 @@ class Session:
             write_start(self.folder, start, first_step=self.first_step, world_size=self.world.size)
         self.start = None
 
-    def _begin_step(self, batches: list[SpanPairBatch]) -> None:
+    def _begin_step(self, batches: Sequence[Batch]) -> None:
         """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is."""
         counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
         sizes = torch.stack([batch.sizes for batch in batches]).sum(dim=0)
@@ -119,7 +119,7 @@ class Session:
         self._scale = self._weights / counts.clamp(min=1)
         self.interval.add_step(counts, work, digests)
 
-    def _forward_backward(self, batch: SpanPairBatch, *, last: bool) -> None:
+    def _forward_backward(self, batch: Batch, *, last: bool) -> None:
         """One forward and backward pass, `last` in the step; gradients and sums add up."""
         losses, measures = self.method.forward(self.engine, batch.to(self.world.device))
         if last:
@@ -270,18 +270,27 @@ def _set_up(
 
 
 def largest_records(count: int, *, max_pieces: int) -> Records:
-    """Sentences as long as any can be, by turns of words of one piece (most words) and of two (most hidden pieces)."""
+    """Sentences as long as any can be, by turns of words of one piece (most words) and of two (most hidden pieces).
+
+    Every other word is an entity, which methods without entities do not look at.
+    """
     pieces = max_pieces - 2
     word_lengths = [np.full(pieces // (1 + row % 2), 1 + row % 2) for row in range(count)]
     word_starts = [np.cumsum(lengths) - lengths for lengths in word_lengths]
+    entities = [
+        np.stack([np.arange(0, len(lengths), 2), np.arange(0, len(lengths), 2) + 1], axis=1) for lengths in word_lengths
+    ]
     return Records(
-        _ragged([np.ones(int(lengths.sum()), dtype=np.uint16) for lengths in word_lengths]), _ragged(word_starts)
+        _ragged([np.ones(int(lengths.sum()), dtype=np.uint16) for lengths in word_lengths]),
+        _ragged(word_starts),
+        _ragged([np.pad(spans, ((0, 0), (0, 1))) for spans in entities], columns=3),
     )
 
 
-def _ragged(rows: list[np.ndarray]) -> Ragged:
+def _ragged(rows: list[np.ndarray], *, columns: int | None = None) -> Ragged:
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    return Ragged.from_lengths(np.concatenate([np.zeros(0, dtype=np.int64), *rows]), lengths)
+    nothing = np.zeros((0, columns) if columns else 0, dtype=np.int64)
+    return Ragged.from_lengths(np.concatenate([nothing, *rows]), lengths)
 
 
 def _build_engine(

@@ -18,7 +18,8 @@ import spe_dist
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.collate_span_pairs import SpanPairCollate, SpecialPieces
+from spe_dist.batches.collate_span_pairs import SpanPairCollate
+from spe_dist.batches.packing import SpecialPieces
 from spe_dist.checkpoint.export import export_run, written_whole
 from spe_dist.checkpoint.loaded import newest_checkpoint
 from spe_dist.methods.spe import SpeEncoder, SpeModel
