@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
@@ -54,7 +54,8 @@ def main(argv: list[str]) -> None:
     path, rest = split_recipe(argv)
     recipe = load_recipe(path)
     default = Plan(ClusterDescription(), recipe)
-    command = tyro.cli(Plan[type(recipe)], default=default, args=rest, prog="spe plan", description=__doc__)
+    generic: Any = Plan
+    command = tyro.cli(generic[type(recipe)], default=default, args=rest, prog="spe plan", description=__doc__)
     plan = make_plan(command)
     text = plan_markdown(command, plan)
     print(text)
