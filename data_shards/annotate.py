@@ -81,7 +81,9 @@ def annotate(config: AnnotateConfig) -> BuildSummary:
         _prepare(out, source)
         units = _run_pipeline(_plan(out, source, entities), len(source.manifest.shardlist), config.workers)
         if not units.shards:
-            raise UserError(f"no record has {config.min_entities} entities (--min-entities): is {config.ner} the right one?")
+            raise UserError(
+                f"no record has {config.min_entities} entities (--min-entities): is {config.ner} the right one?"
+            )
         result = _manifest(source.manifest, units, info.types)
         result = finish_dataset(out, replace(result, name=config.name or out.name, build=settings))
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.build_config import BuildConfig
-from data_shards.corpus import Source, WorkUnit, parse_annotated, read_units, resolve_sources
+from data_shards.corpus import Source, WorkUnit, check_lists_entities, parse_annotated, read_units, resolve_sources
 from data_shards.entity_plan import EntityPlan
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
@@ -40,7 +40,6 @@ from data_shards.unit_pipeline import (
 )
 from data_shards.word_pieces import WordPieces
 
-_ANNOTATED = ("jsonl", "bio")  # formats that can list entities
 _logger = logging.getLogger(__name__)
 
 
@@ -88,10 +87,7 @@ def _gold_types(sources: tuple[Source, ...], text_field: str) -> tuple[str, ...]
     """All types of the inputs, sorted: ids must be known before any unit is built."""
     types = set[str]()
     for index, source in enumerate(sources):
-        if source.format not in _ANNOTATED:
-            raise UserError(
-                f"{source.name}: {source.format} lists no entities: give JSON lines, a BIO file, or --ner PIPELINE"
-            )
+        check_lists_entities(source)
         for unit in read_units(source, index, text_field=text_field):
             documents, _ = parse_annotated(unit, source.format, text_field)
             types |= {entity.type for document in documents for entity in document.entities}

@@ -208,11 +208,21 @@ def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) ->
     return _parse(unit, text_format, lambda line: _text_of(line, text_format, text_field))
 
 
+def check_lists_entities(source: Source) -> None:
+    """Refuse an input of a format that has no place for entities.
+
+    Raises:
+        UserError: it is one.
+    """
+    if source.format not in ("jsonl", "bio"):
+        raise UserError(f"{source.name}: {source.format} lists no entities: give JSON lines or a BIO file")
+
+
 def parse_annotated(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[Document], list[BadLine]]:
     """The documents of a unit with the entities that they list, and the lines that are none."""
     if text_format == "bio":
         return _parse(unit, text_format, document_of_tags)
-    assert text_format == "jsonl"  # `check_entities_are_listed`
+    assert text_format == "jsonl"  # `check_lists_entities`
     return _parse(unit, text_format, lambda line: document_of_json(line, text_field))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
+from data_shards.document_sentences import DocumentSentences, split_documents
 from data_shards.entity_plan import EntityPlan, keep_eligible
 from data_shards.entity_words import words_of_entities
 from data_shards.files import sha256_of
@@ -20,9 +21,8 @@ from data_shards.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardForma
 from data_shards.gold_entities import Document
 from data_shards.manifest import Statistics
 from data_shards.ner_pipeline import pipeline_of_worker
-from data_shards.ragged import Ragged, offsets_from_lengths
+from data_shards.ragged import Ragged
 from data_shards.record import Records
-from data_shards.sentences import locate_sentences
 from data_shards.word_pieces import WordPieces
 
 _SPECIALS_PER_RECORD = 2  # [CLS] and [SEP]
@@ -69,10 +69,11 @@ def build_unit(plan: UnitPlan, unit: WorkUnit) -> tuple[FinishedUnit, bool]:
 
 def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
     documents, bad_lines = _documents(plan, unit)
-    sentences = _split(documents, plan.language)
+    sentences = split_documents(documents, plan.language)
     records = _word_pieces(plan).encode_sentences(sentences.texts)
     kept, dropped = _within_limits(records, plan)
-    records, changes = records.take(kept), {}
+    records = records.take(kept)
+    changes: Mapping[str, int] = {}
     if plan.entities:
         entities, changes = _entities(plan, plan.entities, sentences, kept)
         records = keep_eligible(Records(records.pieces, records.word_starts, entities), plan.entities)
@@ -99,34 +100,6 @@ def _documents(plan: UnitPlan, unit: WorkUnit) -> tuple[list[Document], list[Bad
     return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
 
 
-@dataclass(frozen=True)
-class _Sentences:
-    """S sentences; characters are counted over all documents, one after another, with a character between two."""
-
-    texts: list[str]
-    starts: NDArray[np.int64]  # first character of each sentence, [S]
-    documents: list[Document]
-    document_starts: NDArray[np.int64]  # first character of each document, and the end
-
-
-def _split(documents: list[Document], language: str) -> _Sentences:
-    document_starts = offsets_from_lengths(np.array([len(d.text) + 1 for d in documents], dtype=np.int64))
-    texts, starts = [], []
-    for document, begin in zip(documents, document_starts.tolist(), strict=False):
-        for start, end in _places_of_sentences(document, language):
-            texts.append(document.text[start:end])
-            starts.append(begin + start)
-    return _Sentences(texts, np.array(starts, dtype=np.int64), documents, document_starts)
-
-
-def _places_of_sentences(document: Document, language: str) -> list[tuple[int, int]]:
-    text = document.text
-    if not document.is_sentence:
-        return locate_sentences(text, language)
-    start = len(text) - len(text.lstrip())
-    return [(start, len(text.rstrip()))] if start < len(text) else []
-
-
 @lru_cache(maxsize=1)
 def _load_word_pieces(folder: str, settings: str, language: str) -> WordPieces:
     """One per worker and build (`settings` tells builds apart); it remembers the words it has cut."""
@@ -151,8 +124,8 @@ def _within_limits(records: Records, plan: UnitPlan) -> tuple[NDArray[np.int64],
 
 
 def _entities(
-    plan: UnitPlan, entities: EntityPlan, sentences: _Sentences, kept: NDArray[np.int64]
-) -> tuple[Ragged, dict[str, int]]:
+    plan: UnitPlan, entities: EntityPlan, sentences: DocumentSentences, kept: NDArray[np.int64]
+) -> tuple[Ragged, Mapping[str, int]]:
     """The entities of the sentences that are kept, and what became of listed ones."""
     if entities.ner is None:
         return _gold_entities(plan, entities.types, sentences, kept)
@@ -167,19 +140,10 @@ def _entities(
 
 
 def _gold_entities(
-    plan: UnitPlan, types: Sequence[str], sentences: _Sentences, kept: NDArray[np.int64]
-) -> tuple[Ragged, dict[str, int]]:
+    plan: UnitPlan, types: Sequence[str], sentences: DocumentSentences, kept: NDArray[np.int64]
+) -> tuple[Ragged, Mapping[str, int]]:
     located = _word_pieces(plan).locate_words(sentences.texts)
     sentence_of_word = np.repeat(np.arange(len(sentences.texts)), np.diff(located.word_offsets))
-    type_of_name = {name: number for number, name in enumerate(types)}
-    listed = [
-        (begin + entity.start, begin + entity.end, type_of_name[entity.type])
-        for document, begin in zip(sentences.documents, sentences.document_starts.tolist(), strict=False)
-        for entity in document.entities
-    ]
-    found = words_of_entities(
-        located.characters + sentences.starts[sentence_of_word, None],
-        located.word_offsets,
-        np.array(listed, dtype=np.int64).reshape(-1, 3),
-    )
-    return found.entities.take(kept), dict(found.changes)
+    characters = located.characters + sentences.starts[sentence_of_word, None]
+    found = words_of_entities(characters, located.word_offsets, sentences.entities(types))
+    return found.entities.take(kept), found.changes

@@ -26,6 +26,7 @@ class WordRules:
     def __init__(self, language: str) -> None:
         self._language = language
         self._tokenizer: Any = None  # loaded when first used
+        self._known: dict[str, list[str]] = {}  # for `locate_words`; others have a table of their own
 
     def words_of_chunk(self, chunk: str) -> list[str]:
         """The words of a chunk; together they are the chunk.
@@ -40,13 +41,15 @@ class WordRules:
     def locate_words(self, text: str) -> Iterator[tuple[int, int]]:
         """The characters of each word of a text, half-open."""
         for start, chunk in locate_chunks(text):
-            for word in self.words_of_chunk(chunk):
+            if chunk not in self._known:
+                self._known[chunk] = self.words_of_chunk(chunk)
+            for word in self._known[chunk]:
                 yield start, start + len(word)
                 start += len(word)
 
     def forget(self) -> None:
         """Give back the memory of the words seen so far."""
-        self._tokenizer = None
+        self._tokenizer, self._known = None, {}
 
 
 def chunks_of(text: str) -> list[str]:
