@@ -9,45 +9,38 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from data_shards import manifest
 from data_shards.build_config import BuildConfig
-from data_shards.corpus import Source, WorkUnit, read_units, resolve_sources
+from data_shards.corpus import Source, WorkUnit, check_lists_entities, parse_annotated, read_units, resolve_sources
+from data_shards.entity_plan import EntityPlan
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
-from data_shards.manifest import LAYERS, MANIFEST_NAME, Manifest, Shard, Statistics, TokenizerInfo
-from data_shards.unit_builder import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit, UnitPlan, build_unit
+from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
+from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
+from data_shards.ner_pipeline import NerPipeline
+from data_shards.unit_builder import UnitPlan, build_unit
+from data_shards.unit_pipeline import (
+    BuildSummary,
+    Row,
+    Units,
+    check_folder,
+    collect,
+    finish_dataset,
+    finish_row,
+    finished_manifest,
+    rows_of_their_own,
+    running_ray,
+)
 from data_shards.word_pieces import WordPieces
 
-_SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
 _logger = logging.getLogger(__name__)
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class BuildSummary:
-    """A finished build in figures."""
-
-    manifest: Manifest
-    seconds: float
-    workers: int
-    """Processes that built units (0 if the dataset was there already)."""
-    units: int
-    units_reused: int
-    """Units that an earlier, unfinished build had finished."""
 
 
 def build(config: BuildConfig) -> Manifest:
@@ -63,32 +56,54 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
     """
     started = time.perf_counter()
     out = config.out.absolute()
-    _check_folder(out)
+    check_folder(out)
     try:
         sources = resolve_sources(config.inputs, config.format, out)
         tokenizer = WordPieces.load(config.tokenizer, language=config.language, lowercase=config.lowercase)
-        settings = _resolved_settings(config, sources, tokenizer)
-        finished = _finished_manifest(out, settings, tokenizer)
+        entities = _plan_entities(config, sources)
+        settings = _resolved_settings(config, sources, tokenizer, entities)
+        finished = finished_manifest(out, settings)
         if finished is not None:
             return BuildSummary(finished, time.perf_counter() - started, workers=0, units=0, units_reused=0)
-        plan = _prepare(config, out, sources, settings, tokenizer)
-        units, workers, reused = _run_pipeline(plan, config)
+        plan = _prepare(config, out, sources, settings, tokenizer, entities)
+        units = _run_pipeline(plan, config)
         result = _finish(config, plan, settings, tokenizer, units)
     finally:
         if out.is_dir():
             remove_temporary_files(out)
-    return BuildSummary(result, time.perf_counter() - started, workers, len(units), reused)
+    return BuildSummary(result, time.perf_counter() - started, units.workers, len(units.finished), units.reused)
 
 
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: name a folder for the dataset")
-    known = (out / MANIFEST_NAME).exists() or (out / MARKER_FOLDER).exists()
-    if out.is_dir() and not known and any(path.suffix != ".tmp" for path in out.iterdir()):
-        raise UserError(f"{out} holds something else than a dataset: name a new or empty folder")
+def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> EntityPlan | None:
+    if config.ner:
+        info = NerPipeline(config.ner).info
+        return EntityPlan(info.types, info, config.min_entities)
+    if config.gold_entities:
+        return EntityPlan(_gold_types(sources, config.text_field), None, config.min_entities)
+    return None
 
 
-def _resolved_settings(config: BuildConfig, sources: tuple[Source, ...], tokenizer: WordPieces) -> dict[str, Any]:
+def _gold_types(sources: tuple[Source, ...], text_field: str) -> tuple[str, ...]:
+    """All types of the inputs, sorted: ids must be known before any unit is built."""
+    types = set[str]()
+    for index, source in enumerate(sources):
+        check_lists_entities(source)
+        for unit in read_units(source, index, text_field=text_field):
+            documents, _ = parse_annotated(unit, source.format, text_field)
+            types |= {entity.type for document in documents for entity in document.entities}
+            if len(types) > MAX_ENTITY_TYPES:
+                raise UserError(
+                    f"{source.name}: more than {MAX_ENTITY_TYPES} types of entities, such as "
+                    f"{', '.join(sorted(types)[:3])}: is that what they name rather than their type?"
+                )
+    if not types:
+        raise UserError(f"no entities in {', '.join(source.name for source in sources)}: are these the right files?")
+    return tuple(sorted(types))
+
+
+def _resolved_settings(
+    config: BuildConfig, sources: tuple[Source, ...], tokenizer: WordPieces, entities: EntityPlan | None
+) -> dict[str, Any]:
     """All that decides the bytes of the dataset, as it stands in the manifest: no paths of this machine."""
     names = ("text_field", "language", "unit_documents", "block_records", "min_words", "max_words", "max_pieces")
     return {
@@ -98,26 +113,17 @@ def _resolved_settings(config: BuildConfig, sources: tuple[Source, ...], tokeniz
         **{name: getattr(config, name) for name in names},
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "versions": {name: version(name) for name in ("sentencex", "spacy", "tokenizers")},
+        "entities": entities.settings if entities else None,
     }
 
 
-def _finished_manifest(out: Path, settings: dict[str, Any], tokenizer: WordPieces) -> Manifest | None:
-    if not (out / MANIFEST_NAME).exists():
-        return None
-    found = manifest.load(out)
-    different = [key for key in settings if found.build.get(key) != settings[key]]
-    if different:
-        raise UserError(
-            f"{out} holds a finished dataset that was built otherwise ({', '.join(different)} differ): "
-            "name another folder, or remove this one"
-        )
-    _logger.info("%s: already built", out)
-    shutil.rmtree(out / MARKER_FOLDER, ignore_errors=True)
-    return found
-
-
 def _prepare(
-    config: BuildConfig, out: Path, sources: tuple[Source, ...], settings: dict[str, Any], tokenizer: WordPieces
+    config: BuildConfig,
+    out: Path,
+    sources: tuple[Source, ...],
+    settings: dict[str, Any],
+    tokenizer: WordPieces,
+    entities: EntityPlan | None,
 ) -> UnitPlan:
     with explain_write_errors(out):
         (out / MARKER_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -133,35 +139,20 @@ def _prepare(
         min_words=config.min_words,
         max_words=config.max_words,
         max_pieces=config.max_pieces,
+        entities=entities,
     )
 
 
-def _run_pipeline(plan: UnitPlan, config: BuildConfig) -> tuple[list[FinishedUnit], int, int]:
-    """Build all units; returns them in order, the number of processes that built, and the number found finished."""
+def _run_pipeline(plan: UnitPlan, config: BuildConfig) -> Units:
     bad_lines = _BadLineLimit(plan.sources, config.max_bad_lines)
-    units, processes, reused = [], set(), 0
-    with _ray(config.parallelism) as workers:
-        for row in _pipeline(plan, config, workers).iter_rows():
-            if row["error"]:
-                raise UserError(row["error"])
-            unit = TypeAdapter(FinishedUnit).validate_json(row["unit"])
-            bad_lines.add(unit)
-            units.append(unit)
-            processes.add(row["process"])
-            reused += row["reused"]
+    with running_ray(config.parallelism) as workers:
+        units = collect(_pipeline(plan, config, workers).iter_rows(), bad_lines.add)
     bad_lines.report()
-    return sorted(units, key=lambda unit: (unit.input_index, unit.unit_index)), len(processes), reused
+    return units
 
 
 def _pipeline(plan: UnitPlan, config: BuildConfig, workers: int | None) -> Any:
-    import ray.data
-
-    inputs = ray.data.from_items(
-        [{"input": i} for i in range(len(plan.sources))], override_num_blocks=len(plan.sources)
-    )
-    # One row per block, so that every unit is a task of its own.
-    inputs.context.target_max_block_size = 1
-    inputs.context.enable_progress_bars = os.isatty(2)
+    inputs = rows_of_their_own([{"input": index} for index in range(len(plan.sources))])
     # The two stages ask for different resources, or Ray would fuse them and build a big file on one core.
     units = inputs.flat_map(
         partial(_read_rows, plan, config.unit_documents), num_cpus=0.5, concurrency=min(len(plan.sources), 8)
@@ -176,50 +167,11 @@ def _read_rows(plan: UnitPlan, unit_documents: int | None, row: Row) -> Iterator
         for unit in units:
             yield asdict(unit) | {"error": ""}
     except UserError as error:
-        # An exception from a task reaches the driver wrapped and logged with its traceback; a row does not.
         yield asdict(WorkUnit(index, 0, 0, b"")) | {"error": str(error)}
 
 
 def _build_row(plan: UnitPlan, row: Row) -> Row:
-    result: Row = {
-        "error": row.pop("error"),
-        "unit": "",
-        "reused": False,
-        "process": f"{os.uname().nodename}:{os.getpid()}",
-    }
-    if not result["error"]:
-        try:
-            unit, result["reused"] = build_unit(plan, WorkUnit(**row))
-            result["unit"] = TypeAdapter(FinishedUnit).dump_json(unit).decode()
-        except UserError as error:
-            result["error"] = str(error)
-    return result
-
-
-@contextmanager
-def _ray(parallelism: int | None) -> Iterator[int | None]:
-    """A running Ray, started here (and then stopped here) unless there is one; yields the number of workers to use."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    import ray.data
-
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if ray.is_initialized():
-        yield parallelism
-        return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        parallelism = parallelism or os.cpu_count() or 1
-        # Workers get one core each; the extra one is for reading, which takes next to nothing.
-        ray.init(
-            address="local", num_cpus=parallelism + 1, include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
-    try:
-        yield parallelism
-    finally:
-        ray.shutdown()
+    return finish_row(row, lambda unit: build_unit(plan, WorkUnit(**unit)))
 
 
 class _BadLineLimit:
@@ -245,26 +197,22 @@ class _BadLineLimit:
 
 
 def _finish(
-    config: BuildConfig, plan: UnitPlan, settings: dict[str, Any], tokenizer: WordPieces, units: list[FinishedUnit]
+    config: BuildConfig, plan: UnitPlan, settings: dict[str, Any], tokenizer: WordPieces, units: Units
 ) -> Manifest:
-    shards = tuple(unit.shard for unit in units if unit.shard is not None)
-    if not shards:
+    if not units.shards:
         raise UserError("no sentence was kept: the inputs are empty or the limits too narrow")
     result = Manifest(
         name=config.name or plan.out.name,
-        shardlist=shards,
-        layers=LAYERS,
+        shardlist=units.shards,
+        layers=(*LAYERS, ENTITIES) if plan.entities else LAYERS,
         block_records=config.block_records,
         max_pieces=config.max_pieces,
         tokenizer=_tokenizer_info(plan.out / TOKENIZER_FOLDER, tokenizer),
         build=settings,
-        statistics=sum((unit.statistics for unit in units), Statistics()),
+        statistics=units.statistics,
+        entity_types=units.entity_types(plan.entities.types) if plan.entities else {},
     )
-    with explain_write_errors(plan.out):
-        _remove_other_shards(plan.out, shards)
-        result.save(plan.out)
-    shutil.rmtree(plan.out / MARKER_FOLDER, ignore_errors=True)
-    return result
+    return finish_dataset(plan.out, result)
 
 
 def _tokenizer_info(folder: Path, tokenizer: WordPieces) -> TokenizerInfo:
@@ -276,11 +224,3 @@ def _tokenizer_info(folder: Path, tokenizer: WordPieces) -> TokenizerInfo:
         lowercase=tokenizer.lowercase,
         special_ids=tokenizer.special_ids,
     )
-
-
-def _remove_other_shards(out: Path, shards: tuple[Shard, ...]) -> None:
-    """Remove shards of an earlier, unfinished build with other settings."""
-    kept = {shard.url for shard in shards}
-    for path in out.glob("*.tar"):
-        if _SHARD_NAME.fullmatch(path.name) and path.name not in kept:
-            path.unlink()

@@ -14,7 +14,8 @@ class BuildConfig:
     """What to build shards from, and how. The limits' defaults are the SPE paper's."""
 
     inputs: tuple[str, ...]
-    """Files or folders: .txt (sentences), .jsonl, .parquet, WikiExtractor's wiki_00; .gz, .bz2; - is standard input."""
+    """Files or folders: .txt (sentences), .jsonl, .parquet, WikiExtractor's wiki_00; .gz, .bz2; - is standard input.
+    Words with tags: .bio, .iob, .conll, .csv."""
     out: Path
     """Folder for the dataset; it must not hold anything else."""
     tokenizer: str
@@ -41,6 +42,12 @@ class BuildConfig:
     """Sentences with more pieces, [CLS] and [SEP] included, are dropped."""
     max_bad_lines: int = 100
     """Lines, rows or blocks that are no document to skip before the build stops."""
+    ner: str | None = None
+    """Find entities with this spaCy pipeline: the name of an installed one, or a folder that spe ner train wrote."""
+    gold_entities: bool = False
+    """Take the entities that JSON objects list in their field entities, or that tags of a BIO file say."""
+    min_entities: int = 0
+    """Records with fewer entities are dropped."""
     parallelism: int | None = None
     """Workers; all cores if not given. Changes no byte of the output."""
 
@@ -53,5 +60,36 @@ class BuildConfig:
             raise UserError(f"max_words ({self.max_words}) must not be below min_words ({self.min_words})")
         if not 3 <= self.max_pieces <= 1 << 16:
             raise UserError(f"max_pieces must be between 3 and {1 << 16}, not {self.max_pieces}")
-        if self.max_bad_lines < 0:
-            raise UserError(f"max_bad_lines must not be negative, not {self.max_bad_lines}")
+        for name in ("max_bad_lines", "min_entities"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.ner and self.gold_entities:
+            raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
+        if self.min_entities and not (self.ner or self.gold_entities):
+            raise UserError("--min-entities needs entities: add --ner PIPELINE or --gold-entities")
+
+
+@dataclass(frozen=True)
+class AnnotateConfig:
+    """Which dataset to annotate, and how."""
+
+    dataset: str
+    """Folder or URL of a dataset without entities."""
+    out: Path
+    """Folder for the new dataset; it must not hold anything else."""
+    ner: str
+    """A spaCy pipeline: the name of an installed one, or a folder that spe ner train wrote. It reads words as their
+    pieces say them: lower-case and without accents if the dataset's tokenizer is uncased. So it should have learnt from
+    such text (spe ner train --lowercase); spe shards build --ner sees the text as it was."""
+    name: str | None = None
+    """Name of the dataset; the output folder's name if not given."""
+    min_entities: int = 0
+    """Records with fewer entities are dropped."""
+    workers: int | None = None
+    """All cores if not given. Changes no byte of the output."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers must be at least 1, not {self.workers}")
+        if self.min_entities < 0:
+            raise UserError(f"min_entities must not be negative, not {self.min_entities}")

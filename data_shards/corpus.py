@@ -13,25 +13,33 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast, get_args
+from typing import BinaryIO, Literal, TypeVar, cast, get_args
 
+from data_shards.bio import LineError, cut_sentences, read_table, unzip_table
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
+from data_shards.gold_entities import Document, document_of_json, document_of_tags
 from data_shards.json_lines import parse_object, text_of_object
 from data_shards.parquet import read_rows, text_of_row
 from data_shards.wiki_extractor import cut_documents, text_of_document
 
-TextFormat = Literal["text", "jsonl", "parquet", "wikiextractor"]
+TextFormat = Literal["text", "jsonl", "parquet", "wikiextractor", "bio"]
 
-_FORMATS: dict[str, TextFormat] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet"}
+_FORMATS: dict[str, TextFormat] = {
+    ".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet",
+    ".bio": "bio", ".iob": "bio", ".iob2": "bio", ".conll": "bio", ".csv": "bio",
+}  # fmt: skip
 _WIKI_EXTRACTOR_NAME = re.compile(r"wiki_\d+")
 _COMPRESSED = (".gz", ".bz2")
-_UNIT_DOCUMENTS: dict[TextFormat, int] = {"text": 50_000, "jsonl": 5_000, "parquet": 5_000, "wikiextractor": 5_000}
+_UNIT_DOCUMENTS: dict[TextFormat, int] = {
+    "text": 50_000, "jsonl": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
+}  # fmt: skip
 _UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _format_of(path: Path, name: str) -> TextFormat:
-    path = path.with_suffix("") if path.suffix in _COMPRESSED else path
+    path = path.with_suffix("") if path.suffix in _COMPRESSED or path.suffixes[-2:] == [".csv", ".zip"] else path
     if _WIKI_EXTRACTOR_NAME.fullmatch(path.name):
         return "wikiextractor"
     if path.suffix not in _FORMATS:
@@ -157,8 +165,17 @@ def read_units(
 def _read_documents(source: Source, text_field: str) -> Iterator[bytes]:
     if source.format == "parquet":
         return read_rows(source.path, text_field)
+    if source.format == "bio":
+        return _read_tagged(source.path)
     lines = read_lines(source.path)
     return cut_documents(lines) if source.format == "wikiextractor" else lines
+
+
+def _read_tagged(path: Path) -> Iterator[bytes]:
+    if path.suffix == ".zip":
+        return read_table(unzip_table(path), path)
+    lines = read_lines(path)
+    return read_table(b"".join(lines), path) if ".csv" in path.suffixes else cut_sentences(lines)
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
@@ -187,13 +204,39 @@ def _open(path: Path) -> BinaryIO:
 
 
 def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[str], list[BadLine]]:
-    """The documents of a unit, and the lines that are none. Empty lines are neither."""
+    """The texts of a unit's documents, and the lines that are none. Empty lines are neither."""
+    return _parse(unit, text_format, lambda line: _text_of(line, text_format, text_field))
+
+
+def check_lists_entities(source: Source) -> None:
+    """Refuse an input of a format that has no place for entities.
+
+    Raises:
+        UserError: it is one.
+    """
+    if source.format not in ("jsonl", "bio"):
+        raise UserError(f"{source.name}: {source.format} lists no entities: give JSON lines or a BIO file")
+
+
+def parse_annotated(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[Document], list[BadLine]]:
+    """The documents of a unit with the entities that they list, and the lines that are none."""
+    if text_format == "bio":
+        return _parse(unit, text_format, document_of_tags)
+    assert text_format == "jsonl"  # `check_lists_entities`
+    return _parse(unit, text_format, lambda line: document_of_json(line, text_field))
+
+
+def _parse(
+    unit: WorkUnit, text_format: TextFormat, parse_one: Callable[[str], _Parsed]
+) -> tuple[list[_Parsed], list[BadLine]]:
     documents, bad_lines = [], []
     number = unit.first_line
     for raw in _cut_again(unit, text_format):
         if raw.strip():
             try:
-                documents.append(_text_of(raw.decode(), text_format, text_field))
+                documents.append(parse_one(raw.decode()))
+            except LineError as error:
+                bad_lines.append(BadLine(error.line, str(error)))
             except (ValueError, RecursionError) as error:
                 bad_lines.append(BadLine(number, reason_of(error)))
         number += raw.count(b"\n")
@@ -215,6 +258,8 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
             return text_of_row(document)
         case "wikiextractor":
             return text_of_document(document, text_field)
+        case "bio":
+            return document_of_tags(document).text
 
 
 def reason_of(error: Exception) -> str:

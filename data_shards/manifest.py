@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -22,6 +22,8 @@ from data_shards.tokenizer_files import SpecialIds
 
 MANIFEST_NAME = "manifest.json"
 LAYERS = ("pieces", "words")
+ENTITIES = "entities"  # the layer that some datasets have besides
+MAX_ENTITY_TYPES = 1024
 
 _KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -38,6 +40,7 @@ class Shard:
     words: int
     pieces: int
     sha256: str
+    entities: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,19 @@ class Statistics:
     dropped: Mapping[str, int] = field(default_factory=dict)
     """Sentences that were not kept, by reason."""
     bad_lines: int = 0
+    entities: int = 0
+    """Of the records that were kept."""
+    entity_changes: Mapping[str, int] = field(default_factory=dict)
+    """Listed entities that were widened to whole words, or left out and why (`entity_words`)."""
 
     def __add__(self, other: Statistics) -> Statistics:
-        sums = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name != "dropped"}
-        reasons = sorted({*self.dropped, *other.dropped})
-        dropped = {reason: self.dropped.get(reason, 0) + other.dropped.get(reason, 0) for reason in reasons}
-        return Statistics(**sums, dropped=dropped)
+        return Statistics(**{f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+
+def _sum(one: int | Mapping[str, int], other: int | Mapping[str, int]) -> Any:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return {key: one.get(key, 0) + other.get(key, 0) for key in sorted({*one, *other})}
+    return cast(int, one) + cast(int, other)
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,8 @@ class Manifest:
     tokenizer: TokenizerInfo
     build: Mapping[str, Any]
     statistics: Statistics
+    entity_types: Mapping[str, int] = field(default_factory=dict)
+    """Names of the types of entities in the order of their ids, with numbers of entities; empty without the layer."""
 
     def __post_init__(self) -> None:
         for name in (*(shard.url for shard in self.shardlist), self.tokenizer.folder, *self.tokenizer.files):
@@ -102,9 +114,27 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides the data: the shards' hashes in order and the tokenizer."""
-        parts = [shard.sha256 for shard in self.shardlist], self.tokenizer.fingerprint, SCHEMA_VERSION
+        """SHA-256 over all that decides the data: the shards' hashes in order, the tokenizer, names of types."""
+        parts: list[Any] = [[shard.sha256 for shard in self.shardlist], self.tokenizer.fingerprint, SCHEMA_VERSION]
+        if self.entity_types:
+            parts.append(list(self.entity_types))
         return sha256_of(json.dumps(parts).encode())
+
+    def require_entities(self, location: str | Path) -> tuple[str, ...]:
+        """The names of the types of entities, in the order of their ids.
+
+        Args:
+            location: what the error calls the dataset.
+
+        Raises:
+            UserError: the dataset has no entities.
+        """
+        if ENTITIES not in self.layers:
+            raise UserError(
+                f"{location} has no entities: add them with: spe shards annotate {location} --out DIR --ner PIPELINE, "
+                "or build with --ner PIPELINE or --gold-entities"
+            )
+        return tuple(self.entity_types)
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""

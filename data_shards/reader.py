@@ -17,12 +17,13 @@ from numpy.typing import ArrayLike, NDArray
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from data_shards import manifest
+from data_shards.entity_words import entity_problems
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from data_shards.location import is_remote, read_remote, user_cache
-from data_shards.manifest import Shard
+from data_shards.manifest import ENTITIES, Shard
 from data_shards.ragged import Ragged
-from data_shards.record import Records, records_from_members
+from data_shards.record import ENTITY_MEMBERS, Records, records_from_members
 
 _AGAIN = "copy or build the dataset again (`spe shards verify` lists all that is damaged)"
 
@@ -63,8 +64,7 @@ class ShardReader:
         """
         ids = np.asarray(record_ids, dtype=np.int64).reshape(-1)
         if len(ids) == 0:
-            empty = Ragged.from_lengths(np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.int64))
-            return Records(empty, empty)
+            return self._no_records()
         if ids.min() < 0 or ids.max() >= len(self):
             raise IndexError(f"record ids must be in [0, {len(self)}), not [{ids.min()}, {ids.max()}]")
         shard_of_id = np.searchsorted(self._ends, ids, side="right")
@@ -77,6 +77,16 @@ class ShardReader:
         places_back = np.empty_like(by_shard)
         places_back[by_shard] = np.arange(len(ids))
         return Records.concat(parts).take(places_back)
+
+    def _no_records(self) -> Records:
+        empty, no_rows = np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.int64)
+        flat = Ragged.from_lengths(empty, no_rows)
+        entities = Ragged.from_lengths(empty.reshape(0, 3), no_rows) if self._has_entities else None
+        return Records(flat, flat, entities)
+
+    @property
+    def _has_entities(self) -> bool:
+        return ENTITIES in self.manifest.layers
 
     def tokenizer_folder(self) -> Path:
         """A local folder with the dataset's tokenizer, its files checked against the manifest."""
@@ -104,6 +114,8 @@ class ShardReader:
         try:
             for members in _tar_groups(content, str(path)):
                 block = records_from_members(members)
+                if self._has_entities and block.entities is None:
+                    raise ValueError(f"block without {' or '.join(ENTITY_MEMBERS)}")
                 counted, blocks = counted + len(block), blocks + 1
                 yield block
         except (ValueError, EOFError, tarfile.TarError) as error:
@@ -172,11 +184,15 @@ def _shard_problems(reader: ShardReader, index: int) -> Iterator[str]:
     for what, found, listed in (
         ("words", len(records.word_starts.values), shard.words),
         ("pieces", len(records.pieces.values), shard.pieces),
+        ("entities", 0 if records.entities is None else len(records.entities.values), shard.entities),
     ):
         if found != listed:
             yield f"{shard.url}: {found} {what}, the manifest says {listed}"
     if len(records.pieces.values) and records.pieces.values.max() >= reader.manifest.tokenizer.vocab_size:
         yield f"{shard.url}: holds piece ids beyond the vocabulary of {reader.manifest.tokenizer.vocab_size}"
+    if records.entities is not None:
+        for problem in entity_problems(records, len(reader.manifest.entity_types)):
+            yield f"{shard.url}: {problem}"
 
 
 def _tar_groups(content: bytes, name: str) -> Iterator[Mapping[str, bytes]]:

@@ -114,6 +114,8 @@ def _array(content: bytes) -> np.ndarray:
 def _ragged(values: np.ndarray, offsets: np.ndarray) -> Ragged:
     if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != len(values):
         raise ValueError(_NO_FIT)
+    if (offsets[1:] < offsets[:-1]).any():
+        raise ValueError(_NO_FIT)
     return Ragged(values, offsets.astype(np.int64))
 
 

@@ -1,33 +1,32 @@
-"""One work unit → one shard, whole or not there, and a marker that says it is finished.
-
-The marker lets a killed build go on: it holds what the unit was made of (a hash of the raw lines and of all settings
-that decide bytes) and what came out.
-"""
+"""One work unit of text → records: documents, sentences, words and pieces, entities if they are asked for."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
+from numpy.typing import NDArray
 
-from data_shards.corpus import BadLine, Source, WorkUnit, parse_documents
-from data_shards.files import explain_write_errors, sha256_of, sha256_of_file, write_atomically
-from data_shards.manifest import Shard, Statistics
-from data_shards.record import Records, block_members
-from data_shards.sentences import split_sentences
+from data_shards.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
+from data_shards.document_sentences import DocumentSentences, split_documents
+from data_shards.entity_plan import EntityPlan, keep_eligible
+from data_shards.entity_words import words_of_entities
+from data_shards.files import sha256_of
+from data_shards.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
+from data_shards.gold_entities import Document
+from data_shards.manifest import Statistics
+from data_shards.ner_pipeline import pipeline_of_worker
+from data_shards.ragged import Ragged
+from data_shards.record import Records
 from data_shards.word_pieces import WordPieces
 
-MARKER_FOLDER = ".units"
-TOKENIZER_FOLDER = "tokenizer"
 _SPECIALS_PER_RECORD = 2  # [CLS] and [SEP]
-_REPORTED_BAD_LINES = 5
+_OF_SENTENCES = ("text", "bio")  # formats whose documents are sentences
 
 
 @dataclass(frozen=True)
@@ -43,23 +42,12 @@ class UnitPlan:
     min_words: int
     max_words: int
     max_pieces: int
+    entities: EntityPlan | None = None
 
     def shard_name(self, unit: WorkUnit) -> str:
         """The name a unit's shard has in every build: by input and by unit."""
         width = max(2, len(str(len(self.sources) - 1)))
         return f"{unit.input_index:0{width}}-{unit.unit_index:06}"
-
-
-@dataclass(frozen=True)
-class FinishedUnit:
-    """What became of a unit; `shard` is None if no sentence was kept."""
-
-    input_index: int
-    unit_index: int
-    made_from: str
-    shard: Shard | None
-    statistics: Statistics
-    bad_lines: tuple[BadLine, ...]
 
 
 def build_unit(plan: UnitPlan, unit: WorkUnit) -> tuple[FinishedUnit, bool]:
@@ -69,67 +57,62 @@ def build_unit(plan: UnitPlan, unit: WorkUnit) -> tuple[FinishedUnit, bool]:
         UserError: the output folder is full or cannot be written.
     """
     made_from = sha256_of(f"{plan.settings} {plan.sources[unit.input_index].format} ".encode() + unit.lines)
-    marker = plan.out / MARKER_FOLDER / f"{plan.shard_name(unit)}.json"
-    found = _read_marker(marker, plan.out, made_from)
-    if found:
-        return found, True
-    records, statistics, bad_lines = _records_of_unit(plan, unit)
-    with explain_write_errors(plan.out):
-        shard = _write_shard(plan, plan.shard_name(unit), records) if len(records) else None
-        finished = FinishedUnit(
-            unit.input_index, unit.unit_index, made_from, shard, statistics, tuple(bad_lines[:_REPORTED_BAD_LINES])
-        )
-        write_atomically(marker, json.dumps(asdict(finished)).encode())
-    return finished, False
+    return finish_unit(
+        plan.out,
+        plan.shard_name(unit),
+        (unit.input_index, unit.unit_index),
+        made_from,
+        lambda: _content_of_unit(plan, unit),
+        lambda: ShardFormat(plan.block_records, plan.max_pieces, _word_pieces(plan).vocab_size),
+    )
 
 
-def _read_marker(marker: Path, out: Path, made_from: str) -> FinishedUnit | None:
-    try:
-        finished = TypeAdapter(FinishedUnit).validate_json(marker.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    if finished.made_from != made_from:
-        return None
-    shard = finished.shard
-    if shard and not _is_whole(out / shard.url, shard):
-        return None
-    return finished
-
-
-def _is_whole(path: Path, shard: Shard) -> bool:
-    return path.is_file() and path.stat().st_size == shard.filesize and sha256_of_file(path) == shard.sha256
-
-
-def _records_of_unit(plan: UnitPlan, unit: WorkUnit) -> tuple[Records, Statistics, list[BadLine]]:
-    text_format = plan.sources[unit.input_index].format
-    documents, bad_lines = parse_documents(unit, text_format, plan.text_field)
-    if text_format == "text":
-        sentences = [sentence for document in documents if (sentence := document.strip())]
-    else:
-        sentences = [sentence for document in documents for sentence in split_sentences(document, plan.language)]
-    records = _word_pieces(str(plan.out / TOKENIZER_FOLDER), plan.settings, plan.language).encode_sentences(sentences)
-    kept, dropped = _filter(records, plan)
+def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
+    documents, bad_lines = _documents(plan, unit)
+    sentences = split_documents(documents, plan.language)
+    records = _word_pieces(plan).encode_sentences(sentences.texts)
+    kept, dropped = _within_limits(records, plan)
+    records = records.take(kept)
+    changes: Mapping[str, int] = {}
+    if plan.entities:
+        entities, changes = _entities(plan, plan.entities, sentences, kept)
+        records = keep_eligible(Records(records.pieces, records.word_starts, entities), plan.entities)
+        dropped["too_few_entities"] = len(kept) - len(records)
     statistics = Statistics(
         documents=len(documents),
-        sentences=len(sentences),
-        records=len(kept),
-        words=len(kept.word_starts.values),
-        pieces=len(kept.pieces.values),
+        sentences=len(sentences.texts),
+        records=len(records),
+        words=len(records.word_starts.values),
+        pieces=len(records.pieces.values),
         dropped=dropped,
         bad_lines=len(bad_lines),
+        entities=0 if records.entities is None else len(records.entities.values),
+        entity_changes=changes,
     )
-    return kept, statistics, bad_lines
+    return UnitContent(records, statistics, bad_lines, len(plan.entities.types) if plan.entities else 0)
+
+
+def _documents(plan: UnitPlan, unit: WorkUnit) -> tuple[list[Document], list[BadLine]]:
+    text_format = plan.sources[unit.input_index].format
+    if plan.entities and plan.entities.are_gold:
+        return parse_annotated(unit, text_format, plan.text_field)
+    texts, bad_lines = parse_documents(unit, text_format, plan.text_field)
+    return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
 
 
 @lru_cache(maxsize=1)
-def _word_pieces(folder: str, settings: str, language: str) -> WordPieces:
+def _load_word_pieces(folder: str, settings: str, language: str) -> WordPieces:
     """One per worker and build (`settings` tells builds apart); it remembers the words it has cut."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core per worker is the build's own plan
     return WordPieces.load(folder, language=language)
 
 
-def _filter(records: Records, plan: UnitPlan) -> tuple[Records, dict[str, int]]:
-    """Records within the limits; those outside are dropped whole and counted under the first reason that holds."""
+def _word_pieces(plan: UnitPlan) -> WordPieces:
+    return _load_word_pieces(str(plan.out / TOKENIZER_FOLDER), plan.settings, plan.language)
+
+
+def _within_limits(records: Records, plan: UnitPlan) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Which records are within the limits; how many are not, counted under the first reason that holds."""
     words, pieces = records.word_starts.lengths, records.pieces.lengths + _SPECIALS_PER_RECORD
     reasons = {
         "too_few_words": words < plan.min_words,
@@ -137,39 +120,30 @@ def _filter(records: Records, plan: UnitPlan) -> tuple[Records, dict[str, int]]:
         "too_many_pieces": (words >= plan.min_words) & (words <= plan.max_words) & (pieces > plan.max_pieces),
     }
     kept = np.flatnonzero(~np.logical_or.reduce(list(reasons.values())))
-    return records.take(kept), {reason: int(mask.sum()) for reason, mask in reasons.items()}
+    return kept, {reason: int(mask.sum()) for reason, mask in reasons.items()}
 
 
-def _write_shard(plan: UnitPlan, name: str, records: Records) -> Shard:
-    tokenizer = _word_pieces(str(plan.out / TOKENIZER_FOLDER), plan.settings, plan.language)
-    blocks = [
-        block_members(block, vocab_size=tokenizer.vocab_size, max_pieces=plan.max_pieces)
-        for block in _cut_blocks(records, plan.block_records)
+def _entities(
+    plan: UnitPlan, entities: EntityPlan, sentences: DocumentSentences, kept: NDArray[np.int64]
+) -> tuple[Ragged, Mapping[str, int]]:
+    """The entities of the sentences that are kept, and what became of listed ones."""
+    if entities.ner is None:
+        return _gold_entities(plan, entities.types, sentences, kept)
+    texts = [sentences.texts[index] for index in kept.tolist()]
+    located = _word_pieces(plan).locate_words(texts)
+    places, offsets = located.characters.tolist(), located.word_offsets.tolist()
+    words = [
+        [text[start:end] for start, end in places[first:last]]
+        for text, (first, last) in zip(texts, pairwise(offsets), strict=True)
     ]
-    content = _tar(name, blocks)
-    write_atomically(plan.out / f"{name}.tar", content)
-    return Shard(
-        url=f"{name}.tar",
-        nsamples=len(blocks),
-        filesize=len(content),
-        records=len(records),
-        words=len(records.word_starts.values),
-        pieces=len(records.pieces.values),
-        sha256=sha256_of(content),
-    )
+    return pipeline_of_worker(entities.ner).find(words), {}
 
 
-def _cut_blocks(records: Records, block_records: int) -> Iterator[Records]:
-    for start in range(0, len(records), block_records):
-        yield records.take(np.arange(start, min(start + block_records, len(records))))
-
-
-def _tar(name: str, blocks: Sequence[dict[str, bytes]]) -> bytes:
-    from webdataset import TarWriter  # imports torch if that is installed: only workers pay for it
-
-    buffer = io.BytesIO()
-    # Times, owners and modes are fixed: the same records must give the same bytes.
-    with TarWriter(buffer, encoder=False, mtime=0, user="root", group="root", mode=0o644) as writer:
-        for number, members in enumerate(blocks):
-            writer.write({"__key__": f"{name}-{number:04}", **members})
-    return buffer.getvalue()
+def _gold_entities(
+    plan: UnitPlan, types: Sequence[str], sentences: DocumentSentences, kept: NDArray[np.int64]
+) -> tuple[Ragged, Mapping[str, int]]:
+    located = _word_pieces(plan).locate_words(sentences.texts)
+    sentence_of_word = np.repeat(np.arange(len(sentences.texts)), np.diff(located.word_offsets))
+    characters = located.characters + sentences.starts[sentence_of_word, None]
+    found = words_of_entities(characters, located.word_offsets, sentences.entities(types))
+    return found.entities.take(kept), found.changes

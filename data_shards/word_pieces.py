@@ -1,33 +1,27 @@
 """Words → pieces, the one place: building shards and predicting must cut text in the same way.
 
-Words come from spaCy's rules (no model), which look at one chunk at a time: a run of characters between white space. So
-every distinct chunk is cut into words and pieces once, and text is then gathered from a table of chunks as flat arrays.
-
-A longer run than `_LONGEST_CHUNK` is cut there: it is no word, and the rules take time that grows with its square.
+Words come from rules that look at one chunk at a time (`word_rules`). So every distinct chunk is cut into words and
+pieces once, and text is then gathered from a table of chunks as flat arrays.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from data_shards.errors import UserError
 from data_shards.files import sha256_of, write_atomically
 from data_shards.ragged import Ragged, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds, TokenizerFiles, load_tokenizer_files
+from data_shards.word_rules import WordRules, chunks_of, locate_chunks
 
 MAX_KNOWN_CHUNKS = 1_000_000
-_LONGEST_CHUNK = 256  # characters
-_CHUNK = re.compile(rf"\S{{1,{_LONGEST_CHUNK}}}")
 _NO_ROWS = Ragged.from_lengths(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
 _NOTHING = Records(_NO_ROWS, _NO_ROWS)
 _NO_PLACES = Ragged.from_lengths(np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.int64))
@@ -62,7 +56,7 @@ class WordPieces:
         # "[SEP]" in the text of a document is text, not the end of a sentence.
         self._tokenizer.encode_special_tokens = True
         self.vocab_size: int = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values())
-        self._rules: Any = None
+        self._rules = WordRules(language)
         self._rows: dict[str, int] = {}
         self._table = _NOTHING  # of each chunk, words without pieces left out
         self._places = _NO_PLACES  # rows (start, end) of the same words: their characters in the chunk
@@ -105,7 +99,7 @@ class WordPieces:
 
     def words(self, text: str) -> list[str]:
         """The words of a text: spaCy's rules, applied to each run of characters between white space."""
-        return [word for chunk in _CHUNK.findall(text) for word in self._words_of_chunk(chunk)]
+        return [word for chunk in chunks_of(text) for word in self._rules.words_of_chunk(chunk)]
 
     def encode_words(self, words: Sequence[str]) -> Ragged:
         """Piece ids of each word, without special pieces, [words].
@@ -122,17 +116,17 @@ class WordPieces:
 
     def encode_sentences(self, sentences: Sequence[str]) -> Records:
         """One record per sentence. Words without pieces are dropped, so word starts are strictly increasing."""
-        chunks = [_CHUNK.findall(sentence) for sentence in sentences]
+        chunks = [chunks_of(sentence) for sentence in sentences]
         rows = self._rows_of([chunk for sentence in chunks for chunk in sentence])
         return _join_chunks(self._table.take(rows), _lengths(chunks))
 
     def locate_words(self, sentences: Sequence[str]) -> LocatedWords:
         """The same words as `encode_sentences` finds, each with its pieces and its characters."""
-        chunks = [list(_CHUNK.finditer(sentence)) for sentence in sentences]
+        chunks = [locate_chunks(sentence) for sentence in sentences]
         flat = [chunk for sentence in chunks for chunk in sentence]
-        rows = self._rows_of([chunk.group() for chunk in flat])
+        rows = self._rows_of([chunk for _, chunk in flat])
         records, places = self._table.take(rows), self._places.take(rows)
-        chunk_starts = np.fromiter((chunk.start() for chunk in flat), dtype=np.int64, count=len(flat))
+        chunk_starts = np.fromiter((start for start, _ in flat), dtype=np.int64, count=len(flat))
         first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
         return LocatedWords(
             pieces=Ragged(records.pieces.values, np.append(first_pieces, len(records.pieces.values))),
@@ -151,7 +145,7 @@ class WordPieces:
         new = sorted(chunks - self._rows.keys())
         if not new:
             return
-        words = [self._words_of_chunk(chunk) for chunk in new]
+        words = [self._rules.words_of_chunk(chunk) for chunk in new]
         word_counts = _lengths(words)
         pieces = self.encode_words([word for chunk in words for word in chunk])
         chunk_of_word = np.repeat(np.arange(len(new)), word_counts)
@@ -161,25 +155,9 @@ class WordPieces:
         self._table = Records.concat([self._table, records])
         self._places = Ragged.concat([self._places, Ragged(places, records.word_starts.offsets)])
 
-    def _words_of_chunk(self, chunk: str) -> list[str]:
-        if self._rules is None:
-            self._rules = _load_word_rules(self.language)
-        return [token.text for token in self._rules(chunk)]
-
     def _forget_chunks(self) -> None:
-        self._rules, self._rows, self._table, self._places = None, {}, _NOTHING, _NO_PLACES
-
-
-def _load_word_rules(language: str) -> Any:
-    import spacy  # reading shards needs no spaCy
-
-    try:
-        rules = spacy.blank(language)
-    except ImportError as error:
-        raise UserError(f"no word rules for language {language!r}: use a code that spaCy knows, such as en") from error
-    rules.vocab.lex_attr_getters = {}  # shapes, prefixes and the like of every new word: most of the time, for nothing
-    rules.tokenizer.max_cache_size = 0  # the table of chunks is the cache; without spaCy's, history cannot matter
-    return rules.tokenizer
+        self._rules.forget()
+        self._rows, self._table, self._places = {}, _NOTHING, _NO_PLACES
 
 
 def _lengths(rows: Sequence[Sequence]) -> NDArray[np.int64]:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from tokenizers import Tokenizer
 
 from data_shards import reader
-from data_shards.build import BuildSummary, build_with_summary
-from data_shards.build_config import BuildConfig
+from data_shards.annotate import annotate
+from data_shards.build import build_with_summary
+from data_shards.build_config import AnnotateConfig, BuildConfig
 from data_shards.corpus import TextFormat, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.manifest import ENTITIES, Manifest
+from data_shards.record import Records
+from data_shards.record_words import RecordWords
+from data_shards.unit_pipeline import BuildSummary
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,16 @@ class Build(BuildConfig):
     """Build a dataset of shards from text; start it again to go on with one that was interrupted."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Annotate(AnnotateConfig):
+    """Write a dataset with the records of another one and the entities that a spaCy pipeline finds in them.
+
+    Start it again to go on with one that was interrupted.
+    """
+
+    dataset: tyro.conf.Positional[str]
 
 
 @dataclass(frozen=True)
@@ -54,7 +70,10 @@ class TrainVocab:
 
 @dataclass(frozen=True)
 class SampleCorpus:
-    """Write sentences about a small invented world: text to try things out on."""
+    """Write sentences about a small invented world: text to try things out on.
+
+    Each comes with its entities and relations; spe shards build --gold-entities takes the entities up.
+    """
 
     out: Path
     """The .jsonl file to write."""
@@ -87,6 +106,7 @@ class Show:
 
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
+    | Annotated[Annotate, tyro.conf.subcommand("annotate")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[TrainVocab, tyro.conf.subcommand("train-vocab")]
@@ -105,6 +125,8 @@ def main(argv: list[str]) -> None:
     match command:
         case Build():
             run_build(command)
+        case Annotate():
+            run_annotate(command)
         case Show():
             run_show(command)
         case Verify():
@@ -119,6 +141,12 @@ def run_build(command: Build) -> None:
     """Build a dataset and print what came out."""
     config = BuildConfig(**{field.name: getattr(command, field.name) for field in fields(BuildConfig)})
     print(summary_text(build_with_summary(config), command.out))
+
+
+def run_annotate(command: Annotate) -> None:
+    """Annotate a dataset and print what came out."""
+    config = AnnotateConfig(**{field.name: getattr(command, field.name) for field in fields(AnnotateConfig)})
+    print(summary_text(annotate(config), command.out))
 
 
 def run_show(command: Show) -> None:
@@ -136,12 +164,25 @@ def run_show(command: Show) -> None:
             f"{command.location} holds records 0 to {len(shards) - 1}: choose --record and --count in these"
         )
     pieces = Tokenizer.from_file(str(shards.tokenizer_folder() / "tokenizer.json"))
+    words = RecordWords(pieces)
     recipe = load_recipe(command.config or DEFAULT)
     assert isinstance(recipe, SpeConfig)
     collate = replace(build_collate(recipe, shards.manifest), lane_size=1)
     for record in range(command.record, last):
-        drawn = collate.draw(shards.take([record]), command.step, [record])
+        records = shards.take([record])
+        drawn = collate.draw(records, command.step, [record])
         print(f"record {record}: {describe(drawn, 0, lambda piece: pieces.id_to_token(int(piece)) or '?')}")
+        for line in entity_lines(records, words, tuple(shards.manifest.entity_types)):
+            print(line)
+
+
+def entity_lines(records: Records, words: RecordWords, types: Sequence[str]) -> Iterator[str]:
+    """The entities of the first record, a line for each; none if the dataset has no entities."""
+    if records.entities is None:
+        return
+    (text,) = words.words(records.take(np.array([0])))
+    for start, end, type in records.entities.row(0).tolist():
+        yield f"  entity   {types[type]}: {' '.join(text[start:end])} (words {start} to {end - 1})"
 
 
 def run_verify(command: Verify) -> None:
@@ -192,9 +233,21 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
         f"{shard_bytes / counts.records:.1f} bytes",
         f"  text      {counts.documents:,} documents, {counts.sentences:,} sentences ({case}); dropped {dropped}; "
         f"{counts.bad_lines:,} bad lines",
+        *_entity_texts(manifest),
         f"  time      {_time_text(summary)}",
     ]
     return "\n".join(lines)
+
+
+def _entity_texts(manifest: Manifest) -> Iterator[str]:
+    if ENTITIES not in manifest.layers:
+        return
+    counts = manifest.statistics
+    types = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest.entity_types.items(), key=lambda t: -t[1]))
+    yield f"  entities  {counts.entities:,}, {counts.entities / counts.records:.2f} a record: {types}"
+    changes = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.entity_changes.items() if count]
+    if changes:
+        yield f"            not as they were listed: {', '.join(changes)}"
 
 
 def _time_text(summary: BuildSummary) -> str:
@@ -204,6 +257,9 @@ def _time_text(summary: BuildSummary) -> str:
     if summary.units_reused:
         return f"{text}; {summary.units_reused} of {summary.units} units were finished before"
     counts, seconds = summary.manifest.statistics, summary.seconds * summary.workers
+    if ENTITIES in summary.manifest.layers:  # the words of records without enough entities are not known
+        records = counts.records + counts.dropped.get("too_few_entities", 0)
+        return f"{text}: {records / seconds:,.0f} records/s a core"
     return f"{text}: {counts.sentences / seconds:,.0f} sentences/s and {counts.words / seconds:,.0f} words/s a core"
 
 

@@ -1,0 +1,141 @@
+"""Words with tags, one to a line: CoNLL's columns, or a table (`.csv`, also in a `.zip`).
+
+    columns   empty lines between sentences; the word is the first column, its tag the last; `-DOCSTART-` is passed over
+    table     a header line; first column: filled in where a sentence begins; second: the word; last: its tag
+
+Tags are O or `B-type`, `I-type` and so on, as BIO (IOB1, IOB2), BIOES and BILOU have them. In a unit of work a sentence
+is one line of JSON: `[[line, word, tag], …]`; a word without a tag has an empty one, and the sentence is refused later.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from data_shards.errors import UserError
+
+_TAG = re.compile(r"O|([BIESLU])[-_](.+)")
+_DOCUMENT_START = "-DOCSTART-"
+_COLUMNS = 3  # of a table: sentence, word, tag; more between the last two are passed over
+
+Row = tuple[int, str, str]  # number of the line, word, tag
+
+
+class LineError(ValueError):
+    """What is wrong with a line of a sentence."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def read_table(content: bytes, path: Path) -> Iterator[bytes]:
+    """The sentences of a table, each as a line of JSON.
+
+    Raises:
+        UserError: it is no table.
+    """
+    rows = csv.reader(io.StringIO(_decode(content), newline=""))
+    header = next(rows, [])
+    if len(header) < _COLUMNS:
+        found = f"its first line has {len(header)} columns"
+        raise UserError(f"{path}: {found}, where a table has {_COLUMNS} or more: sentence, word, …, tag")
+    sentence: list[Row] = []
+    for cells in rows:
+        if cells and cells[0] and sentence:
+            yield _line(sentence)
+            sentence = []
+        if cells:
+            word, tag = (cells[1], cells[-1]) if len(cells) >= _COLUMNS else ("".join(cells[1:]), "")
+            sentence.append((rows.line_num, word, tag))
+    if sentence:
+        yield _line(sentence)
+
+
+def unzip_table(path: Path) -> bytes:
+    """The one table in a `.zip` file.
+
+    Raises:
+        UserError: it cannot be read, or holds none or several.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".csv") and not name.startswith("__MACOSX/")]
+            if len(names) == 1:
+                return archive.read(names[0])
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    raise UserError(f"{path}: holds {len(names)} files that end in .csv, not one: unpack it and name the file")
+
+
+def cut_sentences(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The sentences of a file of columns, each as a line of JSON."""
+    sentence: list[Row] = []
+    for number, raw in enumerate(lines, start=1):
+        line = raw.decode(errors="surrogateescape")  # bad bytes stay bad: `parse_sentence` tells
+        columns = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+        if not line.strip() or columns[0] == _DOCUMENT_START:
+            if sentence:
+                yield _line(sentence)
+            sentence = []
+        else:
+            sentence.append((number, columns[0], columns[-1] if len(columns) > 1 else ""))
+    if sentence:
+        yield _line(sentence)
+
+
+def parse_sentence(line: str) -> list[Row]:
+    """The rows of a sentence, from its line of JSON.
+
+    Raises:
+        LineError: a word is not UTF-8.
+    """
+    rows: list[Row] = [(number, word, tag) for number, word, tag in json.loads(line)]
+    for number, word, _ in rows:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise LineError(number, "invalid UTF-8") from error
+    return rows
+
+
+def entities_of_tags(rows: Sequence[Row]) -> list[tuple[int, int, str]]:
+    """First word, word after the last, and type of each entity.
+
+    A tag that goes on where nothing began begins an entity, as IOB1 has it and as CoNLL's scorer reads it.
+
+    Raises:
+        LineError: a tag is none.
+    """
+    entities: list[tuple[int, int, str]] = []
+    open_type = None  # of the entity that may go on
+    for index, (number, _, tag) in enumerate(rows):
+        match = _TAG.fullmatch(tag)
+        if match is None:
+            raise LineError(number, f"{tag!r} is no tag: O, or B-type and I-type" if tag else "no tag")
+        mark, type = match.groups()
+        if mark is None:
+            open_type = None
+            continue
+        if mark in "IEL" and type == open_type:
+            entities[-1] = (entities[-1][0], index + 1, type)
+        else:
+            entities.append((index, index + 1, type))
+        open_type = None if mark in "ELSU" else type
+    return entities
+
+
+def _line(sentence: Sequence[Row]) -> bytes:
+    return json.dumps(sentence).encode() + b"\n"
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")  # what spreadsheets write; every byte is a character there
