@@ -28,6 +28,22 @@ _PANELS = (
         "same layout",
         ("cspo_layout_accuracy", "cspo_layout_chance"),
     ),
+    (
+        "Masked entity typing (dashed: masked or replaced)",
+        "loss",
+        ("met_loss",),
+        "accuracy",
+        ("met_accuracy", "met_hidden_accuracy"),
+    ),
+    ("Masked entity prediction", "loss", ("mep_loss",), "accuracy", ("mep_accuracy",)),
+    ("Adversarial context discrimination", "loss", ("acd_loss",), "accuracy", ("acd_accuracy",)),
+    (
+        "Permutation prediction (dashed: without the identity)",
+        "loss",
+        ("pp_loss",),
+        "accuracy",
+        ("pp_accuracy", "pp_moved_accuracy"),
+    ),
 )
 _COLUMNS = {
     "step": "step",
@@ -41,6 +57,16 @@ _COLUMNS = {
     "cspo_geometry_chance": "chance",
     "cspo_layout_accuracy": "same layout",
     "cspo_layout_chance": "chance",
+    "met_loss": "MET loss",
+    "met_accuracy": "MET accuracy",
+    "met_hidden_accuracy": "of hidden ones",
+    "mep_loss": "MEP loss",
+    "mep_accuracy": "MEP accuracy",
+    "acd_loss": "ACD loss",
+    "acd_accuracy": "ACD accuracy",
+    "pp_loss": "PP loss",
+    "pp_accuracy": "PP accuracy",
+    "pp_moved_accuracy": "without the identity",
     "records_per_second": "records/s",
 }
 

@@ -21,13 +21,12 @@ from data_shards.manifest import Manifest
 from data_shards.word_pieces import WordPieces
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, newest_checkpoint
 from spe_dist.checkpoint.model_card import model_card
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.config import Config
+from spe_dist.methods.registry import about_run
 from spe_dist.models.export_format import (
     DESCRIPTION,
     MODEL_CARD,
     Description,
-    PairEncoderSizes,
-    SpanEncoderSizes,
     Weights,
 )
 from spe_dist.models.sentence_encoder import new_sentence_encoder
@@ -40,7 +39,7 @@ from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, ENCODER, METRICS, TOK
 class TrainedRun:
     """What an export is made of."""
 
-    config: SpeConfig
+    config: Config
     encoder: PretrainedConfig
     dataset: Manifest
     tokenizer: Path
@@ -58,8 +57,6 @@ class TrainedRun:
         if not (run / CONFIG).is_file():
             raise UserError(f"{run} is not a run: no {CONFIG} there; give the folder that `spe pretrain` trained in")
         config = load_recipe(run / CONFIG)
-        if not isinstance(config, SpeConfig):
-            raise UserError(f"{run} is a run of method {config.method!r}: only runs of 'spe' can be exported")
         checkpoint = newest_checkpoint(run / CHECKPOINTS)
         if checkpoint is None:
             raise UserError(
@@ -101,6 +98,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
         model.save_pretrained(unfinished)
         card = model_card(
             source.config,
+            about_run(source.config, source.encoder),
             model.description,
             dataset=source.dataset,
             fingerprint=source.fingerprint,
@@ -115,22 +113,18 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
 
 def describe(source: TrainedRun, weights: Weights) -> Description:
     """Which parts the run trained, and their sizes."""
-    config, contrast = source.config, source.config.cspo.weight > 0
-    span, pair = config.span_encoder, config.pair_encoder
+    about = about_run(source.config, source.encoder)
     return Description(
-        method=config.method,
+        method=source.config.method,
         weights=weights,
         step=source.checkpoint.step,
         max_pieces=source.dataset.max_pieces,
         language=source.dataset.build.get("language", "en"),
-        span_encoder=SpanEncoderSizes(kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size)
-        if contrast or config.spo.weight > 0
-        else None,
-        pair_encoder=PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size)
-        if contrast
-        else None,
-        head_size=source.encoder.hidden_size if contrast and config.cspo.head else None,
-        normalize=config.cspo.normalize,
+        span_encoder=about.span_encoder,
+        context_encoder=about.context_encoder,
+        pair_encoder=about.pair_encoder,
+        head_size=about.head_size,
+        normalize=about.normalize,
     )
 
 
@@ -141,9 +135,11 @@ def load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
         UserError: the run has no momentum encoder, or the checkpoint does not fit its configuration.
     """
     description = describe(source, weights)
-    if weights == "momentum" and description.pair_encoder is None:
+    has_key_encoder = any(name.startswith("key_encoder.") for name in source.checkpoint.names())
+    if weights == "momentum" and not has_key_encoder:
         raise UserError(
-            f"{source.checkpoint.folder} has no momentum encoder (cspo.weight is 0): export the weights 'query'"
+            f"{source.checkpoint.folder} has no momentum encoder, which SPE's contrast alone has: export the weights "
+            "'query'"
         )
     word_pieces = WordPieces.load(str(source.tokenizer), language=description.language)
     model = SpanPairModel(description, new_sentence_encoder(source.encoder), word_pieces)
@@ -152,7 +148,7 @@ def load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
 
 
 def _load_weights(model: nn.Module, checkpoint: LoadedCheckpoint, names: str) -> None:
-    """Copy the tensors of a checkpoint; the model's parameters have the names they have in SPE's encoder."""
+    """Copy the tensors of a checkpoint; the model's parameters have the names they have in a method's encoder."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             saved = checkpoint.get(names.format(name))

@@ -8,21 +8,21 @@ from pathlib import PurePath
 from typing import Any
 
 from data_shards.manifest import Manifest
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.config import Config
+from spe_dist.methods.about import AboutRun
 from spe_dist.models.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.recipe import config_values
 
-_SECTIONS = ("encoder", "spans", "span_encoder", "pair_encoder", "tbo", "spo", "cspo", "batch", "optimizer", "train")
+_NO_SETTINGS_OF_A_MODEL = {"run", "data", "cluster", "compute", "kernels"}
 # Neither says anything about the model: speed, memory, and what only concerns where a run ran.
 _LEFT_OUT = {"encoder.name_or_path", "batch.lanes_per_forward", "train.log_every", "train.checkpoint_every",
              "train.keep_last", "train.keep_every"}  # fmt: skip
-_METRICS = ("loss", "tbo_", "spo_", "cspo_")
 
 _HEADER = """---
 library_name: transformers
 tags:
 - span-pair-encoder
-- spe
+- {method}
 - feature-extraction
 # license: for whoever publishes this model to choose; the training text has one of its own
 ---
@@ -30,7 +30,8 @@ tags:
 
 
 def model_card(
-    config: SpeConfig,
+    config: Config,
+    about: AboutRun,
     description: Description,
     *,
     dataset: Manifest,
@@ -42,6 +43,7 @@ def model_card(
 
     Args:
         config: the run's.
+        about: what it trained.
         description: of the exported model.
         dataset: manifest of the training data.
         fingerprint: of that dataset.
@@ -49,30 +51,29 @@ def model_card(
         metrics: last line of the run, or nothing.
     """
     parts = (
-        _HEADER + f"\n# {config.run.name}",
-        _summary(config, description),
+        _HEADER.format(method=config.method) + f"\n# {config.run.name}",
+        _summary(config, about, description),
         "## How to load it\n\n" + _usage(description),
         "## Training data\n\n" + markdown_table(("dataset", dataset.name), _data_rows(dataset, fingerprint)),
         "## Settings\n\n" + markdown_table(("setting", "value"), _setting_rows(config)),
-        "## Last metrics\n\n" + _metrics(metrics),
+        "## Last metrics\n\n" + _metrics(about, metrics),
         "## Versions\n\n" + markdown_table(("package", "version"), versions.items()),
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(config: SpeConfig, description: Description) -> str:
-    objectives = {
-        "token boundary (TBO)": config.tbo.weight,
-        "span permutation (SPO)": config.spo.weight,
-        "contrastive span pair (CSPO)": config.cspo.weight,
-    }
-    used = ", ".join(f"{name}, weight {weight:g}" for name, weight in objectives.items() if weight)
+def _summary(config: Config, about: AboutRun, description: Description) -> str:
+    used = ", ".join(
+        f"{objective.name} ({objective.key.upper()}), weight {objective.weight:g}"
+        for objective in about.objectives
+        if objective.weight
+    )
     which = "the trained encoder" if description.weights == "query" else "the momentum (key) encoder"
     start = config.encoder.name_or_path
     begun = f"started from `{without_folders(start)}`" if start else "newly initialised"
     return (
-        "An encoder of sentences, spans and span pairs, pre-trained on plain text with SPE (Wang et al., EMNLP 2020: "
-        '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information") by spe_dist.\n\n'
+        f"An encoder of sentences, spans and span pairs, pre-trained on {about.trained_on} with {about.method} "
+        f"({about.paper}) by spe_dist.\n\n"
         f"Objectives: {used}. The sentence encoder was {begun}. These are the weights of {which} after "
         f"{description.step:,} of {config.train.steps:,} steps of {config.batch.lanes * config.batch.lane_size:,} "
         "sentences. The heads of the objectives are not part of it."
@@ -113,20 +114,25 @@ def _vocabulary(dataset: Manifest) -> str:
     return f"{dataset.tokenizer.vocab_size:,} pieces{case}"
 
 
-def _setting_rows(config: SpeConfig) -> list[tuple[str, Any]]:
+def _setting_rows(config: Config) -> list[tuple[str, Any]]:
     values = config_values(config)
-    rows = [(f"{section}.{key}", value) for section in _SECTIONS for key, value in values[section].items()]
-    rows = [("run.seed", config.run.seed), ("heads_dropout", config.heads_dropout), *rows]
+    rows = [("run.seed", config.run.seed)]
+    for section, settings in values.items():
+        if isinstance(settings, dict) and section not in _NO_SETTINGS_OF_A_MODEL:
+            rows += [(f"{section}.{key}", value) for key, value in settings.items()]
+        elif not isinstance(settings, dict) and section != "method":
+            rows.append((section, settings))
     return [(key, value) for key, value in rows if key not in _LEFT_OUT and not _is_unused_size(key, config)]
 
 
-def _is_unused_size(key: str, config: SpeConfig) -> bool:
+def _is_unused_size(key: str, config: Config) -> bool:
     """Sizes of a new encoder mean nothing where one was named."""
     return bool(config.encoder.name_or_path) and key.startswith("encoder.") and not key.endswith("dropout")
 
 
-def _metrics(metrics: Mapping[str, float]) -> str:
-    chosen = {name: value for name, value in metrics.items() if name.startswith(_METRICS)}
+def _metrics(about: AboutRun, metrics: Mapping[str, float]) -> str:
+    prefixes = ("loss", *(f"{objective.key}_" for objective in about.objectives))
+    chosen = {name: value for name, value in metrics.items() if name.startswith(prefixes)}
     if not chosen:
         return "None were logged."
     rows = [(name, "-" if value is None or math.isnan(value) else f"{value:.4f}") for name, value in chosen.items()]

@@ -27,10 +27,9 @@ from spe_dist.checkpoint.export import written_whole
 from spe_dist.config import STRICT, Positive
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_model import ExtractorModel
-from spe_dist.models.export_format import PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
-from spe_dist.models.span_encoder import SpanEncoder
-from spe_dist.models.span_pair_encoder import SpanPairEncoder
 
 FORMAT_VERSION = 1
 _KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
@@ -46,7 +45,9 @@ class ExtractorDescription:
     """In the order of their classes."""
     relation_types: tuple[str, ...]
     span_encoder: SpanEncoderSizes
-    pair_encoder: PairEncoderSizes
+    context_encoder: SpanEncoderSizes | None = None
+    """Of left, middle and right of a pair; None: as the span encoder's."""
+    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes
     relation_size: Positive
     language: str
     """Whose rules cut text into words (a spaCy language code)."""
@@ -61,21 +62,18 @@ class ExtractorDescription:
 def build_extractor(
     description: ExtractorDescription, sentence_encoder: SentenceEncoder, *, dropout: float
 ) -> ExtractorModel:
-    """An extractor of given sizes; all but the sentence encoder has new weights, left and right of a pair a copy."""
+    """An extractor of given sizes; all but the sentence encoder is new, and encoders of equal sizes begin equal."""
     hidden, span, pair = sentence_encoder.hidden_size, description.span_encoder, description.pair_encoder
-    span_encoder, context_encoder = (
-        SpanEncoder(hidden, kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size, dropout=dropout)
-        for _ in range(2)
-    )
-    context_encoder.load_state_dict(span_encoder.state_dict())
+    context = description.context_encoder or span
+    span_encoder, context_encoder = (span_encoder_of(sizes, hidden, dropout=dropout) for sizes in (span, context))
+    if description.context_encoder is None:
+        context_encoder.load_state_dict(span_encoder.state_dict())
     return ExtractorModel(
         description.labels,
         sentence_encoder=sentence_encoder,
         span_encoder=span_encoder,
         context_encoder=context_encoder,
-        pair_encoder=SpanPairEncoder(
-            span.size, hidden, attention_size=pair.attention_size, position_size=pair.position_size, dropout=dropout
-        ),
+        pair_encoder=pair_encoder_of(pair, hidden, span=span, context=context, dropout=dropout),
         relation_size=description.relation_size,
         dropout=dropout,
     )

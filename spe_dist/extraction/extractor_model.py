@@ -10,7 +10,9 @@ of the two encoders is called once per forward, for all spans of all sentences.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from spe_dist.extraction.candidates import (
 )
 from spe_dist.extraction.encoded_sentences import ExtractionBatch, Labels
 from spe_dist.extraction.scheduled_sampling import GoldDraws
+from spe_dist.models.from_sizes import PairEncoder
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_encoder import SpanEncoder
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
@@ -69,15 +72,13 @@ class _Encoded:
 
 
 class RelationClassifier(nn.Module):
-    """Two transform blocks and a linear layer, [M, span size] → [M, 2 R + 1]."""
+    """Transform blocks of the given sizes and a linear layer, [M, pair size] → [M, 2 R + 1]."""
 
-    def __init__(self, span_size: int, hidden_size: int, classes: int, *, dropout: float) -> None:
+    def __init__(self, pair_size: int, hidden_sizes: Sequence[int], classes: int, *, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(
-            TransformBlock(span_size, span_size, dropout=dropout),
-            TransformBlock(span_size, hidden_size, dropout=dropout),
-        )
-        self.scores = _linear(hidden_size, classes)
+        sizes = (pair_size, *hidden_sizes)
+        self.blocks = nn.Sequential(*(TransformBlock(*pair, dropout=dropout) for pair in pairwise(sizes)))
+        self.scores = _linear(sizes[-1], classes)
 
     def forward(self, pairs: Tensor) -> Tensor:
         """Scores of every relation in both directions, and of none."""
@@ -92,8 +93,8 @@ class ExtractorModel(nn.Module):
         sentence_encoder: with "packed" attention.
         span_encoder: of the spans themselves.
         context_encoder: of left, middle and right.
-        pair_encoder: attention over the five spans.
-        relation_size: of the relation classifier's hidden layer.
+        pair_encoder: SPE's attention over the five spans, or ENPAR's concatenation of them.
+        relation_size: of the relation classifier's hidden layer, which ENPAR's vectors go without.
         dropout: of the states of words and of the relation classifier.
     """
 
@@ -104,7 +105,7 @@ class ExtractorModel(nn.Module):
         sentence_encoder: SentenceEncoder,
         span_encoder: SpanEncoder,
         context_encoder: SpanEncoder,
-        pair_encoder: SpanPairEncoder,
+        pair_encoder: PairEncoder,
         relation_size: int,
         dropout: float,
     ) -> None:
@@ -112,11 +113,11 @@ class ExtractorModel(nn.Module):
         self.labels = labels
         self.sentence_encoder = sentence_encoder
         self.span_encoder, self.context_encoder, self.pair_encoder = span_encoder, context_encoder, pair_encoder
-        span_size = pair_encoder.from_span.in_features
         self.dropout = nn.Dropout(dropout)
         self.tags = _linear(sentence_encoder.hidden_size, len(TAGS))
-        self.types = _linear(span_size, labels.no_entity + 1)
-        self.relations = RelationClassifier(span_size, relation_size, labels.no_relation + 1, dropout=dropout)
+        self.types = _linear(span_encoder.size, labels.no_entity + 1)
+        hidden_sizes = (pair_encoder.size, relation_size) if isinstance(pair_encoder, SpanPairEncoder) else ()
+        self.relations = RelationClassifier(pair_encoder.size, hidden_sizes, labels.no_relation + 1, dropout=dropout)
 
     def forward(self, batch: ExtractionBatch, gold: GoldDraws) -> TaskLosses:
         """Losses of the three tasks.
@@ -211,13 +212,10 @@ class ExtractorModel(nn.Module):
         contexts = ContextSpans.of(spans, pairs, batch.word_offsets)
         around = self._span_vectors(self.context_encoder, encoded, contexts.all)
         rows = contexts.rows_of(pairs)
-        left, middle, right = around[_on(around, rows)].unbind(1)
-        first, second = vectors[_on(vectors, pairs)].unbind(1)
-        five = torch.stack([left, first, middle, second, right], dim=1)
-        empty = np.zeros((len(pairs), 5), dtype=bool)
-        empty[:, ::2] = (contexts.all[:, 0] == contexts.all[:, 1])[rows]
-        sentences = sentences_of(spans, batch.word_offsets)[pairs[:, 0]]
-        return self.pair_encoder(five, encoded.sentences[_on(five, sentences)], empty=_on(five, empty))
+        empty = (contexts.all[:, 0] == contexts.all[:, 1])[rows]
+        sentences = encoded.sentences[_on(vectors, sentences_of(spans, batch.word_offsets)[pairs[:, 0]])]
+        of_pairs, around = vectors[_on(vectors, pairs)], around[_on(around, rows)]
+        return self.pair_encoder.from_parts(of_pairs, around, sentences, empty=_on(around, empty))
 
     def _relation_scores(
         self, encoded: _Encoded, batch: ExtractionBatch, spans: Spans, vectors: Tensor, pairs: IntArray

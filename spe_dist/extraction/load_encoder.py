@@ -17,7 +17,7 @@ from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_folder import ExtractorDescription, build_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
-from spe_dist.models.export_format import DESCRIPTION, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.export_format import DESCRIPTION, EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     load_sentence_encoder_strictly,
@@ -28,7 +28,8 @@ from spe_dist.models.sentence_encoder import (
 from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.train.run_folder import CONFIG
 
-_SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder (a copy of the span encoder)", "span pair encoder"
+_SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder", "span pair encoder"
+_CONTEXT_COPY = f"{_CONTEXT} (a copy of the {_SPAN})"
 _CLASSIFIERS = "classifiers of tags, types and relations"
 
 
@@ -78,7 +79,7 @@ def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, max_pieces=1)
     description = _describe(config, labels, language=config.start.language)
-    new: tuple[str, ...] = (_SPAN, _CONTEXT, _PAIR, _CLASSIFIERS)
+    new: tuple[str, ...] = (_SPAN, _CONTEXT_COPY, _PAIR, _CLASSIFIERS)
     loaded: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     if name is None:
@@ -92,32 +93,37 @@ def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
 
 
 def _from_run(config: FinetuneConfig, labels: Labels, run: SpanPairModel) -> Start:
-    name = config.start.pretrained
-    sizes = run.description
-    parts = {_SPAN: run.span_encoder, _PAIR: run.pair_encoder}
-    trained = {part: module for part, module in parts.items() if module is not None}
-    taken = {} if config.start.no_cnn else trained
+    name, sizes = config.start.pretrained, run.description
     description = _describe(
         config,
         labels,
         language=sizes.language,
-        span_encoder=sizes.span_encoder if _SPAN in taken else None,
-        pair_encoder=sizes.pair_encoder if _PAIR in taken else None,
+        span_encoder=sizes.span_encoder,
+        context_encoder=sizes.context_encoder,
+        pair_encoder=sizes.pair_encoder,
     )
     model = build_extractor(description, _with_dropout(run.sentence_encoder, config), dropout=config.heads_dropout)
-    if _SPAN in taken:
-        for encoder in (model.span_encoder, model.context_encoder):
-            encoder.load_state_dict(taken[_SPAN].state_dict())
-    if _PAIR in taken:
-        model.pair_encoder.load_state_dict(taken[_PAIR].state_dict())
-    loaded = ["sentence encoder", *taken, *([_CONTEXT] if _SPAN in taken else [])]
-    left_out = [*(trained.keys() - taken.keys()), *(["projection head"] if run.head is not None else [])]
-    new = [part for part in (_SPAN, _CONTEXT, _PAIR) if part not in loaded]
+    # A run without encoder of contexts reads them with its span encoder, and a copy of it learns to here.
+    own_context = run.context_encoder is not None
+    parts = {
+        _SPAN: (run.span_encoder, model.span_encoder),
+        _CONTEXT if own_context else _CONTEXT_COPY: (run.context_encoder or run.span_encoder, model.context_encoder),
+        _PAIR: (run.pair_encoder, model.pair_encoder),
+    }
+    loaded, new = ["sentence encoder"], []
+    for part, (trained, fine_tuned) in parts.items():
+        if trained is None or config.start.no_cnn:
+            new.append(part)
+        else:
+            fine_tuned.load_state_dict(trained.state_dict())
+            loaded.append(part)
+    left_out = [part for part, (trained, _) in parts.items() if part in new and trained is not None]
+    left_out += ["projection head"] if run.head is not None else []
     where = f"of {name}, step {sizes.step}"
     report = LoadReport(
         tuple(f"{part} {where}" for part in loaded),
         (*new, _CLASSIFIERS),
-        tuple(f"{part} of {name}" for part in sorted(left_out)),
+        tuple(f"{part} of {name}" for part in left_out),
     )
     return Start(model, description, run.word_pieces, report)
 
@@ -139,7 +145,8 @@ def _describe(
     *,
     language: str,
     span_encoder: SpanEncoderSizes | None = None,
-    pair_encoder: PairEncoderSizes | None = None,
+    context_encoder: SpanEncoderSizes | None = None,
+    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None = None,
 ) -> ExtractorDescription:
     """Sizes of the pre-trained encoders, and where there is none, of the configuration."""
     span, pair = config.span_encoder, config.pair_encoder
@@ -148,6 +155,7 @@ def _describe(
         relation_types=labels.relation_types,
         span_encoder=span_encoder
         or SpanEncoderSizes(kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size),
+        context_encoder=context_encoder,
         pair_encoder=pair_encoder
         or PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size),
         relation_size=config.relation_size,

@@ -27,12 +27,14 @@ from spe_dist.batches.packing import SpecialPieces
 from spe_dist.batches.spans import FIRST, LEFT, MIDDLE, RIGHT, SECOND
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
+from spe_dist.methods.about import AboutRun, Objective
 from spe_dist.methods.enpar_config import EnparConfig
 from spe_dist.methods.enpar_flops import enpar_flops
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpanEncoderConfig
 from spe_dist.methods.work import Work
 from spe_dist.models.entity_pair_encoder import EntityPairEncoder
+from spe_dist.models.export_format import EntityPairEncoderSizes
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     build_sentence_encoder,
@@ -64,6 +66,8 @@ _ENTITIES, _CONTEXTS = [FIRST, SECOND], [LEFT, MIDDLE, RIGHT]
 class EnparEncoder(nn.Module):
     """Sentence encoder, entity encoder, context encoder and entity pair encoder.
 
+    The entity encoder has the name that SPE's span encoder has: export and fine-tuning take either by it.
+
     Args:
         config: the run.
         sentence_encoder: its sentence encoder.
@@ -73,10 +77,10 @@ class EnparEncoder(nn.Module):
         super().__init__()
         hidden, dropout = sentence_encoder.hidden_size, config.heads_dropout
         self.sentence_encoder = sentence_encoder
-        self.entity_encoder = self.context_encoder = self.pair_encoder = None
+        self.span_encoder = self.context_encoder = self.pair_encoder = None
         pairs = config.acd.weight > 0 or config.pp.weight > 0
         if pairs or config.met.weight > 0:
-            self.entity_encoder = _span_encoder(hidden, config.entity_encoder, dropout)
+            self.span_encoder = _span_encoder(hidden, config.entity_encoder, dropout)
         if pairs:
             self.context_encoder = _span_encoder(hidden, config.context_encoder, dropout)
             self.pair_encoder = EntityPairEncoder(
@@ -86,12 +90,12 @@ class EnparEncoder(nn.Module):
     def encode(self, batch: EntityPairBatch) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """States of pieces [P, H]; vectors of the masked copies' entities [E, entity size]; of pairs [C, pair size]."""
         states = self.sentence_encoder(batch.packed)
-        if self.entity_encoder is None:
+        if self.span_encoder is None:
             return states, None, None
         words = states[batch.word_pieces]
         of_pairs = batch.word_spans[:, _ENTITIES]
         starts, ends = torch.cat([of_pairs.flatten(0, 1), batch.met_spans]).unbind(1)
-        vectors = self.entity_encoder(words, starts, ends)
+        vectors = self.span_encoder(words, starts, ends)
         paired, entities = vectors.split([2 * len(of_pairs), len(batch.met_spans)])
         if self.context_encoder is None or self.pair_encoder is None:
             return states, entities, None
@@ -257,6 +261,28 @@ def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate
         max_shift=config.acd.max_shift,
         permuted=config.pp.permutations - 1 if config.pp.weight > 0 else 0,
         identity=config.pp.weight > 0,
+    )
+
+
+def about_enpar(config: EnparConfig, encoder: PretrainedConfig) -> AboutRun:
+    """Which parts a run trains, and their sizes; of the sentence encoder's none are asked."""
+    pairs = config.acd.weight > 0 or config.pp.weight > 0
+    return AboutRun(
+        method="ENPAR",
+        paper="Wang et al., EACL 2021: "
+        '"ENPAR: Enhancing Entity and Entity Pair Representations for Joint Entity Relation Extraction"',
+        trained_on="text with entities",
+        objectives=(
+            Objective("met", "masked entity typing", config.met.weight),
+            Objective("mep", "masked entity prediction", config.mep.weight),
+            Objective("acd", "adversarial context discrimination", config.acd.weight),
+            Objective("pp", "permutation prediction", config.pp.weight),
+        ),
+        span_encoder=config.entity_encoder.sizes if pairs or config.met.weight > 0 else None,
+        context_encoder=config.context_encoder.sizes if pairs else None,
+        pair_encoder=EntityPairEncoderSizes(size=config.pair_encoder.size) if pairs else None,
+        head_size=None,
+        normalize=False,
     )
 
 

@@ -13,11 +13,12 @@ from spe_dist.batches.loader import Collate
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
+from spe_dist.methods.about import AboutRun
 from spe_dist.methods.costs import Costs
-from spe_dist.methods.enpar import Enpar
+from spe_dist.methods.enpar import Enpar, about_enpar
 from spe_dist.methods.enpar_costs import EnparCosts
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe import Spe, about_spe
 from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
 
@@ -79,6 +80,7 @@ class Method(Protocol):
 
 # Built from the run's configuration, its dataset and `device=`.
 METHODS: dict[str, Callable[..., Method]] = {"spe": Spe, "enpar": Enpar}
+_ABOUT: dict[str, Callable[..., AboutRun]] = {"spe": about_spe, "enpar": about_enpar}
 _COSTS: dict[str, Callable[..., Costs]] = {"spe": SpeCosts.of, "enpar": EnparCosts.of}
 
 
@@ -92,3 +94,8 @@ def costs_of(config: Config, encoder: PretrainedConfig, manifest: Manifest | Non
     """
     types = {"entity_types": len(manifest.entity_types)} if manifest is not None else {}
     return _COSTS[config.method](config, encoder, **types)
+
+
+def about_run(config: Config, encoder: PretrainedConfig) -> AboutRun:
+    """What a configuration trains, on a sentence encoder of the given sizes."""
+    return _ABOUT[config.method](config, encoder)

@@ -28,6 +28,7 @@ from spe_dist.batches.geometry_probe import build_probes
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
+from spe_dist.methods.about import AboutRun, Objective
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpeConfig
 from spe_dist.methods.spe_flops import spe_flops
@@ -35,6 +36,7 @@ from spe_dist.methods.work import Work
 from spe_dist.moco.gather import GlobalOrderGather
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.moco.momentum_encoder import MomentumEncoder
+from spe_dist.models.export_format import PairEncoderSizes
 from spe_dist.models.projection_head import ProjectionHead
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
@@ -344,6 +346,30 @@ def build_collate(config: SpeConfig, manifest: Manifest) -> SpanPairCollate:
         tbo_share=config.tbo.budget_share if config.tbo.weight > 0 else 0.0,
         tbo_cap=config.tbo.budget_cap,
         spo_spans=config.spo.max_spans if config.spo.weight > 0 else 0,
+    )
+
+
+def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
+    """Which parts a run trains, and their sizes."""
+    contrast, span, pair = config.cspo.weight > 0, config.span_encoder, config.pair_encoder
+    spans = contrast or config.spo.weight > 0
+    return AboutRun(
+        method="SPE",
+        paper="Wang et al., EMNLP 2020: "
+        '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"',
+        trained_on="plain text",
+        objectives=(
+            Objective("tbo", "token boundary", config.tbo.weight),
+            Objective("spo", "span permutation", config.spo.weight),
+            Objective("cspo", "contrastive span pair", config.cspo.weight),
+        ),
+        span_encoder=span.sizes if spans else None,
+        context_encoder=None,
+        pair_encoder=PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size)
+        if contrast
+        else None,
+        head_size=encoder.hidden_size if contrast and config.cspo.head else None,
+        normalize=config.cspo.normalize,
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spe_dist.config import STRICT, Config, Count, Positive, Share, Weight
+from spe_dist.models.export_format import SpanEncoderSizes
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,6 +30,11 @@ class SpanEncoderConfig:
     """Filters per kernel size."""
     size: Positive
     """Of a span vector."""
+
+    @property
+    def sizes(self) -> SpanEncoderSizes:
+        """As an exported model names them."""
+        return SpanEncoderSizes(kernel_sizes=self.kernel_sizes, channels=self.channels, size=self.size)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

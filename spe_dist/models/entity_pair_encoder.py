@@ -20,6 +20,7 @@ class EntityPairEncoder(nn.Module):
 
     def __init__(self, entity_size: int, context_size: int, size: int, *, dropout: float) -> None:
         super().__init__()
+        self.size = size
         self.block = TransformBlock(2 * entity_size + 3 * context_size, size, dropout=dropout)
 
     def forward(self, entities: Tensor, contexts: Tensor, empty: Tensor) -> Tensor:
@@ -36,3 +37,7 @@ class EntityPairEncoder(nn.Module):
         left, middle, right = contexts.masked_fill(empty[:, :, None], 0.0).unbind(1)
         first, second = entities.unbind(1)
         return self.block(torch.cat([left, first, middle, second, right], dim=1))
+
+    def from_parts(self, pairs: Tensor, contexts: Tensor, sentences: Tensor, empty: Tensor) -> Tensor:
+        """The same, as `SpanPairEncoder.from_parts`; the states of [CLS] are not looked at."""
+        return self(pairs, contexts, empty)

@@ -43,6 +43,14 @@ class PairEncoderSizes:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class EntityPairEncoderSizes:
+    """Of ENPAR's concatenation of entities and contexts."""
+
+    size: Positive
+    """Of a pair vector."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Description:
     """What, besides the sentence encoder's own configuration, rebuilds a model."""
 
@@ -57,8 +65,10 @@ class Description:
     """Whose rules cut text into words (a spaCy language code)."""
     span_encoder: SpanEncoderSizes | None
     """None: no objective of the run trained one."""
-    pair_encoder: PairEncoderSizes | None
-    """None: the run did not train the contrastive objective."""
+    context_encoder: SpanEncoderSizes | None = None
+    """Of left, middle and right; None: the span encoder encodes them too."""
+    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None
+    """None: no objective of the run trained one."""
     head_size: Positive | None
     """Size of a vector in the space of contrast; None without projection head."""
     normalize: bool

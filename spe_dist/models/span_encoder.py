@@ -26,7 +26,7 @@ class SpanEncoder(nn.Module):
         self, hidden_size: int, *, kernel_sizes: Sequence[int], channels: int, size: int, dropout: float
     ) -> None:
         super().__init__()
-        self.kernel_sizes = tuple(kernel_sizes)
+        self.kernel_sizes, self.size = tuple(kernel_sizes), size
         self.taps = nn.Linear(hidden_size, sum(kernel_sizes) * channels, bias=False)
         self.bias = nn.Parameter(torch.empty(len(kernel_sizes) * channels))
         self.dropout = nn.Dropout(dropout)

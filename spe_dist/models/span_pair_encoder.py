@@ -29,6 +29,7 @@ class SpanPairEncoder(nn.Module):
         self, span_size: int, hidden_size: int, *, attention_size: int, position_size: int, dropout: float
     ) -> None:
         super().__init__()
+        self.size = span_size
         self.positions = nn.Embedding(2 * _LARGEST + 1, position_size)
         self.from_span = nn.Linear(span_size, attention_size, bias=False)
         self.from_sentence = nn.Linear(hidden_size, attention_size, bias=False)
@@ -54,3 +55,18 @@ class SpanPairEncoder(nn.Module):
         energy = self.score(torch.tanh(self.from_span(spans) + self.from_sentence(sentences)[:, None] + positions))
         attention = energy.squeeze(2).float().masked_fill(empty, float("-inf")).softmax(dim=1).to(spans.dtype)
         return self.dropout((attention[:, :, None] * spans).sum(dim=1))
+
+    def from_parts(self, pairs: Tensor, contexts: Tensor, sentences: Tensor, empty: Tensor) -> Tensor:
+        """The same from two encoders' vectors: spans of each pair [M, 2, span_size], and contexts [M, 3, span_size].
+
+        Args:
+            pairs: vectors of first and second span.
+            contexts: vectors of left, middle and right.
+            sentences: states of [CLS], [M, H].
+            empty: which contexts hold no word, [M, 3] bool.
+        """
+        first, second = pairs.unbind(1)
+        left, middle, right = contexts.unbind(1)
+        of_five = torch.zeros(len(pairs), 5, dtype=torch.bool, device=empty.device)
+        of_five[:, ::2] = empty
+        return self(torch.stack([left, first, middle, second, right], dim=1), sentences, empty=of_five)

@@ -19,12 +19,11 @@ from transformers import AutoConfig
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
 from spe_dist.models.export_format import SPAN_PAIR_WEIGHTS, Description
+from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.marked_text import MarkedText, Span, WordSpan
 from spe_dist.models.packed_texts import pack_texts, pack_word_spans
 from spe_dist.models.projection_head import ProjectionHead
 from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
-from spe_dist.models.span_encoder import SpanEncoder
-from spe_dist.models.span_pair_encoder import SpanPairEncoder
 
 _SPECIALS = 2  # [CLS] and [SEP]
 Pair = tuple[Span, Span]
@@ -51,16 +50,15 @@ class SpanPairModel(nn.Module):
         super().__init__()
         self.description, self.word_pieces = description, word_pieces
         self.sentence_encoder = sentence_encoder
-        self.span_encoder = self.pair_encoder = self.head = None
+        self.span_encoder = self.context_encoder = self.pair_encoder = self.head = None
         hidden, span, pair = sentence_encoder.hidden_size, description.span_encoder, description.pair_encoder
+        context = description.context_encoder
         if span is not None:
-            self.span_encoder = SpanEncoder(
-                hidden, kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size, dropout=0.0
-            )
+            self.span_encoder = span_encoder_of(span, hidden, dropout=0.0)
+        if context is not None:
+            self.context_encoder = span_encoder_of(context, hidden, dropout=0.0)
         if span is not None and pair is not None:
-            self.pair_encoder = SpanPairEncoder(
-                span.size, hidden, attention_size=pair.attention_size, position_size=pair.position_size, dropout=0.0
-            )
+            self.pair_encoder = pair_encoder_of(pair, hidden, span=span, context=context or span, dropout=0.0)
         if span is not None and description.head_size is not None:
             self.head = ProjectionHead(span.size, description.head_size, dropout=0.0)
         self.eval()
@@ -168,22 +166,26 @@ class SpanPairModel(nn.Module):
         states = self.sentence_encoder(packed.to(device))
         singles = pack_word_spans(marked, word_spans, shape=(2,)).to(device)
         fives = pack_word_spans(marked, word_pairs, shape=(5, 2)).to(device)
-        starts, ends = torch.cat([singles, fives.flatten(0, 1)]).unbind(1)
-        vectors = self.span_encoder(states[word_pieces.to(device)], starts, ends)
-        spans, of_pairs = vectors.split([len(singles), 5 * len(fives)])
+        words, pairs, around = states[word_pieces.to(device)], fives[:, 1::2], fives[:, ::2]
+        starts, ends = torch.cat([singles, pairs.flatten(0, 1)]).unbind(1)
+        spans, of_pairs = self.span_encoder(words, starts, ends).split([len(singles), 2 * len(fives)])
         if self.pair_encoder is None:
             return spans, spans[:0]
+        starts, ends = around.flatten(0, 1).unbind(1)
+        contexts = (self.context_encoder or self.span_encoder)(words, starts, ends)
         texts = torch.tensor([row for row, given in enumerate(word_pairs) for _ in given], dtype=torch.int64)
         sentences = states[packed.sequence_starts[:-1][texts].to(device)]
-        empty = fives[..., 0] == fives[..., 1]
-        return spans, self.pair_encoder(of_pairs.unflatten(0, (len(fives), 5)), sentences, empty=empty)
+        of_pairs, contexts = of_pairs.unflatten(0, (len(fives), 2)), contexts.unflatten(0, (len(fives), 3))
+        empty = around[..., 0] == around[..., 1]
+        return spans, self.pair_encoder.from_parts(of_pairs, contexts, sentences, empty=empty)
 
     def _project(self, pairs: Tensor) -> Tensor:
         projected = pairs if self.head is None else self.head(pairs)
         return nn.functional.normalize(projected.float(), dim=1) if self.description.normalize else projected
 
     def _span_pair_parts(self) -> dict[str, nn.Module]:
-        parts = {"span_encoder": self.span_encoder, "pair_encoder": self.pair_encoder, "head": self.head}
+        names = ("span_encoder", "context_encoder", "pair_encoder", "head")
+        parts = {name: getattr(self, name) for name in names}
         return {name: part for name, part in parts.items() if part is not None}
 
 
