@@ -58,14 +58,14 @@ class Reader:
 
 
 class PlainEngine:
-    """What `Spe` asks of an engine; remembers what it was given."""
+    """What a method asks of an engine; remembers what it was given."""
 
     def __init__(self, model):
         self.model, self.calls = model, []
 
-    def forward(self, batch, keys, negatives):
-        self.calls.append((batch, keys, negatives))
-        return self.model(batch, keys, negatives)
+    def forward(self, *args):
+        self.calls.append(args)
+        return self.model(*args)
 
     def backward(self, loss):
         loss.backward()
