@@ -3,23 +3,26 @@ import torch
 
 from data_shards.errors import UserError
 from spe_dist.batches.batch import SIZES
-from spe_dist.batches.collate_span_pairs import TERMS
 from spe_dist.engine.zero_costs import Transfer, padded_elements, zero_memory, zero_transfers
-from spe_dist.methods.spe_costs import activation_bytes
+from spe_dist.methods.costs import RecordSizes
+from spe_dist.methods.enpar_costs import EnparCosts
+from spe_dist.methods.registry import costs_of
+from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
 from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.objectives.contrastive_span_pair import Negatives
-from spe_dist.train.scale_plan import WORLD_SIZES, ClusterDescription, RecordSizes, plan_scaling
-from tests.paper.tiny_spe import build_spe, forwards_of_step, tiny_config
+from spe_dist.train.scale_plan import WORLD_SIZES, ClusterDescription, plan_scaling
+from tests.paper import tiny_enpar, tiny_spe
 
 GROUPS = [[143, 221, 221], [11, 17, 17, 17, 13]]  # as the toy's: what DeepSpeed did with them was written down
 
 
-def plan(cluster=None, **sections):
-    config = tiny_config(**{"batch": {"lanes": 16}, "cluster": {"workers": 8}} | sections)
+def plan(cluster=None, method=tiny_spe, **sections):
+    config = method.tiny_config(**{"batch": {"lanes": 16}, "cluster": {"workers": 8}} | sections)
     encoder = resolve_encoder_config(config.encoder, vocab_size=20, max_pieces=128)
-    return plan_scaling(config, encoder, RecordSizes.guessed(20.0), cluster or ClusterDescription())
+    costs = costs_of(config, encoder, None)
+    return plan_scaling(config, encoder, costs, RecordSizes.guessed(20.0), cluster or ClusterDescription())
 
 
 def payloads(stage, precision, world_size, accumulation):
@@ -57,8 +60,9 @@ def test_memory_of_many_ranks_is_that_of_one_spread_out():
             assert (many["gradients"] < one["gradients"]) == (stage > 1)
 
 
-def test_one_gpu_waits_for_nobody_and_many_wait_longer():
-    scaling = plan().scaling
+@pytest.mark.parametrize("method", [tiny_spe, tiny_enpar])
+def test_one_gpu_waits_for_nobody_and_many_wait_longer(method):
+    scaling = plan(method=method).scaling
     assert [prediction.gpus for prediction in scaling] == list(WORLD_SIZES)
     assert scaling[0].efficiency == 1
     efficiencies = [prediction.efficiency for prediction in scaling]
@@ -104,27 +108,66 @@ def test_a_gpu_without_a_published_peak_needs_one():
     assert ClusterDescription(gpu="abacus", peak_tflops=2.0).peak() == 2e12
 
 
-def test_activations_are_roughly_what_autograd_keeps():
-    spe, _ = build_spe(encoder={"layers": 3, "hidden_size": 64, "intermediate_size": 256, "dropout": 0.0})
-    batch = forwards_of_step(spe, lanes_per_forward=6)[1][0]
-    keys, filled, kept = spe.momentum_encoder.encode(batch), 64, {}
-    negatives = Negatives(*torch.randn(2, filled, keys.shape[1]))
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in spe.model.parameters()}
+LAYERS = {"layers": 3, "hidden_size": 64, "intermediate_size": 256, "dropout": 0.0}
+
+
+def spe_forward():
+    spe, _ = tiny_spe.build_spe(encoder=LAYERS)
+    batch = tiny_spe.forwards_of_step(spe, lanes_per_forward=6)[1][0]
+    keys = spe.momentum_encoder.encode(batch)
+    negatives = Negatives(*torch.randn(2, 64, keys.shape[1]))
+    return spe, SpeCosts, batch, (keys, negatives)
+
+
+def enpar_forward():
+    enpar, _ = tiny_enpar.build_enpar(encoder=LAYERS)
+    return enpar, EnparCosts, tiny_enpar.forwards_of_step(enpar, lanes_per_forward=6)[1][0], ()
+
+
+@pytest.mark.parametrize("forward", [spe_forward, enpar_forward])
+def test_activations_are_roughly_what_autograd_keeps(forward):
+    method, costs, batch, inputs = forward()
+    kept = {}
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in method.model.parameters()}
 
     def keep(tensor):
         kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        result = spe.model(batch, keys, negatives)  # alive, so that no address is used twice
+        result = method.model(batch, *inputs)  # alive, so that no address is used twice
     held = sum(size for at, size in kept.items() if at not in parameters)
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
-    counts = dict(zip(TERMS, batch.counts.tolist(), strict=True))
-    work = Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * filled)
-    predicted = activation_bytes(spe._config, spe._encoder_config, work, precision="fp32")
+    counts = dict(zip(method.terms, batch.counts.tolist(), strict=True))
+    work = Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * 64)
+    predicted = costs.of(method._config, method._encoder_config).activation_bytes(work, precision="fp32")
     groups = [group.is_piece.shape for group in layout_of(batch.packed).groups]  # in which a CPU pads, and keeps scores
     scores = 4 * 3 * 4 * sum(sequences * longest**2 for sequences, _, _, longest in groups)
     padded_pieces = sum(sequences * longest for sequences, _, _, longest in groups)
     padding = 3 * 4 * 4 * 64 * (padded_pieces - sizes["pieces"])  # query, key, value, attended
     assert predicted + scores + padding == pytest.approx(held, rel=0.1)
     assert len(result) == 2
+
+
+@pytest.mark.parametrize(
+    "off", [{}, {"acd": {"weight": 0.0}}, {"pp": {"weight": 0.0}}, {"met": {"weight": 0.0}, "mep": {"weight": 0.0}}]
+)
+def test_the_work_of_enpar_is_what_its_batches_are(off):
+    """But that the formula takes every perturbation and permutation to change the text."""
+    enpar, _ = tiny_enpar.build_enpar(**off)
+    batches = [tiny_enpar.forwards_of_step(enpar, step=step, lanes_per_forward=6)[1][0] for step in range(20)]
+    records = tiny_enpar.RECORDS
+    means = (
+        len(values) / len(records)
+        for values in (records.pieces.values, records.word_starts.values, records.entities.values)
+    )
+    expected = EnparCosts.of(enpar._config, enpar._encoder_config).expected_work(
+        RecordSizes(*means), 20 * len(records), forwards=20
+    )
+    sizes = dict(zip(SIZES, sum(batch.sizes for batch in batches).tolist(), strict=True))
+    for name in ("pieces", "words", "pairs", "context_words"):
+        assert 0.75 < sizes[name] / getattr(expected, name) < 1.01, name
+    for term, count in zip(enpar.terms, sum(batch.counts for batch in batches).tolist(), strict=True):
+        assert (count > 0) == (expected.counts[term] > 0)
+        if term == "met":
+            assert count == pytest.approx(expected.counts[term], rel=0.01)

@@ -84,8 +84,6 @@ def test_an_original_must_score_higher_than_its_copy_by_the_margin():
     for row, (one, other) in enumerate(zip(originals.tolist(), perturbed.tolist(), strict=True)):
         assert float(losses[row]) == pytest.approx(max(0.0, 1.0 - scores[one] + scores[other]), abs=1e-5)
         assert bool(found[row]) == (scores[one] > scores[other])
-    swapped, _ = objective(pairs, perturbed[:1], originals[:1])
-    assert float(losses[0]) - float(swapped[0]) != 0
 
 
 def test_no_gradient_once_the_margin_is_there():
