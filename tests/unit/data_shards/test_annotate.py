@@ -118,6 +118,9 @@ def test_gold_entities_are_built_the_same_at_any_parallelism(settings: AnnotateC
     assert list(built.entity_types) == ["Organisation", "Person", "Place", "Work", "Year"]
     assert built.build["entities"]["from"] == "gold" and built.statistics.dropped["too_few_entities"] > 0
     ner = build(replace(gold, out=tmp_path / "found", gold_entities=False, ner=settings.ner))
-    assert ner.build["entities"]["from"]["name"] == "en_pipeline" and ner.statistics.entities > 100
+    assert (
+        ner.build["entities"]["from"]["name"] == "en_pipeline"
+        and ner.statistics.entities >= 3 * ner.statistics.records > 60
+    )
     with pytest.raises(UserError, match="built otherwise"):
         build(replace(gold, out=tmp_path / "found"))

@@ -1,5 +1,6 @@
 """Files of words with tags."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -105,3 +106,10 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
         archive.writestr("a.txt", "x")
     with pytest.raises(UserError, match="holds 0 files"):
         read(tmp_path / "c.csv.zip")
+
+
+@pytest.mark.skipif("SPE_DIST_REAL_DATA" not in os.environ, reason="SPE_DIST_REAL_DATA names no folder of real data")
+def test_a_real_table_is_read_whole() -> None:
+    documents, bad_lines = read(Path(os.environ["SPE_DIST_REAL_DATA"]) / "ner_gmb_kaggle" / "ner_dataset.csv.zip")
+    assert (len(documents), sum(len(document.entities) for document in documents)) == (47_959, 111_891)
+    assert not bad_lines and len({entity.type for document in documents for entity in document.entities}) == 8

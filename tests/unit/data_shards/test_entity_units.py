@@ -114,7 +114,7 @@ def uncased(words: Sequence[str]) -> str:
 
 
 def test_characters_of_a_text_of_several_sentences(tmp_path: Path) -> None:
-    text = "Ada Lovelace lives in New York-based rooms. She left. Then Bell rang."
+    text = "Ada Lovelace lives in New York-based rooms. She left. Then Bell rang.\nHm\nCarol sat."
     names = [
         ("Lovelace lives", "P"),  # shares a word with the next, which is longer
         ("Ada Lovelace lives", "P"),
@@ -122,6 +122,8 @@ def test_characters_of_a_text_of_several_sentences(tmp_path: Path) -> None:
         ("left. Then", "X"),
         (" ", "X"),
         ("Bell ", "P"),
+        ("Hm", "X"),  # goes with its sentence, which is too short
+        ("Carol", "P"),
     ]
     entities = [[text.index(name), text.index(name) + len(name), type] for name, type in names]
     path = tmp_path / "a.jsonl"
@@ -129,8 +131,8 @@ def test_characters_of_a_text_of_several_sentences(tmp_path: Path) -> None:
     plan = gold(path)
     assert plan.types == ("L", "P", "X")
     (unit,) = build(tmp_path / "out", path, plan)
-    found = told(ShardReader(tmp_path / "out").take([0, 1, 2]), tmp_path / "out", plan.types)
-    expected = [[("ada lovelace lives", "P"), ("york [UNK] based", "L")], [], [("bell", "P")]]
+    found = told(ShardReader(tmp_path / "out").take([0, 1, 2, 3]), tmp_path / "out", plan.types)
+    expected = [[("ada lovelace lives", "P"), ("york [UNK] based", "L")], [], [("bell", "P")], [("carol", "P")]]
     assert [entities for _, entities in found] == expected
     changes = {"widened": 1, "across_sentences": 1, "overlapping": 1, "without_words": 1}
     assert unit.statistics.entity_changes == changes
