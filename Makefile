@@ -1,5 +1,5 @@
 # Two commands do everything from nothing:
-#   make pretrain     set up, build shards, train, export        (TEXT=… ENCODER=… NAME=… RECIPE=… ARGS=… for your own)
+#   make pretrain     set up, build shards, train, export        (TEXT=… ENCODER=… NAME=… RECIPE=… BUILD=… ARGS=… for your own)
 #   make test         set up and run the tests         (make test-exact: the long version of tests/exactness)
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,13 +12,16 @@ ENCODER ?=
 NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT)))),debug)
 RECIPE ?= $(if $(ENCODER),minilm_cpu,debug)
 TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
+# Of shards, such as BUILD="--gold-entities --min-entities 3" for the entities of the embedded corpus.
+BUILD ?=
 ARGS ?=
 SHARDS := data/$(NAME)
 
 .PHONY: pretrain test test-slow test-exact faults kernels gpu check format lint types clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
-	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER)
+	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER) \
+		$(BUILD)
 	python launcher/pretrain.py --config launcher/recipes/$(RECIPE).yaml --run.name $(NAME) --data.shards $(SHARDS) \
 		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
 	spe export runs/$(NAME)

@@ -87,7 +87,8 @@ def _entity(entity: Any, number: int, length: int, unit: str) -> GoldEntity:
     else:
         parts = entity[:3] if isinstance(entity, list) else []
     match parts:
-        case [int(start), int(end), str(type)] if type:
+        case [int(start), int(end), str(type)] if type and not isinstance(start, bool) and not isinstance(end, bool):
+            type.encode()  # as above
             if 0 <= start < end <= length:
                 return GoldEntity(start, end, type)
             raise ValueError(f"entity {number} is [{start}, {end}) of {length} {unit}")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 import numpy as np
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
 
 from data_shards.record import Records
 
@@ -21,7 +23,7 @@ class RecordWords:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self._tokenizer = _with_decoder(tokenizer)
         self._known: dict[tuple[int, ...], str] = {}  # words of several pieces
         size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
         self._of_piece = np.array([self._join([piece]) for piece in range(size)], dtype=object)
@@ -44,3 +46,12 @@ class RecordWords:
     def _join(self, pieces: list[int]) -> str:
         text = "".join(self._tokenizer.decode(pieces, skip_special_tokens=False).split())  # no word holds white space
         return text or self._tokenizer.id_to_token(pieces[0]) or "?"
+
+
+def _with_decoder(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer; one of bytes that lacks a decoder gets it, or its words would be bytes written as letters."""
+    pre_tokenizer = json.dumps(json.loads(tokenizer.to_str())["pre_tokenizer"])
+    if tokenizer.decoder is None and "ByteLevel" in pre_tokenizer:
+        tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        tokenizer.decoder = ByteLevel()
+    return tokenizer

@@ -37,11 +37,32 @@ def test_fingerprint_follows_the_data_and_nothing_else() -> None:
     assert replace(base, shardlist=base.shardlist[::-1]).fingerprint != base.fingerprint
     other_tokenizer = replace(base.tokenizer, fingerprint="b" * 64)
     assert replace(base, tokenizer=other_tokenizer).fingerprint != base.fingerprint
+    one, other = (replace(base, entity_types=types) for types in ({"A": 1, "B": 1}, {"B": 1, "A": 1}))
+    assert len({base.fingerprint, one.fingerprint, other.fingerprint}) == 3
+    assert replace(one, entity_types={"A": 7, "B": 8}).fingerprint == one.fingerprint
+
+
+def test_datasets_without_entities_say_how_to_add_them() -> None:
+    with pytest.raises(UserError, match=r"data/x has no entities: .*spe shards annotate data/x --out DIR --ner"):
+        example().require_entities("data/x")
+    layers = ("pieces", "words", "entities")
+    found = manifest.parse(replace(example(), layers=layers, entity_types={"B": 1, "A": 2}).to_json().encode(), "m")
+    assert found.require_entities("data/x") == ("B", "A")
+
+
+def test_manifests_of_before_there_were_entities_are_read() -> None:
+    document = json.loads(example().to_json())
+    del document["entity_types"], document["statistics"]["entities"], document["statistics"]["entity_changes"]
+    for shard in document["shardlist"]:
+        del shard["entities"]
+    assert manifest.parse(json.dumps(document).encode(), "m") == example()
 
 
 def test_statistics_add_up() -> None:
     total = Statistics(1, 2, 3, dropped={"a": 1}) + Statistics(10, 20, 30, bad_lines=4, dropped={"a": 2, "b": 5})
     assert total == Statistics(11, 22, 33, dropped={"a": 3, "b": 5}, bad_lines=4)
+    one = Statistics(entities=2, entity_changes={"widened": 1})
+    assert one + one == Statistics(entities=4, entity_changes={"widened": 2})
 
 
 @pytest.mark.parametrize("url", ["../evil.tar", "/etc/passwd", "a/b.tar", "pipe:ls", "", ".hidden", "a b.tar"])

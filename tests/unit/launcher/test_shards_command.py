@@ -1,12 +1,19 @@
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from data_shards.build import BuildSummary
 from data_shards.errors import UserError
 from data_shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.ragged import Ragged
+from data_shards.record import Records
+from data_shards.record_words import RecordWords
 from data_shards.tokenizer_files import SpecialIds
-from launcher.shards import main, summary_text
+from data_shards.word_pieces import WordPieces
+from launcher.shards import entity_lines, main, summary_text
 
 
 def summary(workers: int, reused: int) -> BuildSummary:
@@ -46,3 +53,37 @@ def test_mistakes_rise_as_user_errors(tmp_path: Path) -> None:
         main(["build", "--out", str(tmp_path / "out"), "--tokenizer", "x"])
     with pytest.raises(UserError, match="max_words"):
         main(["build", "a.txt", "--out", str(tmp_path / "out"), "--tokenizer", "x", "--max-words", "1"])
+    with pytest.raises(UserError, match="no such folder"):
+        main(["annotate", str(tmp_path / "missing"), "--out", str(tmp_path / "out"), "--ner", "x"])
+    with pytest.raises(UserError, match="not from both"):
+        main(["build", "a.txt", "--out", str(tmp_path), "--tokenizer", "x", "--ner", "x", "--gold-entities"])
+
+
+def test_summary_of_a_dataset_with_entities() -> None:
+    built = summary(2, 0)
+    counts = replace(
+        built.manifest.statistics, entities=250, dropped={"too_few_entities": 900}, entity_changes={"widened": 3}
+    )
+    manifest = replace(
+        built.manifest, layers=("pieces", "words", "entities"), statistics=counts, entity_types={"A": 50, "B": 200}
+    )
+    text = summary_text(replace(built, manifest=manifest), Path("out"))
+    assert "250, 2.50 a record: 200 B, 50 A" in text
+    assert "not as they were listed: 3 widened" in text
+    assert "100 records/s a core" in text and "words/s" not in text
+
+
+def test_entities_of_a_record_are_shown_in_words(tmp_path: Path) -> None:
+    main(["sample-corpus", "--sentences", "50", "--out", str(tmp_path / "c.jsonl")])
+    main(["train-vocab", str(tmp_path / "c.jsonl"), "--size", "200", "--out", str(tmp_path / "vocab.txt")])
+    word_pieces = WordPieces.load(str(tmp_path / "vocab.txt"))
+    word_pieces.save(tmp_path)
+    words = RecordWords(Tokenizer.from_file(str(tmp_path / "tokenizer.json")))
+    records = word_pieces.encode_sentences(["Then Norbury was in old Talavia .", "no"])
+    assert list(entity_lines(records, words, ("Place",))) == []
+    entities = Ragged.from_lengths(np.array([[1, 2, 0], [4, 6, 1]]), np.array([2, 0]))
+    records = Records(records.pieces, records.word_starts, entities)
+    assert list(entity_lines(records, words, ("Place", "Land"))) == [
+        "  entity   Place: norbury (words 1 to 1)",
+        "  entity   Land: old talavia (words 4 to 5)",
+    ]
