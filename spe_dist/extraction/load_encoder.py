@@ -117,7 +117,8 @@ def _from_run(config: FinetuneConfig, labels: Labels, run: SpanPairModel) -> Sta
         else:
             fine_tuned.load_state_dict(trained.state_dict())
             loaded.append(part)
-    left_out = [part for part, (trained, _) in parts.items() if part in new and trained is not None]
+    own = [part for part, (trained, _) in parts.items() if trained is not None and part != _CONTEXT_COPY]
+    left_out = [part for part in own if part in new]
     left_out += ["projection head"] if run.head is not None else []
     where = f"of {name}, step {sizes.step}"
     report = LoadReport(

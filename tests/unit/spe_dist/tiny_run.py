@@ -1,17 +1,21 @@
 """A tiny run, really trained: shards written without Ray, three steps in a process of their own."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 import data_shards
 from data_shards.build import _tokenizer_info
 from data_shards.corpus import Source, WorkUnit
-from data_shards.manifest import LAYERS, Manifest, Statistics
-from data_shards.sample_corpus import generate
+from data_shards.entity_plan import EntityPlan
+from data_shards.manifest import ENTITIES, LAYERS, Manifest, Statistics
+from data_shards.sample_corpus import _as_json, generate
 from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.word_pieces import WordPieces
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
@@ -28,6 +32,11 @@ SMALL = {
     "optimizer": {"warmup_steps": 0, "learning_rate": 0.01},
     "train": {"steps": 3, "log_every": 1},
 }
+SMALL_ENPAR = SMALL | {
+    "entity_encoder": {"channels": 8, "size": 20},
+    "context_encoder": {"channels": 6, "size": 12},
+    "pair_encoder": {"size": 14},
+}
 
 _TRAIN = """
 import sys
@@ -38,13 +47,20 @@ train(load_recipe(Path(sys.argv[1])))
 """
 
 
-def write_dataset(folder: Path, sentences: int = 200, shards: int = 1) -> Manifest:
-    """A dataset of shards of equally many sentences."""
+def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entities: bool = False) -> Manifest:
+    """A dataset of shards of equally many sentences; with entities, of those that have two or more."""
     tokenizer = WordPieces.load(str(DEBUG_VOCAB))
     folder.mkdir(parents=True)
     tokenizer.save(folder / TOKENIZER_FOLDER)
-    lines = [" ".join(sentence.words).encode() + b"\n" for sentence in generate(sentences, seed=3)]
-    plan = UnitPlan(folder, (Source("corpus.txt", folder, "text"),), "", "text", "en", 64, 2, 128, 64)
+    told = list(generate(sentences, seed=3))
+    if entities:
+        lines = [json.dumps(_as_json(sentence)).encode() + b"\n" for sentence in told]
+    else:
+        lines = [" ".join(sentence.words).encode() + b"\n" for sentence in told]
+    source = Source("corpus", folder, "jsonl" if entities else "text")
+    types = tuple(sorted({entity.type for sentence in told for entity in sentence.entities}))
+    entity_plan = EntityPlan(types, None, 2) if entities else None
+    plan = UnitPlan(folder, (source,), "", "text", "en", 64, 2, 128, 64, entity_plan)
     (folder / ".units").mkdir()
     size = sentences // shards
     built = [
@@ -52,25 +68,29 @@ def write_dataset(folder: Path, sentences: int = 200, shards: int = 1) -> Manife
         for i in range(shards)
     ]
     tokenizer_info = _tokenizer_info(folder / TOKENIZER_FOLDER, tokenizer)
-    build = {"language": "en"}
+    build: dict[str, Any] = {"language": "en"}
     statistics = sum((unit.statistics for unit in built), Statistics())
     listed = tuple(unit.shard for unit in built if unit.shard is not None)
     manifest = Manifest("tiny", listed, LAYERS, 64, 64, tokenizer_info, build, statistics)
+    if entity_plan is not None:
+        counts = {name: sum(unit.entity_counts[i] for unit in built) for i, name in enumerate(types)}
+        build["entities"] = entity_plan.settings
+        manifest = replace(manifest, layers=(*LAYERS, ENTITIES), entity_types=counts)
     manifest.save(folder)
     return manifest
 
 
-def train_tiny_run(folder: Path, **overrides: dict) -> Path:
+def train_tiny_run(folder: Path, recipe_name: str = "debug", **overrides: dict) -> Path:
     """Train three steps in `folder`/runs/tiny on shards in `folder`/shards; gives the run's folder."""
-    values = yaml.safe_load(config_yaml(load_recipe(ROOT / "launcher" / "recipes" / "debug.yaml")))
+    values = yaml.safe_load(config_yaml(load_recipe(ROOT / "launcher" / "recipes" / f"{recipe_name}.yaml")))
     places = {"run": {"name": "tiny", "folder": str(folder / "runs")}, "data": {"shards": str(folder / "shards")}}
-    for settings in (SMALL, places, overrides):
+    for settings in (SMALL if recipe_name == "debug" else SMALL_ENPAR, places, overrides):
         values = {
             key: value | settings.get(key, {}) if isinstance(value, dict) else value for key, value in values.items()
         }
     config = config_from_values(values, source="tiny")
     if not (folder / "shards").exists():
-        write_dataset(folder / "shards")
+        write_dataset(folder / "shards", entities=recipe_name == "enpar_debug")
     recipe = folder / "recipe.yaml"
     recipe.write_text(config_yaml(config))
     environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}

@@ -60,7 +60,7 @@ def equal_weights(start: Start, expected: dict[str, torch.Tensor]) -> set[str]:
     """Parts of the model all of whose weights are the expected ones."""
     found: dict[str, set[bool]] = {}
     for name, parameter in start.model.named_parameters():
-        expected_name = name.replace("context_encoder", "span_encoder")
+        expected_name = name if name in expected else name.replace("context_encoder", "span_encoder")
         same = expected_name in expected and torch.equal(parameter, expected[expected_name])
         found.setdefault(name.partition(".")[0], set()).add(same)
     return {part for part, same in found.items() if same == {True}}
@@ -89,11 +89,46 @@ def test_an_export_gives_the_same_as_its_run(run, tmp_path):
 def test_without_cnn_only_the_sentence_encoder_is_the_runs(run):
     start = load(config_of(pretrained=str(run), no_cnn=True))
     assert equal_weights(start, trained_weights(run)) == {"sentence_encoder"}
-    assert start.description.span_encoder.size == 300
+    assert start.description.span_encoder.size == 24  # built as the run's
     assert [part.split(" of ")[0] for part in start.report.left_out] == [
-        "projection head", "span encoder", "span pair encoder"
+        "span encoder", "span pair encoder", "projection head"
     ]  # fmt: skip
     assert start.report.new[0] == "span encoder"
+
+
+@pytest.fixture(scope="module")
+def enpar_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_tiny_run(tmp_path_factory.mktemp("enpar"), "enpar_debug")
+
+
+def test_a_run_of_enpar_gives_its_encoders_and_its_own_of_contexts(enpar_run):
+    start = load(config_of(pretrained=str(enpar_run)))
+    weights = trained_weights(enpar_run)
+    assert any(name.startswith("context_encoder.") for name in weights)
+    assert equal_weights(start, weights) == PRETRAINED
+    assert (start.description.span_encoder.size, start.description.context_encoder.size) == (20, 12)
+    assert len(start.model.relations.blocks) == 0  # as the paper: the pair's vector, then the classifier
+    assert start.report.left_out == ()
+    assert [part.split(" of ")[0] for part in start.report.loaded] == [
+        "sentence encoder", "span encoder", "context encoder", "span pair encoder"
+    ]  # fmt: skip
+
+
+def test_an_export_of_enpar_gives_the_same_as_its_run(enpar_run, tmp_path):
+    start = load(config_of(pretrained=str(export_run(enpar_run, tmp_path / "export"))))
+    assert equal_weights(start, trained_weights(enpar_run)) == PRETRAINED
+    card = (tmp_path / "export" / "README.md").read_text()
+    assert "EACL 2021" in card
+    assert "adversarial context discrimination (ACD), weight 1" in card
+    assert "| masking.masked | 0.15 |" in card
+
+
+def test_without_cnn_a_run_of_enpar_gives_its_sentence_encoder(enpar_run):
+    start = load(config_of(pretrained=str(enpar_run), no_cnn=True))
+    assert equal_weights(start, trained_weights(enpar_run)) == {"sentence_encoder"}
+    assert [part.split(" of ")[0] for part in start.report.left_out] == [
+        "span encoder", "context encoder", "span pair encoder"
+    ]  # fmt: skip
 
 
 def test_a_run_that_trained_no_pairs_gives_what_it_has(tmp_path):
