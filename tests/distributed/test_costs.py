@@ -17,16 +17,17 @@ CASES = {
 BATCH = {"lanes": 5, "lane_size": 2, "lanes_per_forward": 1}  # 4 ranks do not share 5 lanes equally
 
 
-def configure(folder, stage, precision, world_size):
-    values = yaml.safe_load(config_yaml(load_recipe(ROOT / "launcher/recipes/debug.yaml")))
+def configure(folder, recipe, stage, precision, world_size):
+    values = yaml.safe_load(config_yaml(load_recipe(ROOT / f"launcher/recipes/{recipe}.yaml")))
     sections = {
         "run": {"name": f"{stage}-{precision}-{world_size}", "folder": str(folder / "runs")},
         "data": {"shards": str(folder / "shards")},
         "batch": BATCH,
         "encoder": {"layers": 1, "hidden_size": 64, "intermediate_size": 128},
-        "cspo": {"queue_size": 1024},
         "train": {"zero_stage": stage, "precision": precision},
     }
+    if recipe == "debug":
+        sections["cspo"] = {"queue_size": 1024}
     for section, settings in sections.items():
         values[section] = values[section] | settings
     return config_from_values(values, source="test")
@@ -36,10 +37,10 @@ def measure(configs):
     return [count_costs(config) for config in configs]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 4])
-def test_bytes_are_predicted_exactly_and_memory_to_a_tenth(tmp_path, world_size):
-    write_dataset(tmp_path / "shards")
-    configs = [configure(tmp_path, stage, precision, world_size) for stage, precision in CASES[world_size]]
+@pytest.mark.parametrize(("recipe", "world_size"), [("debug", 1), ("debug", 2), ("debug", 4), ("enpar_debug", 2)])
+def test_bytes_are_predicted_exactly_and_memory_to_a_tenth(tmp_path, recipe, world_size):
+    write_dataset(tmp_path / "shards", entities=recipe == "enpar_debug")
+    configs = [configure(tmp_path, recipe, stage, precision, world_size) for stage, precision in CASES[world_size]]
     for rank in run_ranks(measure, world_size, configs):
         for case, config, counted in zip(CASES[world_size], configs, rank, strict=True):
             predicted = predict_costs(config, world_size)

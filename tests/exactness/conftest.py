@@ -9,10 +9,20 @@ from tests.unit.spe_dist.tiny_run import write_dataset
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
-    """A dataset of one shard."""
+    """A dataset of one shard, and beside it `entity_shards`, one with entities."""
     folder = tmp_path_factory.mktemp("exactness") / "shards"
     write_dataset(folder, sentences=130)  # a few epochs in 50 steps; small probes, which every logged step runs
+    write_dataset(folder.with_name("entity_shards"), sentences=130, entities=True)
     return folder
+
+
+@pytest.fixture(scope="module", params=["spe", "enpar"])
+def method(request):
+    """Each method in turn; `only_spe` where a test is about what the other has not."""
+    return request.param
+
+
+only_spe = pytest.mark.parametrize("method", ["spe"], indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,13 @@ import yaml
 from torch import Tensor
 
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, list_checkpoints
-from spe_dist.methods.spe import Spe
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train import session
 from spe_dist.train.loop import train
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
+from spe_dist.train.session import Session
 from tests.distributed.ranks import run_ranks
-from tests.unit.spe_dist.tiny_run import ROOT, SMALL
+from tests.unit.spe_dist.tiny_run import ROOT, SMALL, SMALL_ENPAR
 
 # 4 lanes: 3 ranks do not divide them, so forwards differ and one is empty; the queue is no multiple of the batch of 16
 # records, and it wraps in the third step.
@@ -35,15 +35,28 @@ TINY = {
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
     "train": {"steps": 50, "log_every": 1, "checkpoint_every": 1000},
 }
+RECIPES = {"spe": ("debug", SMALL, TINY), "enpar": ("enpar_debug", SMALL_ENPAR, TINY | {"run": {"seed": 1}})}
+LOSSES = {
+    "spe": ("loss", "tbo_loss", "spo_loss", "cspo_loss"),
+    "enpar": ("loss", "met_loss", "mep_loss", "acd_loss", "pp_loss"),
+}
+DIGESTS = {
+    "spe": ("digest_records", "digest_masks", "digest_queue"),
+    "enpar": ("digest_records", "digest_masks"),
+}
 DROPOUT = {"encoder": {"dropout": 0.1}, "heads_dropout": 0.1}
 
 
-def configure(shards: Path, runs: Path, **overrides: Any) -> Any:
-    """A run named after its folder; `train={"steps": 4}` changes a setting."""
-    values = yaml.safe_load(config_yaml(load_recipe(ROOT / "launcher/recipes/debug.yaml")))
-    places = {"run": {"folder": str(runs)}, "data": {"shards": str(shards)}}
-    for settings in (SMALL, TINY, places, overrides):
+def configure(shards: Path, runs: Path, *, method: str = "spe", **overrides: Any) -> Any:
+    """A run named after its folder; `train={"steps": 4}` changes a setting. ENPAR reads the shards beside them."""
+    recipe, small, tiny = RECIPES[method]
+    values = yaml.safe_load(config_yaml(load_recipe(ROOT / f"launcher/recipes/{recipe}.yaml")))
+    data = shards if method == "spe" else shards.with_name("entity_shards")
+    places = {"run": {"folder": str(runs), "name": "debug"}, "data": {"shards": str(data)}}
+    for settings in (small, tiny, places, overrides):
         for section, keys in settings.items():
+            if section not in values and section in SMALL | TINY:  # of the other method
+                continue
             values[section] = values[section] | keys if isinstance(keys, dict) else keys
     return config_from_values(values, source="test")
 
@@ -85,15 +98,16 @@ def assert_bitwise(one: dict[str, Tensor], other: dict[str, Tensor], case: objec
 @contextmanager
 def stopped_after(step: int, rank: int) -> Iterator[None]:
     """Send this process SIGTERM or SIGUSR1, if it is the rank, so that the run stops after some steps, at least 2."""
-    send_keys = Spe.send_keys
+    take_step, made = Session.take_step, 0
 
-    def signalling(spe: Spe, world: Any, plan: Any) -> None:
-        send_keys(spe, world, plan)
-        steps_made = int(spe.queue.enqueued) // plan.global_batch
-        if world.rank == rank and steps_made == step - 2:  # the answer of the flag is one step old
+    def signalling(here: Session, batches: Any, learning_rate: float) -> None:
+        nonlocal made
+        take_step(here, batches, learning_rate)
+        made += 1
+        if here.world.rank == rank and here.first_step + made == step - 1:  # the answer of the flag is one step old
             os.kill(os.getpid(), signal.SIGUSR1 if step % 2 else signal.SIGTERM)
 
-    with patch.object(Spe, "send_keys", signalling):
+    with patch.object(Session, "take_step", signalling):
         yield
 
 

@@ -9,6 +9,8 @@ import torch
 from spe_dist.train import loop
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import (
+    DIGESTS,
+    LOSSES,
     assert_bitwise,
     configure,
     disturbed_before_loading,
@@ -25,8 +27,6 @@ STOPS = (5, 10, 14, 19, 24)  # after that many steps the world changes; the last
 # Every change changes the stage; each leg has each once. `make test` runs the first.
 STAGES = ((1, 2, 3, 1, 3), (2, 3, 1, 2, 1), (3, 1, 2, 3, 2))
 SCHEDULES = [STAGES[0], *(pytest.param(stages, marks=pytest.mark.slow) for stages in STAGES[1:])]
-NUMBERS = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm")
-DIGESTS = ("digest_records", "digest_masks", "digest_queue")
 
 
 def train_legs(cases):
@@ -74,21 +74,22 @@ def merged(states):
 
 
 @pytest.fixture(scope="module")
-def alone(shards, tmp_path_factory):
+def alone(method, shards, tmp_path_factory):
     """Folder of the run of one rank that nobody stops."""
-    (folder,) = run(1, [configure(shards, tmp_path_factory.mktemp("alone"), train={"steps": STOPS[-1]})])
+    runs = tmp_path_factory.mktemp("alone")
+    (folder,) = run(1, [configure(shards, runs, method=method, train={"steps": STOPS[-1]})])
     return folder
 
 
 @pytest.fixture(scope="module")
-def elastic(request, shards, tmp_path_factory):
+def elastic(request, method, shards, tmp_path_factory):
     """{stages: (folder, [state before and after each leg])}."""
     folder = tmp_path_factory.mktemp("elastic")
     chosen = STAGES if request.config.getoption("--slow") else STAGES[:1]
     runs = {stages: (folder / "".join(map(str, stages)), []) for stages in chosen}
     for leg, (world, stop) in enumerate(zip(WORLDS, STOPS, strict=True)):
         cases = [
-            (configure(shards, place, train={"steps": STOPS[-1], "zero_stage": stages[leg]}), stop)
+            (configure(shards, place, method=method, train={"steps": STOPS[-1], "zero_stage": stages[leg]}), stop)
             for stages, (place, _) in runs.items()
         ]
         ranks = run_ranks(train_legs, world, cases)
@@ -100,7 +101,7 @@ def elastic(request, shards, tmp_path_factory):
 
 
 @pytest.mark.parametrize("stages", SCHEDULES)
-def test_every_step_is_that_of_one_rank_left_alone(elastic, alone, stages, report):
+def test_every_step_is_that_of_one_rank_left_alone(method, elastic, alone, stages, report):
     """1 → 2 → 4 → 3 → 1 ranks: the same batches, masks and order of keys, and numbers to 1e-6, in fp32."""
     metrics, expected = metrics_of(elastic[stages][0]), metrics_of(alone)
     assert [line["step"] for line in metrics] == [line["step"] for line in expected] == list(range(1, STOPS[-1] + 1))
@@ -108,7 +109,7 @@ def test_every_step_is_that_of_one_rank_left_alone(elastic, alone, stages, repor
         worst = max(abs(mine[name] / other[name] - 1) for mine, other in zip(metrics, expected, strict=True))
         report.append(
             {
-                "what": "1, 2, 4, 3, 1 ranks against 1 rank, ZeRO 1",
+                "what": f"{method.upper()}, 1, 2, 4, 3, 1 ranks against 1 rank, ZeRO 1",
                 "case": f"ZeRO {', '.join(map(str, stages))}",
                 "measure": f"{name}, largest relative difference in {STOPS[-1]} steps",
                 "value": worst,
@@ -116,14 +117,15 @@ def test_every_step_is_that_of_one_rank_left_alone(elastic, alone, stages, repor
             }
         )
     for mine, other in zip(metrics, expected, strict=True):
-        assert {name: mine.pop(name) for name in DIGESTS} == {name: other.pop(name) for name in DIGESTS}
-        for name in NUMBERS:
+        digests = DIGESTS[method]
+        assert {name: mine.pop(name) for name in digests} == {name: other.pop(name) for name in digests}
+        for name in (*LOSSES[method], "gradient_norm"):
             assert mine[name] == pytest.approx(other[name], rel=1e-6), (mine["step"], name)
         assert mine == pytest.approx(other, rel=1e-6, abs=1e-6, nan_ok=True)
 
 
 @pytest.mark.parametrize("stages", SCHEDULES)
-def test_right_after_a_change_the_state_is_bitwise_what_it_was_before(elastic, stages):
+def test_right_after_a_change_the_state_is_bitwise_what_it_was_before(method, elastic, stages):
     """Masters, compute weights, moments, Adam's step, key encoder and queues; all ranks hold the same."""
     _, states = elastic[stages]
     for leg in range(1, len(WORLDS)):
@@ -131,7 +133,8 @@ def test_right_after_a_change_the_state_is_bitwise_what_it_was_before(elastic, s
         assert_bitwise(after, before, f"{WORLDS[leg - 1]} to {WORLDS[leg]} ranks")
         assert int(after["adam_step"]) == STOPS[leg - 1]
         kinds = {name.rpartition(".")[2] for name in after} | {name.partition(".")[0] for name in after}
-        assert kinds >= {"master", "exp_avg", "exp_avg_sq", "compute", "adam_step", "key_encoder", "queue"}
+        beside = {"key_encoder", "queue"} if method == "spe" else set()
+        assert kinds >= {"master", "exp_avg", "exp_avg_sq", "compute", "adam_step"} | beside
 
 
 @pytest.mark.parametrize("stages", SCHEDULES)

@@ -65,7 +65,7 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.mark.timeout(1500)
-def test_random_stop_points_leave_no_trace(shards, tmp_path, precision, stage, stops):
+def test_random_stop_points_leave_no_trace(method, shards, tmp_path, precision, stage, stops):
     """With dropout, at one world size: bitwise in weights, moments, queues, key encoder, generators and metrics."""
     common = DROPOUT | {
         "batch": {"lanes": 3, "lane_size": 4, "lanes_per_forward": 1},
@@ -74,7 +74,7 @@ def test_random_stop_points_leave_no_trace(shards, tmp_path, precision, stage, s
     saving = common | {"train": common["train"] | {"checkpoint_every": 1, "keep_last": 1000}}
     keeping = common | {"train": common["train"] | {"keep_last": 1000}}
     settings = {"plain": common, "saved": saving, "stopped": keeping}
-    plain, saved, stopped = (configure(shards, tmp_path / name, **settings[name]) for name in settings)
+    plain, saved, stopped = (configure(shards, tmp_path / name, method=method, **settings[name]) for name in settings)
     run_ranks(train_all_with_stops, 2, [(plain, []), (saved, []), (stopped, stops)], timeout=240 + 20 * len(stops))
     plain, saved, stopped = (Path(config.run_folder) for config in (plain, saved, stopped))
     assert metrics_of(stopped) == metrics_of(plain) == metrics_of(saved)

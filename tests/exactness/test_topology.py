@@ -18,12 +18,15 @@ import torch
 from data_shards.reader import ShardReader
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.kernels import span_pool
+from spe_dist.methods.registry import METHODS
 from spe_dist.methods.spe import Spe
 from spe_dist.train.compare import compare_runs
 from spe_dist.train.loop import train
 from spe_dist.train.plan import build_order
 from tests.distributed.ranks import run_ranks
-from tests.exactness.runs import configure, metrics_of
+from tests.exactness.conftest import only_spe
+from tests.exactness.runs import DIGESTS, LOSSES, configure, metrics_of
+from tests.paper.tiny_spe import PlainEngine
 
 pytestmark = pytest.mark.distributed
 
@@ -36,18 +39,21 @@ ALL = [
     for world in WORLDS
     for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
 ]
-NUMBERS = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm")
-DIGESTS = ("digest_records", "digest_masks", "digest_queue")
-ACCURACIES = {"tbo_accuracy": slice(0, 2), "spo_accuracy": slice(2, 4), "cspo_accuracy": slice(4, 5)}
+# Which terms an accuracy is over.
+ACCURACIES = {
+    "spe": {"tbo_accuracy": slice(0, 2), "spo_accuracy": slice(2, 4), "cspo_accuracy": slice(4, 5)},
+    "enpar": {f"{term}_accuracy": slice(i, i + 1) for i, term in enumerate(("met", "mep", "acd", "pp"))},
+}
 # What `make test` runs; the others are marked slow (make test-exact).
 ORDINARY = {(1, 1, 1), (2, 2, 1), (2, 3, 1), (3, 3, 1), (1, 2, 4), (2, 1, 2), (3, 1, 2)}
+ORDINARY_ENPAR = {(1, 1, 1), (2, 2, 1), (3, 3, 1), (1, 2, 4)}
 SCARCE = {"batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1}, "train": {"steps": 20, "zero_stage": 2}}
 
 
 @contextmanager
-def watched(seen):
+def watched(seen, method_class):
     """Note the counts of every forward, and keys, queue and chosen windows of every step."""
-    forward, after_step, pool = Spe.forward, Spe.after_step, span_pool._span_pool
+    forward, after_step, pool = method_class.forward, method_class.after_step, span_pool._span_pool
 
     def watched_pool(*args):
         lowest, highest, *places = pool(*args)
@@ -56,22 +62,29 @@ def watched(seen):
             seen["windows"][-1] += sum(int((place * weights).sum()) for place in places)
         return lowest, highest, *places
 
-    def watched_forward(spe, engine, batch):
+    def watched_forward(method, engine, batch):
         seen["counts"][-1].append(batch.counts.tolist())
         with patch.object(span_pool, "_span_pool", watched_pool):
-            return forward(spe, engine, batch)
+            return forward(method, engine, batch)
 
-    def watched_after_step(spe, engine):
-        seen["keys"].append([(ids.clone(), keys.clone()) for ids, keys in spe._keys])
-        after_step(spe, engine)
-        state = spe.queue.state()
-        seen["queue_hashes"].append(sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest())
-        if engine.world.is_first:
-            seen["queues"].append({name: tensor.clone() for name, tensor in state.items()})
+    def watched_after_step(method, engine):
+        keys = [(ids.clone(), keys.clone()) for ids, keys in getattr(method, "_keys", [])]
+        after_step(method, engine)
+        if isinstance(method, Spe):
+            watch_queue(method.queue.state(), keys, engine)
         seen["counts"].append([])
         seen["windows"].append(0)
 
-    with patch.object(Spe, "forward", watched_forward), patch.object(Spe, "after_step", watched_after_step):
+    def watch_queue(state, keys, engine):
+        seen["keys"].append(keys)
+        seen["queue_hashes"].append(sha256(b"".join(tensor.numpy().tobytes() for tensor in state.values())).hexdigest())
+        if engine.world.is_first:
+            seen["queues"].append({name: tensor.clone() for name, tensor in state.items()})
+
+    with (
+        patch.object(method_class, "forward", watched_forward),
+        patch.object(method_class, "after_step", watched_after_step),
+    ):
         yield
 
 
@@ -79,29 +92,30 @@ def train_watched(configs):
     watch = []
     for config in configs:
         seen = {"counts": [[]], "windows": [0], "keys": [], "queue_hashes": [], "queues": []}
-        with watched(seen):
+        with watched(seen, METHODS[config.method]):
             train(config)
         watch.append(seen)
     return watch
 
 
 @pytest.fixture(scope="module")
-def folders():
+def folders(method):
     """{(world size, stage, lanes per forward): folder of the run}, once `runs` is there."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def runs(request, shards, folders, tmp_path_factory):
+def runs(request, method, shards, folders, tmp_path_factory):
     """{(world size, stage, lanes per forward): (metrics, what each rank saw)}; "scarce" for lanes of one record."""
-    folder = tmp_path_factory.mktemp("runs")
-    results = {}
+    folder, results = tmp_path_factory.mktemp("runs"), {}
+    ordinary = ORDINARY if method == "spe" else ORDINARY_ENPAR
     for world in WORLDS:
-        cases = [case for case in ALL if case[0] == world and (request.config.getoption("--slow") or case in ORDINARY)]
+        cases = [case for case in ALL if case[0] == world and (request.config.getoption("--slow") or case in ordinary)]
         configs = [
             configure(
                 shards,
                 folder / "-".join(map(str, case)),
+                method=method,
                 batch={"lanes_per_forward": case[2]},
                 train={"zero_stage": case[1]},
             )
@@ -109,7 +123,7 @@ def runs(request, shards, folders, tmp_path_factory):
         ]
         if world < 3:
             cases.append((world, 2, "scarce"))
-            configs.append(configure(shards, folder / f"scarce-{world}", **SCARCE))
+            configs.append(configure(shards, folder / f"scarce-{world}", method=method, **SCARCE))
         seen_by_ranks = run_ranks(train_watched, world, configs)
         for index, (case, config) in enumerate(zip(cases, configs, strict=True)):
             folders[case] = Path(config.run_folder)
@@ -122,29 +136,38 @@ def cases_that(are_meant):
     return [pytest.param(case, marks=() if case in ORDINARY else pytest.mark.slow) for case in ALL if are_meant(*case)]
 
 
-def assert_same_run(one, other, rel):
+def required(runs, case):
+    """The run of a case, unless it is one that this method has in `make test-slow` only."""
+    if case not in runs:
+        pytest.skip("make test-slow has this one")
+    return runs[case]
+
+
+def assert_same_run(one, other, rel, method):
     (metrics, seen), (expected, expected_seen) = one, other
     assert [line["step"] for line in metrics] == [line["step"] for line in expected]
     counts, same_choices = counts_of(expected_seen), True
     for index, (mine, other, count) in enumerate(zip(metrics, expected, counts, strict=True)):
         step = mine["step"]
-        assert {name: mine[name] for name in DIGESTS} == {name: other[name] for name in DIGESTS}, step
+        digests = DIGESTS[method]
+        assert {name: mine[name] for name in digests} == {name: other[name] for name in digests}, step
         same_choices &= windows_of(seen, index) == windows_of(expected_seen, index)
-        for name in NUMBERS:
+        for name in (*LOSSES[method], "gradient_norm"):
             tolerance = rel if same_choices or name != "gradient_norm" else 1e-4
             assert mine[name] == pytest.approx(other[name], rel=tolerance), (step, name)
-        for name, terms in ACCURACIES.items():
+        for name, terms in ACCURACIES[method].items():
             of = max(sum(count[terms]), 1)
             assert mine[name] * of == pytest.approx(other[name] * of, abs=1.001, nan_ok=True), (step, name)
-        assert mine["queue_enqueued"] == other["queue_enqueued"] == 16 * step
+        if method == "spe":
+            assert mine["queue_enqueued"] == other["queue_enqueued"] == 16 * step
 
 
-def tell_difference(report, case, runs, bound):
+def tell_difference(report, method, case, runs, bound):
     world, stage, lanes = case
     for name in ("loss", "gradient_norm"):
         pairs = zip(runs[case][0], runs[1, 1, 1][0], strict=True)
         worst = max(abs(mine[name] / other[name] - 1) for mine, other in pairs)
-        what = f"{world} ranks, ZeRO {stage}, {lanes} lanes per forward"
+        what = f"{method.upper()}, {world} ranks, ZeRO {stage}, {lanes} lanes per forward"
         measure = f"{name}, largest relative difference in {STEPS} steps"
         report.append(
             {"what": "against 1 rank, ZeRO 1", "case": what, "measure": measure, "value": worst, "bound": bound}
@@ -163,16 +186,17 @@ def counts_of(seen_by_ranks):
 
 
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[2] == 1 and case != (1, 1, 1)))
-def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(runs, case, report):
-    assert len(runs[case][0]) == STEPS
-    tell_difference(report, case, runs, bound=1e-6)
-    assert_same_run(runs[case], runs[1, 1, 1], rel=1e-6)
+def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(method, runs, case, report):
+    assert len(required(runs, case)[0]) == STEPS
+    tell_difference(report, method, case, runs, bound=1e-6)
+    assert_same_run(runs[case], runs[1, 1, 1], rel=1e-6, method=method)
 
 
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[2] != 1))
-def test_fused_lanes_give_the_same_run_to_1e_5(runs, case, report):
-    tell_difference(report, case, runs, bound=1e-5)
-    assert_same_run(runs[case], runs[1, 1, 1], rel=1e-5)
+def test_fused_lanes_give_the_same_run_to_1e_5(method, runs, case, report):
+    required(runs, case)
+    tell_difference(report, method, case, runs, bound=1e-5)
+    assert_same_run(runs[case], runs[1, 1, 1], rel=1e-5, method=method)
 
 
 def test_runs_diff_calls_runs_of_other_topologies_equal_to_its_tolerance_and_no_further(runs, folders):
@@ -184,20 +208,21 @@ def test_runs_diff_calls_runs_of_other_topologies_equal_to_its_tolerance_and_no_
     assert compare_runs(folders[1, 1, 1], folders[3, 3, 1], rtol=0).difference.relative < 1e-6
 
 
-def test_the_first_step_is_the_gradient_of_sums_over_the_steps_global_counts(runs, shards):
+def test_the_first_step_is_the_gradient_of_sums_over_the_steps_global_counts(method, runs, shards):
     """Against plain torch: all lanes in one forward, every term divided by its items in the whole step."""
     (line, *_), _ = runs[1, 1, 1]
-    config, reader = configure(shards, Path("unused")), ShardReader(str(shards))
+    config = configure(shards, Path("unused"), method=method)
+    reader = ShardReader(config.data.shards)
     seed_random_generators(config.run.seed)
-    spe = Spe(config, reader, device=torch.device("cpu"))
+    trained = METHODS[method](config, reader, device=torch.device("cpu"))
     ids = build_order(config, reader.manifest).record_ids(0, range(4))
-    batch = spe.collate(reader.take(ids), ids, 0, range(4))
-    losses, _ = spe.model(batch, spe.momentum_encoder.encode(batch), spe.queue.negatives())
+    batch = trained.collate(reader.take(ids), ids, 0, range(4))
+    losses, _ = trained.forward(PlainEngine(trained.model), batch)
     means = losses / batch.counts
-    loss = (means * torch.tensor(spe.term_weights)).sum()
+    loss = (means * torch.tensor(trained.term_weights)).sum()
     loss.backward()
     loss = loss.detach()
-    norm = torch.stack([parameter.grad.norm() for parameter in spe.model.parameters()]).norm()
+    norm = torch.stack([parameter.grad.norm() for parameter in trained.model.parameters()]).norm()
     assert line["loss"] == pytest.approx(float(loss), rel=1e-6)
     assert line["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
 
@@ -213,13 +238,15 @@ def test_other_choices_of_windows_are_rare(runs):
     assert len(others) <= 3, others
 
 
-def test_the_run_learns_so_that_its_equality_says_something(runs):
+def test_the_run_learns_so_that_its_equality_says_something(method, runs):
     metrics, _ = runs[1, 1, 1]
-    first, last = ([line["tbo_loss"] for line in part] for part in (metrics[:10], metrics[-10:]))
+    learned = {"spe": "tbo_loss", "enpar": "loss"}[method]
+    first, last = ([line[learned] for line in part] for part in (metrics[:10], metrics[-10:]))
     assert sum(last) < 0.99 * sum(first)
     assert len({line["digest_records"] for line in metrics}) == STEPS
 
 
+@only_spe
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[0] > 1))
 def test_queues_are_equal_on_all_ranks_after_every_step(runs, case):
     _, seen = runs[case]
@@ -228,6 +255,7 @@ def test_queues_are_equal_on_all_ranks_after_every_step(runs, case):
     assert all(other == hashes[0] for other in hashes)
 
 
+@only_spe
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[2] == 1))
 def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, shards, case):
     """Against a deque that takes each step's keys lane by lane: ranks hold contiguous lanes."""
@@ -249,11 +277,12 @@ def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, shards, c
     assert enqueued > 10 * 40
 
 
-def test_lanes_of_one_record_some_without_targets_give_the_same_run_on_two_ranks(runs):
+def test_lanes_of_one_record_some_without_targets_give_the_same_run_on_two_ranks(method, runs):
     """How empty lanes are weighted; that they stop no stage, test_key_encoder.py sees."""
     metrics, _ = runs[2, 2, "scarce"]
     alone, seen = runs[1, 2, "scarce"]
     assert any(0 in count[:4] for count in (f for step in seen[0]["counts"] for f in step))
+    digests, numbers = DIGESTS[method], (*LOSSES[method], "gradient_norm")
     for mine, other in zip(metrics, alone, strict=True):
-        assert {name: mine[name] for name in DIGESTS} == {name: other[name] for name in DIGESTS}
-        assert {n: mine[n] for n in NUMBERS} == pytest.approx({n: other[n] for n in NUMBERS}, rel=1e-6)
+        assert {name: mine[name] for name in digests} == {name: other[name] for name in digests}
+        assert {n: mine[n] for n in numbers} == pytest.approx({n: other[n] for n in numbers}, rel=1e-6)
