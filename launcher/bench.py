@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 import tyro
@@ -15,15 +15,20 @@ import tyro
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.pretrain import read_arguments
+from spe_dist.config import Config
 from spe_dist.engine.world import World
+from spe_dist.methods.enpar_config import EnparConfig
 from spe_dist.methods.spe_config import SpeConfig
-from spe_dist.recipe import config_values
+from spe_dist.recipe import checked_config, config_values, read_values
 from spe_dist.versions import package_versions, this_machine
 
 if TYPE_CHECKING:
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "loader", "costs", "saving", "predict"]
+Case = Literal["span-pool", "packing", "objectives", "methods", "loader", "costs", "saving", "predict"]
+C = TypeVar("C", bound=Config)
+
+_SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Bench:
     span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
     packing        a whole step, against padding and the reference body of span_pool
     objectives     a whole step of SPE, against masked language modelling alone
+    methods        a whole step of ENPAR, against one of SPE (recipe minilm_cpu) on the same records and encoder
     loader         records per second of one loader process
     costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
     saving         how long training waits for a save every 20 steps, and the parts of a restart
@@ -81,7 +87,7 @@ def main(argv: list[str]) -> None:
         predict = tyro.cli(PredictBench, prog="spe bench predict --", args=settings)
         _report("predict", command, argv, _measure_prediction(predict, command.repeats), None)
         return
-    config = cast(SpeConfig, read_arguments(settings)[0])
+    config = read_arguments(settings)[0]
     cores = torch.get_num_threads()
     for case in command.cases:
         torch.set_num_threads(cores if case == "span-pool" else config.cluster.cpus_per_worker)  # as a rank would
@@ -122,7 +128,7 @@ def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:
     )
 
 
-def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
+def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
     # Imported on use: span-pool must not wait for DeepSpeed.
     match case:
         case "span-pool":
@@ -138,13 +144,16 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
         case "objectives":
             from spe_dist.benchmarks.training_step import measure_objectives
 
-            return measure_objectives(config, repeats=command.repeats)
+            return measure_objectives(_of_method(case, config, SpeConfig), repeats=command.repeats)
+        case "methods":
+            from spe_dist.benchmarks.training_step import measure_methods
+
+            enpar = _of_method(case, config, EnparConfig)
+            return measure_methods(_spe_beside(enpar), enpar, repeats=command.repeats)
         case "loader":
             from spe_dist.benchmarks.loader import measure_loader
 
-            return measure_loader(config, repeats=command.repeats)
-        case "predict":
-            raise AssertionError("has other settings: see main")
+            return measure_loader(_of_method(case, config, SpeConfig), repeats=command.repeats)
         case "costs":
             from spe_dist.benchmarks.costs import measure_costs
 
@@ -152,9 +161,24 @@ def _measure(case: Case, command: Bench, config: SpeConfig) -> list[Timed]:
         case "saving":
             from spe_dist.benchmarks.saving import measure_saving
 
-            return measure_saving(config, repeats=command.repeats)
+            return measure_saving(_of_method(case, config, SpeConfig), repeats=command.repeats)
         case "predict":
             raise AssertionError("it has settings of its own")
+
+
+def _of_method(case: Case, config: Config, kind: type[C]) -> C:
+    if not isinstance(config, kind):
+        wanted = kind.__name__.removesuffix("Config").upper()
+        given = config.method.upper()
+        raise UserError(f"{case} measures {wanted}: give a recipe of {wanted} after --, not one of {given}")
+    return config
+
+
+def _spe_beside(enpar: EnparConfig) -> SpeConfig:
+    """SPE on the data, batches and encoder of a run of ENPAR."""
+    values, common = read_values(_SPE_RECIPE), config_values(enpar)
+    shared = {field.name: common[field.name] for field in fields(Config) if field.name != "method"}
+    return checked_config(SpeConfig, values | shared, source=str(_SPE_RECIPE))
 
 
 def _device() -> str:

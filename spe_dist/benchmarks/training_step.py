@@ -16,27 +16,30 @@ from torch.utils.flop_counter import FlopCounterMode
 from spe_dist.batches.batch import Batch
 from spe_dist.benchmarks.masked_language_model import Mlm
 from spe_dist.benchmarks.timing import Timed, take_turns
-from spe_dist.config import KernelsConfig
+from spe_dist.config import Config, KernelsConfig
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.registry import Method
+from spe_dist.methods.enpar import Enpar
+from spe_dist.methods.enpar_config import EnparConfig
+from spe_dist.methods.registry import METHODS, Method
 from spe_dist.methods.spe import Spe
 from spe_dist.methods.spe_config import SpeConfig
 from spe_dist.train.session import Session, open_session
 
 STEPS = 2  # of a repeat
-Variant = tuple[SpeConfig, Callable[..., Method]]
+Variant = tuple[Config, Callable[..., Method]]
 
 
-def measure_packing(config: SpeConfig, *, repeats: int) -> list[Timed]:
+def measure_packing(config: Config, *, repeats: int) -> list[Timed]:
     """The step as the papers' programs compute it, with padding and a padded span CNN, and ours."""
     padded = replace(
         config, compute=replace(config.compute, packed=False), kernels=KernelsConfig(span_pool="reference")
     )
     pooled = replace(config, compute=replace(config.compute, packed=False))
+    method = METHODS[config.method]
     variants: dict[str, Variant] = {
-        "padding, span_pool's reference body": (padded, Spe),
-        "padding, compiled span_pool": (pooled, Spe),
-        "packed, compiled span_pool": (config, Spe),
+        "padding, span_pool's reference body": (padded, method),
+        "padding, compiled span_pool": (pooled, method),
+        "packed, compiled span_pool": (config, method),
     }
     return measure_steps("packing", variants, repeats=repeats)
 
@@ -44,6 +47,15 @@ def measure_packing(config: SpeConfig, *, repeats: int) -> list[Timed]:
 def measure_objectives(config: SpeConfig, *, repeats: int) -> list[Timed]:
     """A step of masked language modelling on one view, and the full SPE objective on the same records."""
     return measure_steps("objectives", {"MLM only": (config, Mlm), "SPE": (config, Spe)}, repeats=repeats)
+
+
+def measure_methods(spe: SpeConfig, enpar: EnparConfig, *, repeats: int) -> list[Timed]:
+    """A step of each method on the same records; how much more time ENPAR takes for how many more operations."""
+    spe_row, enpar_row = measure_steps("methods", {"SPE": (spe, Spe), "ENPAR": (enpar, Enpar)}, repeats=repeats)
+    flops = [float(row.notes["TFLOP per step"]) for row in (enpar_row, spe_row)]
+    enpar_row.notes["times SPE's time"] = enpar_row.median / spe_row.median
+    enpar_row.notes["times SPE's TFLOP"] = flops[0] / flops[1]
+    return [spe_row, enpar_row]
 
 
 def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -> list[Timed]:
@@ -68,7 +80,7 @@ def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -
 
 
 @contextmanager
-def _opened(config: SpeConfig, make_method: Callable[..., Method], folder: Path) -> Iterator[Session]:
+def _opened(config: Config, make_method: Callable[..., Method], folder: Path) -> Iterator[Session]:
     config = replace(config, run=replace(config.run, folder=str(folder)))
     with open_session(config, make_method=make_method) as session:
         if isinstance(session.method, Spe) and session.method.momentum_encoder is not None:
