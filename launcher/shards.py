@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import tyro
@@ -23,6 +23,9 @@ from data_shards.manifest import ENTITIES, Manifest
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.unit_pipeline import BuildSummary
+
+if TYPE_CHECKING:
+    from spe_dist.config import Config
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class SampleCorpus:
 
 @dataclass(frozen=True)
 class Show:
-    """Print records as a model may see them: spans, permutations, hidden pieces and both views.
+    """Print records as a model may see them: what its method draws (SPE: spans, permutations, views), and entities.
 
     An example: what a run draws for a record depends on the step and lane that its order gives it.
     """
@@ -152,9 +155,6 @@ def run_annotate(command: Annotate) -> None:
 def run_show(command: Show) -> None:
     """Print some records with what may be drawn for them."""
     from launcher.pretrain import DEFAULT
-    from spe_dist.batches.show import describe
-    from spe_dist.methods.spe import build_collate
-    from spe_dist.methods.spe_config import SpeConfig
     from spe_dist.recipe import load_recipe
 
     shards = reader.ShardReader(command.location)
@@ -165,15 +165,29 @@ def run_show(command: Show) -> None:
         )
     pieces = Tokenizer.from_file(str(shards.tokenizer_folder() / "tokenizer.json"))
     words = RecordWords(pieces)
-    recipe = load_recipe(command.config or DEFAULT)
-    assert isinstance(recipe, SpeConfig)
-    collate = replace(build_collate(recipe, shards.manifest), lane_size=1)
+    describe = _describer(load_recipe(command.config or DEFAULT), shards, command.step)
     for record in range(command.record, last):
         records = shards.take([record])
-        drawn = collate.draw(records, command.step, [record])
-        print(f"record {record}: {describe(drawn, 0, lambda piece: pieces.id_to_token(int(piece)) or '?')}")
+        print(f"record {record}: {describe(records, record, lambda piece: pieces.id_to_token(int(piece)) or '?')}")
         for line in entity_lines(records, words, tuple(shards.manifest.entity_types)):
             print(line)
+
+
+def _describer(recipe: Config, shards: reader.ShardReader, step: int) -> Callable[..., str]:
+    """Tells what a recipe's method draws for one record, from the record, its number and the text of pieces."""
+    from spe_dist.batches import show
+    from spe_dist.methods import enpar, spe
+    from spe_dist.methods.enpar_config import EnparConfig
+    from spe_dist.methods.spe_config import SpeConfig
+
+    if isinstance(recipe, EnparConfig):
+        entity_pairs = replace(enpar.build_collate(recipe, shards), lane_size=1)
+        return lambda records, record, piece: show.describe_entity_pair(
+            entity_pairs.draw(records, step, [record]), piece
+        )
+    assert isinstance(recipe, SpeConfig)
+    span_pairs = replace(spe.build_collate(recipe, shards.manifest), lane_size=1)
+    return lambda records, record, piece: show.describe(span_pairs.draw(records, step, [record]), 0, piece)
 
 
 def entity_lines(records: Records, words: RecordWords, types: Sequence[str]) -> Iterator[str]:

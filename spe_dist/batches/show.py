@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from data_shards.ragged import IntArray
+from data_shards.record import Records
+from spe_dist.batches.collate_entity_pairs import DrawnEntityPairs
 from spe_dist.batches.collate_span_pairs import DrawnSentences
 from spe_dist.batches.permutations import CLASSES
+from spe_dist.batches.rearrangements import NUM_CLASSES, PERTURBATIONS
 
 SPAN_NAMES = ("left", "FIRST", "middle", "SECOND", "right")
 _UNITS = ("first word", "words between", "last word")
@@ -24,8 +28,7 @@ def describe(drawn: DrawnSentences, row: int, piece: Callable[[int], str]) -> st
     """
     begin, end = drawn.records.pieces.offsets[row : row + 2]
     ids = drawn.records.pieces.values[begin:end]
-    bounds = np.append(drawn.records.word_starts.row(row).astype(int), len(ids))
-    words = ["·".join(piece(i) for i in ids[a:b]) for a, b in pairwise(bounds)]
+    words = _words(drawn.records, row, ids, piece)
     spans = drawn.word_boundaries[row]
     lines = [f"{len(words)} words, {len(ids)} pieces"]
     lines += [
@@ -39,6 +42,42 @@ def describe(drawn: DrawnSentences, row: int, piece: Callable[[int], str]) -> st
         for name, view in (("pair", drawn.pair_ids), ("context", drawn.context_ids))
     ]
     return "\n".join(lines)
+
+
+def describe_entity_pair(drawn: DrawnEntityPairs, piece: Callable[[int], str]) -> str:
+    """One sentence as ENPAR sees it: the pair, the perturbed, permuted and masked copies; the pair in brackets.
+
+    Args:
+        drawn: one sentence with what was drawn for it.
+        piece: the text of a piece id.
+    """
+    words, spans = _words(drawn.records, 0, drawn.records.pieces.values, piece), drawn.word_boundaries[0]
+    lines = [f"{len(words)} words, {len(drawn.records.pieces.values)} pieces"]
+    lines += [
+        f"  {name:12} {' '.join(words[a:b]) or '(empty)'}"
+        for name, a, b in zip(SPAN_NAMES, spans[:-1], spans[1:], strict=True)
+    ]
+    for copies, texts, names in (
+        (drawn.perturbed, drawn.perturbed_records, PERTURBATIONS),
+        (drawn.permuted, drawn.permuted_records, [f"class {number}" for number in range(NUM_CLASSES)]),
+    ):
+        for copy, kind in enumerate(copies.kinds):
+            of_copy = _words(texts, copy, texts.pieces.row(copy), piece)
+            lines.append(f"  {names[kind]:12} {_with_pair(of_copy, copies.word_boundaries[copy])}")
+    if drawn.masked is not None:
+        lines.append(f"  {'masked':12} {' '.join(_words(drawn.records, 0, drawn.masked.piece_ids, piece))}")
+    return "\n".join(lines)
+
+
+def _words(records: Records, row: int, ids: IntArray, piece: Callable[[int], str]) -> list[str]:
+    bounds = np.append(records.word_starts.row(row).astype(int), len(ids))
+    return ["·".join(piece(i) for i in ids[a:b]) for a, b in pairwise(bounds)]
+
+
+def _with_pair(words: Sequence[str], word_boundaries: IntArray) -> str:
+    _, a, b, c, d, _ = word_boundaries
+    parts = (words[:a], [f"[{' '.join(words[a:b])}]"], words[b:c], [f"[{' '.join(words[c:d])}]"], words[d:])
+    return " ".join(" ".join(part) for part in parts if part)
 
 
 def _permutations(drawn: DrawnSentences, row: int) -> list[str]:

@@ -186,8 +186,8 @@ class Enpar:
 
     def __init__(self, config: EnparConfig, reader: ShardReader, *, device: torch.device) -> None:
         manifest = reader.manifest
-        self._types = len(manifest.require_entities(reader.location))
         self.collate = build_collate(config, reader)
+        self._types = len(manifest.entity_types)
         hf_config = resolve_encoder_config(
             config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
         )
@@ -242,8 +242,9 @@ def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate
     """The batches of a run.
 
     Raises:
-        UserError: the dataset has sentences with fewer than two entities.
+        UserError: the dataset has no entities, or sentences with fewer than two.
     """
+    reader.manifest.require_entities(reader.location)
     if reader.manifest.build["entities"]["min_entities"] < 2:
         raise UserError(
             f"{reader.location} holds sentences with fewer than two entities, which have no pair: annotate or build it "

@@ -42,6 +42,7 @@ class Reader:
         max_pieces=128,
         build={"entities": {"min_entities": 2}},
         require_entities=lambda location: TYPES,
+        entity_types=dict.fromkeys(TYPES, 1),
     )
 
     def __len__(self):
