@@ -24,7 +24,7 @@ _GROUPINGS = {
     "by_distance": "words between the arguments",
 }
 _COLORS = ("tab:blue", "tab:orange")
-_UNDEFINED = "–"  # an F1 where there are no gold facts
+_UNDEFINED = "\N{EN DASH}"  # an F1 where there are no gold facts
 
 
 def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> str:
