@@ -76,7 +76,8 @@ def run_check(command: Check) -> None:
         raise UserError("no input: name at least one file of annotated data")
     if len({file.resolve() for file in command.files}) < len(command.files):
         raise UserError("one of the files is named twice: name each once")
-    data, places = {}, {}
+    data: dict[str, list[AnnotatedSentence]] = {}
+    places: dict[str, list[str]] = {}
     for name, file in zip(_short_names(command.files), command.files, strict=True):
         data[name], report = read_annotated(file, command.format)
         places[name] = report.places

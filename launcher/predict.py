@@ -162,11 +162,12 @@ def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iter
         in_terminal = sys.stdout.isatty()
         form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
     coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return {
+    writers: dict[OutputFormat, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
         "jsonl": _json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),
         "html": partial(_html_page, source=_source_of(command)),
-    }[form]
+    }
+    return writers[form]
 
 
 def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:

@@ -42,5 +42,5 @@ def _refuse_misspelt(item: Item) -> None:
     for _, fields in _MARKS:
         meant = {field: nearest_name(field, item.value) for field in fields - item.value.keys()}
         if all(meant.values()):
-            pairs = "; ".join(f"unknown field {name!r}, did you mean {field!r}?" for field, name in sorted(meant.items()))
+            pairs = "; ".join(f"unknown field {meant[field]!r}, did you mean {field!r}?" for field in sorted(meant))
             raise UserError(f"{item.where}: {pairs}")

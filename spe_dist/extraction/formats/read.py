@@ -30,9 +30,7 @@ def read_annotated(path: Path, format: FormatName | None = None) -> tuple[list[A
     items = read_items(path)
     if not items:
         raise UserError(f"{path} is an empty list: there is nothing to read")
-    report = ReadReport(
-        path, format or detect(items[0]), documents=len(items), format_is_given=format is not None
-    )
+    report = ReadReport(path, format or detect(items[0]), documents=len(items), format_is_given=format is not None)
     read = _reader(report.format, path)
     sentences: list[AnnotatedSentence] = []
     for index, item in enumerate(items):

@@ -184,9 +184,9 @@ def test_a_page(predict, model, tmp_path):
 def test_the_python_of_the_docs_works(model, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text(TEXTS[0] + "\n" + TEXTS[2] + "\n")
-    for folder in (ROOT / "docs/predicting.md", ROOT / "README.md"):
-        blocks = [block for block in re.findall(r"```python\n(.*?)```", folder.read_text(), re.DOTALL) if "Extractor" in block
-                  or "html_page" in block]  # fmt: skip
+    for page in (ROOT / "docs/predicting.md", ROOT / "README.md"):
+        blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+        blocks = [block for block in blocks if "Extractor" in block or "html_page" in block]
         assert blocks
         exec("\n".join(blocks).replace("runs/people/seed-1/model", str(model)), {})
     assert f"{TEXTS[2]} (ExtractedEntity(" in capsys.readouterr().out  # no newline in the text
