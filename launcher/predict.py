@@ -126,7 +126,7 @@ def _check_out(command: Predict) -> None:
         raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
     if command.format is None and command.out.suffix not in _ENDINGS:
         raise UserError(
-            f"--out {command.out}: its ending does not tell the format: use one of {', '.join(_ENDINGS)}, or say --format"
+            f"--out {command.out}: its ending tells no format: use one of {', '.join(_ENDINGS)}, or say --format"
         )
     if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
         raise UserError(f"--out {command.out} is a file to read: name another one to write")

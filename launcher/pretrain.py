@@ -1,6 +1,7 @@
 """Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
 
-`--config NAME` is short for `launcher/recipes/NAME.yaml`. Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
+Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
+`--config NAME` is short for `--config launcher/recipes/NAME.yaml`.
 `--dry-run` checks everything that can be checked without training and prints the plan. `--profile` traces a few steps
 into the run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from data_shards.errors import UserError
 
-READER_GONE = 128 + signal.SIGPIPE  # what shells give for a command that writes to a pipe nobody reads, as before `head`
+READER_GONE = 128 + signal.SIGPIPE  # what shells give for a command whose reader is gone, as `head` soon is
 
 
 def run_command(command: Callable[[list[str]], None]) -> None:

@@ -11,7 +11,7 @@ this difference of means, have been" with the sum of
   over resamples, of each seed's F1 around the mean of the seeds), and not less than 0. With one seed there is no such
   term: the result then says nothing about training anew.
 
-The interval is the percentiles of the resamples, cut at what an F1 (0 to 1) or a difference of two (-1 to 1) can be; the
+The interval is the percentiles of the resamples, cut at what an F1 (0 to 1) or a difference (-1 to 1) can be; the
 two-sided p-value is twice the share of the resamples on the less frequent side of zero, with one added above and below:
 the smallest that there is, is 2 / (resamples + 1).
 
