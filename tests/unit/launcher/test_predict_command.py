@@ -189,7 +189,7 @@ def test_the_python_of_the_docs_works(model, tmp_path, monkeypatch, capsys):
         blocks = [block for block in blocks if "Extractor" in block or "html_page" in block]
         assert blocks
         exec("\n".join(blocks).replace("runs/people/seed-1/model", str(model)), {})
-    assert f"{TEXTS[2]} (ExtractedEntity(" in capsys.readouterr().out  # no newline in the text
+    assert f"\n{TEXTS[2]} (" in capsys.readouterr().out  # no newline in the text
     assert "1. a title" in (tmp_path / "page.html").read_text()
 
 
