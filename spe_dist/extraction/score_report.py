@@ -114,10 +114,10 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
-    figure = Figure(figsize=(15, 8.5), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.08)
+    figure = Figure(figsize=(15, 8.5), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
     axes = figure.subplots(2, 3).ravel()
     _draw_overview(axes[0], runs)
     _draw_groups(axes[1], runs, "entity_f1", "by_type")
