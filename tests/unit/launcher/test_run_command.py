@@ -26,10 +26,6 @@ def test_without_a_reader_a_command_ends_quietly(tmp_path, arguments):
 
 
 def test_another_broken_pipe_is_not_hidden():
-    fails = (
-        "from launcher.run_command import run_command\n"
-        "def fail(_): raise BrokenPipeError\n"
-        "run_command(fail)"
-    )
+    fails = "from launcher.run_command import run_command\ndef fail(_): raise BrokenPipeError\nrun_command(fail)"
     done = subprocess.run([sys.executable, "-c", fails], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1 and "BrokenPipeError" in done.stderr
