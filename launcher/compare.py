@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
+import yaml
 
 from data_shards.errors import UserError
 from spe_dist.extraction.bootstrap import RESAMPLES
+from spe_dist.extraction.finetune_folder import DEV, FREE
 from spe_dist.extraction.predictions import read_run
 from spe_dist.extraction.score_report import score_text, write_scores
 from spe_dist.extraction.scored_run import check_same_gold, compare_scored_runs, score_run
+from spe_dist.train.run_folder import CONFIG, flatten
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,28 @@ def main(argv: list[str]) -> None:
     scored = [score_run(run, symmetric=command.symmetric, resamples=command.resamples) for run in runs]
     tests = compare_scored_runs(*scored, resamples=command.resamples)
     if command.out is None:
-        print(score_text(scored, tests), end="")
+        print(f"{score_text(scored, tests)}\n{_settings_line(folders)}")
         return
     text, files = write_scores(command.out, scored, tests, symmetric=command.symmetric)
-    print(f"{text}\nwrote {', '.join(files)} to {command.out}")
+    print(f"{text}\n{_settings_line(folders)}\nwrote {', '.join(files)} to {command.out}")
+
+
+def _settings_line(folders: tuple[Path, Path]) -> str:
+    """In which settings two runs differ, as one line."""
+    settings = [_settings(folder) for folder in folders]
+    if None in settings:
+        return "settings: not compared, as a run has no seed-*/config.yaml"
+    one, other = (flatten(values or {}) for values in settings)
+    differing = [key for key in sorted((one.keys() | other.keys()) - FREE) if one.get(key) != other.get(key)]
+    told = "; ".join(f"{key} {one.get(key)} → {other.get(key)}" for key in differing)
+    return f"settings that differ: {told or 'none'}"
+
+
+def _settings(folder: Path) -> dict[str, Any] | None:
+    runs = [folder.resolve()]
+    runs += [runs[0].parent] if runs[0].name == DEV else []  # RUN/dev has predictions, but no seeds
+    found = [path for run in runs for path in sorted(run.glob(f"seed-*/{CONFIG}"))]
+    return yaml.safe_load(found[0].read_text()) if found else None
 
 
 def _check_known_types(symmetric: tuple[str, ...], known: set[str]) -> None:

@@ -76,13 +76,15 @@ def run_check(command: Check) -> None:
         raise UserError("no input: name at least one file of annotated data")
     if len({file.resolve() for file in command.files}) < len(command.files):
         raise UserError("one of the files is named twice: name each once")
-    data = {}
+    data: dict[str, list[AnnotatedSentence]] = {}
+    places: dict[str, list[str]] = {}
     for name, file in zip(_short_names(command.files), command.files, strict=True):
         data[name], report = read_annotated(file, command.format)
+        places[name] = report.places
         print("\n".join(report.lines()))
     pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None
     print()
-    print(check_text(data, pieces, command.max_pieces))
+    print(check_text(data, places, pieces, command.max_pieces))
 
 
 def _count_pieces(data: Mapping[str, Sequence[AnnotatedSentence]], tokenizer: str) -> dict[str, list[int]]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import permutations
+from itertools import combinations
 from typing import TypeVar
 
 import numpy as np
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.data_statistics import DataStatistics, count_data, count_shared
+from spe_dist.extraction.data_statistics import DataStatistics, count_data, find_shared
 
 _NONE = "-"
+_NAMED = 3  # places of sentences that are in two files
 _SUMMARIES: dict[str, Callable[[Sequence[int]], str]] = {
     "mean": lambda numbers: f"{np.mean(numbers):.1f}",
     "median": lambda numbers: f"{np.median(numbers):g}",
@@ -27,6 +28,7 @@ Row = tuple[str, Callable[[File], str]]  # its name, and what stands in the colu
 
 def check_text(
     data: Mapping[str, Sequence[AnnotatedSentence]],
+    places: Mapping[str, Sequence[str]],
     pieces: Mapping[str, Sequence[int]] | None = None,
     max_pieces: int = 512,
 ) -> str:
@@ -34,6 +36,7 @@ def check_text(
 
     Args:
         data: sentences by name of their file.
+        places: file and line of every sentence by name of its file.
         pieces: of every sentence by name of its file, special pieces included.
         max_pieces: what the encoder takes.
     """
@@ -44,7 +47,7 @@ def check_text(
         _entity_table(counts),
         _pair_table(counts),
         _relation_table(counts),
-        _shared_lines(data),
+        _shared_lines(data, places),
         _missing_types(counts),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -124,15 +127,24 @@ def _relation_cell(type: str, of: DataStatistics) -> str:
     return f"{relation.count:,} ({relation.left_to_right / relation.count:4.0%}){mark}"
 
 
-def _shared_lines(data: Mapping[str, Sequence[AnnotatedSentence]]) -> str:
+def _shared_lines(data: Mapping[str, Sequence[AnnotatedSentence]], places: Mapping[str, Sequence[str]]) -> str:
+    """What is in two files, the later one's sentences held against those of the earlier one."""
     if len(data) == 1:
         return ""
-    shared = {(one, other): count_shared(data[one], data[other]) for one, other in permutations(data, 2)}
-    lines = [
-        f"{count.count:,} sentences of {one} are in {other} too, {count.differently:,} of them annotated differently"
-        for (one, other), count in shared.items()
-        if count.count
-    ]
+    lines = []
+    for one, other in combinations(data, 2):
+        shared = find_shared(data[other], data[one])
+        if not shared:
+            continue
+        found = "1 sentence" if len(shared) == 1 else f"{len(shared):,} sentences"
+        verb = "is" if len(shared) == 1 else "are"
+        differently = sum(sentence.differently for sentence in shared)
+        named = [f"{places[other][two.number]} = {places[one][two.other]}" for two in shared[:_NAMED]]
+        rest = ", …" if len(shared) > _NAMED else ""
+        lines.append(
+            f"{found} of {other} {verb} in {one} too, {differently:,} annotated differently: remove from one of the "
+            f"two ({', '.join(named)}{rest})"
+        )
     return "\n".join(lines) or "no sentence is in two of the files"
 
 

@@ -4,8 +4,9 @@
     spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
---fraction (data.fraction), --seed (run.seed), --name (run.name), --parallel (cluster.parallel). `--config` names
-another recipe than the paper's. `--dry-run` says what would be read, loaded and done.
+--fraction (data.fraction), --seed (run.seed), --name (run.name), --parallel (cluster.parallel). `--config` gives
+another recipe than the paper's: a file, or the name of one in launcher/recipes, such as finetune_cpu. `--dry-run` says
+what would be read, loaded and done.
 
 Several seeds are trained by Ray, as many at the same time as there are cores (or GPUs). A seed that is done is not
 trained again, and one that was killed goes on where it was. Scores of all seeds of the run are printed and lie in
@@ -36,12 +37,14 @@ from spe_dist.extraction.finetune_folder import (
     MODEL,
     Result,
     check_same_run,
+    check_start,
     format_result,
     read_result,
     seed_folder,
     selection_score,
 )
 from spe_dist.recipe import checked_config, config_values, read_values
+from spe_dist.train.run_folder import flatten
 
 STOPPED_TEXT = "stopped as asked; the same command goes on from the newest checkpoints"
 
@@ -67,6 +70,7 @@ def main(arguments: list[str]) -> None:
         SystemExit: the run was stopped before its end.
     """
     config, dry_run = read_arguments(arguments)
+    check_start(config)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     if dry_run:
         from spe_dist.extraction.finetune import describe
@@ -140,7 +144,8 @@ def _print_scores(run: Path, results: list[Result]) -> None:
 
     print(f"\n{report_run(run)}")
     best = max(results, key=lambda result: selection_score(result.dev))
-    print(f"best seed on dev: {best.seed}; model: {run / f'seed-{best.seed}' / MODEL}")
+    chosen = f"best seed on dev: {best.seed}; " if len(results) > 1 else ""
+    print(f"{chosen}model: {run / f'seed-{best.seed}' / MODEL}")
     print(f"curves: tensorboard --logdir {run}")
 
 
@@ -176,8 +181,27 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     rest = [_in_full(argument) for argument in arguments if argument != "--dry-run"]
     path, rest = split_recipe(rest, default=DEFAULT)
     recipe = checked_config(FinetuneConfig, read_values(path), source=str(path))
+    _check_sections(rest, recipe)
     config = tyro.cli(FinetuneConfig, default=recipe, args=rest, prog="spe finetune", description=__doc__)
+    names = {argument.partition("=")[0].replace("_", "-") for argument in rest}
+    encoder = config.encoder.name_or_path
+    if config.start.pretrained != BERT and SHORT["--encoder"] in names and encoder is not None:
+        raise UserError(
+            f"--encoder {encoder} would not be used, as the encoder of {config.start.pretrained} is: leave one of "
+            "--encoder and --from out"
+        )
     return config, "--dry-run" in arguments
+
+
+def _check_sections(arguments: list[str], recipe: FinetuneConfig) -> None:
+    """Refuse settings without their section, naming it."""
+    known = flatten(config_values(recipe))
+    for argument in arguments:
+        name = argument.partition("=")[0].removeprefix("--").replace("-", "_")
+        meant = [key for key in known if key.endswith(f".{name}")]
+        if argument.startswith("--") and name not in known and meant:
+            options = " or ".join(f"--{key.replace('_', '-')}" for key in meant)
+            raise UserError(f"unknown option --{name.replace('_', '-')}, did you mean {options}?")
 
 
 def _in_full(argument: str) -> str:
@@ -187,7 +211,13 @@ def _in_full(argument: str) -> str:
 
 def _show_log() -> None:
     """What the run has to say, as it says it."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _StandardOutput(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.name.startswith("spe_dist.") and record.exc_info is None)
     logging.getLogger().addHandler(handler)
+
+
+class _StandardOutput(logging.StreamHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # the library's name
+        """Called while an error is handled; the default prints a traceback per line, and the run goes on."""
+        raise

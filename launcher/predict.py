@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -17,6 +18,7 @@ import tyro
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
 from launcher.predict_input import STANDARD_INPUT, InputFormat, Item, read_items
+from spe_dist.extraction.extractor_place import check_is_extractor
 
 if TYPE_CHECKING:
     from spe_dist.extraction.extracted_text import ExtractedText
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 OutputFormat = Literal["jsonl", "terminal", "html"]
 Result = tuple[dict[str, Any], "ExtractedText"]
+_ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
@@ -48,8 +51,8 @@ class Predict:
     out: Path | None = None
     """File to write, whole or not at all; standard output if not given."""
     format: OutputFormat | None = None
-    """JSON lines, coloured text, or a page for the browser. If not given: html if --out ends in .html, coloured text in
-    a terminal, JSON lines elsewhere."""
+    """JSON lines, coloured text, or a page for the browser. If not given, the ending of --out tells (.jsonl, .json,
+    .html, .txt); without --out it is coloured text in a terminal, JSON lines elsewhere."""
     input_format: InputFormat | None = None
     """A text on each line, or JSON lines; told by the ending (.txt, .jsonl, .json) or the first line if not given."""
     text_field: str = "text"
@@ -75,9 +78,6 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         print(f"error: interrupted after {progress}", file=sys.stderr)
         sys.exit(_INTERRUPTED)
-    except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
-        raise UserError(f"whoever read standard output is gone after {progress}") from error
 
 
 class _Progress:
@@ -94,6 +94,7 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     """Read, predict, write."""
     items = _items(command)
     _check_out(command)
+    check_is_extractor(command.model)
     from spe_dist.extraction.extractor import Extractor
 
     extractor = Extractor.from_pretrained(
@@ -123,6 +124,10 @@ def _check_out(command: Predict) -> None:
     if command.out.is_dir() or not command.out.parent.is_dir():
         what = "is a folder" if command.out.is_dir() else "lies in a folder that is not there"
         raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
+    if command.format is None and command.out.suffix not in _ENDINGS:
+        raise UserError(
+            f"--out {command.out}: its ending tells no format: use one of {', '.join(_ENDINGS)}, or say --format"
+        )
     if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
         raise UserError(f"--out {command.out} is a file to read: name another one to write")
 
@@ -154,10 +159,15 @@ def _counted(results: Iterator[Result], progress: _Progress) -> Iterator[Result]
 def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iterator[str]]:
     form = command.format
     if form is None:
-        in_terminal = command.out is None and sys.stdout.isatty()
-        is_page = command.out is not None and command.out.suffix == ".html"
-        form = "html" if is_page else "terminal" if in_terminal else "jsonl"
-    return {"jsonl": _json_lines, "terminal": _terminal_text, "html": _html_page}[form]
+        in_terminal = sys.stdout.isatty()
+        form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
+    coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    writers: dict[OutputFormat, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
+        "jsonl": _json_lines,
+        "terminal": partial(_terminal_text, coloured=coloured),
+        "html": partial(_html_page, source=_source_of(command)),
+    }
+    return writers[form]
 
 
 def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
@@ -172,19 +182,23 @@ def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
         yield line + "\n"
 
 
-def _terminal_text(extractor: Extractor, results: Iterator[Result]) -> Iterator[str]:
+def _terminal_text(extractor: Extractor, results: Iterator[Result], *, coloured: bool) -> Iterator[str]:
     from spe_dist.extraction.terminal_text import terminal_text
 
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     for _, extracted in results:
         yield terminal_text(extracted, extractor.entity_types, coloured=coloured)
 
 
-def _html_page(extractor: Extractor, results: Iterator[Result]) -> Iterator[str]:
+def _source_of(command: Predict) -> str:
+    files = ["standard input" if name == STANDARD_INPUT else name for name in command.files or (STANDARD_INPUT,)]
+    return f"{', '.join(files) if command.text is None else '--text'}, read by {command.model}"
+
+
+def _html_page(extractor: Extractor, results: Iterator[Result], *, source: str) -> Iterator[str]:
     from spe_dist.extraction.html_page import html_page
 
     titled = ((_title_of(fields), extracted) for fields, extracted in results)
-    return html_page(titled, extractor.entity_types)
+    return html_page(titled, extractor.entity_types, source=source)
 
 
 def _title_of(fields: dict[str, Any]) -> str:

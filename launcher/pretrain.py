@@ -1,6 +1,7 @@
 """Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
 
 Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
+`--config NAME` is short for `--config launcher/recipes/NAME.yaml`.
 `--dry-run` checks everything that can be checked without training and prints the plan. `--profile` traces a few steps
 into the run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
 
@@ -21,6 +22,7 @@ if __name__ == "__main__":  # this checkout, not an installed copy; and no file 
 
 import tyro
 
+from data_shards.errors import UserError
 from launcher.run_command import run_command
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
@@ -65,15 +67,34 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
 
 
 def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path, list[str]]:
-    """The path that `--config` gives, else the default; and the other arguments, YAML's null as tyro's None."""
+    """The recipe that `--config` names, else the default; and the other arguments, YAML's null as tyro's None.
+
+    Args:
+        arguments: of the command.
+        default: the recipe where `--config` is not among them.
+
+    Raises:
+        UserError: it is the name of no recipe.
+    """
     path, rest = default, ["None" if argument == "null" else argument for argument in arguments]
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2
-            path = Path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
+            path = _recipe_path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
             rest = rest[:index] + rest[index + width :]
             break
     return path, rest
+
+
+def _recipe_path(name: str) -> Path:
+    """A path as it is; a bare name is that of a recipe that comes with spe_dist."""
+    path = Path(name)
+    if path.name != name or path.suffix or path.is_file():
+        return path
+    recipes = {recipe.stem: recipe for recipe in sorted(RECIPES.glob("*.yaml"))}
+    if name not in recipes:
+        raise UserError(f"--config {name}: no such file or recipe; recipes are: {', '.join(recipes)}")
+    return recipes[name]
 
 
 def _train_as_rank(config: Config) -> None:

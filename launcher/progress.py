@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from spe_dist.config import Config
+from spe_dist.extraction.finetune_folder import LOG
+from spe_dist.train import run_log
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import format_metrics
 
 _SECONDS = 0.5
+_SAID = re.compile(r"\S+ \S+ (INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
 
 
 @contextmanager
@@ -28,11 +32,11 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
     print(
         f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records"
     )
-    tail = _Tail(Path(config.run_folder))
+    tail = _Tail(Path(config.run_folder) / METRICS)
 
     def show() -> None:
         for line in tail.new_lines():
-            _show(line, config.train.steps)
+            _show(json.loads(line), config.train.steps)
 
     with _repeated(show):
         yield
@@ -44,15 +48,20 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
 def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
     """Print the epochs of several seeds while the context lasts, each line with its seed in front.
 
+    Before them, once, what the first seed says of data, types and weights: it is the same for all.
+
     Args:
         folders: seed → its folder.
     """
-    tails = {seed: _Tail(folder) for seed, folder in folders.items()}
+    opening = _Opening(next(iter(folders.values())))
+    tails = {seed: _Tail(folder / METRICS) for seed, folder in folders.items()}
 
     def show() -> None:
+        for line in opening.new_lines():
+            print(line, flush=True)
         for seed, tail in tails.items():
             for line in tail.new_lines():
-                print(f"seed {seed}: {format_metrics(line)}", flush=True)
+                print(f"seed {seed}: {format_metrics(json.loads(line))}", flush=True)
 
     with _repeated(show):
         yield
@@ -64,9 +73,10 @@ def _repeated(show: Callable[[], None]) -> Iterator[None]:
     done = threading.Event()
 
     def follow() -> None:
-        while not done.wait(_SECONDS):
+        with suppress(BrokenPipeError):  # nobody reads any more: the next print of the main thread ends the command
+            while not done.wait(_SECONDS):
+                show()
             show()
-        show()
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -77,18 +87,40 @@ def _repeated(show: Callable[[], None]) -> Iterator[None]:
         follower.join()
 
 
-class _Tail:
-    """The end of a run's metrics, from now on.
+class _Opening:
+    """What a fine-tuning says before its first epoch, from its log.
 
     Args:
-        folder: of the run.
+        folder: of a seed.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / METRICS
+        self._log = _Tail(folder / LOG)
+        self._over = False
+
+    def new_lines(self) -> list[str]:
+        """Said since the last call."""
+        said = []
+        for line in self._log.new_lines():
+            match = _SAID.fullmatch(line)  # lines of a traceback do not
+            self._over = self._over or (match is not None and match["logger"] == run_log.__name__)
+            if match and not self._over:
+                said.append(match["message"])
+        return said
+
+
+class _Tail:
+    """The end of a file of lines, from now on.
+
+    Args:
+        path: of the file, which need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._offset = self._size()
 
-    def new_lines(self) -> list[dict]:
+    def new_lines(self) -> list[str]:
         """Whole lines written since the last call."""
         size = self._size()
         self._offset = min(self._offset, size)  # a resumed run cuts off what comes after its checkpoint
@@ -98,7 +130,7 @@ class _Tail:
             file.seek(self._offset)
             whole_lines, _, _ = file.read(size - self._offset).rpartition("\n")  # the last may be half written
         self._offset += len(whole_lines.encode()) + bool(whole_lines)
-        return [json.loads(line) for line in whole_lines.splitlines()]
+        return whole_lines.split("\n") if whole_lines else []
 
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0

@@ -11,8 +11,9 @@ this difference of means, have been" with the sum of
   over resamples, of each seed's F1 around the mean of the seeds), and not less than 0. With one seed there is no such
   term: the result then says nothing about training anew.
 
-The interval is the percentiles of the resamples; the two-sided p-value is twice the share of the resamples on the less
-frequent side of zero, with one added above and below: the smallest that there is, is 2 / (resamples + 1).
+The interval is the percentiles of the resamples, cut at what an F1 (0 to 1) or a difference (-1 to 1) can be; the
+two-sided p-value is twice the share of the resamples on the less frequent side of zero, with one added above and below:
+the smallest that there is, is 2 / (resamples + 1).
 
 If both methods were run with the same seeds, the F1s of equal seeds are subtracted first, and the seeds' term is that
 of the K differences: equal seeds may share a subset of the training data or its order, which then cancels out.
@@ -20,8 +21,8 @@ Otherwise the seeds of the two methods are drawn independently.
 
 Assumed is that sentences are independent of each other (those of a document are not quite: intervals come out somewhat
 narrow), that runs differ by nothing but the seed, that seeds scatter roughly normally, and that there are enough
-sentences, some 100, and facts for percentiles to be meaningful. P-values of several measures are not corrected for
-being several.
+sentences, some 100, and facts for percentiles to be meaningful; below 50 reports say that they are not. P-values of
+several measures are not corrected for being several.
 
 Why not simply resample seeds too: with few seeds it is badly calibrated. The noise that is particular to a seed and a
 sentence is then counted three times over. `tests/unit/spe_dist/extraction/test_bootstrap.py` simulates two methods that
@@ -39,6 +40,7 @@ from numpy.typing import NDArray
 from spe_dist.extraction.scoring import precision_recall_f1
 
 RESAMPLES = 10_000
+FEW_SENTENCES = 50  # with fewer, neither intervals nor p-values can be relied upon
 _LEVEL = 0.95
 _CELLS = 2**22  # of the matrix of a batch of resamples: memory
 
@@ -85,7 +87,7 @@ def estimate_f1(counts: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: 
     """
     generator = np.random.default_rng(seed)
     f1, resampled = _f1_of_seeds(counts), _resampled_f1(counts, resamples, generator)
-    return _estimate(f1.mean(), _deviation(f1), _mean_over_new_seeds(f1, resampled, generator))
+    return _estimate(f1.mean(), _deviation(f1), _mean_over_new_seeds(f1, resampled, generator), lowest=0.0)
 
 
 def compare_f1(
@@ -117,7 +119,8 @@ def compare_f1(
         deviation = None
         means = [_mean_over_new_seeds(one, draws, generator) for one, draws in zip(f1, resampled, strict=True)]
         drawn = means[1] - means[0]
-    return PairedTest(_estimate(f1[1].mean() - f1[0].mean(), deviation, drawn), _two_sided_p(drawn), paired_seeds)
+    difference = _estimate(f1[1].mean() - f1[0].mean(), deviation, drawn, lowest=-1.0)
+    return PairedTest(difference, _two_sided_p(drawn), paired_seeds)
 
 
 def _f1_of_seeds(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -161,8 +164,9 @@ def _mean_over_new_seeds(
     return means + generator.standard_t(seeds - 1, size=len(means)) * spread / np.sqrt(seeds)
 
 
-def _estimate(mean: float, deviation: float | None, drawn: NDArray[np.float64]) -> Estimate:
-    low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+def _estimate(mean: float, deviation: float | None, drawn: NDArray[np.float64], *, lowest: float) -> Estimate:
+    # The term of the seeds is a normal one, and knows no bounds.
+    low, high = np.quantile(drawn, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2]).clip(lowest, 1.0)
     return Estimate(float(mean), deviation, float(low), float(high))
 
 

@@ -120,20 +120,30 @@ def count_data(sentences: Sequence[AnnotatedSentence]) -> DataStatistics:
 
 
 @dataclass(frozen=True)
-class SharedSentences:
-    """Sentences of one file whose words occur in another, and how many of them are annotated differently there."""
+class SharedSentence:
+    """A sentence of one file whose words occur in another.
 
-    count: int
-    differently: int
+    Args:
+        number: of the sentence in its file.
+        other: number of the first sentence with these words in the other file.
+        differently: no sentence with these words there has the same annotations.
+    """
+
+    number: int
+    other: int
+    differently: bool
 
 
-def count_shared(of: Sequence[AnnotatedSentence], among: Sequence[AnnotatedSentence]) -> SharedSentences:
-    """Count sentences that occur among others, by their words."""
-    known: dict[tuple[str, ...], list[tuple]] = {}
-    for sentence in among:
-        known.setdefault(sentence.words, []).append(_annotation(sentence))
-    found = [sentence for sentence in of if sentence.words in known]
-    return SharedSentences(len(found), sum(_annotation(sentence) not in known[sentence.words] for sentence in found))
+def find_shared(of: Sequence[AnnotatedSentence], among: Sequence[AnnotatedSentence]) -> list[SharedSentence]:
+    """The sentences that occur among others, word by word: exactly, with the same case."""
+    known: dict[tuple[str, ...], list[int]] = {}
+    for number, sentence in enumerate(among):
+        known.setdefault(sentence.words, []).append(number)
+    return [
+        SharedSentence(number, there[0], all(_annotation(among[other]) != _annotation(sentence) for other in there))
+        for number, sentence in enumerate(of)
+        if (there := known.get(sentence.words))
+    ]
 
 
 def _annotation(sentence: AnnotatedSentence) -> tuple:

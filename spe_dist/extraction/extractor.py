@@ -1,6 +1,6 @@
 """A trained extractor for people: texts in, entities and relations out.
 
-extractor = Extractor.from_pretrained("runs/conll04/seed-1/model")
+extractor = Extractor.from_pretrained("runs/people/seed-1/model")
 (found,) = extractor(["Marie Curie was born in Warsaw."])
 found.entities[0].text, found.entities[0].type, found.relations[0].type
 """

@@ -9,7 +9,8 @@ from typing import Any
 from spe_dist.checkpoint.model_card import markdown_table, without_folders
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import Labels
-from spe_dist.extraction.extractor_folder import DESCRIPTION, WEIGHTS
+from spe_dist.extraction.extractor_folder import WEIGHTS
+from spe_dist.extraction.extractor_place import DESCRIPTION
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import Result
 from spe_dist.recipe import config_values
@@ -100,7 +101,8 @@ def _start(config: FinetuneConfig) -> str:
             if encoder
             else "All weights started as new ones."
         )
-    run = "/".join(PurePath(start).parts[-2:])  # of runs/wiki/export, more than "export"
+    path = PurePath(start)
+    run = f"{path.parent.name}/export" if path.name == "export" else path.name
     if config.start.no_cnn:
         return f"The sentence encoder started from the run `{run}`, all else from new weights."
     return f"Sentence, span and span pair encoder started from the run `{run}` as far as it trained them."

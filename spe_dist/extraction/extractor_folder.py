@@ -27,13 +27,14 @@ from spe_dist.checkpoint.export import written_whole
 from spe_dist.config import STRICT, Positive
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.extraction.extractor_place import DESCRIPTION, check_is_extractor
 from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
 
 FORMAT_VERSION = 1
 _KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
-DESCRIPTION, WEIGHTS = "extractor.json", "extractor.safetensors"
+WEIGHTS = "extractor.safetensors"
 _ENCODER = "sentence_encoder."
 
 
@@ -131,11 +132,10 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
 
 
 def _load_description(folder: Path) -> ExtractorDescription:
+    check_is_extractor(folder)
     path = folder / DESCRIPTION
     try:
         return TypeAdapter(ExtractorDescription).validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder} is not an extractor: no {DESCRIPTION} there; make one with: spe finetune") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))

@@ -31,6 +31,7 @@ from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.data_warnings import data_warnings
 from spe_dist.extraction.encoded_sentences import EncodedSentences, Labels, encode_sentences
 from spe_dist.extraction.extractor_card import extractor_card
 from spe_dist.extraction.extractor_folder import load_extractor, save_extractor
@@ -39,7 +40,6 @@ from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_folder import (
     DEV,
     MODEL,
-    SUBSET,
     Result,
     check_same_start,
     format_result,
@@ -145,16 +145,14 @@ def describe(config: FinetuneConfig) -> str:
     start = load_start(config, data.labels)
     encoded = _encode(data.train, start)
     steps = config.train.epochs * _steps_per_epoch(config, encoded)
+    folders = [seed_folder(seed) for seed in config.of_each_seed()]
     parameters = sum(parameter.numel() for parameter in start.model.parameters())
-    test = "no test sentences" if data.test is None else f"{len(data.test)} to test"
     return "\n".join(
         (
-            f"{_learned_from(data)}, {len(data.dev)} to choose the best epoch, {test}",
-            f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
-            f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
+            *_about_data(data),
             f"of the training data, the model cannot learn: {encoded.left_out}",
             f"{parameters:,} parameters; {start.report}",
-            f"{steps} updates in {config.train.epochs} epochs, into {seed_folder(config)}",
+            f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
         )
     )
 
@@ -201,9 +199,17 @@ def _check(config: FinetuneConfig, world: World) -> None:
         )
 
 
-def _learned_from(data: Data) -> str:
+def _about_data(data: Data) -> list[str]:
+    """How many sentences, which types, and what is odd, for people."""
     part = "" if len(data.train) == data.available else f" (of {data.available})"
-    return f"{len(data.train)} sentences to learn from{part}"
+    test = "no test sentences" if data.test is None else f"{len(data.test)} to test"
+    judged = {DEV: data.dev} | ({} if data.test is None else {"test": data.test})
+    return [
+        f"{len(data.train)} sentences to learn from{part}, {len(data.dev)} to choose the best epoch, {test}",
+        f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
+        f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
+        *data_warnings(data.labels, data.train, judged),
+    ]
 
 
 def _encode(sentences: Sequence[AnnotatedSentence], start: Start) -> EncodedSentences:
@@ -219,7 +225,8 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     data = read_data(config)
     if len(data.train) < data.available:
         write_subset(config, data.chosen, data.available)
-        LOGGER.info("%d of %d training sentences are learned from (%s)", len(data.train), data.available, SUBSET)
+    for line in _about_data(data):
+        LOGGER.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     start_process_group(world)
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)

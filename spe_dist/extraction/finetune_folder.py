@@ -17,22 +17,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
-from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.predictions import FOLDER as PREDICTIONS
-from spe_dist.recipe import config_values, config_yaml
+from spe_dist.models.export_format import DESCRIPTION
+from spe_dist.recipe import config_values
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, flatten, start_log
 from spe_dist.versions import package_versions
 
 DEV, MODEL, RESULT, LOG = "dev", "model", "result.json", "finetune.log"
 SUBSET, INPUTS = "subset.json", "inputs.json"
 # What may differ between a run and its continuation: where it is, what it is called, and where and with whom it trains.
-_FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
+FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
          "cluster.allow_unauthenticated"}  # fmt: skip
+_SIZES_OF_A_NEW_ENCODER = ("layers", "hidden_size", "heads", "intermediate_size", "max_positions")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,17 @@ def seed_folder(config: FinetuneConfig) -> Path:
     return Path(config.run_folder) / f"seed-{config.run.seed}"
 
 
+def settings_in_use(config: FinetuneConfig) -> dict[str, Any]:
+    """What config.yaml says: an encoder that has sizes of its own is not given others, and an unused one no name."""
+    values = config_values(config)
+    if config.start.pretrained != BERT:
+        values["encoder"]["name_or_path"] = None
+    if config.start.pretrained != BERT or config.encoder.name_or_path is not None:
+        for name in _SIZES_OF_A_NEW_ENCODER:
+            del values["encoder"][name]
+    return values
+
+
 def prepare_folder(config: FinetuneConfig) -> None:
     """Make or reopen the folder of a seed, and start its log.
 
@@ -69,7 +83,7 @@ def prepare_folder(config: FinetuneConfig) -> None:
     check_same_run(config)
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / CONFIG, config_yaml(config).encode())
+        write_atomically(folder / CONFIG, yaml.safe_dump(settings_in_use(config), sort_keys=False).encode())
         _write_inputs(folder, _read_inputs(folder) | _data_digests(config))
         write_atomically(folder / VERSIONS, (json.dumps({"versions": package_versions()}, indent=2) + "\n").encode())
         start_log(folder / LOG)
@@ -113,6 +127,26 @@ def write_subset(config: FinetuneConfig, chosen: Sequence[int], sentences: int) 
     write_atomically(seed_folder(config) / SUBSET, (json.dumps(subset) + "\n").encode())
 
 
+def check_start(config: FinetuneConfig) -> None:
+    """Look whether there is what the weights are to begin as, before anything is loaded.
+
+    Raises:
+        UserError: no encoder is named, or the folder of the run holds none.
+    """
+    folder = Path(config.start.pretrained)
+    if config.start.pretrained == BERT:
+        if config.encoder.name_or_path is None and config.start.tokenizer is None:
+            raise UserError(
+                "--from bert, but no encoder: name one (--encoder NAME), start from a run (--from RUN), or give a new "
+                "encoder a tokenizer (--start.tokenizer VOCABULARY)"
+            )
+    elif not (folder / DESCRIPTION).is_file() and not (folder / CONFIG).is_file():
+        raise UserError(
+            f"start.pretrained: {folder} is neither a run (no {CONFIG}) nor an exported model (no {DESCRIPTION}): "
+            f'name the folder of a run, or its export, or "{BERT}" for an encoder alone'
+        )
+
+
 def check_same_run(config: FinetuneConfig) -> None:
     """Compare with what the folders of the run's seeds hold: all of them differ in nothing but the seed.
 
@@ -127,10 +161,13 @@ def check_same_run(config: FinetuneConfig) -> None:
                 f"{predictions} would be scored with this run, but its folder {predictions.stem} is not there, which "
                 "tells of which configuration it is: remove it, or give this fine-tuning its own run.name"
             )
-    now, data = flatten(config_values(config)), _data_digests(config)
+    now, data = flatten(settings_in_use(config)), _data_digests(config)
+    unused = flatten(config_values(config)).keys() - now.keys()
+    if config.start.pretrained != BERT:
+        unused.add("encoder.name_or_path")
     for folder in _trained_seeds(config):
         before = flatten(yaml.safe_load((folder / CONFIG).read_text()))
-        keys = sorted((before.keys() | now.keys()) - _FREE)
+        keys = sorted((before.keys() | now.keys()) - FREE - unused)
         differences = [
             f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)
         ]

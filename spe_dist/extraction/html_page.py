@@ -16,18 +16,22 @@ _PLACE_OF_TEXTS = "<!-- texts -->\n"
 _GOLDEN_ANGLE = 137.5  # degrees: hues of neighbouring types are far apart, however many there are
 
 
-def html_page(texts: Iterable[tuple[str, ExtractedText]], entity_types: Sequence[str]) -> Iterator[str]:
+def html_page(
+    texts: Iterable[tuple[str, ExtractedText]], entity_types: Sequence[str], *, source: str = ""
+) -> Iterator[str]:
     """The page, in parts, as texts come.
 
     Args:
         texts: each with its title, which may be empty.
         entity_types: of the model; a type has the same colour in every text.
+        source: what was read, and by which model; for the page's head.
     """
     template = files("spe_dist.extraction").joinpath("page.html").read_text(encoding="utf-8")
     before, after = template.split(_PLACE_OF_TEXTS)
     hues = {kind: round(number * _GOLDEN_ANGLE + 210) % 360 for number, kind in enumerate(entity_types)}
     legend = " ".join(f'<mark style="--hue:{hue}">{_safe(kind)}</mark>' for kind, hue in hues.items())
-    yield f"{before}<header>{legend}</header>\n"
+    about = f"<p>{_safe(source)}</p>" if source else ""
+    yield f"{before}<header>{about}{legend}</header>\n"
     for number, (title, text) in enumerate(texts, start=1):
         yield _article(f"{number}. {title}" if title else f"{number}.", text, hues)
     yield after

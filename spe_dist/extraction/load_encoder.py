@@ -17,6 +17,7 @@ from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_folder import ExtractorDescription, build_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
+from spe_dist.extraction.finetune_folder import check_start
 from spe_dist.models.export_format import DESCRIPTION, EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
@@ -26,7 +27,6 @@ from spe_dist.models.sentence_encoder import (
     set_dropout,
 )
 from spe_dist.models.span_pair_model import SpanPairModel
-from spe_dist.train.run_folder import CONFIG
 
 _SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder", "span pair encoder"
 _CONTEXT_COPY = f"{_CONTEXT} (a copy of the {_SPAN})"
@@ -62,6 +62,7 @@ def load_start(config: FinetuneConfig, labels: Labels) -> Start:
     Raises:
         UserError: there is nothing of that name, or its weights are not all there.
     """
+    check_start(config)
     if config.start.pretrained == BERT:
         return _from_encoder(config, labels)
     return _from_run(config, labels, _load_run(Path(config.start.pretrained)))
@@ -74,8 +75,7 @@ def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
         )
     name = config.encoder.name_or_path
     tokenizer = config.start.tokenizer or name
-    if tokenizer is None:
-        raise UserError("a new encoder (encoder.name_or_path is null) needs a tokenizer: set start.tokenizer")
+    assert tokenizer is not None  # check_start
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, max_pieces=1)
     description = _describe(config, labels, language=config.start.language)
@@ -132,12 +132,7 @@ def _from_run(config: FinetuneConfig, labels: Labels, run: SpanPairModel) -> Sta
 def _load_run(folder: Path) -> SpanPairModel:
     if (folder / DESCRIPTION).is_file():
         return SpanPairModel.from_pretrained(folder)
-    if (folder / CONFIG).is_file():
-        return load_model(TrainedRun.read(folder), "query")
-    raise UserError(
-        f"start.pretrained: {folder} is neither a run (no {CONFIG}) nor an exported model (no {DESCRIPTION}): "
-        f'name the folder of a run, or its export, or "{BERT}" for an encoder alone'
-    )
+    return load_model(TrainedRun.read(folder), "query")
 
 
 def _describe(

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.extraction.bootstrap import PairedTest
+from spe_dist.extraction.bootstrap import FEW_SENTENCES, PairedTest
 from spe_dist.extraction.scored_run import ScoredRun
 from spe_dist.extraction.scoring import MEASURES, MeasureScores
 
@@ -24,6 +24,7 @@ _GROUPINGS = {
     "by_distance": "words between the arguments",
 }
 _COLORS = ("tab:blue", "tab:orange")
+_UNDEFINED = "\N{EN DASH}"  # an F1 where there are no gold facts
 
 
 def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> str:
@@ -97,7 +98,7 @@ def write_scores(
 
 def overview_text(run: ScoredRun) -> str:
     """One line: the micro F1s of a run, in percent."""
-    estimates = ", ".join(f"{measure} {_estimate(run.micro_f1[measure], '')}" for measure in MEASURES)
+    estimates = ", ".join(f"{measure} {_micro_f1(run, measure)}" for measure in MEASURES)
     return f"{run.name}: {estimates}"
 
 
@@ -113,9 +114,10 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
-    figure = Figure(figsize=(15, 8.5), layout="constrained")
+    figure = Figure(figsize=(15, 8.5), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
     axes = figure.subplots(2, 3).ravel()
     _draw_overview(axes[0], runs)
     _draw_groups(axes[1], runs, "entity_f1", "by_type")
@@ -123,6 +125,11 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
         _draw_groups(panel, runs, "relation_strict_f1", grouping)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(runs), frameon=False, fontsize=11
+    )
+    figure.supxlabel(
+        "F1 by group: mean over seeds, whiskers are their standard deviation (none for a single seed); "
+        "the number below a group: its gold facts",
+        fontsize=9,
     )
     figure.savefig(path, dpi=110)
 
@@ -137,17 +144,29 @@ def _headline(runs: Sequence[ScoredRun]) -> str:
 
 def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
     header = ["micro F1", *(run.name for run in runs)]
-    rows = [[measure, *(_estimate(run.micro_f1[measure], "") for run in runs)] for measure in MEASURES]
+    rows = [[measure, *(_micro_f1(run, measure) for run in runs)] for measure in MEASURES]
     if tests:
         header += [f"{runs[1].name} - {runs[0].name}", "p"]
         for row in rows:
             test = tests[row[0]]
-            row += [_estimate(test.difference, "+"), f"{test.p_value:.4f}"]
+            defined = _has_gold(runs[0], row[0])
+            row += [_estimate(test.difference, "+"), f"{test.p_value:.4f}"] if defined else [_UNDEFINED, _UNDEFINED]
     text = _table(header, rows)
     if tests:
         paired = "equal seeds compared with each other" if tests[MEASURES[0]].paired_seeds else "seeds independent"
         text += f"\n(p: two-sided, paired bootstrap over sentences and seeds; {paired})"
+    if runs[0].sentences < FEW_SENTENCES:
+        unreliable = "intervals and p-values are" if tests else "intervals are"
+        text += f"\n(only {runs[0].sentences} sentences: {unreliable} unreliable below {FEW_SENTENCES})"
     return text
+
+
+def _has_gold(run: ScoredRun, measure: str) -> bool:
+    return run.scores[measure][0].micro.gold > 0
+
+
+def _micro_f1(run: ScoredRun, measure: str) -> str:
+    return _estimate(run.micro_f1[measure], "") if _has_gold(run, measure) else _UNDEFINED
 
 
 def _details(runs: Sequence[ScoredRun], measure: str) -> str:
@@ -160,11 +179,11 @@ def _details(runs: Sequence[ScoredRun], measure: str) -> str:
     ]
     rows = []
     for name, gold, value in parts:
-        rows.append([name, str(gold), *(_cell([value(one) for one in run.scores[measure]]) for run in runs)])
+        rows.append([name, str(gold), *(_cell([value(one) for one in run.scores[measure]], gold) for run in runs)])
     for grouping, title in _GROUPINGS.items():
         for group, gold in _groups(runs, measure, grouping).items():
             values = (_f1_of_group(run, measure, grouping, group) for run in runs)
-            rows.append([f"{title}: {group}", str(gold), *(_cell(of_seeds) for of_seeds in values)])
+            rows.append([f"{title}: {group}", str(gold), *(_cell(of_seeds, gold) for of_seeds in values)])
     return _table([measure, "gold", *(run.name for run in runs)], rows)
 
 
@@ -191,7 +210,9 @@ def _estimate(estimate: Any, sign: str) -> str:
     return f"{100 * estimate.mean:{sign}.1f}{deviation} [{low}, {high}]"
 
 
-def _cell(values: list[float]) -> str:
+def _cell(values: list[float], gold: int) -> str:
+    if not gold:
+        return _UNDEFINED
     deviation = f" ± {100 * np.std(values, ddof=1):4.1f}" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.1f}{deviation}"
 
@@ -208,22 +229,22 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def _draw_overview(axes: Any, runs: Sequence[ScoredRun]) -> None:
     axes.set_title("micro F1, 95 % intervals; dots are seeds", fontsize=11)
-    places = np.arange(len(MEASURES))
+    measures = [measure for measure in MEASURES if _has_gold(runs[0], measure)]
+    places = np.arange(len(measures))
     for number, run in enumerate(runs):
-        estimates = [run.micro_f1[measure] for measure in MEASURES]
+        estimates = [run.micro_f1[measure] for measure in measures]
         means = np.array([100 * estimate.mean for estimate in estimates])
-        ends = np.array([[100 * estimate.low, 100 * estimate.high] for estimate in estimates]).T
+        ends = np.array([[100 * estimate.low, 100 * estimate.high] for estimate in estimates]).reshape(-1, 2).T
         at = _bars(axes, places, means, np.abs(ends - means), number, runs)
-        for place, measure in zip(at, MEASURES, strict=True):
+        for place, measure in zip(at, measures, strict=True):
             f1 = [100 * scores.micro.f1 for scores in run.scores[measure]]
             axes.plot([place] * len(f1), f1, "o", color="black", markersize=3, alpha=0.6)
-    axes.set_xticks(places, MEASURES)
+    axes.set_xticks(places, measures)
 
 
 def _draw_groups(axes: Any, runs: Sequence[ScoredRun], measure: str, grouping: str) -> None:
     axes.set_title(f"{measure} by {_GROUPINGS[grouping]}", fontsize=11)
-    axes.set_xlabel("(second line: gold facts)", fontsize=8)
-    groups = _groups(runs, measure, grouping)
+    groups = {group: gold for group, gold in _groups(runs, measure, grouping).items() if gold}
     places = np.arange(len(groups))
     for number, run in enumerate(runs):
         f1 = 100 * np.array([_f1_of_group(run, measure, grouping, group) for group in groups])  # [groups, seeds]

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
+from spe_dist.extraction.formats.schema import nearest_name
 
 FormatName = Literal["unified", "spert", "dygie", "spe", "docred"]
 
@@ -27,9 +28,19 @@ def detect(item: Item) -> FormatName:
     for name, fields in _MARKS:
         if fields <= item.value.keys():
             return name
+    _refuse_misspelt(item)
     known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in _MARKS)
     found = ", ".join(list(item.value)[:8]) or "none"
     raise UserError(
         f"{item.where}: no known format, its fields are: {found}; {known}. Convert the file, or name its format with "
         f"--format ({', '.join(get_args(FormatName))})"
     )
+
+
+def _refuse_misspelt(item: Item) -> None:
+    """Raise a UserError if the item would be of a format but for the spelling of a field."""
+    for _, fields in _MARKS:
+        meant = {field: nearest_name(field, item.value) for field in fields - item.value.keys()}
+        if all(meant.values()):
+            pairs = "; ".join(f"unknown field {meant[field]!r}, did you mean {field!r}?" for field in sorted(meant))
+            raise UserError(f"{item.where}: {pairs}")

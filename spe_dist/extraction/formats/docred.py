@@ -14,7 +14,7 @@ from pathlib import Path
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, ReadReport
+from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, SHARED_MENTION, ReadReport
 from spe_dist.extraction.formats.schema import Fields, Id, Index, Label, Text, parse
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
@@ -73,6 +73,8 @@ def read(item: Item, index: int, report: ReadReport, *, relation_names: Mapping[
                 f"{item.where}: relation {fact.r!r} from entity {fact.h} to {fact.t}, but 'vertexSet' has "
                 f"{len(mentions)} entities, counted from 0: mend the numbers"
             )
+        if fact.h == fact.t:
+            raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: mend or remove it")
         _add_fact(fact, mentions, builders, relation_names.get(fact.r, fact.r), report)
     return [sentence for builder in builders for sentence in builder.build()]
 
@@ -102,4 +104,7 @@ def _add_fact(
         report.findings[ACROSS_SENTENCES] += 1
     for sentence in sorted(shared):
         for head, tail in product(heads[sentence], tails[sentence]):
-            builders[sentence].add_relation(head, tail, name)
+            if head == tail:
+                report.findings[SHARED_MENTION] += 1
+            else:
+                builders[sentence].add_relation(head, tail, name)

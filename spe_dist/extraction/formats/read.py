@@ -30,9 +30,13 @@ def read_annotated(path: Path, format: FormatName | None = None) -> tuple[list[A
     items = read_items(path)
     if not items:
         raise UserError(f"{path} is an empty list: there is nothing to read")
-    report = ReadReport(path, format or detect(items[0]), documents=len(items))
+    report = ReadReport(path, format or detect(items[0]), documents=len(items), format_is_given=format is not None)
     read = _reader(report.format, path)
-    sentences = [sentence for index, item in enumerate(items) for sentence in read(item, index, report)]
+    sentences: list[AnnotatedSentence] = []
+    for index, item in enumerate(items):
+        found = read(item, index, report)
+        sentences += found
+        report.places += [item.where] * len(found)
     report.sentences = len(sentences)
     return sentences, report
 

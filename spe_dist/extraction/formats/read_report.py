@@ -10,6 +10,7 @@ DUPLICATE_ENTITIES = "duplicate entities merged"
 DUPLICATE_RELATIONS = "duplicate relations merged"
 ARGUMENT_OF_SEVERAL_TYPES = "relations whose argument has several types (the first one was taken)"
 ACROSS_SENTENCES = "relations across sentences left out"
+SHARED_MENTION = "relations left out because both arguments are the same mention"
 WITHOUT_ENTITY = "relations left out because an argument is no entity"
 WITHOUT_WORDS = "sentences without words left out"
 
@@ -25,6 +26,8 @@ class ReadReport:
         sentences: how many came out.
         findings: what happened, and how often.
         unread_fields: fields that hold something else, by their number of occurrences.
+        places: of each sentence: its file and line, or file and item.
+        format_is_given: a person has named the format; otherwise the fields of the first item told it.
     """
 
     path: Path
@@ -33,12 +36,27 @@ class ReadReport:
     sentences: int = 0
     findings: Counter[str] = field(default_factory=Counter)
     unread_fields: Counter[str] = field(default_factory=Counter)
+    places: list[str] = field(default_factory=list)
+    format_is_given: bool = False
+    _first_unread: dict[str, str] = field(default_factory=dict)
+
+    def count_unread(self, name: str, where: str) -> None:
+        """Count a field that is not read, and remember where it stood first."""
+        self.unread_fields[name] += 1
+        self._first_unread.setdefault(name, where.removeprefix(f"{self.path}:").strip())
 
     def lines(self) -> list[str]:
         """The report for people; its first line says what was read."""
         told = [f"{self.path}: {self.sentences:,} sentences in {self.documents:,} items, format {self.format}"]
         told += [f"  {count:,} {what}" for what, count in self.findings.items()]
         if self.unread_fields:
-            names = ", ".join(f"{name} ({count:,})" for name, count in self.unread_fields.items())
+            names = ", ".join(
+                f"{name} ({count:,}, first in {_place(self._first_unread[name])})"
+                for name, count in self.unread_fields.items()
+            )
             told.append(f"  fields that are not read: {names}")
         return told
+
+
+def _place(where: str) -> str:
+    return f"line {where}" if where.isdecimal() else where

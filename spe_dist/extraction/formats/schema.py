@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
@@ -22,16 +24,38 @@ Label = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_check_c
 Index = Annotated[int, Field(strict=True, ge=0)]
 Id = Annotated[str | int, Field(union_mode="left_to_right")]
 
+_MISSPELT = "misspelt"  # a kind of error of our own
+_CLOSE = 0.75  # "haed" is as close to "head"
+
 OBJECT, LIST = "object", "list"  # two ways to write an entity or relation; see `form`
 
 
 class Fields(BaseModel):
-    """An object of a format. Fields that it does not name are kept, to be counted."""
+    """An object of a format. Fields that it does not name are kept, to be counted, unless they look misspelt."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_misspelt(cls, value: Any) -> Any:
+        """A field almost of the name of one that is not there: what it holds would silently be no part of the data."""
+        if not isinstance(value, dict):
+            return value
+        lacking = cls.model_fields.keys() - value.keys()
+        for name in value.keys() - cls.model_fields.keys():
+            nearest = nearest_name(name, lacking)
+            if nearest:
+                message = "unknown field '{name}', did you mean '{nearest}'?"
+                raise PydanticCustomError(_MISSPELT, message, {"name": name, "nearest": nearest})
+        return value
+
 
 AnyFields = TypeVar("AnyFields", bound=Fields)
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The name that this one is probably meant to be, if there is one."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)), None)
 
 
 def form(value: Any) -> str:
@@ -48,8 +72,10 @@ def parse(item: Item, fields: type[AnyFields], report: ReadReport) -> AnyFields:
     try:
         parsed = fields.model_validate(item.value)
     except ValidationError as error:
-        raise UserError(f"{item.where}: {_explain(error)} (format {report.format}; --format names another)") from error
-    report.unread_fields.update(_unread(parsed))
+        doubt = "; --format names another" if report.format_is_given else ""
+        raise UserError(f"{item.where}: {_explain(error)} (format {report.format}{doubt})") from error
+    for name in _unread(parsed):
+        report.count_unread(name, item.where)
     return parsed
 
 
@@ -59,6 +85,8 @@ def _explain(error: ValidationError) -> str:
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     if first["type"] == "missing":
         return f"no field {place!r}"
+    if first["type"] == _MISSPELT:
+        return f"{place}: {first['msg']}" if place else first["msg"]
     return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}, not {str(first['input'])[:40]!r}"
 
 

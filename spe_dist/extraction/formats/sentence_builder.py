@@ -57,7 +57,18 @@ class SentenceBuilder:
         return number
 
     def add_relation(self, head: int, tail: int, type: str) -> None:
-        """Add a relation between two entities, named by what `add_entity` returned."""
+        """Add a relation between two entities, named by what `add_entity` returned.
+
+        Raises:
+            UserError: they are one and the same.
+        """
+        if head == tail:
+            entity = list(self._entities)[head]
+            text = " ".join(self._words[entity.word_start : entity.word_end])
+            raise UserError(
+                f"{self._where}: relation {type!r} of {text!r} (words {entity.word_start} up to, not including, "
+                f"{entity.word_end}) with itself: mend its arguments or remove it"
+            )
         relation = Relation(head, tail, type)
         if relation in self._relations:
             self._report.findings[DUPLICATE_RELATIONS] += 1
@@ -73,6 +84,25 @@ class SentenceBuilder:
             self._report.findings[ARGUMENT_OF_SEVERAL_TYPES] += 1
         self.add_relation(arguments[0][0], arguments[1][0], type)
 
+    def check_text(self, name: str, word_start: int, word_end: int, text: str | None) -> None:
+        """Hold the text that a file gives of an entity against its words; spaces and case do not count.
+
+        Args:
+            name: of the entity, for the error.
+            word_start: its first word.
+            word_end: one past its last word.
+            text: as the file has it; None if it has none.
+
+        Raises:
+            UserError: they differ.
+        """
+        words = " ".join(self._words[word_start:word_end])
+        if text is not None and _without_spaces(words) != _without_spaces(text):
+            raise UserError(
+                f"{self._where}: {name} says {text!r}, but its words {[word_start, word_end]} are {words!r}: mend the "
+                "offset (the end is exclusive) or the text"
+            )
+
     def build(self) -> list[AnnotatedSentence]:
         """The sentence; none if it has no words."""
         if not self._words:
@@ -81,3 +111,7 @@ class SentenceBuilder:
         return [
             AnnotatedSentence(self._words, tuple(self._entities), tuple(self._relations), self._document, self._number)
         ]
+
+
+def _without_spaces(text: str) -> str:
+    return "".join(text.split()).casefold()

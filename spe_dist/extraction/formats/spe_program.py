@@ -49,7 +49,8 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
         if mention.emId in numbers:
             raise UserError(f"{item.where}: two entity mentions with emId {mention.emId!r}: give each its own")
         numbers[mention.emId] = builder.add_entity(*mention.offset, mention.label)
-        _check_text(mention, words, item.where)
+        # The program stops where they differ; files exist that differ in case only.
+        builder.check_text(f"mention {mention.emId!r}", *mention.offset, mention.text)
     for relation in fields.relationMentions:
         if relation.em1Id in numbers and relation.em2Id in numbers:
             builder.add_relation(numbers[relation.em1Id], numbers[relation.em2Id], relation.label)
@@ -65,19 +66,3 @@ def _words(fields: _Sentence, where: str) -> list[str]:
         raise UserError(f"{where}: neither 'sentText' nor 'tokens': the sentence has no words")
     text = fields.sentText.strip()
     return text.split(" ") if text else []  # not split(): words may hold other white space
-
-
-def _check_text(mention: _EntityMention, words: list[str], where: str) -> None:
-    """The program stops where a mention's text is not that of its words; files exist that differ in case only."""
-    if mention.text is None:
-        return
-    text = " ".join(words[slice(*mention.offset)])
-    if _without_spaces(text) != _without_spaces(mention.text):
-        raise UserError(
-            f"{where}: mention {mention.emId!r} says {mention.text!r}, but its words {list(mention.offset)} are "
-            f"{text!r}: mend the offset (the end is exclusive) or the text"
-        )
-
-
-def _without_spaces(text: str) -> str:
-    return "".join(text.split()).casefold()

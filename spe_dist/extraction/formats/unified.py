@@ -1,7 +1,8 @@
 """Unified: one sentence an item, with `tokens`, `entities`, `relations`; SpERT's JSON is one way of writing it.
 
-Entities are `{"type", "start", "end"}` or `[start, end, type]`, end exclusive. Relations are `{"type", "head", "tail"}`
-with numbers of entities, or `[head start, head end, tail start, tail end, type]` with words, as in files of CoNLL04.
+Entities are `{"type", "start", "end"}` or `[start, end, type]`, end exclusive; a `text` in the former must be
+that of its words. Relations are `{"type", "head", "tail"}` with numbers of entities, or `[head start, head end,
+tail start, tail end, type]` with words, as in files of CoNLL04.
 We write objects; `document` and `number` are our own additions, left out where they say nothing.
 """
 
@@ -28,6 +29,7 @@ class _Entity(Fields):
     type: Label
     start: Index
     end: Index
+    text: Text | None = None
 
 
 class _Relation(Fields):
@@ -64,12 +66,7 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
     fields = parse(item, _Sentence, report)
     number = index if fields.number is None else fields.number
     builder = SentenceBuilder(fields.tokens, item.where, report, document=fields.document, number=number)
-    numbers = [
-        builder.add_entity(entity.start, entity.end, entity.type)
-        if isinstance(entity, _Entity)
-        else builder.add_entity(*entity)
-        for entity in fields.entities
-    ]
+    numbers = [_add_entity(entity, index, builder) for index, entity in enumerate(fields.entities)]
     for relation in fields.relations:
         if isinstance(relation, _Relation):
             _check_arguments(relation, len(numbers), item.where)
@@ -78,6 +75,14 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
             head_start, head_end, tail_start, tail_end, type = relation
             builder.add_relation_of_spans((head_start, head_end), (tail_start, tail_end), type)
     return builder.build()
+
+
+def _add_entity(entity: _Entity | _ListedEntity, index: int, builder: SentenceBuilder) -> int:
+    if not isinstance(entity, _Entity):
+        return builder.add_entity(*entity)
+    number = builder.add_entity(entity.start, entity.end, entity.type)
+    builder.check_text(f"entity {index}", entity.start, entity.end, entity.text)
+    return number
 
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:

@@ -5,6 +5,7 @@ import random
 import re
 
 import pytest
+import yaml
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
@@ -97,6 +98,20 @@ def test_other_gold_data_are_refused(tmp_path, change, complaint):
     runs = write_run(tmp_path / "a", chance=0.5), write_run(tmp_path / "b", chance=0.5, gold=other)
     with pytest.raises(UserError, match=f"different gold data: .*{complaint}"):
         compare(*runs)
+
+
+def test_settings_that_differ_are_named(tmp_path, capsys):
+    runs = [write_run(tmp_path / name, chance=0.6) for name in "ab"]
+    compare(*runs)
+    assert "settings: not compared, as a run has no seed-*/config.yaml" in capsys.readouterr().out
+    for run, rate in zip(runs, (1e-4, 2e-4), strict=True):
+        (run / "seed-1").mkdir()
+        settings = {"run": {"name": run.name, "seed": 1}, "optimizer": {"learning_rate": rate, "clip": 1.0}}
+        (run / "seed-1" / "config.yaml").write_text(yaml.safe_dump(settings))
+    compare(*runs)
+    assert "\nsettings that differ: optimizer.learning_rate 0.0001 → 0.0002\n" in capsys.readouterr().out
+    compare(write_run(runs[0] / "dev", chance=0.5), write_run(runs[1] / "dev", chance=0.5))
+    assert "\nsettings that differ: optimizer.learning_rate 0.0001 → 0.0002\n" in capsys.readouterr().out
 
 
 def test_the_same_gold_data_in_another_order_of_entities_are_the_same(tmp_path, capsys):

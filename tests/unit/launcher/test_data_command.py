@@ -36,7 +36,7 @@ def test_check_prints_what_files_hold(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "train.jsonl: 2 sentences in 2 items, format unified" in printed
     assert "1 relations left out because an argument is no entity" in printed
-    assert "fields that are not read: source (1)" in printed
+    assert "fields that are not read: source (1, first in line 1)" in printed
     assert row(printed, "sentences", "sentences") == ["2", "1"]
     assert row(printed, "  a sentence, most", "sentences") == ["4", "4"]
     assert row(printed, "  Person", "entities") == ["1", "1"]
@@ -46,9 +46,24 @@ def test_check_prints_what_files_hold(tmp_path, capsys):
     assert row(printed, "words between related, median", "pairs") == ["2", "-"]
     assert row(printed, "  lives in", "relations (left to right)") == ["1", "(100%)", "0"]
     assert row(printed, "sentences of more than 9", "pieces, special ones included") == ["1", "0"]
-    assert "1 sentences of train.jsonl are in test.jsonl too, 1 of them annotated differently" in printed
+    assert printed.count("annotated differently") == 1
+    assert (
+        "1 sentence of test.jsonl is in train.jsonl too, 1 annotated differently: remove from one of the two "
+        f"({test}:1 = {train}:1)\n" in printed
+    )
     assert "entity type 'Word' is in train.jsonl but not in test.jsonl" in printed
     assert "relation type 'lives in' is in train.jsonl but not in test.jsonl" in printed
+
+
+def test_three_of_the_sentences_that_two_files_share_are_named(tmp_path, capsys):
+    files = [written(tmp_path / name, *[{"tokens": [letter], "entities": []} for letter in letters])
+             for name, letters in (("a.jsonl", "abcde"), ("b.jsonl", "xedcb"))]  # fmt: skip
+    dispatch(["data", "check", *map(str, files)])
+    named = ", ".join(f"{files[1]}:{number} = {files[0]}:{7 - number}" for number in (2, 3, 4))
+    assert (
+        "4 sentences of b.jsonl are in a.jsonl too, 0 annotated differently: remove from one of the two "
+        f"({named}, …)" in capsys.readouterr().out
+    )
 
 
 def test_files_of_one_name_are_told_apart_and_twins_refused(tmp_path, capsys):

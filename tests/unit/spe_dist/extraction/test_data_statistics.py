@@ -1,5 +1,5 @@
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
-from spe_dist.extraction.data_statistics import SharedSentences, count_data, count_shared
+from spe_dist.extraction.data_statistics import SharedSentence, count_data, find_shared
 
 WORDS = tuple("abcdefgh")
 
@@ -60,9 +60,14 @@ def test_shared_sentences_are_compared_by_meaning_not_order():
     reordered = sentence(entities[::-1], [(1, 0, "r")])
     reversed_relation = sentence(entities, [(1, 0, "r")])
     other = sentence(words=("x",))
-    assert count_shared([one, other], [reordered]) == SharedSentences(1, 0)
-    assert count_shared([one, one, other], [reversed_relation, other]) == SharedSentences(3, 2)
-    assert count_shared([one], [reversed_relation, reordered]) == SharedSentences(1, 0)
+    assert find_shared([other, one], [reordered]) == [SharedSentence(1, 0, False)]
+    assert find_shared([one, one, other], [reversed_relation, other]) == [
+        SharedSentence(0, 0, True),
+        SharedSentence(1, 0, True),
+        SharedSentence(2, 1, False),
+    ]
+    assert find_shared([one], [reversed_relation, reordered]) == [SharedSentence(0, 0, False)]
+    assert find_shared([sentence(words=("X",))], [other]) == []  # exactly: with the same case
 
 
 def test_nothing_to_count():

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from spe_dist.extraction.formats.read_report import (
     ARGUMENT_OF_SEVERAL_TYPES,
     DUPLICATE_ENTITIES,
     DUPLICATE_RELATIONS,
+    SHARED_MENTION,
     WITHOUT_ENTITY,
     WITHOUT_WORDS,
 )
@@ -68,6 +70,11 @@ def changed(item: dict, **fields: object) -> dict:
     return {name: value for name, value in (item | fields).items() if value is not None}
 
 
+def without_loops(sentence: AnnotatedSentence) -> AnnotatedSentence:
+    """Relations of an entity with itself are refused."""
+    return replace(sentence, relations=tuple(one for one in sentence.relations if one.head != one.tail))
+
+
 @pytest.mark.parametrize(
     ("item", "format"),
     [(OBJECTS, "unified"), (LISTS, "unified"), (DYGIE, "dygie"), (SPE, "spe"), (DOCRED, "docred")],
@@ -111,7 +118,10 @@ def test_layouts_of_json(tmp_path, layout):
 
 
 @settings(deadline=None)
-@given(st.lists(annotated_sentences(), min_size=1, max_size=5), st.sampled_from(["a.jsonl", "a.jsonl.gz"]))
+@given(
+    st.lists(annotated_sentences().map(without_loops), min_size=1, max_size=5),
+    st.sampled_from(["a.jsonl", "a.jsonl.gz"]),
+)
 def test_what_was_written_is_read_again(tmp_path_factory, sentences, name):
     path = tmp_path_factory.mktemp("unified") / name
     write_unified(sentences, path)
@@ -153,6 +163,8 @@ def test_nothing_is_left_out_or_merged_without_a_count(tmp_path):
     }
     assert report.unread_fields == {"orig_id": 1}
     assert "1 duplicate entities merged" in "\n".join(report.lines())
+    assert "fields that are not read: orig_id (1, first in line 1)" in "\n".join(report.lines())
+    assert report.places == [f"{tmp_path / 'a.jsonl'}:1"]
 
 
 def test_numbers_of_entities_follow_merged_ones(tmp_path):
@@ -241,6 +253,30 @@ BAD_ITEMS = {
         "two entity mentions with emId 'T1'",
     ),
     "spe, no words": (changed(SPE, sentText=None), "neither 'sentText' nor 'tokens'"),
+    "misspelt, optional": (
+        changed(OBJECTS, relations=None, relation=[]),
+        r"unknown field 'relation', did you mean 'relations'\? \(format unified\)$",
+    ),
+    "misspelt, required": (
+        changed(OBJECTS, entities=None, entites=[]),
+        "unknown field 'entites', did you mean 'entities'",
+    ),
+    "misspelt, inside": (
+        changed(OBJECTS, relations=[{"type": "r", "haed": 0, "tail": 1}]),
+        r"relations\[0\]: unknown field 'haed', did you mean 'head'",
+    ),
+    "missing": (changed(OBJECTS, entities=None), r"no field 'entities' \(format unified\)$"),  # no doubt of the format
+    "text of other words": (
+        changed(OBJECTS, entities=[{"type": "X", "start": 0, "end": 1, "text": "Ada Byron"}]),
+        r"entity 0 says 'Ada Byron', but its words \[0, 1\] are 'Ada'",
+    ),
+    "relation with itself": (
+        changed(OBJECTS, relations=[{"type": "r", "head": 1, "tail": 1}]),
+        "relation 'r' of 'London' .* with itself",
+    ),
+    "relation with itself, list": (changed(LISTS, relations=[[0, 2, 0, 2, "r"]]), "of 'Ada Byron' .* with itself"),
+    "dygie, relation with itself": (changed(DYGIE, relations=[[], [[2, 3, 2, 3, "r"]]]), "with itself"),
+    "docred, relation with itself": (changed(DOCRED, labels=[{"h": 0, "t": 0, "r": "r"}]), "entity 0 with itself"),
     "docred, sentence": (
         changed(DOCRED, vertexSet=[[{"name": "Ada", "sent_id": 2, "pos": [0, 1], "type": "X"}]]),
         "'Ada' in sentence 2, but the document has 2",
@@ -256,7 +292,8 @@ BAD_ITEMS = {
 @pytest.mark.parametrize(("item", "error"), BAD_ITEMS.values(), ids=BAD_ITEMS)
 @pytest.mark.parametrize("layout", ["lines", "list"])
 def test_what_cannot_be_right_is_an_error_that_says_where(tmp_path, item, error, layout):
-    good = next(good for good in (DOCRED, DYGIE, SPE, OBJECTS) if good.keys() & item.keys() - {"relations", "tokens"})
+    formats = (good for good in (DOCRED, DYGIE, SPE) if good.keys() & item.keys() - {"relations", "tokens"})
+    good = next(formats, OBJECTS)
     path = tmp_path / "data.json"
     path.write_text(json.dumps([good, item]) if layout == "list" else f"{json.dumps(good)}\n\n{json.dumps(item)}")
     place = rf"data\.json{': item 2' if layout == 'list' else ':3'}"
@@ -290,6 +327,25 @@ def test_files_that_are_not_there(tmp_path):
         read_annotated(tmp_path / "missing.json")
     with pytest.raises(UserError, match="is a directory"):
         read_annotated(tmp_path)
+
+
+def test_a_misspelt_first_item_is_told(tmp_path):
+    item = changed(OBJECTS, entities=None, entites=[])
+    with pytest.raises(UserError, match=r"a\.jsonl:1: unknown field 'entites', did you mean 'entities'"):
+        read_annotated(saved(tmp_path / "a.jsonl", item))
+
+
+def test_the_text_of_an_entity_may_differ_in_spaces(tmp_path):
+    entity = {"type": "Person", "start": 0, "end": 2, "text": "AdaByron"}
+    found = read_annotated(saved(tmp_path / "a.jsonl", changed(OBJECTS, entities=[entity], relations=None)))[0]
+    assert found[0].entities == ADA.entities[:1]
+
+
+def test_mentions_that_two_entities_of_docred_share(tmp_path):
+    shared = changed(DOCRED, vertexSet=[DOCRED["vertexSet"][0], DOCRED["vertexSet"][0][1:]])
+    sentences, report = read_annotated(saved(tmp_path / "a.json", shared))
+    assert report.findings == {DUPLICATE_ENTITIES: 1, SHARED_MENTION: 1}
+    assert not any(sentence.relations for sentence in sentences)
 
 
 def test_a_format_named_wrongly_says_so(tmp_path):

@@ -157,7 +157,7 @@ def test_bert_gives_the_sentence_encoder_and_says_what_it_leaves_out(bert):
 
 
 def test_a_new_encoder_needs_a_tokenizer(bert):
-    with pytest.raises(UserError, match=r"needs a tokenizer: set start\.tokenizer"):
+    with pytest.raises(UserError, match=r"no encoder: name one \(--encoder NAME\).*--from RUN.*--start\.tokenizer"):
         load(config_of(pretrained="bert"))
     start = load(config_of(pretrained="bert", tokenizer=str(bert)))
     assert start.report.loaded == ()
