@@ -1,4 +1,5 @@
 import itertools
+from bisect import bisect_right
 
 import numpy as np
 import pytest
@@ -48,22 +49,28 @@ def test_sequences_are_sentences_perturbed_permuted_and_masked_copies(made):
     assert batch.packed.positions.tolist() == [place for sequence in sequences for place in range(len(sequence))]
 
 
-def pieces_of_words(batch, start, end):
-    """Ids of packed words [start, end), read through `word_pieces` as the model does."""
-    ids, places = batch.packed.piece_ids.tolist(), batch.word_pieces.tolist()
-    sequence_ends = batch.packed.sequence_starts[1:].tolist()
-    if start == end:
-        return []
-    first = places[start]
-    limit = next(stop for stop in sequence_ends if stop > first) - 1
-    last = places[end] if end < len(places) and places[end] < limit else limit
-    return ids[first:last]
+class Reading:
+    """Packed words read through `word_pieces`, as the model does."""
+
+    def __init__(self, batch):
+        self.ids, self.places = batch.packed.piece_ids.tolist(), batch.word_pieces.tolist()
+        self.sequence_ends = batch.packed.sequence_starts[1:].tolist()
+
+    def pieces(self, start, end):
+        """Ids of packed words [start, end)."""
+        if start == end:
+            return []
+        first = self.places[start]
+        limit = self.sequence_ends[bisect_right(self.sequence_ends, first)] - 1
+        last = self.places[end] if end < len(self.places) and self.places[end] < limit else limit
+        return self.ids[first:last]
 
 
 def test_the_five_spans_are_the_two_entities_and_what_is_around_them(made):
     sentences, entities, drawn, batch = made
+    reading = Reading(batch)
     for row, sentence in enumerate(sentences):
-        parts = [pieces_of_words(batch, a, b) for a, b in batch.word_spans[row].tolist()]
+        parts = [reading.pieces(a, b) for a, b in batch.word_spans[row].tolist()]
         a, b, c, d = drawn.word_boundaries[row, 1:5].tolist()
         assert {(a, b), (c, d)} <= {entity[:2] for entity in entities[row]}
         assert b <= c
@@ -72,13 +79,14 @@ def test_the_five_spans_are_the_two_entities_and_what_is_around_them(made):
 
 def test_the_pair_keeps_its_pieces_in_every_copy(made):
     sentences, _, drawn, batch = made
+    reading = Reading(batch)
     for first, copies in (
         (len(sentences), drawn.perturbed),
         (len(sentences) + len(drawn.perturbed.records), drawn.permuted),
     ):
         for number, row in enumerate(copies.records.tolist()):
-            of_copy = [pieces_of_words(batch, *batch.word_spans[first + number, span].tolist()) for span in (1, 3)]
-            of_original = [pieces_of_words(batch, *batch.word_spans[row, span].tolist()) for span in (1, 3)]
+            of_copy = [reading.pieces(*batch.word_spans[first + number, span].tolist()) for span in (1, 3)]
+            of_original = [reading.pieces(*batch.word_spans[row, span].tolist()) for span in (1, 3)]
             assert sorted(of_copy) == sorted(of_original)
 
 
@@ -100,7 +108,8 @@ def test_targets_of_all_objectives(made):
         texts += [flat(sentences[row][start:end]) for start, end, _ in of_sentence]
     hidden_texts = [text for text, hidden in zip(texts, batch.met_hidden.tolist(), strict=True) if hidden]
     assert batch.mep_targets.tolist() == flat(hidden_texts)
-    shown = [pieces_of_words(batch, *span) for span in batch.met_spans.tolist()]
+    reading = Reading(batch)
+    shown = [reading.pieces(*span) for span in batch.met_spans.tolist()]
     ids = batch.packed.piece_ids[batch.mep_pieces].tolist()
     assert ids == flat([text for text, hidden in zip(shown, batch.met_hidden.tolist(), strict=True) if hidden])
     for text, was, hidden in zip(shown, texts, batch.met_hidden.tolist(), strict=True):
