@@ -1,5 +1,6 @@
-"""Which records make up lane k of step t: a pure function of (records per shard, seed, step), and of nothing else.
+"""Which records make up lane k of step t: a pure function of (records per shard, fraction, seed, step) alone.
 
+    fraction ─▶ some of the shards, all if it is 1     keyed by seed
     epoch e ──▶ a permutation of the shards            keyed by (seed, e)
             ──▶ their records, one shard after another: positions 0 … N-1
             ──▶ cut into Λ equal, contiguous streams (one per lane); less than one batch is left out
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 
-_SHARDS, _WINDOW = 1, 2  # what a generator is for: keeps the streams of random numbers apart
+_SHARDS, _WINDOW, _FRACTION = 1, 2, 3  # what a generator is for: keeps the streams of random numbers apart
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Order:
         lane_size: records per lane and step.
         seed: the run's seed.
         window: records that are shuffled among themselves inside a lane's stream.
+        fraction: of the records that are read at all; a smaller one reads part of what a larger one reads.
 
     Raises:
-        UserError: the dataset holds less than one global batch.
+        UserError: that is less than one global batch.
     """
 
     shard_records: tuple[int, ...]
@@ -44,18 +46,25 @@ class Order:
     lane_size: int
     seed: int
     window: int = 4096
+    fraction: float = 1.0
 
     def __post_init__(self) -> None:
         if self.steps_per_epoch == 0:
+            part = "" if self.fraction == 1 else f"a fraction of {self.fraction:g} of "
             raise UserError(
-                f"the dataset holds {self.records} records, less than one global batch of {self.lanes} lanes x "
+                f"{part}the dataset holds {self.records} records, less than one global batch of {self.lanes} lanes x "
                 f"{self.lane_size} records: build it from more text or make the batch smaller"
             )
 
     @property
     def records(self) -> int:
-        """Records in the dataset."""
-        return sum(self.shard_records)
+        """Records that are read, each once an epoch."""
+        return sum(self.records_in_use)
+
+    @property
+    def records_in_use(self) -> tuple[int, ...]:
+        """Of each shard, how many of its first records are read: all or none but for one shard."""
+        return _records_in_use(self.shard_records, self.fraction, self.seed)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -84,18 +93,31 @@ class Order:
         return shuffled
 
     def _ids_of_positions(self, positions: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        ends, shift = _shard_layout(self.shard_records, self.seed, epoch)
+        ends, shift = _shard_layout(self.shard_records, self.records_in_use, self.seed, epoch)
         return positions + shift[np.searchsorted(ends, positions, side="right")]
 
 
 @lru_cache(maxsize=4)
-def _shard_layout(shard_records: tuple[int, ...], seed: int, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _records_in_use(shard_records: tuple[int, ...], fraction: float, seed: int) -> tuple[int, ...]:
+    counts = np.asarray(shard_records, dtype=np.int64)
+    wanted = round(fraction * int(counts.sum()))
+    permutation = _permutation(len(counts), (_FRACTION, seed))
+    taken_before = np.cumsum(counts[permutation]) - counts[permutation]
+    in_use = np.empty_like(counts)
+    in_use[permutation] = np.clip(wanted - taken_before, 0, counts[permutation])
+    return tuple(in_use.tolist())
+
+
+@lru_cache(maxsize=4)
+def _shard_layout(
+    shard_records: tuple[int, ...], in_use: tuple[int, ...], seed: int, epoch: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Where each shard ends in the epoch's sequence, and what to add to its positions to get record ids."""
     permutation = _permutation(len(shard_records), (_SHARDS, seed, epoch))
-    counts = np.asarray(shard_records, dtype=np.int64)
+    counts, read = np.asarray(shard_records, dtype=np.int64), np.asarray(in_use, dtype=np.int64)[permutation]
     first_ids = np.cumsum(counts) - counts
-    ends = np.cumsum(counts[permutation])
-    return ends, first_ids[permutation] - (ends - counts[permutation])
+    ends = np.cumsum(read)
+    return ends, first_ids[permutation] - (ends - read)
 
 
 @lru_cache(maxsize=256)

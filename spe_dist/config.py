@@ -20,6 +20,7 @@ STRICT = ConfigDict(extra="forbid")
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 SpanPoolBody = Literal["auto", "cpp", "cuda", "reference"]
 
@@ -44,6 +45,8 @@ class DataConfig:
     """Folder or URL of a dataset made by `spe shards build`."""
     cache: str | None = None
     """Where shards of a URL are kept (default: the user's cache folder)."""
+    fraction: Part = 1.0
+    """Part of the records to train on; the seed says which, a smaller part lies in a larger one (ENPAR's Table 3)."""
     shuffle_window: Positive = 4096
     """Records of a lane that are shuffled among themselves."""
     workers: Count = 1

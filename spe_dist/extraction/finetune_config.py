@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Positive, RunConfig, Share, Weight
+from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
 from spe_dist.methods.spe_config import PairEncoderConfig, SpanEncoderConfig
 
 BERT = "bert"
@@ -23,7 +23,7 @@ class FinetuneDataConfig:
     """Decides which epoch is the best."""
     test: str | None = None
     """Only looked at when training is over."""
-    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    fraction: Part = 1.0
     """Share of the training sentences to learn from; the seed says which, a smaller share is part of a larger one."""
 
 

@@ -86,7 +86,7 @@ def describe_run(config: Config) -> str:
     manifest, order, plan, model = run.manifest, run.order, run.plan, run.costs.model
     epochs = config.train.steps / order.steps_per_epoch
     rows = [
-        ("data", _data(config, manifest)),
+        ("data", _data(config, manifest, order)),
         (
             "batch",
             f"{plan.global_batch} records = {plan.lanes} lanes x {plan.lane_size}; any world size up to {plan.lanes}",
@@ -107,10 +107,11 @@ def describe_run(config: Config) -> str:
     return f"{config_yaml(config)}\n{table}\ndry run: everything that can be checked without training is in order"
 
 
-def _data(config: Config, manifest: Manifest) -> str:
+def _data(config: Config, manifest: Manifest, order: Order) -> str:
     counts = manifest.statistics
     size = sum(shard.filesize for shard in manifest.shardlist) / _MIB
-    return f"{config.data.shards}: {counts.records:,} records, {len(manifest.shardlist)} shards, {size:.1f} MiB"
+    part = "" if config.data.fraction == 1 else f", of which {order.records:,} are read (data.fraction)"
+    return f"{config.data.shards}: {counts.records:,} records, {len(manifest.shardlist)} shards, {size:.1f} MiB{part}"
 
 
 def _pieces(config: Config, manifest: Manifest, global_batch: int) -> float:

@@ -52,4 +52,5 @@ def build_order(config: Config, manifest: Manifest) -> Order:
         lane_size=config.batch.lane_size,
         seed=config.run.seed,
         window=config.data.shuffle_window,
+        fraction=config.data.fraction,
     )

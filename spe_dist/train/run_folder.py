@@ -24,7 +24,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import Manifest, parse
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.recipe import config_values, config_yaml
+from spe_dist.recipe import config_from_values, config_values, config_yaml
 from spe_dist.versions import package_versions
 
 LOGGER = logging.getLogger(__name__)
@@ -120,8 +120,10 @@ def _changes(
 def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
     if not (folder / CONFIG).exists():
         return
-    before = flatten(_read_values(folder / CONFIG))
-    now = flatten(config_values(config))
+    written = config_from_values(
+        _read_values(folder / CONFIG), source=str(folder / CONFIG)
+    )  # with settings since added
+    before, now = flatten(config_values(written)), flatten(config_values(config))
     changed = [key for key, _, _ in _changes(before, now)]
     fixed = [key for key in changed if key in _FIXED or not any(key == f or key.startswith(f"{f}.") for f in _FREE)]
     if fixed:

@@ -1,6 +1,7 @@
 """Which record is read when: properties over many datasets, worlds and starts."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +17,16 @@ def orders(draw: st.DrawFn) -> Order:
     shards = tuple(draw(st.lists(st.integers(0, 60), min_size=1, max_size=12)))
     lanes, lane_size = draw(st.integers(1, 8)), draw(st.integers(1, 6))
     assume(sum(shards) >= lanes * lane_size)
-    return Order(
-        shards, lanes, lane_size, seed=draw(st.integers(0, 2**40)), window=draw(st.sampled_from([1, 3, 16, 4096]))
-    )
+    fraction = draw(st.just(1.0) | st.floats(0.01, 1))
+    assume(round(fraction * sum(shards)) >= lanes * lane_size)
+    seed, window = draw(st.integers(0, 2**40)), draw(st.sampled_from([1, 3, 16, 4096]))
+    return Order(shards, lanes, lane_size, seed=seed, window=window, fraction=fraction)
+
+
+def ids_in_use(order: Order) -> set[int]:
+    firsts = np.cumsum(order.shard_records) - order.shard_records
+    pairs = zip(firsts, order.records_in_use, strict=True)
+    return {int(id) for first, used in pairs for id in range(first, first + used)}
 
 
 def all_lanes(order: Order, step: int) -> np.ndarray:
@@ -31,8 +39,29 @@ def test_an_epoch_reads_every_record_once_but_for_less_than_a_batch(order: Order
     first = epoch * order.steps_per_epoch
     ids = np.concatenate([all_lanes(order, first + step).ravel() for step in range(order.steps_per_epoch)])
     assert len(np.unique(ids)) == len(ids)
-    assert ids.min() >= 0 and ids.max() < order.records
+    assert set(ids.tolist()) <= ids_in_use(order)
     assert order.records - len(ids) < order.lanes * order.lane_size
+
+
+@settings(max_examples=200, deadline=None)
+@given(orders(), st.floats(0.01, 1))
+def test_a_fraction_is_whole_shards_but_for_one_and_lies_in_a_larger_fraction(order: Order, other: float) -> None:
+    assert order.records == round(order.fraction * sum(order.shard_records))
+    cut = [used for used, all in zip(order.records_in_use, order.shard_records, strict=True) if 0 < used < all]
+    assert len(cut) <= 1
+    assume(round(other * sum(order.shard_records)))
+    smaller = replace(order, fraction=min(other, order.fraction), lanes=1, lane_size=1)
+    assert ids_in_use(smaller) <= ids_in_use(order)
+
+
+def test_seeds_choose_different_fractions_and_epochs_the_same() -> None:
+    def used(seed: int, epoch: int) -> frozenset[int]:
+        order = Order((10,) * 12, lanes=1, lane_size=10, seed=seed, window=1, fraction=0.25)
+        assert order.steps_per_epoch == 3
+        return frozenset(order.record_ids(epoch * 3 + step, [0])[0, 0] // 10 for step in range(3))
+
+    assert all(len({used(seed, epoch) for epoch in range(4)}) == 1 for seed in range(8))
+    assert len({used(seed, 0) for seed in range(8)}) > 4
 
 
 @settings(max_examples=200, deadline=None)
@@ -40,7 +69,7 @@ def test_an_epoch_reads_every_record_once_but_for_less_than_a_batch(order: Order
 def test_a_lane_is_the_same_whoever_asks(order: Order, step: int, data: st.DataObject) -> None:
     whole = all_lanes(order, step)
     asked = data.draw(st.lists(st.integers(0, order.lanes - 1), max_size=order.lanes))
-    again = Order(order.shard_records, order.lanes, order.lane_size, order.seed, order.window)
+    again = replace(order)
     assert np.array_equal(again.record_ids(step, asked), whole[asked])
 
 
@@ -49,7 +78,7 @@ def test_a_lane_is_the_same_whoever_asks(order: Order, step: int, data: st.DataO
 def test_a_lane_stays_inside_its_stream(order: Order, epoch: int) -> None:
     """A lane's ids of an epoch, in reading order, come from neighbouring positions: it never leaves its window."""
     steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
-    unshuffled = Order(order.shard_records, order.lanes, order.lane_size, order.seed, window=1)
+    unshuffled = replace(order, window=1)
     for lane in range(order.lanes):
         shuffled = np.concatenate([order.record_ids(step, [lane])[0] for step in steps])
         straight = np.concatenate([unshuffled.record_ids(step, [lane])[0] for step in steps])
@@ -90,3 +119,5 @@ def test_seeking_a_million_steps_ahead_costs_nothing() -> None:
 def test_too_little_data_for_a_batch_is_refused() -> None:
     with pytest.raises(UserError, match="less than one global batch"):
         Order((3, 4), lanes=2, lane_size=4, seed=0)
+    with pytest.raises(UserError, match=r"a fraction of 0\.1 of the dataset holds 10 records, less"):
+        Order((50, 50), lanes=2, lane_size=6, seed=0, fraction=0.1)
