@@ -99,13 +99,17 @@ def _recipe_path(name: str) -> Path:
 
 def _train_as_rank(config: Config) -> None:
     from launcher.progress import shown_progress
+    from spe_dist.engine.world import World
     from spe_dist.train.dry_run import check_run
     from spe_dist.train.loop import train
 
+    first = os.environ["RANK"] == "0"
     check_run(config, world_size=int(os.environ["WORLD_SIZE"]))
-    with shown_progress(config, enabled=os.environ["RANK"] == "0"):
+    if first:
+        _warn_of_slow_bf16(config, World.from_environment().device.type)
+    with shown_progress(config, enabled=first):
         summary = train(config)
-    if os.environ["RANK"] == "0":
+    if first:
         print(_ending(summary.folder, summary.step, summary.finished))
 
 
@@ -116,11 +120,21 @@ def _train_on_ray(config: Config) -> None:
 
     config = with_absolute_folders(config)
     check_run(config, world_size=config.cluster.workers)
+    _warn_of_slow_bf16(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
     print(_ending(summary.folder, summary.step, summary.finished))
     if not summary.finished:
         sys.exit(STOPPED)
+
+
+def _warn_of_slow_bf16(config: Config, device_type: str) -> None:
+    """Of this machine: those of a cluster are mostly alike."""
+    from spe_dist.engine.slow_bf16 import slow_bf16_warning
+
+    warning = slow_bf16_warning(config.train.precision, device_type)
+    if warning:
+        print(warning, flush=True)
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

@@ -29,6 +29,7 @@ from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.checkpoint.training_state import collect, restore
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.schedule import learning_rate
+from spe_dist.engine.slow_bf16 import slow_bf16_warning
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.data_warnings import data_warnings
@@ -225,7 +226,8 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     data = read_data(config)
     if len(data.train) < data.available:
         write_subset(config, data.chosen, data.available)
-    for line in _about_data(data):
+    slow_bf16 = slow_bf16_warning(config.train.precision, world.device.type)
+    for line in (*_about_data(data), *filter(None, [slow_bf16])):
         LOGGER.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     start_process_group(world)
     seed_random_generators(config.run.seed)

@@ -1,4 +1,4 @@
-"""A run goes on with the same data and model only; settings that an older version did not know are at their defaults."""
+"""A run goes on with the same data and model only; settings that an older version lacks are at their defaults."""
 
 from dataclasses import replace
 from pathlib import Path
