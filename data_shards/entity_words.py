@@ -34,8 +34,7 @@ def words_of_entities(words: IntArray, word_offsets: IntArray, entities: IntArra
         word_offsets: which words each sentence has, [S + 1].
         entities: first character, character after the last, type; not empty, in any order, [E, 3].
     """
-    first = np.searchsorted(words[:, 1], entities[:, 0], side="right")
-    last = np.searchsorted(words[:, 0], entities[:, 1], side="left")
+    first, last = words_of_characters(words, entities)
     filled = first < last
     without_words = int((~filled).sum())
     first, last, entities = first[filled], last[filled], entities[filled]
@@ -51,6 +50,21 @@ def words_of_entities(words: IntArray, word_offsets: IntArray, entities: IntArra
     counts = np.bincount(sentence, minlength=len(word_offsets) - 1)
     changes = dict(zip(CHANGES, (int(widened.sum()), across, overlapping, without_words), strict=True))
     return WordsOfEntities(Ragged.from_lengths(rows, counts), changes)
+
+
+def words_of_characters(words: IntArray, characters: IntArray) -> tuple[IntArray, IntArray]:
+    """The words that ranges of characters touch.
+
+    Args:
+        words: characters of each word, half-open, ascending, [W, 2].
+        characters: half-open ranges in the first two columns, [E, 2 or more].
+
+    Returns:
+        First word, and word after the last, of each range, [E] each; equal where it touches none.
+    """
+    first = np.searchsorted(words[:, 1], characters[:, 0], side="right")
+    last = np.searchsorted(words[:, 0], characters[:, 1], side="left")
+    return first, np.maximum(first, last)
 
 
 def entity_problems(records: Records, types: int) -> Iterator[str]:

@@ -113,6 +113,12 @@ class Manifest:
         return tuple(shard.records for shard in self.shardlist)
 
     @property
+    def language(self) -> str:
+        """Whose rules cut the text into sentences and words (a spaCy language code)."""
+        annotated = self.build.get("annotated")  # from shards that were built before
+        return (annotated["build"] if annotated else self.build).get("language", "en")
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over all that decides the data: the shards' hashes in order, the tokenizer, names of types."""
         parts: list[Any] = [[shard.sha256 for shard in self.shardlist], self.tokenizer.fingerprint, SCHEMA_VERSION]

@@ -22,9 +22,11 @@ class Check:
     """Print what files of annotated data hold: types, lengths, overlaps, directions, duplicates, what only one has."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON or JSON lines, compressed or not: unified, SpERT, DyGIE, of the SPE program, DocRED."""
+    """JSON or JSON lines, compressed or not: unified, SpERT, DyGIE, of the SPE program, DocRED, or text."""
     format: FormatName | None = None
     """What the files are in; told by their first item if not given."""
+    language: str = "en"
+    """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
     tokenizer: str | None = None
     """Folder, vocabulary file or hub name: count pieces too."""
     max_pieces: int = 512
@@ -41,6 +43,8 @@ class Convert:
     """The file to write."""
     format: FormatName | None = None
     """What the first one is in; told by its first item if not given."""
+    language: str = "en"
+    """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
 
 
 Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, tyro.conf.subcommand("convert")]
@@ -62,7 +66,7 @@ def main(argv: list[str]) -> None:
 
 def run_convert(command: Convert) -> None:
     """Convert a file and say what became of it."""
-    sentences, report = read_annotated(command.source, command.format)
+    sentences, report = read_annotated(command.source, command.format, language=command.language)
     if command.out.exists() and command.out.samefile(command.source):
         raise UserError(f"{command.out} is the file to read: name another one to write")
     write_unified(sentences, command.out)
@@ -79,7 +83,7 @@ def run_check(command: Check) -> None:
     data: dict[str, list[AnnotatedSentence]] = {}
     places: dict[str, list[str]] = {}
     for name, file in zip(_short_names(command.files), command.files, strict=True):
-        data[name], report = read_annotated(file, command.format)
+        data[name], report = read_annotated(file, command.format, language=command.language)
         places[name] = report.places
         print("\n".join(report.lines()))
     pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None

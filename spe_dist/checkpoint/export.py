@@ -119,7 +119,7 @@ def describe(source: TrainedRun, weights: Weights) -> Description:
         weights=weights,
         step=source.checkpoint.step,
         max_pieces=source.dataset.max_pieces,
-        language=source.dataset.build.get("language", "en"),
+        language=source.dataset.language,
         span_encoder=about.span_encoder,
         context_encoder=about.context_encoder,
         pair_encoder=about.pair_encoder,

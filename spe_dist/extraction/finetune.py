@@ -53,7 +53,7 @@ from spe_dist.extraction.finetune_folder import (
 )
 from spe_dist.extraction.formats import read_annotated
 from spe_dist.extraction.layer_rates import layer_rate
-from spe_dist.extraction.load_encoder import Start, load_start
+from spe_dist.extraction.load_encoder import Start, language_of_start, load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import write_gold, write_predictions
 from spe_dist.extraction.scheduled_sampling import GoldDraws, draw_gold, gold_probability
@@ -164,8 +164,9 @@ def read_data(config: FinetuneConfig) -> Data:
     Raises:
         UserError: a file cannot be read, or holds no sentence.
     """
-    train, dev = _read(config.data.train), _read(config.data.dev)
-    test = None if config.data.test is None else _read(config.data.test)
+    language = language_of_start(config)
+    train, dev = _read(config.data.train, language), _read(config.data.dev, language)
+    test = None if config.data.test is None else _read(config.data.test, language)
     labels = Labels.of(train)
     if not labels.entity_types:
         raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
@@ -179,8 +180,8 @@ def epoch_order(rows: int, epoch: int, *, seed: int) -> NDArray[np.int64]:
     return generator.permutation(rows)
 
 
-def _read(path: str) -> list[AnnotatedSentence]:
-    sentences, report = read_annotated(Path(path))
+def _read(path: str, language: str) -> list[AnnotatedSentence]:
+    sentences, report = read_annotated(Path(path), language=language)
     for line in report.lines():
         LOGGER.info(line)
     if not sentences:

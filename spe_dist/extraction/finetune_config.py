@@ -38,7 +38,7 @@ class StartConfig:
     tokenizer: str | None = None
     """Tokenizer of a new encoder, or of one whose folder has none."""
     language: str = "en"
-    """Whose rules cut raw text into words when predicting; a run's own is taken from the run."""
+    """Whose rules cut raw text into words, in annotated data and when predicting; a run's own is taken from the run."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -18,7 +18,13 @@ from spe_dist.extraction.extractor_folder import ExtractorDescription, build_ext
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import check_start
-from spe_dist.models.export_format import DESCRIPTION, EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.export_format import (
+    DESCRIPTION,
+    Description,
+    EntityPairEncoderSizes,
+    PairEncoderSizes,
+    SpanEncoderSizes,
+)
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     load_sentence_encoder_strictly,
@@ -27,6 +33,7 @@ from spe_dist.models.sentence_encoder import (
     set_dropout,
 )
 from spe_dist.models.span_pair_model import SpanPairModel
+from spe_dist.train.run_folder import read_dataset
 
 _SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder", "span pair encoder"
 _CONTEXT_COPY = f"{_CONTEXT} (a copy of the {_SPAN})"
@@ -66,6 +73,19 @@ def load_start(config: FinetuneConfig, labels: Labels) -> Start:
     if config.start.pretrained == BERT:
         return _from_encoder(config, labels)
     return _from_run(config, labels, _load_run(Path(config.start.pretrained)))
+
+
+def language_of_start(config: FinetuneConfig) -> str:
+    """Whose rules cut raw text into words, when predicting and where annotated data are raw text.
+
+    Raises:
+        UserError: there is nothing of that name.
+    """
+    check_start(config)
+    folder = Path(config.start.pretrained)
+    if config.start.pretrained == BERT:
+        return config.start.language
+    return Description.load(folder).language if (folder / DESCRIPTION).is_file() else read_dataset(folder).language
 
 
 def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:

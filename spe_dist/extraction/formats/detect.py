@@ -8,14 +8,16 @@ from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
 from spe_dist.extraction.formats.schema import nearest_name
 
-FormatName = Literal["unified", "spert", "dygie", "spe", "docred"]
+FormatName = Literal["unified", "spert", "dygie", "spe", "docred", "characters"]
 
-# In this order: files of the SPE program may hold `tokens` too.
+# In this order: files of the SPE program may hold `tokens` too, and files with `tokens` the `text` that they were.
 _MARKS: tuple[tuple[FormatName, frozenset[str]], ...] = (
     ("docred", frozenset({"sents", "vertexSet"})),
     ("dygie", frozenset({"sentences", "ner"})),
     ("spe", frozenset({"entityMentions"})),
     ("unified", frozenset({"tokens", "entities"})),
+    ("characters", frozenset({"text", "entities"})),
+    ("characters", frozenset({"text", "spans"})),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.formats import docred, dygie, spe_program, unified
+from spe_dist.extraction.formats import characters, docred, dygie, spe_program, unified
 from spe_dist.extraction.formats.detect import FormatName, detect
 from spe_dist.extraction.formats.items import Item, read_items
 from spe_dist.extraction.formats.read_report import ReadReport
@@ -16,12 +16,15 @@ from spe_dist.extraction.formats.read_report import ReadReport
 _Reader = Callable[[Item, int, ReadReport], list[AnnotatedSentence]]
 
 
-def read_annotated(path: Path, format: FormatName | None = None) -> tuple[list[AnnotatedSentence], ReadReport]:
+def read_annotated(
+    path: Path, format: FormatName | None = None, *, language: str = "en"
+) -> tuple[list[AnnotatedSentence], ReadReport]:
     """Read a file of annotated sentences or documents: JSON or JSON lines, compressed by gzip or not.
 
     Args:
         path: the file.
         format: what it is in; told by its first item if not given.
+        language: whose rules cut what is given as text, not as words (a spaCy language code).
 
     Raises:
         UserError: it cannot be read, is in no known format, or something in it cannot be right; names line or item.
@@ -31,7 +34,7 @@ def read_annotated(path: Path, format: FormatName | None = None) -> tuple[list[A
     if not items:
         raise UserError(f"{path} is an empty list: there is nothing to read")
     report = ReadReport(path, format or detect(items[0]), documents=len(items), format_is_given=format is not None)
-    read = _reader(report.format, path)
+    read = _reader(report.format, path, language)
     sentences: list[AnnotatedSentence] = []
     for index, item in enumerate(items):
         found = read(item, index, report)
@@ -41,9 +44,11 @@ def read_annotated(path: Path, format: FormatName | None = None) -> tuple[list[A
     return sentences, report
 
 
-def _reader(format: str, path: Path) -> _Reader:
+def _reader(format: str, path: Path, language: str) -> _Reader:
     if format == "docred":
         return partial(docred.read, relation_names=docred.load_relation_names(path.parent))
+    if format == "characters":
+        return partial(characters.read, language=language)
     readers: dict[str, _Reader] = {
         "unified": unified.read,
         "spert": unified.read,

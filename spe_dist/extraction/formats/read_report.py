@@ -12,6 +12,9 @@ ARGUMENT_OF_SEVERAL_TYPES = "relations whose argument has several types (the fir
 ACROSS_SENTENCES = "relations across sentences left out"
 SHARED_MENTION = "relations left out because both arguments are the same mention"
 WITHOUT_ENTITY = "relations left out because an argument is no entity"
+WIDENED = "entities widened to whole words"
+ENTITIES_ACROSS_SENTENCES = "entities across sentences left out"
+ENTITIES_WITHOUT_WORDS = "entities without words left out"
 WITHOUT_WORDS = "sentences without words left out"
 
 

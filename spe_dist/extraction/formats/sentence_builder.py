@@ -97,7 +97,7 @@ class SentenceBuilder:
             UserError: they differ.
         """
         words = " ".join(self._words[word_start:word_end])
-        if text is not None and _without_spaces(words) != _without_spaces(text):
+        if text is not None and without_spaces(words) != without_spaces(text):
             raise UserError(
                 f"{self._where}: {name} says {text!r}, but its words {[word_start, word_end]} are {words!r}: mend the "
                 "offset (the end is exclusive) or the text"
@@ -113,5 +113,6 @@ class SentenceBuilder:
         ]
 
 
-def _without_spaces(text: str) -> str:
+def without_spaces(text: str) -> str:
+    """What two texts are compared by: neither spaces nor case count."""
     return "".join(text.split()).casefold()

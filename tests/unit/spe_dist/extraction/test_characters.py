@@ -1,0 +1,187 @@
+"""Annotated text with characters, as annotation tools and `spe predict` write it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_shards.errors import UserError
+from data_shards.sentences import locate_sentences
+from data_shards.word_rules import WordRules
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
+from spe_dist.extraction.formats import read_annotated
+from spe_dist.extraction.formats.read_report import (
+    ACROSS_SENTENCES,
+    ENTITIES_ACROSS_SENTENCES,
+    ENTITIES_WITHOUT_WORDS,
+    SHARED_MENTION,
+    WIDENED,
+    WITHOUT_ENTITY,
+)
+
+TEXT = "Who? Ada Byron lives in London.\nShe's there."
+ADA, LONDON = (5, 14), (24, 30)
+OURS = {
+    "id": 7,
+    "text": TEXT,
+    "entities": [
+        {"type": "Person", "start": 5, "end": 14, "text": "Ada Byron", "score": 0.9},
+        {"type": "Place", "start": 24, "end": 30},
+    ],
+    "relations": [{"type": "lives in", "head": 0, "tail": 1}],
+}
+LISTED = {"id": 7, "text": TEXT, "entities": [[*ADA, "Person"], [*LONDON, "Place"]], "relations": OURS["relations"]}
+DOCCANO = {
+    "id": 7,
+    "text": TEXT,
+    "Comments": [],
+    "entities": [
+        {"id": 91, "label": "Person", "start_offset": 5, "end_offset": 14},
+        {"id": 90, "label": "Place", "start_offset": 24, "end_offset": 30},
+    ],
+    "relations": [{"id": 3, "from_id": 91, "to_id": 90, "type": "lives in"}],
+}
+PERSON, PLACE = {"start": 5, "end": 14, "label": "Person"}, {"start": 24, "end": 30, "label": "Place"}
+PRODIGY = {
+    "id": 7,
+    "text": TEXT,
+    "tokens": [{"text": "Who", "start": 0, "end": 3, "id": 0}],
+    "spans": [PERSON | {"token_start": 2, "token_end": 3}, PLACE],
+    "relations": [{"head": 3, "child": 6, "label": "lives in", "head_span": PERSON, "child_span": PLACE}],
+}
+SENTENCES = [
+    AnnotatedSentence(("Who", "?"), document="7", number=0),
+    AnnotatedSentence(
+        ("Ada", "Byron", "lives", "in", "London", "."),
+        (Entity(0, 2, "Person"), Entity(4, 5, "Place")),
+        (Relation(0, 1, "lives in"),),
+        document="7",
+        number=1,
+    ),
+    AnnotatedSentence(("She", "'s", "there", "."), document="7", number=2),
+]
+
+
+def saved(folder: Path, *items: object) -> Path:
+    path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in items))
+    return path
+
+
+@pytest.mark.parametrize("item", [OURS, LISTED, DOCCANO, PRODIGY], ids=["ours", "listed", "doccano", "prodigy"])
+def test_every_way_of_writing_gives_the_same_sentences(tmp_path: Path, item: dict) -> None:
+    sentences, report = read_annotated(saved(tmp_path, item))
+    assert sentences == SENTENCES
+    assert (report.format, report.documents) == ("characters", 1)
+    assert not report.findings
+
+
+def test_texts_without_a_name_have_their_number(tmp_path: Path) -> None:
+    unnamed = {"text": "Ada.", "entities": []}
+    sentences, _ = read_annotated(saved(tmp_path, unnamed, unnamed))
+    assert [sentence.document for sentence in sentences] == ["text 0", "text 1"]
+
+
+def test_what_predict_writes_is_read(tmp_path: Path) -> None:
+    entities = (
+        ExtractedEntity(*ADA, "Ada Byron", "Person", 0.9),
+        ExtractedEntity(*LONDON, "London", "Place", 0.8),
+    )
+    found = ExtractedText(TEXT, entities, (ExtractedRelation(0, 1, "lives in", 0.7),), ((0, 4), (5, 31), (32, 44)))
+    sentences, report = read_annotated(saved(tmp_path, {"id": 7} | found.as_json()))
+    assert sentences == SENTENCES
+    assert set(report.unread_fields) == {"entities.score", "relations.score"}
+
+
+def test_nothing_is_left_out_or_changed_without_a_count(tmp_path: Path) -> None:
+    entities = [
+        [6, 11, "Half"],  # "da By"
+        [0, 8, "Across"],
+        [4, 5, "Space"],
+        [*ADA, "Half"],  # widened, the first is the same
+        [32, 35, "Person"],  # "She"
+        [*LONDON, "Place"],
+        [24, 31, "Overlapping"],
+    ]
+    pairs = [(0, 5), (1, 5), (2, 5), (0, 3), (4, 5), (5, 6)]
+    relations = [{"type": "r", "head": head, "tail": tail} for head, tail in pairs]
+    sentences, report = read_annotated(saved(tmp_path, {"text": TEXT, "entities": entities, "relations": relations}))
+    assert sentences[1].entities == (Entity(0, 2, "Half"), Entity(4, 5, "Place"), Entity(4, 6, "Overlapping"))
+    assert sentences[1].relations == (Relation(0, 1, "r"), Relation(1, 2, "r"))
+    assert sentences[2].entities == (Entity(0, 1, "Person"),)
+    findings = {key: report.findings[key] for key in report.findings if "duplicate" not in key}
+    assert findings == {
+        WIDENED: 1,
+        ENTITIES_ACROSS_SENTENCES: 1,
+        ENTITIES_WITHOUT_WORDS: 1,
+        WITHOUT_ENTITY: 2,
+        SHARED_MENTION: 1,
+        ACROSS_SENTENCES: 1,
+    }
+
+
+def test_unknown_names_of_tools_are_counted(tmp_path: Path) -> None:
+    doccano = DOCCANO | {"relations": [{"from_id": 91, "to_id": 4, "type": "r"}]}
+    other = {"label": "r", "head_span": PERSON, "child_span": PLACE | {"label": "City"}}
+    sentences, report = read_annotated(saved(tmp_path, doccano, PRODIGY | {"relations": [other]}))
+    assert report.findings == {WITHOUT_ENTITY: 2}
+    assert not any(sentence.relations for sentence in sentences)
+
+
+BAD_ITEMS = {
+    "end beyond": (LISTED | {"entities": [[40, 99, "X"]], "relations": []}, "entity 0 of type 'X' on characters 40 .* has 44"),
+    "empty": (LISTED | {"entities": [[5, 5, "X"]], "relations": []}, "characters 5 up to, not including, 5"),
+    "other text": (
+        OURS | {"entities": [{"type": "X", "start": 5, "end": 8, "text": "Ada Byron"}], "relations": []},
+        r"says 'Ada Byron', but its characters \[5, 8\] are 'Ada'",
+    ),
+    "no such entity": (OURS | {"relations": [{"type": "r", "head": 0, "tail": 2}]}, "has 2 entities, counted from 0"),
+    "with itself": (OURS | {"relations": [{"type": "r", "head": 1, "tail": 1}]}, "of entity 1 with itself"),
+    "doccano, no label": (DOCCANO | {"entities": [{"id": 1, "start_offset": 0, "end_offset": 2}]}, "no field .*label"),
+    "misspelt": (OURS | {"relations": [{"type": "r", "haed": 0, "tail": 1}]}, "unknown field 'haed'"),
+}
+
+
+@pytest.mark.parametrize(("item", "error"), BAD_ITEMS.values(), ids=BAD_ITEMS)
+def test_what_cannot_be_right_is_an_error_that_says_where(tmp_path: Path, item: dict, error: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.jsonl:2: .*{error}"):
+        read_annotated(saved(tmp_path, OURS, item))
+
+
+def test_an_unknown_language_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no word rules for language 'xx-none'"):
+        read_annotated(saved(tmp_path, OURS), language="xx-none")
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.sampled_from(["Ada", "U.S.", "x", "(", ")", "\n", " ", "\t", "…", "é", "O'Neil"]), max_size=20),
+    st.data(),
+)
+def test_an_entity_has_the_words_that_it_touches(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[str], data: st.DataObject
+) -> None:
+    """Against a look at every word of every sentence."""
+    text = "".join(parts)
+    rules = WordRules("en")
+    cut = [
+        [(start + first, start + last) for first, last in rules.locate_words(text[start:end])]
+        for start, end in locate_sentences(text)
+    ]
+    expected = []
+    entities = []
+    for start in range(len(text)):
+        end = data.draw(st.integers(start + 1, len(text)))
+        entities.append([start, end, f"{start}"])
+        touched = [(s, w) for s, words in enumerate(cut) for w, (a, b) in enumerate(words) if a < end and b > start]
+        if touched and touched[0][0] == touched[-1][0]:
+            expected.append((touched[0][0], Entity(touched[0][1], touched[-1][1] + 1, f"{start}")))
+    path = saved(tmp_path_factory.mktemp("texts"), {"text": text, "entities": entities})
+    sentences, _ = read_annotated(path)
+    assert [sentence.words for sentence in sentences] == [tuple(text[a:b] for a, b in words) for words in cut]
+    assert [(sentence.number, entity) for sentence in sentences for entity in sentence.entities] == sorted(
+        expected, key=lambda found: (found[0], int(found[1].type))
+    )
