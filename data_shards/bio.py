@@ -1,7 +1,7 @@
 """Words with tags, one to a line: CoNLL's columns, or a table (`.csv`, also in a `.zip`).
 
     columns   empty lines between sentences; the word is the first column, its tag the last; `-DOCSTART-` is passed over
-    table     a header line; first column: filled in where a sentence begins; second: the word; last: its tag
+    table     a header line; first column: the sentence, in its first row or in all; second: the word; last: its tag
 
 Tags are O or `B-type`, `I-type` and so on, as BIO (IOB1, IOB2), BIOES and BILOU have them. In a unit of work a sentence
 is one line of JSON: `[[line, word, tag], …]`; a word without a tag has an empty one, and the sentence is refused later.
@@ -46,15 +46,25 @@ def read_table(content: bytes, path: Path) -> Iterator[bytes]:
         found = f"its first line has {len(header)} columns"
         raise UserError(f"{path}: {found}, where a table has {_COLUMNS} or more: sentence, word, …, tag")
     sentence: list[Row] = []
-    for cells in rows:
-        if cells and cells[0] and sentence:
-            yield _line(sentence)
+    name = ""
+    for cells in _cells(rows, path):
+        if cells and cells[0] and cells[0] != name:
+            name = cells[0]
+            if sentence:
+                yield _line(sentence)
             sentence = []
         if cells:
             word, tag = (cells[1], cells[-1]) if len(cells) >= _COLUMNS else ("".join(cells[1:]), "")
             sentence.append((rows.line_num, word, tag))
     if sentence:
         yield _line(sentence)
+
+
+def _cells(rows: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise UserError(f"{path}: no table ({error}): is there a quotation mark that nothing closes?") from error
 
 
 def unzip_table(path: Path) -> bytes:

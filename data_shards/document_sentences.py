@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from data_shards.gold_entities import Document
 from data_shards.ragged import offsets_from_lengths
 from data_shards.sentences import locate_sentences
+from data_shards.word_rules import WordRules
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class DocumentSentences:
             for entity in document.entities
         ]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
+
+    def locate_words(self, rules: WordRules) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Characters of each word, counted as those of sentences, [W, 2]; which words each sentence has, [S + 1]."""
+        places = [list(rules.locate_words(text)) for text in self.texts]
+        word_offsets = offsets_from_lengths(np.array([len(words) for words in places], dtype=np.int64))
+        words = np.array(list(chain.from_iterable(places)), dtype=np.int64).reshape(-1, 2)
+        return words + np.repeat(self.starts, np.diff(word_offsets))[:, None], word_offsets
 
 
 def split_documents(documents: Sequence[Document], language: str) -> DocumentSentences:

@@ -33,7 +33,7 @@ class EntityPlan:
             "types": list(self.types),
             "from": "gold" if self.ner is None else self.ner.settings,
             "min_entities": self.min_entities,
-            "versions": {} if self.ner is None else {name: version(name) for name in ("spacy", "thinc")},
+            "versions": {} if self.ner is None else {name: version(name) for name in ("spacy", "thinc", "numpy")},
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -17,7 +18,7 @@ from data_shards.files import sha256_of, sha256_of_file
 from data_shards.manifest import MAX_ENTITY_TYPES
 from data_shards.ragged import Ragged
 
-_BATCH = 2048  # sentences; fixed, as sums of floats may depend on it
+SENTENCES_AT_A_TIME = 2048  # fixed, as sums of floats may depend on it
 _ZONE = 20_000  # sentences after which spaCy forgets the words it has seen
 
 
@@ -36,7 +37,12 @@ class NerInfo:
     @property
     def settings(self) -> dict[str, str]:
         """What decides the entities it finds: no path of this machine."""
-        return {"name": self.name, "version": self.version, "sha256": self.sha256}
+        return {
+            "name": self.name,
+            "version": self.version,
+            "sha256": self.sha256,
+            "sentences_at_a_time": str(SENTENCES_AT_A_TIME),
+        }
 
 
 class NerPipeline:
@@ -83,7 +89,7 @@ class NerPipeline:
             documents = (Doc(self._nlp.vocab, words=words) for words in sentences)
             return [
                 [(entity.start, entity.end, self._type_of(entity.label_)) for entity in document.ents]
-                for document in self._nlp.pipe(documents, batch_size=_BATCH)
+                for document in self._nlp.pipe(documents, batch_size=SENTENCES_AT_A_TIME)
             ]
 
     def _type_of(self, label: str) -> int:
@@ -105,10 +111,17 @@ def pipeline_of_worker(info: NerInfo) -> NerPipeline:
     return pipeline
 
 
-def _load(source: str) -> Any:
-    """Load a pipeline whose matrix products are numpy's: thinc's own (BLIS) take four times as long."""
-    import spacy
+@contextmanager
+def products_of_numpy() -> Iterator[None]:
+    """Models that are made in here multiply matrices with numpy: thinc's own BLIS takes up to four times as long."""
     from thinc.api import use_ops
+
+    with use_ops("numpy", use_blis=False):
+        yield
+
+
+def _load(source: str) -> Any:
+    import spacy
 
     folder = Path(source)
     if not folder.is_dir() and folder.name != source:
@@ -119,7 +132,7 @@ def _load(source: str) -> Any:
             "or train one with: spe ner train"
         )
     try:
-        with use_ops("numpy", use_blis=False):
+        with products_of_numpy():
             return spacy.load(source)
     except Exception as error:  # spaCy, thinc and pydantic raise all kinds; whatever it is, this cannot be used
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tokenizers.normalizers import BertNormalizer
 
 from data_shards.corpus import check_lists_entities, parse_annotated, read_units, resolve_sources
@@ -23,12 +22,11 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.gold_entities import Document
 from data_shards.manifest import MAX_ENTITY_TYPES
-from data_shards.ragged import offsets_from_lengths
+from data_shards.ner_pipeline import SENTENCES_AT_A_TIME, products_of_numpy
 from data_shards.word_rules import WordRules
 
 SCORES_NAME = "scores.json"
 _ROWS = (5000, 1000, 2500, 500)  # of the hashed tables of norms, prefixes, suffixes and shapes
-_BATCH = 512  # sentences read at a time when it is measured
 _UNCASED = BertNormalizer(lowercase=True)
 
 
@@ -168,9 +166,8 @@ def _read_parts(config: NerTrainingConfig) -> dict[str, list[GoldSentence]]:
     parts["train"] = rest
     for name, sentences in parts.items():
         if not any(sentence.entities for sentence in sentences):
-            raise UserError(
-                f"{', '.join(config.inputs)}: {len(sentences)} sentences for {name}, with no entity: give more"
-            )
+            files = {"dev": config.dev, "test": config.test}.get(name) or config.inputs
+            raise UserError(f"{', '.join(files)}: {len(sentences)} sentences for {name}, with no entity: give more")
     types = {type for sentence in rest for _, _, type in sentence.entities}
     if len(types) > MAX_ENTITY_TYPES:
         raise UserError(f"{', '.join(config.inputs)}: {len(types)} types of entities, more than {MAX_ENTITY_TYPES}")
@@ -193,14 +190,12 @@ def _read_sentences(config: NerTrainingConfig, files: Sequence[str]) -> list[Gol
 
 def _sentences_of(documents: list[Document], rules: WordRules, config: NerTrainingConfig) -> Iterator[GoldSentence]:
     sentences = split_documents(documents, config.language)
-    places = [list(rules.locate_words(text)) for text in sentences.texts]
-    word_offsets = offsets_from_lengths(np.array([len(words) for words in places], dtype=np.int64))
-    words = np.array([place for sentence in places for place in sentence], dtype=np.int64).reshape(-1, 2)
-    words += np.repeat(sentences.starts, np.diff(word_offsets))[:, None]
+    words, word_offsets = sentences.locate_words(rules)
     types = sorted({entity.type for document in documents for entity in document.entities})
     found = words_of_entities(words, word_offsets, sentences.entities(types)).entities
-    for index, (text, of_sentence) in enumerate(zip(sentences.texts, places, strict=True)):
-        entities = tuple((start, end, types[type]) for start, end, type in found.row(index).tolist())
+    for index, (text, start) in enumerate(zip(sentences.texts, sentences.starts.tolist(), strict=True)):
+        of_sentence = (words[word_offsets[index] : word_offsets[index + 1]] - start).tolist()
+        entities = tuple((first, last, types[type]) for first, last, type in found.row(index).tolist())
         yield GoldSentence(tuple(_normalized(text[a:b], config.lowercase) for a, b in of_sentence), entities)
 
 
@@ -221,7 +216,8 @@ class _Training:
         self._random = random.Random(config.seed)
         self._nlp = spacy.blank(config.language)
         self._nlp.meta["name"] = config.name
-        self._nlp.add_pipe("ner", config={"model": _model(config.width, config.depth)})
+        with products_of_numpy():
+            self._nlp.add_pipe("ner", config={"model": _model(config.width, config.depth)})
         self._examples = self._make_examples(sentences)
         self._optimizer = self._nlp.initialize(lambda: self._examples)
 
@@ -237,7 +233,7 @@ class _Training:
 
     def score(self, sentences: Sequence[GoldSentence]) -> tuple[NerScores, float]:
         """Scores on sentences, and the words read per second."""
-        found = self._nlp.evaluate(self._make_examples(sentences), batch_size=_BATCH)
+        found = self._nlp.evaluate(self._make_examples(sentences), batch_size=SENTENCES_AT_A_TIME)
         counts = Counter(type for sentence in sentences for _, _, type in sentence.entities)
         by_type = {type: _score(found["ents_per_type"][type], counts[type]) for type in sorted(found["ents_per_type"])}
         overall = _score({key: found[f"ents_{key}"] for key in "prf"}, counts.total())

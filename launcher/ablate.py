@@ -31,6 +31,7 @@ import launcher
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.manifest import load as load_manifest
 from launcher.finetune import with_absolute_paths
 from launcher.pretrain import RECIPES, STOPPED, split_recipe
 from spe_dist.config import Config
@@ -137,6 +138,17 @@ def _describe(config: AblationConfig) -> list[str]:
     return lines
 
 
+def _check_language(config: AblationConfig) -> None:
+    """The variant without pre-training has no run to ask whose rules cut raw text."""
+    shards, language = config.pretrain.data.shards, config.finetune.start.language
+    rules = load_manifest(shards).language
+    if rules != language:
+        raise UserError(
+            f"{shards} was cut by the rules of language {rules}, finetune.start.language is {language}: annotated text "
+            f"would be cut otherwise without pre-training; give --finetune.start.language {rules}"
+        )
+
+
 def _pretrain(config: AblationConfig, name: VariantName) -> None:
     run = pretraining(config, name)
     if run is None:
@@ -144,6 +156,7 @@ def _pretrain(config: AblationConfig, name: VariantName) -> None:
     _check_same_pretraining(run)
     if newest_step(run) == run.train.steps:
         return
+    _check_language(config)
     path = _write_recipe(run, f"pretrain-{run.run.name}", config.folder)
     print(f"== {VARIANTS[name].title}: pre-training, {run.run_folder}", flush=True)
     _call([str(Path(launcher.__file__).parent / "pretrain.py"), "--config", str(path)], f"{name}: pre-training")
@@ -222,7 +235,7 @@ def _call(arguments: Sequence[str], what: str) -> None:
 def _write_table(config: AblationConfig, done: Sequence[VariantName]) -> str:
     rows = score_ablations(config, done)
     data = config.finetune.data
-    sentences = len(read_annotated(Path(data.train))[0])
+    sentences = len(read_annotated(Path(data.train), language=config.finetune.start.language)[0])
     about = describe_sizes(
         config,
         train_sentences=max(1, round(data.fraction * sentences)),

@@ -56,6 +56,7 @@ class EntityPairCollate:
         masked: share of entities masked, for MET and MEP.
         replaced: share of entities replaced.
         hide: whether there is a masked copy at all.
+        typed: whether MET types the entities of the masked copy.
         perturbed: perturbed copies of a sentence, at most; 0 without ACD.
         max_shift: words that an entity is shifted, at most.
         permuted: permuted copies of a sentence, at most, the sentence itself not counted; 0 without PP.
@@ -68,6 +69,7 @@ class EntityPairCollate:
     masked: float
     replaced: float
     hide: bool
+    typed: bool
     perturbed: int
     max_shift: int
     permuted: int
@@ -154,8 +156,8 @@ class EntityPairCollate:
         return [drawn.records, drawn.perturbed_records, drawn.permuted_records]
 
     def _entities(self, masked: MaskedEntities | None) -> NDArray[np.int64]:
-        """First word, word after the last, type, whether hidden: of each entity of the masked copies, [E, 4]."""
-        if masked is None:
+        """First word, word after the last, type, whether hidden: of each entity that MET types, [E, 4]."""
+        if masked is None or not self.typed:
             return np.zeros((0, 4), dtype=np.int64)
         return np.stack([masked.word_starts, masked.word_ends, masked.types, masked.hidden], axis=1)
 

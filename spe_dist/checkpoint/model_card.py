@@ -54,7 +54,8 @@ def model_card(
         _HEADER.format(method=config.method) + f"\n# {config.run.name}",
         _summary(config, about, description),
         "## How to load it\n\n" + _usage(description),
-        "## Training data\n\n" + markdown_table(("dataset", dataset.name), _data_rows(dataset, fingerprint)),
+        "## Training data\n\n"
+        + markdown_table(("dataset", dataset.name), _data_rows(dataset, fingerprint, config.data.fraction)),
         "## Settings\n\n" + markdown_table(("setting", "value"), _setting_rows(config)),
         "## Last metrics\n\n" + _metrics(about, metrics),
         "## Versions\n\n" + markdown_table(("package", "version"), versions.items()),
@@ -102,10 +103,12 @@ def _usage(description: Description) -> str:
     )
 
 
-def _data_rows(dataset: Manifest, fingerprint: str) -> list[tuple[str, str]]:
+def _data_rows(dataset: Manifest, fingerprint: str, fraction: float) -> list[tuple[str, str]]:
     counts = dataset.statistics
     names = ("documents", "sentences", "records", "words", "pieces")
     rows = [("fingerprint", f"`{fingerprint}`"), *((name, f"{getattr(counts, name):,}") for name in names)]
+    if fraction < 1:
+        rows.append(("part of the records that was read", f"{fraction:.1%} (data.fraction)"))
     return [*rows, ("longest sentence", f"{dataset.max_pieces} pieces"), ("vocabulary", _vocabulary(dataset))]
 
 

@@ -258,6 +258,7 @@ def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate
         masked=config.masking.masked,
         replaced=config.masking.replaced,
         hide=config.met.weight > 0 or config.mep.weight > 0,
+        typed=config.met.weight > 0,
         perturbed=config.acd.perturbed if config.acd.weight > 0 else 0,
         max_shift=config.acd.max_shift,
         permuted=config.pp.permutations - 1 if config.pp.weight > 0 else 0,

@@ -61,7 +61,7 @@ class PpConfig:
     """Permutation prediction."""
 
     weight: Weight
-    permutations: Annotated[int, Field(ge=1, le=120)]
+    permutations: Annotated[int, Field(ge=2, le=120)]
     """Orders of a sentence, its own among them (n_p)."""
 
 

@@ -2,7 +2,8 @@
 
     ours      text, entities [{type, start, end}] or [[start, end, type]], relations [{type, head, tail}], by number
     Doccano   text, entities [{id, label, start_offset, end_offset}], relations [{type, from_id, to_id}]
-    Prodigy   text, spans [{label, start, end}], relations [{label, head_span, child_span}]
+              text, label [[start, end, type]], from projects without relations
+    Prodigy   text, spans [{label, start, end}], relations [{label, head_span, child_span}], answer
 
 A text is cut into sentences and words by the rules that cut raw text for shards and predictions. An entity has all the
 words that it shares a character with.
@@ -18,10 +19,10 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Discriminator, Tag
 
+from data_shards.document_sentences import split_documents
 from data_shards.entity_words import words_of_characters
 from data_shards.errors import UserError
-from data_shards.ragged import offsets_from_lengths
-from data_shards.sentences import locate_sentences
+from data_shards.gold_entities import Document
 from data_shards.word_rules import WordRules
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats.items import Item
@@ -29,6 +30,7 @@ from spe_dist.extraction.formats.read_report import (
     ACROSS_SENTENCES,
     ENTITIES_ACROSS_SENTENCES,
     ENTITIES_WITHOUT_WORDS,
+    NOT_ACCEPTED,
     SHARED_MENTION,
     WIDENED,
     WITHOUT_ENTITY,
@@ -36,6 +38,8 @@ from spe_dist.extraction.formats.read_report import (
 )
 from spe_dist.extraction.formats.schema import LIST, OBJECT, Fields, Id, Index, Label, Text, form, parse
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder, without_spaces
+
+_ACCEPTED = "accept"
 
 
 class _Characters(NamedTuple):
@@ -120,28 +124,43 @@ class _Doccano(_Item):
         return entities, [_Pair(one.from_id, one.to_id, one.type) for one in self.relations]
 
 
+class _DoccanoLabels(_Item):
+    label: list[_ListedEntity]
+
+    def listed(self, where: str) -> tuple[list[_Characters], list[_Pair]]:
+        return [_Characters(*entity, number) for number, entity in enumerate(self.label)], []
+
+
 class _ProdigySpan(Fields):
     label: Label
     start: Index
     end: Index
 
+
+class _ProdigyArgument(Fields):
+    start: Index
+    end: Index
+    label: Label | None = None
+    """None where an arc ends on a word that is in no span."""
+
     @property
-    def name(self) -> tuple[int, int, str]:
+    def name(self) -> tuple[int, int, str | None]:
         return self.start, self.end, self.label
 
 
 class _ProdigyRelation(Fields):
     label: Label
-    head_span: _ProdigySpan
-    child_span: _ProdigySpan
+    head_span: _ProdigyArgument
+    child_span: _ProdigyArgument
 
 
 class _Prodigy(_Item):
     spans: list[_ProdigySpan]
     relations: Sequence[_ProdigyRelation] = ()
+    answer: Text = _ACCEPTED
 
     def listed(self, where: str) -> tuple[list[_Characters], list[_Pair]]:
-        entities = [_Characters(*span.name, span.name) for span in self.spans]
+        entities = [_Characters(one.start, one.end, one.label, (one.start, one.end, one.label)) for one in self.spans]
         return entities, [_Pair(one.head_span.name, one.child_span.name, one.label) for one in self.relations]
 
 
@@ -162,6 +181,9 @@ def read(item: Item, index: int, report: ReadReport, *, language: str) -> list[A
         language: whose rules cut the text (a spaCy language code).
     """
     fields = parse(item, _way_of_writing(item), report)
+    if isinstance(fields, _Prodigy) and fields.answer != _ACCEPTED:
+        report.findings[NOT_ACCEPTED] += 1
+        return []
     listed, pairs = fields.listed(item.where)
     text = _CutText.of(fields.text, language)
     document = str(fields.id) or f"text {index}"
@@ -175,10 +197,10 @@ def read(item: Item, index: int, report: ReadReport, *, language: str) -> list[A
     return [sentence for builder in builders for sentence in builder.build()]
 
 
-def _way_of_writing(item: Item) -> type[_Ours | _Doccano | _Prodigy]:
-    if "spans" in item.value:
-        return _Prodigy
-    entities = item.value.get("entities")
+def _way_of_writing(item: Item) -> type[_Ours | _Doccano | _DoccanoLabels | _Prodigy]:
+    if "entities" not in item.value:  # which `spe predict` adds to what it keeps of an input
+        return _Prodigy if "spans" in item.value else _DoccanoLabels if "label" in item.value else _Ours
+    entities = item.value["entities"]
     listed = entities if isinstance(entities, list) else []
     return _Doccano if any(isinstance(one, dict) and "start_offset" in one for one in listed) else _Ours
 
@@ -191,12 +213,7 @@ class _CutText:
 
     @classmethod
     def of(cls, text: str, language: str) -> _CutText:
-        rules, words, counts = _rules(language), [], []
-        for start, end in locate_sentences(text, language):
-            found = [(start + first, start + last) for first, last in rules.locate_words(text[start:end])]
-            words += found
-            counts.append(len(found))
-        return cls(text, np.array(words, dtype=np.int64).reshape(-1, 2), offsets_from_lengths(np.array(counts, int)))
+        return cls(text, *split_documents([Document(text)], language).locate_words(_rules(language)))
 
     def sentences(self) -> Iterator[list[str]]:
         for first, last in zip(self.word_offsets[:-1], self.word_offsets[1:], strict=True):

@@ -18,6 +18,7 @@ _MARKS: tuple[tuple[FormatName, frozenset[str]], ...] = (
     ("unified", frozenset({"tokens", "entities"})),
     ("characters", frozenset({"text", "entities"})),
     ("characters", frozenset({"text", "spans"})),
+    ("characters", frozenset({"text", "label"})),
 )
 
 

@@ -14,6 +14,7 @@ SHARED_MENTION = "relations left out because both arguments are the same mention
 WITHOUT_ENTITY = "relations left out because an argument is no entity"
 WIDENED = "entities widened to whole words"
 ENTITIES_ACROSS_SENTENCES = "entities across sentences left out"
+NOT_ACCEPTED = "texts left out because the answer to them was not accept"
 ENTITIES_WITHOUT_WORDS = "entities without words left out"
 WITHOUT_WORDS = "sentences without words left out"
 

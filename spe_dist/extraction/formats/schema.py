@@ -26,6 +26,7 @@ Id = Annotated[str | int, Field(union_mode="left_to_right")]
 
 _MISSPELT = "misspelt"  # a kind of error of our own
 _CLOSE = 0.75  # "haed" is as close to "head"
+_TELLING = 4  # letters of a name; "uid" is as close to "id" too
 
 OBJECT, LIST = "object", "list"  # two ways to write an entity or relation; see `form`
 
@@ -41,7 +42,7 @@ class Fields(BaseModel):
         """A field almost of the name of one that is not there: what it holds would silently be no part of the data."""
         if not isinstance(value, dict):
             return value
-        lacking = cls.model_fields.keys() - value.keys()
+        lacking = {name for name in cls.model_fields.keys() - value.keys() if len(name) >= _TELLING}
         for name in value.keys() - cls.model_fields.keys():
             nearest = nearest_name(name, lacking)
             if nearest:

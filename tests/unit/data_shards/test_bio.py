@@ -1,12 +1,13 @@
 """Files of words with tags."""
 
+import json
 import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from data_shards.bio import LineError, entities_of_tags
+from data_shards.bio import LineError, entities_of_tags, read_table
 from data_shards.corpus import BadLine, parse_annotated, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.gold_entities import Document, GoldEntity
@@ -93,6 +94,19 @@ def test_bad_sentences_are_told_with_their_lines(tmp_path: Path) -> None:
     ]  # fmt: skip
     (tmp_path / "a.csv").write_text(TABLE + "Sentence: 3,alone,NN,\n,two\n")
     assert [bad.line for bad in read(tmp_path / "a.csv")[1]] == [8]
+
+
+def test_a_table_may_name_the_sentence_in_every_row(tmp_path: Path) -> None:
+    rows = ["sentence,word,tag", "1,New,B-LOC", "1,York,I-LOC", "2,Rome,B-LOC", "2,!,O"]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    found = [json.loads(line) for line in read_table((tmp_path / "a.csv").read_bytes(), tmp_path / "a.csv")]
+    assert [[word for _, word, _ in sentence] for sentence in found] == [["New", "York"], ["Rome", "!"]]
+
+
+def test_a_quotation_mark_that_nothing_closes_is_told(tmp_path: Path) -> None:
+    content = b'sentence,word,tag\n1,"Ada' + b"x" * 200_000
+    with pytest.raises(UserError, match=r"a\.csv: no table .*quotation mark"):
+        list(read_table(content, tmp_path / "a.csv"))
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def test_fingerprint_follows_the_data_and_nothing_else() -> None:
     assert replace(one, entity_types={"A": 7, "B": 8}).fingerprint == one.fingerprint
 
 
+def test_the_language_is_that_of_the_build_also_of_annotated_shards() -> None:
+    german = {"language": "de"}
+    assert replace(example(), build=german).language == "de"
+    assert (
+        replace(example(), build={"entities": {}, "annotated": {"fingerprint": "", "build": german}}).language == "de"
+    )
+
+
 def test_datasets_without_entities_say_how_to_add_them() -> None:
     with pytest.raises(UserError, match=r"data/x has no entities: .*spe shards annotate data/x --out DIR --ner"):
         example().require_entities("data/x")

@@ -42,7 +42,7 @@ def random_records(count: int, *, seed: int, **sizes: int) -> tuple[list[Sentenc
 
 def build_collate(**changes: float) -> EntityPairCollate:
     settings = {
-        "seed": 7, "lane_size": 5, "masked": 0.15, "replaced": 0.05, "hide": True, "perturbed": 5, "max_shift": 5,
-        "permuted": 4, "identity": True,
+        "seed": 7, "lane_size": 5, "masked": 0.15, "replaced": 0.05, "hide": True, "typed": True, "perturbed": 5,
+        "max_shift": 5, "permuted": 4, "identity": True,
     }  # fmt: skip
     return EntityPairCollate(special=SPECIAL, **(settings | changes))

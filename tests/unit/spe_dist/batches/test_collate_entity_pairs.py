@@ -165,6 +165,15 @@ def test_what_no_objective_needs_is_not_encoded(off, kinds):
     assert sequences == copies + LANE * (bool(kinds - 1) + (drawn.masked is not None))
 
 
+def test_without_met_the_masked_copy_is_for_mep_alone():
+    _, _, records = random_records(LANE, seed=15)
+    ids = np.arange(LANE).reshape(1, LANE)
+    with_met, without = (build_collate(typed=typed)(records, ids, 0, [0]) for typed in (True, False))
+    assert len(with_met.met_types) > 0
+    assert len(without.met_types) == len(without.met_spans) == int(without.counts[0]) == 0
+    assert without.mep_pieces.tolist() == with_met.mep_pieces.tolist() != []
+
+
 def test_no_lanes_give_a_batch_of_nothing():
     _, _, records = random_records(1, seed=16)
     batch = build_collate()(records.take(np.zeros(0, dtype=int)), np.zeros((0, LANE), dtype=int), 0, [])

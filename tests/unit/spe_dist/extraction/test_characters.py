@@ -17,6 +17,7 @@ from spe_dist.extraction.formats.read_report import (
     ACROSS_SENTENCES,
     ENTITIES_ACROSS_SENTENCES,
     ENTITIES_WITHOUT_WORDS,
+    NOT_ACCEPTED,
     SHARED_MENTION,
     WIDENED,
     WITHOUT_ENTITY,
@@ -129,6 +130,50 @@ def test_unknown_names_of_tools_are_counted(tmp_path: Path) -> None:
     sentences, report = read_annotated(saved(tmp_path, doccano, PRODIGY | {"relations": [other]}))
     assert report.findings == {WITHOUT_ENTITY: 2}
     assert not any(sentence.relations for sentence in sentences)
+
+
+# As Prodigy writes them: an arc may end on a word in no span, and a text may have been refused.
+ARC_TO_A_WORD = {
+    "head": 1,
+    "child": 2,
+    "head_span": {"start": 2, "end": 6, "token_start": 1, "token_end": 1, "label": None},
+    "child_span": PERSON,
+    "color": "#c5bdf4",
+    "label": "r",
+}
+
+
+def test_arcs_of_prodigy_that_end_on_no_span_are_counted(tmp_path: Path) -> None:
+    item = PRODIGY | {"relations": [ARC_TO_A_WORD, *PRODIGY["relations"]], "answer": "accept"}
+    sentences, report = read_annotated(saved(tmp_path, item))
+    assert sentences == SENTENCES
+    assert report.findings == {WITHOUT_ENTITY: 1}
+
+
+@pytest.mark.parametrize("answer", ["reject", "ignore"])
+def test_what_was_not_accepted_is_no_gold(tmp_path: Path, answer: str) -> None:
+    sentences, report = read_annotated(saved(tmp_path, PRODIGY, PRODIGY | {"answer": answer}))
+    assert sentences == SENTENCES
+    assert report.findings == {NOT_ACCEPTED: 1}
+
+
+def test_doccano_without_relations(tmp_path: Path) -> None:
+    item = {"id": 7, "text": TEXT, "label": [[*ADA, "Person"], [*LONDON, "Place"]], "Comments": []}
+    sentences, _ = read_annotated(saved(tmp_path, item))
+    assert sentences[1].entities == SENTENCES[1].entities
+
+
+def test_predictions_go_before_spans_that_were_there_before(tmp_path: Path) -> None:
+    """`spe predict` keeps the fields of its input."""
+    sentences, _ = read_annotated(saved(tmp_path, OURS | {"spans": [{"start": 0, "end": 3, "label": "Other"}]}))
+    assert sentences == SENTENCES
+
+
+@pytest.mark.parametrize("name", ["uid", "idx", "_id"])
+def test_other_names_than_id_are_not_taken_for_a_misspelt_one(tmp_path: Path, name: str) -> None:
+    sentences, report = read_annotated(saved(tmp_path, {"text": "Ada.", "entities": [], name: 3}))
+    assert sentences[0].document == "text 0"
+    assert set(report.unread_fields) == {name}
 
 
 BAD_ITEMS = {

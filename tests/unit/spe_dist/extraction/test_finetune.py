@@ -207,6 +207,18 @@ def test_the_subset_that_was_learned_from_is_kept(tmp_path):
     assert [SENTENCES[number].words for number in kept["numbers"]] == [one.words for one in data.train]
 
 
+def test_raw_text_is_cut_by_the_rules_of_the_language_that_the_model_will_predict_by(tmp_path):
+    text = {"text": "L'ami d'Ada vit là.", "entities": [{"type": "Peop", "start": 8, "end": 11}]}
+    (tmp_path / "text.jsonl").write_text(json.dumps(text) + "\n")
+    words = {}
+    for language in ("en", "fr"):
+        places = {"train": str(tmp_path / "text.jsonl"), "dev": str(tmp_path / "text.jsonl"), "test": None}
+        start = {"language": language, "tokenizer": str(DEBUG_VOCAB)}
+        data = module.read_data(config_in(tmp_path, data=places, start=start))
+        (words[language],) = (sentence.words for sentence in data.train)
+    assert words["fr"] == ("L'", "ami", "d'", "Ada", "vit", "là", ".") != words["en"]
+
+
 def finetune_until(config: FinetuneConfig, epochs: int) -> None:
     """Die in the epoch after these, before it is saved."""
     save = module._Training._save
