@@ -9,7 +9,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # Your own text and encoder:  make pretrain TEXT=wiki.jsonl.gz ENCODER=bert-base-cased
 TEXT ?=
 ENCODER ?=
-NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT)))),debug)
+NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT:/=)))),debug)
 RECIPE ?= $(if $(ENCODER),minilm_cpu,debug)
 TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 # Of shards, such as BUILD="--gold-entities --min-entities 3" for the entities of the embedded corpus.
