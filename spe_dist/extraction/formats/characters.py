@@ -14,10 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Discriminator, Tag
 
 from data_shards.document_sentences import split_documents
 from data_shards.entity_words import words_of_characters
@@ -36,7 +35,18 @@ from spe_dist.extraction.formats.read_report import (
     WITHOUT_ENTITY,
     ReadReport,
 )
-from spe_dist.extraction.formats.schema import LIST, OBJECT, Fields, Id, Index, Label, Text, form, parse
+from spe_dist.extraction.formats.schema import (
+    AnyEntity,
+    EntityFields,
+    EntityList,
+    Fields,
+    Id,
+    Index,
+    Label,
+    RelationFields,
+    Text,
+    parse,
+)
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder, without_spaces
 
 _ACCEPTED = "accept"
@@ -65,31 +75,14 @@ class _Item(Fields):
     id: Id = ""
 
 
-class _Entity(Fields):
-    type: Label
-    start: Index
-    end: Index
-    text: Text | None = None
-
-
-class _Relation(Fields):
-    type: Label
-    head: Index
-    tail: Index
-
-
-_ListedEntity = tuple[Index, Index, Label]
-_AnyEntity = Annotated[Annotated[_Entity, Tag(OBJECT)] | Annotated[_ListedEntity, Tag(LIST)], Discriminator(form)]
-
-
 class _Ours(_Item):
-    entities: list[_AnyEntity]
-    relations: Sequence[_Relation] = ()
+    entities: list[AnyEntity]
+    relations: Sequence[RelationFields] = ()
 
     def listed(self, where: str) -> tuple[list[_Characters], list[_Pair]]:
         entities = []
         for number, entity in enumerate(self.entities):
-            if isinstance(entity, _Entity):
+            if isinstance(entity, EntityFields):
                 entities.append(_Characters(entity.start, entity.end, entity.type, number, entity.text))
             else:
                 entities.append(_Characters(*entity, number))
@@ -125,7 +118,7 @@ class _Doccano(_Item):
 
 
 class _DoccanoLabels(_Item):
-    label: list[_ListedEntity]
+    label: list[EntityList]
 
     def listed(self, where: str) -> tuple[list[_Characters], list[_Pair]]:
         return [_Characters(*entity, number) for number, entity in enumerate(self.label)], []

@@ -6,7 +6,16 @@ import difflib
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from data_shards.errors import UserError
@@ -62,6 +71,27 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
 def form(value: Any) -> str:
     """Whether an entity or relation is written as a list or as an object."""
     return LIST if isinstance(value, list | tuple) else OBJECT
+
+
+class EntityFields(Fields):
+    """An entity as an object: of words or of characters."""
+
+    type: Label
+    start: Index
+    end: Index
+    text: Text | None = None
+
+
+class RelationFields(Fields):
+    """A relation as an object, which names entities by their numbers."""
+
+    type: Label
+    head: Index
+    tail: Index
+
+
+EntityList = tuple[Index, Index, Label]
+AnyEntity = Annotated[Annotated[EntityFields, Tag(OBJECT)] | Annotated[EntityList, Tag(LIST)], Discriminator(form)]
 
 
 def parse(item: Item, fields: type[AnyFields], report: ReadReport) -> AnyFields:

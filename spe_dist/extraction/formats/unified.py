@@ -21,32 +21,31 @@ from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats.items import Item
 from spe_dist.extraction.formats.read_report import ReadReport
-from spe_dist.extraction.formats.schema import LIST, OBJECT, Fields, Index, Label, Text, form, parse
+from spe_dist.extraction.formats.schema import (
+    LIST,
+    OBJECT,
+    AnyEntity,
+    EntityFields,
+    EntityList,
+    Fields,
+    Index,
+    Label,
+    RelationFields,
+    Text,
+    form,
+    parse,
+)
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
-
-class _Entity(Fields):
-    type: Label
-    start: Index
-    end: Index
-    text: Text | None = None
-
-
-class _Relation(Fields):
-    type: Label
-    head: Index
-    tail: Index
-
-
-_ListedEntity = tuple[Index, Index, Label]
 _ListedRelation = tuple[Index, Index, Index, Index, Label]
-_AnyEntity = Annotated[Annotated[_Entity, Tag(OBJECT)] | Annotated[_ListedEntity, Tag(LIST)], Discriminator(form)]
-_AnyRelation = Annotated[Annotated[_Relation, Tag(OBJECT)] | Annotated[_ListedRelation, Tag(LIST)], Discriminator(form)]
+_AnyRelation = Annotated[
+    Annotated[RelationFields, Tag(OBJECT)] | Annotated[_ListedRelation, Tag(LIST)], Discriminator(form)
+]
 
 
 class _Sentence(Fields):
     tokens: list[Text]
-    entities: list[_AnyEntity]
+    entities: list[AnyEntity]
     relations: Sequence[_AnyRelation] = ()
     document: Text = ""
     number: Index | None = None
@@ -68,7 +67,7 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
     builder = SentenceBuilder(fields.tokens, item.where, report, document=fields.document, number=number)
     numbers = [_add_entity(entity, index, builder) for index, entity in enumerate(fields.entities)]
     for relation in fields.relations:
-        if isinstance(relation, _Relation):
+        if isinstance(relation, RelationFields):
             _check_arguments(relation, len(numbers), item.where)
             builder.add_relation(numbers[relation.head], numbers[relation.tail], relation.type)
         else:
@@ -77,8 +76,8 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
     return builder.build()
 
 
-def _add_entity(entity: _Entity | _ListedEntity, index: int, builder: SentenceBuilder) -> int:
-    if not isinstance(entity, _Entity):
+def _add_entity(entity: EntityFields | EntityList, index: int, builder: SentenceBuilder) -> int:
+    if not isinstance(entity, EntityFields):
         return builder.add_entity(*entity)
     number = builder.add_entity(entity.start, entity.end, entity.type)
     builder.check_text(f"entity {index}", entity.start, entity.end, entity.text)
@@ -115,7 +114,7 @@ def _to_json(sentence: AnnotatedSentence, index: int) -> dict[str, Any]:
     return fields
 
 
-def _check_arguments(relation: _Relation, num_entities: int, where: str) -> None:
+def _check_arguments(relation: RelationFields, num_entities: int, where: str) -> None:
     if max(relation.head, relation.tail) >= num_entities:
         raise UserError(
             f"{where}: relation {relation.type!r} from entity {relation.head} to {relation.tail}, but the sentence has "
