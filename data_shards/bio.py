@@ -46,14 +46,13 @@ def read_table(content: bytes, path: Path) -> Iterator[bytes]:
         found = f"its first line has {len(header)} columns"
         raise UserError(f"{path}: {found}, where a table has {_COLUMNS} or more: sentence, word, …, tag")
     sentence: list[Row] = []
-    name = ""
+    before = ""  # the first cell of the row before
     for cells in _cells(rows, path):
-        if cells and cells[0] and cells[0] != name:
-            name = cells[0]
-            if sentence:
-                yield _line(sentence)
+        if cells and cells[0] and cells[0] != before and sentence:
+            yield _line(sentence)
             sentence = []
         if cells:
+            before = cells[0]
             word, tag = (cells[1], cells[-1]) if len(cells) >= _COLUMNS else ("".join(cells[1:]), "")
             sentence.append((rows.line_num, word, tag))
     if sentence:

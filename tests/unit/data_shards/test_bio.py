@@ -103,6 +103,12 @@ def test_a_table_may_name_the_sentence_in_every_row(tmp_path: Path) -> None:
     assert [[word for _, word, _ in sentence] for sentence in found] == [["New", "York"], ["Rome", "!"]]
 
 
+def test_a_table_may_mark_every_beginning_alike(tmp_path: Path) -> None:
+    content = b"sentence,word,tag\n*,New,B-LOC\n,York,I-LOC\n*,Rome,B-LOC\n,!,O\n"
+    found = [json.loads(line) for line in read_table(content, tmp_path / "a.csv")]
+    assert [[word for _, word, _ in sentence] for sentence in found] == [["New", "York"], ["Rome", "!"]]
+
+
 def test_a_quotation_mark_that_nothing_closes_is_told(tmp_path: Path) -> None:
     content = b'sentence,word,tag\n1,"Ada' + b"x" * 200_000
     with pytest.raises(UserError, match=r"a\.csv: no table .*quotation mark"):
