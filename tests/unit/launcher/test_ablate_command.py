@@ -1,0 +1,13 @@
+"""What `spe ablate` refuses before it starts anything."""
+
+import pytest
+
+from data_shards.errors import UserError
+from launcher.ablate import main
+
+
+def test_text_cut_by_the_rules_of_another_language_is_refused_before_anything_runs(shards, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="language en, finetune.start.language is de.*--finetune.start.language en"):
+        main(["--shards", str(shards / "shards"), "--finetune.start.language", "de"])
+    assert list(tmp_path.iterdir()) == []
