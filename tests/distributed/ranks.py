@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import multiprocessing
 import os
 import pickle
-import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed as dist
+
+from tests.forked import forking_context
 
 _TIMEOUT = float(os.environ.get("SPE_DIST_RANKS_TIMEOUT", "300"))
 _WORLDS: dict[int, Ranks] = {}  # by size; starting processes and importing torch takes longer than most tests
@@ -61,15 +59,14 @@ class Ranks:
     def __init__(self, world_size: int) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._ranks: list[tuple[BaseProcess, Connection]] = []
-        context = multiprocessing.get_context("spawn")
-        with _environment(world_size):
-            for rank in range(world_size):
-                here, there = context.Pipe()
-                store = f"file://{self._folder.name}/store"
-                process = context.Process(target=_rank, args=(rank, world_size, store, there), daemon=True)
-                process.start()
-                there.close()
-                self._ranks.append((process, here))
+        context = forking_context()
+        for rank in range(world_size):
+            here, there = context.Pipe()
+            store = f"file://{self._folder.name}/store"
+            process = context.Process(target=_rank, args=(rank, world_size, store, there), daemon=True)
+            process.start()
+            there.close()
+            self._ranks.append((process, here))
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float) -> list[Any]:
         """Call on all ranks and wait for them."""
@@ -105,32 +102,10 @@ class Ranks:
         return [results[rank] for rank in range(size)]
 
 
-@contextmanager
-def _environment(world_size: int) -> Iterator[None]:
-    """What children must find before they import anything."""
-    settings = {
-        "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "WORLD_SIZE": str(world_size),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),  # pip's ninja
-        # Which address DeepSpeed would look up; the store is a file, so nothing listens there.
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29500",
-    }
-    before = {key: os.environ.get(key) for key in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
-
-
 def _rank(rank: int, world_size: int, store: str, connection: Connection) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+    # Which address DeepSpeed would look up; the store is a file, so nothing listens there.
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
     while True:
         try:

@@ -30,7 +30,7 @@ from tests.paper.tiny_spe import PlainEngine
 
 pytestmark = pytest.mark.distributed
 
-STEPS = 50
+STEPS, STEPS_IN_SHORT = 50, 26  # in `make test-exact`, in `make test`
 WORLDS = (1, 2, 3)
 STAGES = (1, 2, 3)
 FUSED = {1: (3, 4), 2: (2,), 3: (2,)}  # lanes per forward, by world size; 4 lanes in all
@@ -98,6 +98,11 @@ def train_watched(configs):
     return watch
 
 
+@pytest.fixture(scope="session")
+def steps(request):
+    return STEPS if request.config.getoption("--slow") else STEPS_IN_SHORT
+
+
 @pytest.fixture(scope="module")
 def folders(method):
     """{(world size, stage, lanes per forward): folder of the run}, once `runs` is there."""
@@ -105,7 +110,7 @@ def folders(method):
 
 
 @pytest.fixture(scope="module")
-def runs(request, method, shards, folders, tmp_path_factory):
+def runs(request, method, shards, steps, folders, tmp_path_factory):
     """{(world size, stage, lanes per forward): (metrics, what each rank saw)}; "scarce" for lanes of one record."""
     folder, results = tmp_path_factory.mktemp("runs"), {}
     ordinary = ORDINARY if method == "spe" else ORDINARY_ENPAR
@@ -117,7 +122,7 @@ def runs(request, method, shards, folders, tmp_path_factory):
                 folder / "-".join(map(str, case)),
                 method=method,
                 batch={"lanes_per_forward": case[2]},
-                train={"zero_stage": case[1]},
+                train={"zero_stage": case[1], "steps": steps},
             )
             for case in cases
         ]
@@ -168,7 +173,7 @@ def tell_difference(report, method, case, runs, bound):
         pairs = zip(runs[case][0], runs[1, 1, 1][0], strict=True)
         worst = max(abs(mine[name] / other[name] - 1) for mine, other in pairs)
         what = f"{method.upper()}, {world} ranks, ZeRO {stage}, {lanes} lanes per forward"
-        measure = f"{name}, largest relative difference in {STEPS} steps"
+        measure = f"{name}, largest relative difference in {len(runs[case][0])} steps"
         report.append(
             {"what": "against 1 rank, ZeRO 1", "case": what, "measure": measure, "value": worst, "bound": bound}
         )
@@ -186,8 +191,8 @@ def counts_of(seen_by_ranks):
 
 
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[2] == 1 and case != (1, 1, 1)))
-def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(method, runs, case, report):
-    assert len(required(runs, case)[0]) == STEPS
+def test_unfused_lanes_give_the_same_run_to_1e_6_at_any_world_size_and_stage(method, runs, steps, case, report):
+    assert len(required(runs, case)[0]) == steps
     tell_difference(report, method, case, runs, bound=1e-6)
     assert_same_run(runs[case], runs[1, 1, 1], rel=1e-6, method=method)
 
@@ -199,12 +204,12 @@ def test_fused_lanes_give_the_same_run_to_1e_5(method, runs, case, report):
     assert_same_run(runs[case], runs[1, 1, 1], rel=1e-5, method=method)
 
 
-def test_runs_diff_calls_runs_of_other_topologies_equal_to_its_tolerance_and_no_further(runs, folders):
+def test_runs_diff_calls_runs_of_other_topologies_equal_to_its_tolerance_and_no_further(runs, folders, steps):
     """Metrics and all tensors of the last checkpoint."""
     for case in ((2, 2, 1), (3, 3, 1), (1, 2, 4)):
         comparison = compare_runs(folders[1, 1, 1], folders[case], rtol=1e-5)
         assert comparison.difference is None, (case, str(comparison.difference))
-        assert (len(comparison.steps), comparison.checkpoint) == (STEPS, STEPS)
+        assert (len(comparison.steps), comparison.checkpoint) == (steps, steps)
     assert compare_runs(folders[1, 1, 1], folders[3, 3, 1], rtol=0).difference.relative < 1e-6
 
 
@@ -227,43 +232,43 @@ def test_the_first_step_is_the_gradient_of_sums_over_the_steps_global_counts(met
     assert line["gradient_norm"] == pytest.approx(float(norm), rel=1e-5)
 
 
-def test_other_choices_of_windows_are_rare(runs):
+def test_other_choices_of_windows_are_rare(runs, steps):
     """Or the tolerance for gradient norms would seldom be the strict one."""
     others = [
         case
         for case in runs
         if case[2] != "scarce"
-        and any(windows_of(runs[case][1], step) != windows_of(runs[1, 1, 1][1], step) for step in range(STEPS))
+        and any(windows_of(runs[case][1], step) != windows_of(runs[1, 1, 1][1], step) for step in range(steps))
     ]
     assert len(others) <= 3, others
 
 
-def test_the_run_learns_so_that_its_equality_says_something(method, runs):
+def test_the_run_learns_so_that_its_equality_says_something(method, runs, steps):
     metrics, _ = runs[1, 1, 1]
     learned = {"spe": "tbo_loss", "enpar": "loss"}[method]
     first, last = ([line[learned] for line in part] for part in (metrics[:10], metrics[-10:]))
     assert sum(last) < 0.99 * sum(first)
-    assert len({line["digest_records"] for line in metrics}) == STEPS
+    assert len({line["digest_records"] for line in metrics}) == steps
 
 
 @only_spe
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[0] > 1))
-def test_queues_are_equal_on_all_ranks_after_every_step(runs, case):
+def test_queues_are_equal_on_all_ranks_after_every_step(runs, steps, case):
     _, seen = runs[case]
     hashes = [rank["queue_hashes"] for rank in seen]
-    assert len(set(hashes[0])) == STEPS
+    assert len(set(hashes[0])) == steps
     assert all(other == hashes[0] for other in hashes)
 
 
 @only_spe
 @pytest.mark.parametrize("case", cases_that(lambda *case: case[2] == 1))
-def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, shards, case):
+def test_a_queue_holds_the_newest_keys_in_global_order_and_wraps(runs, steps, shards, case):
     """Against a deque that takes each step's keys lane by lane: ranks hold contiguous lanes."""
     _, seen = runs[case]
     config = configure(shards, Path("unused"))
     order = build_order(config, ShardReader(str(shards)).manifest)
     newest = deque(maxlen=40)
-    for step in range(STEPS):
+    for step in range(steps):
         lanes = [lane for rank in seen for lane in rank["keys"][step] if len(lane[0])]
         assert [ids.tolist() for ids, _ in lanes] == order.record_ids(step, range(4)).tolist()
         for ids, keys in lanes:

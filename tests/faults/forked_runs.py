@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext
@@ -16,8 +14,8 @@ from typing import Any
 
 from spe_dist.train.starts import read_starts
 from tests.faults.trials import Injected, inject, last_step
+from tests.forked import forking_context
 
-_IMPORTED = ["spe_dist.train.loop", "spe_dist.engine.deepspeed_engine", "torch.utils.tensorboard"]
 _GRACE_SECONDS = 5.0  # between SIGTERM and SIGKILL for the ranks that are left, as launchers give
 _ATTEMPT_SECONDS = 300.0
 _KILLED_WHILE_STARTING = 0.25  # share of the kills
@@ -75,15 +73,6 @@ class ForkedRuns:
             return False
         time.sleep(self._chooser.uniform(0, 0.3))
         return all(rank.is_alive() for rank in ranks)
-
-
-def forking_context() -> ForkServerContext:
-    """Where processes come from that have imported what a rank needs."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # read when torch is imported
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # pip's ninja
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_IMPORTED)
-    return context
 
 
 def start_ranks(context: ForkServerContext, config: Any, world_size: int) -> list[BaseProcess]:

@@ -24,7 +24,8 @@ from cluster.security import Access, probe_access
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.checkpoint.loaded import newest_checkpoint
-from tests.integration.command import PRETRAIN, TORCHRUN, clean_environment, only_error, run, small_run
+from tests.forked import run_as_only_rank
+from tests.integration.command import PRETRAIN, clean_environment, only_error, run, small_run
 from tests.integration.ray_head import ray_head, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
 
@@ -200,7 +201,7 @@ def test_a_pickle_in_an_array_does_not_run_and_ends_a_run_with_one_line(copy, tr
         copy / "shards",
         lambda members: {name: array.getvalue() if name.endswith(key) else data for name, data in members.items()},
     )
-    error = only_error(run(*TORCHRUN, "1", ROOT / "launcher/pretrain.py", *small_run(copy, "--data.workers=0")))
+    error = only_error(run_as_only_rank(ROOT / "launcher/pretrain.py", *small_run(copy, "--data.workers=0")))
     assert "00-000000.tar" in error and "not a shard of this program" in error
 
 
@@ -286,7 +287,7 @@ def _go_on(checkpoint, shards):
     """Start the run again for one more step."""
     config = checkpoint.parent.parent / "config.yaml"
     places = [f"--run.folder={checkpoint.parents[2]}", f"--data.shards={shards / 'shards'}", "--train.steps=4"]
-    return run(*TORCHRUN, "1", ROOT / "launcher/pretrain.py", "--config", config, *places)
+    return run_as_only_rank(ROOT / "launcher/pretrain.py", "--config", config, *places)
 
 
 def test_a_pickle_in_place_of_tensors_does_not_run_and_ends_a_run_with_one_line(checkpoint, trained, trap):

@@ -3,27 +3,29 @@
 import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 import yaml
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from tests.integration.command import PRETRAIN, TORCHRUN, only_error, run, small_run
+from tests.forked import run_as_only_rank, run_forked
+from tests.integration.command import PRETRAIN, only_error, run, small_run
 from tests.unit.spe_dist.tiny_run import ROOT
+
+SCRIPT = ROOT / "launcher/pretrain.py"
 
 
 def test_unknown_key_in_a_recipe(shards, tmp_path):
     values = yaml.safe_load((ROOT / "launcher/recipes/debug.yaml").read_text())
     values["cspo"]["temprature"] = values["cspo"].pop("temperature")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    error = only_error(run(*PRETRAIN, "--config", tmp_path / "recipe.yaml", *small_run(shards)))
+    error = only_error(run_forked(SCRIPT, "--config", tmp_path / "recipe.yaml", *small_run(shards)))
     assert "unknown key 'cspo.temprature', did you mean 'cspo.temperature'?" in error
     assert str(tmp_path / "recipe.yaml") in error
 
 
 def test_unknown_key_on_the_command_line(shards):
-    done = run(*PRETRAIN, *small_run(shards), "--cspo.temprature", "0.1")
+    done = run_forked(SCRIPT, *small_run(shards), "--cspo.temprature", "0.1")
     assert done.returncode != 0
     assert "cspo.temprature" in done.stderr and "cspo.temperature" in done.stderr
     assert "Traceback" not in done.stderr
@@ -41,7 +43,7 @@ def test_encoder_whose_vocabulary_does_not_match(shards, tmp_path):
     tokenizer.save_pretrained(tmp_path / "encoder")
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "encoder")
-    error = only_error(run(*PRETRAIN, *small_run(shards), f"--encoder.name_or_path={tmp_path / 'encoder'}"))
+    error = only_error(run_forked(SCRIPT, *small_run(shards), f"--encoder.name_or_path={tmp_path / 'encoder'}"))
     assert "different vocabularies" in error and "--tokenizer" in error
 
 
@@ -53,7 +55,7 @@ def test_encoder_that_is_not_there(shards, tmp_path):
 
 
 def test_more_workers_than_lanes(shards):
-    error = only_error(run(*PRETRAIN, *small_run(shards), "--cluster.workers=3"))
+    error = only_error(run_forked(SCRIPT, *small_run(shards), "--cluster.workers=3"))
     assert "3 workers" in error and "2 lanes" in error
 
 
@@ -67,7 +69,7 @@ def test_no_compiler(shards, tmp_path):
 
 def test_loss_that_is_not_finite(shards, tmp_path):
     arguments = small_run(shards, f"--run.folder={tmp_path}", "--optimizer.learning_rate=1e30", "--train.steps=6")
-    done = run(*TORCHRUN, "1", ROOT / "launcher/pretrain.py", *arguments)
+    done = run_as_only_rank(SCRIPT, *arguments)
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "not finite" in errors[0] and "learning" in errors[0], done.stderr[-3000:]
@@ -87,7 +89,7 @@ def small_disk(tmp_path):
 
 
 def test_full_disk_at_a_checkpoint(shards, small_disk):
-    done = run(*TORCHRUN, "1", ROOT / "launcher/pretrain.py", *small_run(shards, f"--run.folder={small_disk}"))
+    done = run_as_only_rank(SCRIPT, *small_run(shards, f"--run.folder={small_disk}"))
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "space" in errors[0] and str(small_disk) in errors[0], done.stderr[-3000:]
@@ -95,9 +97,9 @@ def test_full_disk_at_a_checkpoint(shards, small_disk):
 
 
 def test_run_folder_of_another_configuration(shards, tmp_path):
-    command = [*TORCHRUN, "1", ROOT / "launcher/pretrain.py", *small_run(shards, f"--run.folder={tmp_path}")]
-    assert run(*command).returncode == 0
-    done = run(*command, "--cspo.temperature=0.5")
+    command = [SCRIPT, *small_run(shards, f"--run.folder={tmp_path}")]
+    assert run_as_only_rank(*command).returncode == 0
+    done = run_as_only_rank(*command, "--cspo.temperature=0.5")
     assert "cspo.temperature was 0.2 and is 0.5" in done.stderr and "run.name" in done.stderr
     assert done.returncode != 0
 
@@ -115,6 +117,6 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
     assert {recipe.stem for recipe in recipes} >= {"debug", "spe_wiki", "minilm_cpu"}
     for recipe in recipes:
         small = [f"--data.shards={shards / 'shards'}", "--batch.lane_size=4", f"--encoder.name_or_path={encoder}"]
-        done = run(sys.executable, ROOT / "launcher/pretrain.py", "--config", recipe, "--dry-run", *small)
+        done = run_forked(SCRIPT, "--config", recipe, "--dry-run", *small)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "dry run: everything" in done.stdout and "memory" in done.stdout
