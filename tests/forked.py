@@ -3,12 +3,14 @@
 import multiprocessing
 import os
 import runpy
-import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from subprocess import CompletedProcess, TimeoutExpired
+
+_TIMEOUT = 480.0  # seconds
 
 _IMPORTED = [
     *("spe_dist.train.loop", "spe_dist.train.dry_run", "spe_dist.engine.deepspeed_engine"),
@@ -25,33 +27,39 @@ def forking_context() -> ForkServerContext:
     return context
 
 
-def run_forked(script: Path, *arguments: object, timeout: float = 480) -> subprocess.CompletedProcess:
-    """Run a Python script as `python script …` does, but for its imports."""
-    return _run(script, arguments, {}, timeout)
-
-
-def run_as_only_rank(script: Path, *arguments: object, timeout: float = 480) -> subprocess.CompletedProcess:
-    """Run a Python script as `torchrun --nproc-per-node 1 script …` does, but for its imports."""
-    return _run(script, arguments, {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}, timeout)
-
-
-def _run(script: Path, arguments: tuple[object, ...], environment: Mapping[str, str], timeout: float):
-    command = [str(script), *map(str, arguments)]
+def run_forked(function: Callable[..., object], *arguments: object, **environment: str) -> CompletedProcess:
+    """Call a function of an importable module in a process of its own, one thread and no launcher's traces in it."""
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
-        process = forking_context().Process(target=_run_here, args=(command, environment, (out.name, err.name)))
+        process = forking_context().Process(target=_here, args=(function, arguments, environment, out.name, err.name))
         process.start()
-        process.join(timeout)
+        process.join(_TIMEOUT)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(command, timeout, out.read(), err.read())
-        return subprocess.CompletedProcess(command, process.exitcode, out.read(), err.read())
+            raise TimeoutExpired(repr((function, *arguments)), _TIMEOUT, out.read(), err.read())
+        return CompletedProcess([function, *arguments], process.exitcode, out.read(), err.read())
 
 
-def _run_here(command: list[str], environment: Mapping[str, str], outputs: tuple[str, str]) -> None:
-    for number, path in enumerate(outputs, start=1):
+def run_script(script: Path, *arguments: object) -> CompletedProcess:
+    """Run a Python script as `python script …` does, but for its imports."""
+    return run_forked(_script, script, arguments)
+
+
+def run_as_only_rank(script: Path, *arguments: object) -> CompletedProcess:
+    """Run a Python script as `torchrun --nproc-per-node 1 script …` does, but for its imports."""
+    return run_forked(_script, script, arguments, TORCHELASTIC_RUN_ID="none", RANK="0", WORLD_SIZE="1")
+
+
+def _here(
+    function: Callable[..., object], arguments: tuple[object, ...], environment: dict[str, str], out: str, err: str
+) -> None:
+    for number, path in enumerate((out, err), start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_TRUNC), number)
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         os.environ.pop(name, None)
     os.environ.update(environment)
-    sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
-    runpy.run_path(command[0], run_name="__main__")
+    function(*arguments)
+
+
+def _script(script: Path, arguments: tuple[object, ...]) -> None:
+    sys.argv, sys.path[0] = [str(script), *map(str, arguments)], str(script.parent)
+    runpy.run_path(str(script), run_name="__main__")

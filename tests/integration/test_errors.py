@@ -8,7 +8,7 @@ import pytest
 import yaml
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from tests.forked import run_as_only_rank, run_forked
+from tests.forked import run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run
 from tests.unit.spe_dist.tiny_run import ROOT
 
@@ -19,13 +19,13 @@ def test_unknown_key_in_a_recipe(shards, tmp_path):
     values = yaml.safe_load((ROOT / "launcher/recipes/debug.yaml").read_text())
     values["cspo"]["temprature"] = values["cspo"].pop("temperature")
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
-    error = only_error(run_forked(SCRIPT, "--config", tmp_path / "recipe.yaml", *small_run(shards)))
+    error = only_error(run_script(SCRIPT, "--config", tmp_path / "recipe.yaml", *small_run(shards)))
     assert "unknown key 'cspo.temprature', did you mean 'cspo.temperature'?" in error
     assert str(tmp_path / "recipe.yaml") in error
 
 
 def test_unknown_key_on_the_command_line(shards):
-    done = run_forked(SCRIPT, *small_run(shards), "--cspo.temprature", "0.1")
+    done = run_script(SCRIPT, *small_run(shards), "--cspo.temprature", "0.1")
     assert done.returncode != 0
     assert "cspo.temprature" in done.stderr and "cspo.temperature" in done.stderr
     assert "Traceback" not in done.stderr
@@ -43,7 +43,7 @@ def test_encoder_whose_vocabulary_does_not_match(shards, tmp_path):
     tokenizer.save_pretrained(tmp_path / "encoder")
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "encoder")
-    error = only_error(run_forked(SCRIPT, *small_run(shards), f"--encoder.name_or_path={tmp_path / 'encoder'}"))
+    error = only_error(run_script(SCRIPT, *small_run(shards), f"--encoder.name_or_path={tmp_path / 'encoder'}"))
     assert "different vocabularies" in error and "--tokenizer" in error
 
 
@@ -55,7 +55,7 @@ def test_encoder_that_is_not_there(shards, tmp_path):
 
 
 def test_more_workers_than_lanes(shards):
-    error = only_error(run_forked(SCRIPT, *small_run(shards), "--cluster.workers=3"))
+    error = only_error(run_script(SCRIPT, *small_run(shards), "--cluster.workers=3"))
     assert "3 workers" in error and "2 lanes" in error
 
 
@@ -117,6 +117,6 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
     assert {recipe.stem for recipe in recipes} >= {"debug", "spe_wiki", "minilm_cpu"}
     for recipe in recipes:
         small = [f"--data.shards={shards / 'shards'}", "--batch.lane_size=4", f"--encoder.name_or_path={encoder}"]
-        done = run_forked(SCRIPT, "--config", recipe, "--dry-run", *small)
+        done = run_script(SCRIPT, "--config", recipe, "--dry-run", *small)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "dry run: everything" in done.stdout and "memory" in done.stdout

@@ -1,23 +1,12 @@
 """The driver's handlers; what happens then to a run, tests/exactness/test_stopping.py sees."""
 
+import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from cluster.ray_train import _stop_file_on_signal
-
-_TWICE = """
-import os, signal, sys
-from pathlib import Path
-from cluster.ray_train import _stop_file_on_signal
-with _stop_file_on_signal(Path(sys.argv[1])):
-    os.kill(os.getpid(), signal.SIGINT)
-    assert Path(sys.argv[1], "STOP").exists()
-    os.kill(os.getpid(), signal.SIGINT)
-    print("still here")
-"""
+from tests.forked import run_forked
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -37,5 +26,13 @@ def test_a_stop_file_left_by_an_earlier_run_does_not_stop_this_one(tmp_path):
 
 
 def test_the_second_signal_ends_at_once(tmp_path):
-    done = subprocess.run([sys.executable, "-c", _TWICE, tmp_path], capture_output=True, text=True)
-    assert done.returncode == 128 + signal.SIGINT and "still here" not in done.stdout, done.stderr
+    done = run_forked(interrupt_twice, tmp_path)
+    assert done.returncode == 128 + signal.SIGINT and not (tmp_path / "still here").exists(), done.stderr
+
+
+def interrupt_twice(folder):
+    with _stop_file_on_signal(folder):
+        os.kill(os.getpid(), signal.SIGINT)
+        assert (folder / "STOP").exists()
+        os.kill(os.getpid(), signal.SIGINT)
+        (folder / "still here").touch()

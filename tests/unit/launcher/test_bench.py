@@ -2,8 +2,6 @@
 
 import json
 import statistics
-import subprocess
-import sys
 from unittest.mock import patch
 
 import pytest
@@ -12,9 +10,9 @@ from data_shards.errors import UserError
 from launcher.cli import dispatch
 from spe_dist.benchmarks import loader, saving, span_pool
 from spe_dist.benchmarks.span_pool import Size
-from tests.integration.command import clean_environment
+from tests.forked import run_script
 from tests.unit.spe_dist.extraction.lively import save_lively
-from tests.unit.spe_dist.tiny_run import write_dataset
+from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 TINY = {
     "encoder.layers": 1,
@@ -57,9 +55,8 @@ def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, ca
 @pytest.mark.distributed
 def test_whole_steps(tmp_path, settings):
     """In a process of its own, as it becomes a rank."""
-    program = [sys.executable, "-c", "from launcher.cli import main; main()", "bench", "packing", "objectives"]
     options = ["--out", str(tmp_path), "--repeats", "2", *settings]
-    done = subprocess.run([*program, *options], env=clean_environment(), capture_output=True, text=True)
+    done = run_script(ROOT / "launcher/cli.py", "bench", "packing", "objectives", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     packing, objectives = (
         [row["notes"]["TFLOP per step"] for row in json.loads((tmp_path / f"bench_{case}.json").read_text())["rows"]]

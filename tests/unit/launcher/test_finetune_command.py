@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 
 import pytest
@@ -10,6 +9,7 @@ from launcher.progress import shown_seeds
 from spe_dist.extraction.extractor_card import _start
 from spe_dist.extraction.finetune_folder import Result, settings_in_use
 from spe_dist.extraction.formats import write_unified
+from tests.forked import run_script
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
 
@@ -59,12 +59,8 @@ def test_an_unknown_key_is_refused_with_the_nearest(tmp_path):
 def test_every_recipe_has_a_dry_run(tmp_path, recipe):
     write_unified(SENTENCES, tmp_path / "data.jsonl")
     data = [f"--{part}={tmp_path / 'data.jsonl'}" for part in ("train", "dev", "test")]
-    command = [sys.executable, "-c", "from launcher.cli import main; main()", "finetune"]
-    done = subprocess.run(
-        [*command, "--config", RECIPES / recipe, "--dry-run", *data, "--encoder", "null", "--seeds=2",
-         f"--start.tokenizer={DEBUG_VOCAB}", "--run.folder", str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+    settings = ["--encoder", "null", "--seeds=2", f"--start.tokenizer={DEBUG_VOCAB}", "--run.folder", str(tmp_path)]
+    done = run_script(ROOT / "launcher/cli.py", "finetune", "--config", RECIPES / recipe, "--dry-run", *data, *settings)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "5 sentences to learn from" in done.stdout
     assert "warning: 5 of 5 test sentences are learned from too" in done.stdout

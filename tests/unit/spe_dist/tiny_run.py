@@ -1,9 +1,6 @@
 """A tiny run, really trained: shards written without Ray, three steps in a process of their own."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,8 @@ from data_shards.sample_corpus import _as_json, generate
 from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.word_pieces import WordPieces
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
+from spe_dist.train.loop import train
+from tests.forked import run_forked
 
 ROOT = Path(data_shards.__file__).parent.parent
 DEBUG_VOCAB = ROOT / "data_shards" / "debug_vocab.txt"
@@ -37,14 +36,6 @@ SMALL_ENPAR = SMALL | {
     "context_encoder": {"channels": 6, "size": 12},
     "pair_encoder": {"size": 14},
 }
-
-_TRAIN = """
-import sys
-from pathlib import Path
-from spe_dist.recipe import load_recipe
-from spe_dist.train.loop import train
-train(load_recipe(Path(sys.argv[1])))
-"""
 
 
 def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entities: bool = False) -> Manifest:
@@ -91,11 +82,6 @@ def train_tiny_run(folder: Path, recipe_name: str = "debug", **overrides: dict) 
     config = config_from_values(values, source="tiny")
     if not (folder / "shards").exists():
         write_dataset(folder / "shards", entities=recipe_name == "enpar_debug")
-    recipe = folder / "recipe.yaml"
-    recipe.write_text(config_yaml(config))
-    environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run([sys.executable, "-c", _TRAIN, recipe], env=environment, capture_output=True, text=True)
+    done = run_forked(train, config)
     assert done.returncode == 0, done.stderr[-3000:]
     return Path(config.run_folder)
