@@ -39,9 +39,9 @@ def run_forked(function: Callable[..., object], *arguments: object, **environmen
         return CompletedProcess([function, *arguments], process.exitcode, out.read(), err.read())
 
 
-def run_script(script: Path, *arguments: object) -> CompletedProcess:
+def run_script(script: Path, *arguments: object, **environment: str) -> CompletedProcess:
     """Run a Python script as `python script …` does, but for its imports."""
-    return run_forked(_script, script, arguments)
+    return run_forked(_script, script, arguments, **environment)
 
 
 def run_as_only_rank(script: Path, *arguments: object) -> CompletedProcess:
@@ -54,8 +54,9 @@ def _here(
 ) -> None:
     for number, path in enumerate((out, err), start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_TRUNC), number)
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        os.environ.pop(name, None)
+    for name in list(os.environ):
+        if name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_")):
+            del os.environ[name]
     os.environ.update(environment)
     function(*arguments)
 

@@ -24,10 +24,12 @@ from cluster.security import Access, probe_access
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.checkpoint.loaded import newest_checkpoint
-from tests.forked import run_as_only_rank
+from tests.forked import run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, clean_environment, only_error, run, small_run
 from tests.integration.ray_head import ray_head, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
+
+SCRIPT = ROOT / "launcher/pretrain.py"
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def test_an_open_cluster_is_joined_only_if_a_flag_says_so(shards, tmp_path, home
     with ray_head(environment, "--dashboard-host=0.0.0.0") as head:
         # A token of ours must not travel to a cluster that does not ask for one.
         for ours in ({}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}):
-            error = only_error(run(*PRETRAIN, *arguments, f"--cluster.address={head.address}", **home, **ours))
+            error = only_error(run_script(SCRIPT, *arguments, f"--cluster.address={head.address}", **home, **ours))
             assert head.address in error and "asks for no token" in error and "--cluster.allow-unauthenticated" in error
         assert not (tmp_path / "runs").exists()
         if join:
@@ -68,7 +70,7 @@ def test_an_open_cluster_is_joined_only_if_a_flag_says_so(shards, tmp_path, home
 @pytest.mark.ray
 def test_a_local_ray_is_not_started_open(shards, tmp_path, home):
     arguments = small_run(shards, f"--run.folder={tmp_path / 'runs'}")
-    error = only_error(run(*PRETRAIN, *arguments, **home, RAY_AUTH_MODE="disabled"))
+    error = only_error(run_script(SCRIPT, *arguments, **home, RAY_AUTH_MODE="disabled"))
     assert "asks for no token" in error and "unset RAY_AUTH_MODE" in error
     assert not (tmp_path / "runs").exists()
 
@@ -92,14 +94,15 @@ def test_a_local_ray_of_a_run_refuses_whoever_has_no_token_and_its_token_is_in_n
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_head_with_a_token_is_closed_to_others_and_the_token_is_in_no_file(shards, tmp_path, home):
     token = secrets.token_hex(16)
     ours = home | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
     arguments = small_run(shards, f"--run.folder={tmp_path / 'runs'}", "--cluster.workers=1")
     with ray_head(clean_environment() | ours) as head:
         arguments += [f"--cluster.address={head.address}"]
-        assert "asks for a token" in only_error(run(*PRETRAIN, *arguments, **home))
-        wrong = run(*PRETRAIN, *arguments, **ours | {"RAY_AUTH_TOKEN": "wrong"})
+        assert "asks for a token" in only_error(run_script(SCRIPT, *arguments, **home))
+        wrong = run_script(SCRIPT, *arguments, **ours | {"RAY_AUTH_TOKEN": "wrong"})
         assert "does not take the token here" in only_error(wrong)
         with (tmp_path / "said").open("w") as said:
             call = {"env": clean_environment() | ours, "stdout": said, "stderr": subprocess.STDOUT}
@@ -201,7 +204,7 @@ def test_a_pickle_in_an_array_does_not_run_and_ends_a_run_with_one_line(copy, tr
         copy / "shards",
         lambda members: {name: array.getvalue() if name.endswith(key) else data for name, data in members.items()},
     )
-    error = only_error(run_as_only_rank(ROOT / "launcher/pretrain.py", *small_run(copy, "--data.workers=0")))
+    error = only_error(run_as_only_rank(SCRIPT, *small_run(copy, "--data.workers=0")))
     assert "00-000000.tar" in error and "not a shard of this program" in error
 
 
@@ -287,7 +290,7 @@ def _go_on(checkpoint, shards):
     """Start the run again for one more step."""
     config = checkpoint.parent.parent / "config.yaml"
     places = [f"--run.folder={checkpoint.parents[2]}", f"--data.shards={shards / 'shards'}", "--train.steps=4"]
-    return run_as_only_rank(ROOT / "launcher/pretrain.py", "--config", config, *places)
+    return run_as_only_rank(SCRIPT, "--config", config, *places)
 
 
 def test_a_pickle_in_place_of_tensors_does_not_run_and_ends_a_run_with_one_line(checkpoint, trained, trap):

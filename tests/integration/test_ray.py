@@ -21,6 +21,7 @@ CLOSE = ("loss", "tbo_loss", "spo_loss", "cspo_loss", "gradient_norm", "cspo_pos
 SPE = str(Path(sys.executable).parent / "spe")
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_run_of_one_rank(shards, tmp_path):
     """Ray with two ranks, torchrun with one: the same batches and losses (going on: tests/exactness)."""
     arguments = small_run(shards, "--train.steps=4", "--train.checkpoint_every=1", "--train.keep_last=2")
