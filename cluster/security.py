@@ -56,7 +56,8 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
         settings: for `ray.init`.
 
     Raises:
-        UserError: the cluster is open, cannot be reached, or does not take the token of this process.
+        UserError: the cluster is open, cannot be reached, or does not take the token of this process; a Ray here did
+            not start.
     """
     known = probe_access(address) if _HOST_AND_PORT.fullmatch(address) else None
     if known is Access.OPEN or (address == "local" and os.environ.get(_MODE, "token").lower() != "token"):
@@ -69,6 +70,14 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
         ray.init(address=address, **settings)
     except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
         raise UserError(f"cannot join the Ray cluster at {address}: {_reason(error, known)}") from error
+    except Exception as error:
+        if address != "local" or type(error) is not Exception:  # it has no class for a node that does not come up
+            raise
+        ray.shutdown()
+        raise UserError(
+            f"Ray did not start on this machine in time ({str(error).partition('.')[0]}): is the machine busy with "
+            "something else? Its logs are in /tmp/ray/session_latest/logs"
+        ) from error
     if known is None:
         _check_joined(address, allow_unauthenticated)
     if address == "local":

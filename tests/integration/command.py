@@ -33,9 +33,7 @@ def clean_environment() -> dict[str, str]:
         if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    # Workers at Ray's niceness (15) get a thirtieth of a core beside another test.
-    ours = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "RAY_worker_niceness": "0"}
-    return environment | ours | {"PATH": path}
+    return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path}
 
 
 def small_run(folder: Path, *more: str) -> list[str]:
