@@ -76,6 +76,7 @@ def test_the_loader(tmp_path, settings):
 
 
 @pytest.mark.distributed
+@pytest.mark.slow
 def test_saving_and_restarting(tmp_path, settings):
     ranks = ["--cluster.workers=2"]
     with patch.object(saving, "STEPS_PER_SAVE", 3):
