@@ -6,6 +6,7 @@ import runpy
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
@@ -18,17 +19,30 @@ _IMPORTED = [
 ]
 
 
+def clean_environment() -> dict[str, str]:
+    """This environment without traces of a launcher, with one thread per process."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # pip's ninja
+    return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path}
+
+
+@cache
 def forking_context() -> ForkServerContext:
     """Where processes come from that have imported what a rank needs."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # read when torch is imported
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # pip's ninja
+    for name in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PATH"):  # the first two are read when torch is imported
+        os.environ[name] = clean_environment()[name]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
     return context
 
 
 def run_forked(function: Callable[..., object], *arguments: object, **environment: str) -> CompletedProcess:
-    """Call a function of an importable module in a process of its own, one thread and no launcher's traces in it."""
+    """Call a function of an importable module in a process of its own, in `clean_environment` and what is given."""
+    environment = clean_environment() | environment  # else that of the moment when the first one was forked
     with tempfile.NamedTemporaryFile("r") as out, tempfile.NamedTemporaryFile("r") as err:
         process = forking_context().Process(target=_here, args=(function, arguments, environment, out.name, err.name))
         process.start()
@@ -54,9 +68,7 @@ def _here(
 ) -> None:
     for number, path in enumerate((out, err), start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_TRUNC), number)
-    for name in list(os.environ):
-        if name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_")):
-            del os.environ[name]
+    os.environ.clear()
     os.environ.update(environment)
     function(*arguments)
 

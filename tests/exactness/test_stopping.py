@@ -11,7 +11,8 @@ from launcher.pretrain import STOPPED
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.exactness.runs import assert_bitwise, final_state, metrics_of
-from tests.integration.command import PRETRAIN, TORCHRUN, clean_environment, run, small_run
+from tests.forked import clean_environment
+from tests.integration.command import PRETRAIN, TORCHRUN, run, small_run
 from tests.unit.spe_dist.tiny_run import ROOT
 
 STEPS = 80

@@ -44,7 +44,7 @@ from tests.faults.trials import (
     trials_of,
     wait_until,
 )
-from tests.integration.command import clean_environment
+from tests.forked import clean_environment
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, write_dataset
 
 STEPS = 60

@@ -20,7 +20,8 @@ import psutil
 
 from spe_dist.recipe import config_yaml
 from tests.faults.trials import last_step, wait_until
-from tests.integration.command import PRETRAIN, clean_environment
+from tests.forked import clean_environment
+from tests.integration.command import PRETRAIN
 from tests.unit.spe_dist.tiny_run import ROOT
 
 RANK_LOG = re.compile(r"logs/rank-(\d+)\.log$")

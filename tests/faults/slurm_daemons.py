@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import clean_environment
+from tests.forked import clean_environment
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
 # cred_expire: a requeued job waits so long before it starts again; 120 s by default.

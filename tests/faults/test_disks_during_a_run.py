@@ -14,7 +14,8 @@ from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.exactness.runs import metrics_of
 from tests.faults.small_disk import filled, mounted, read_only
-from tests.integration.command import TORCHRUN, clean_environment, small_run
+from tests.forked import clean_environment
+from tests.integration.command import TORCHRUN, small_run
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 pytestmark = [pytest.mark.slow, pytest.mark.distributed, pytest.mark.timeout(600)]

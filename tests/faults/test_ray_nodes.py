@@ -10,7 +10,8 @@ from spe_dist.checkpoint.loaded import fault_of, list_checkpoints
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.train.stop_signal import STOP_FILE
-from tests.integration.command import TORCHRUN, clean_environment, small_run
+from tests.forked import clean_environment
+from tests.integration.command import TORCHRUN, small_run
 from tests.integration.ray_cluster import RayCluster
 from tests.integration.ray_head import wait_until
 from tests.unit.spe_dist.tiny_run import ROOT

@@ -24,8 +24,8 @@ from cluster.security import Access, probe_access
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.checkpoint.loaded import newest_checkpoint
-from tests.forked import run_as_only_rank, run_script
-from tests.integration.command import PRETRAIN, clean_environment, only_error, run, small_run
+from tests.forked import clean_environment, run_as_only_rank, run_script
+from tests.integration.command import PRETRAIN, only_error, run, small_run
 from tests.integration.ray_head import ray_head, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
 

@@ -1,10 +1,10 @@
 """Commands as a person types them, each in a process of its own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.forked import clean_environment
 from tests.unit.spe_dist.tiny_run import ROOT, SMALL
 
 PRETRAIN = [sys.executable, str(ROOT / "launcher" / "pretrain.py")]
@@ -23,17 +23,6 @@ def run(
         text=True,
         timeout=timeout,
     )
-
-
-def clean_environment() -> dict[str, str]:
-    """This environment without traces of a launcher, with one thread per process."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path}
 
 
 def small_run(folder: Path, *more: str) -> list[str]:

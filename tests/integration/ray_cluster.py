@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.integration.command import clean_environment
+from tests.forked import clean_environment
 from tests.integration.ray_head import RAY, ray_head, ray_node, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 

@@ -11,7 +11,8 @@ import yaml
 
 from launcher.ablate import DEFAULT
 from spe_dist.extraction.formats import write_unified
-from tests.integration.command import clean_environment, run
+from tests.forked import clean_environment
+from tests.integration.command import run
 from tests.integration.ray_head import wait_until
 from tests.integration.test_finetune_seeds import FINETUNE
 from tests.unit.spe_dist.extraction.tiny import SENTENCES

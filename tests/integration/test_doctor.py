@@ -11,7 +11,8 @@ import pytest
 
 from cluster.node_checks import Request
 from cluster.node_probe import NodeProbe
-from tests.integration.command import clean_environment, run, small_run
+from tests.forked import clean_environment
+from tests.integration.command import run, small_run
 from tests.integration.ray_head import free_port, ray_head, ray_node, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 

@@ -12,7 +12,8 @@ import pytest
 
 from spe_dist.recipe import config_yaml
 from spe_dist.train.run_log import read_metrics
-from tests.integration.command import clean_environment, only_error, run
+from tests.forked import clean_environment
+from tests.integration.command import only_error, run
 from tests.integration.ray_head import wait_until
 from tests.unit.spe_dist.extraction.test_finetune import config_in
 

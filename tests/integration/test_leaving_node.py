@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.command import clean_environment
+from tests.forked import clean_environment
 from tests.unit.spe_dist.tiny_run import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -30,7 +30,7 @@ from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.html_page import html_page
 from spe_dist.extraction.prediction import batches_by_length, predict
 from spe_dist.extraction.terminal_text import terminal_text
-from tests.integration.command import clean_environment
+from tests.forked import clean_environment
 from tests.unit.spe_dist.extraction.lively import LABELS, RAW_TEXTS, WORDS, lively, lively_model, save_lively
 from tests.unit.spe_dist.extraction.tiny import word_pieces
 
