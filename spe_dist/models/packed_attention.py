@@ -1,7 +1,7 @@
 """Attention over packed sequences, registered with transformers under the name "packed".
 
 On CUDA: `varlen_attn`, which reads the packed tensor as it is. On CPU: padding inside the attention only, to the
-longest of a few sequences of similar length; linear layers run without padding.
+longest of a few sequences of similar length, and none where many are equally long; linear layers run without padding.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spe_dist.batches.batch import PackedSequences
 
 NAME = "packed"
 _FEWEST_SEQUENCES = 4  # of a group
-_SMALL_WASTE = 1.1  # places per piece: fewer, as in batches sorted by length, are not worth several groups
+_MANY_OF_A_LENGTH = 16  # in the mean: then each length is a group, as in batches that are sorted for predicting
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,15 @@ class VarlenLayout:
 class PaddedGroup:
     """Sequences that lie side by side in a packed tensor and are padded to one length inside the attention."""
 
-    slots: Tensor | None  # [P] where each piece goes in the [S * longest] places; None if the pieces fill all of them
-    is_piece: Tensor  # [S, 1, 1, longest] bool, which places hold a piece
+    sequences: int
+    longest: int
+    slots: Tensor | None = None  # [P] where each piece goes in the [S * longest] places; None: they fill all of them
+    is_piece: Tensor | None = None  # [S, 1, 1, longest] bool, which places hold a piece; None: all do
 
     @property
     def pieces(self) -> int:
         """Places of the packed tensor that belong to this group, P."""
-        return self.is_piece.numel() if self.slots is None else len(self.slots)
+        return self.sequences * self.longest if self.slots is None else len(self.slots)
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class PaddedLayout:
 def padded_layout(packed: PackedSequences) -> PaddedLayout:
     """Sort the sequences by length and cut them into groups: the shorter half, the shorter half of the rest, and so on.
 
-    If they are of about the same length, all are one group. Long sequences are rare and dear: with 64 sentences of
-    Wikipedia, attention computes a third more than it needs to.
+    Where there are many sequences of each length, those of one length are a group, without padding. Long sequences are
+    rare and dear: with 64 sentences of Wikipedia, attention computes a third more than it needs to.
 
     Args:
         packed: at least one sequence; on the CPU.
@@ -68,12 +70,17 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
     positions = pieces - (lengths.cumsum(0) - lengths)[rows]
     order = packed.sequence_starts[by_length].long()[rows] + positions
     made, first_row, first_piece = [], 0, 0
-    is_even = len(lengths) * int(lengths[-1]) <= _SMALL_WASTE * len(pieces)
-    for of_group in lengths.split([len(lengths)] if is_even else _group_sizes(len(lengths))):
+    of_each_length = lengths.unique_consecutive(return_counts=True)[1].tolist()
+    unpadded = len(lengths) >= _MANY_OF_A_LENGTH * len(of_each_length)
+    for of_group in lengths.split(of_each_length if unpadded else _group_sizes(len(lengths))):
         last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
-        here = slice(first_piece, last_piece)
-        is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
-        made.append(PaddedGroup((rows[here] - first_row) * longest + positions[here], is_piece))
+        if unpadded:
+            made.append(PaddedGroup(len(of_group), longest))
+        else:
+            here = slice(first_piece, last_piece)
+            slots = (rows[here] - first_row) * longest + positions[here]
+            is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
+            made.append(PaddedGroup(len(of_group), longest, slots, is_piece))
         first_row, first_piece = first_row + len(of_group), last_piece
     return PaddedLayout(tuple(made), order, torch.empty_like(order).scatter_(0, order, pieces))
 
@@ -124,20 +131,21 @@ def packed_attention(
 def _attend(group: PaddedGroup, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
     """Attention within the sequences of a group, [P, heads, size]."""
     query, key, value = (_pad(x, group).transpose(1, 2) for x in (query, key, value))
-    # Written out: on CPU the backward of scaled_dot_product_attention takes five times as long at these sizes.
-    scores = (query @ key.transpose(2, 3)).float() * scaling
-    weights = scores.masked_fill(~group.is_piece, float("-inf")).softmax(dim=3).to(value.dtype)
+    # Written out: at these sizes scaled_dot_product_attention is slower on CPU, and its backward five times as slow.
+    scores = (query * scaling) @ key.transpose(2, 3)
+    if group.is_piece is not None:
+        scores = scores.masked_fill(~group.is_piece, float("-inf"))
+    weights = scores.softmax(dim=3, dtype=torch.float32).to(value.dtype)
     attended = (nn.functional.dropout(weights, dropout) @ value).transpose(1, 2).flatten(0, 1)
     return attended if group.slots is None else attended[group.slots]
 
 
 def _pad(packed: Tensor, group: PaddedGroup) -> Tensor:
     """[P, heads, size] → [S, longest, heads, size]."""
-    sequences, longest = group.is_piece.shape[0], group.is_piece.shape[3]
     if group.slots is not None:
-        padded = packed.new_zeros(sequences * longest, *packed.shape[1:])
+        padded = packed.new_zeros(group.sequences * group.longest, *packed.shape[1:])
         packed = padded.index_copy(0, group.slots, packed)
-    return packed.view(sequences, longest, *packed.shape[1:])
+    return packed.view(group.sequences, group.longest, *packed.shape[1:])
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -72,7 +72,7 @@ class SentenceEncoder(nn.Module):
             values.new_zeros(is_piece.shape).masked_scatter(is_piece, values)
             for values in (packed.piece_ids, packed.positions)
         )
-        group = PaddedGroup(None, is_piece[:, None, None])
+        group = PaddedGroup(len(lengths), packed.longest, is_piece=is_piece[:, None, None])
         states = self._states(piece_ids.flatten(), positions.flatten(), PaddedLayout((group,), lengths, lengths))
         return states[is_piece.flatten()]
 

@@ -141,9 +141,9 @@ def test_activations_are_roughly_what_autograd_keeps(forward):
     counts = dict(zip(method.terms, batch.counts.tolist(), strict=True))
     work = Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * 64)
     predicted = costs.of(method._config, method._encoder_config).activation_bytes(work, precision="fp32")
-    groups = [group.is_piece.shape for group in layout_of(batch.packed).groups]  # in which a CPU pads, and keeps scores
-    scores = 4 * 3 * 4 * sum(sequences * longest**2 for sequences, _, _, longest in groups)
-    padded_pieces = sum(sequences * longest for sequences, _, _, longest in groups)
+    groups = [(group.sequences, group.longest) for group in layout_of(batch.packed).groups]  # in which a CPU pads, and keeps scores
+    scores = 4 * 3 * 4 * sum(sequences * longest**2 for sequences, longest in groups)
+    padded_pieces = sum(sequences * longest for sequences, longest in groups)
     padding = 3 * 4 * 4 * 64 * (padded_pieces - sizes["pieces"])  # query, key, value, attended
     assert predicted + scores + padding == pytest.approx(held, rel=0.1)
     assert len(result) == 2

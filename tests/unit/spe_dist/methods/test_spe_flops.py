@@ -97,9 +97,9 @@ def test_of_unequal_sequences_only_attention_is_less_than_a_cpu_computes():
     batch = batch_of(spe, equal_lengths=False)
     keys = spe.momentum_encoder.encode(batch)
     parts = spe_flops(spe._config, spe._encoder_config, work_of(batch, 0))
-    groups = [group.is_piece.shape for group in layout_of(batch.packed).groups]
+    groups = [(group.sequences, group.longest) for group in layout_of(batch.packed).groups]
     assert len(groups) == 2
-    padding = sum(sequences * longest**2 for sequences, _, _, longest in groups) - int(batch.sizes[1])
+    padding = sum(sequences * longest**2 for sequences, longest in groups) - int(batch.sizes[1])
     padded = count(lambda: spe.model(batch, keys, spe.queue.negatives()))
     assert padded - sum(part.forward for part in parts.values()) == 4 * 16 * padding > 0
 

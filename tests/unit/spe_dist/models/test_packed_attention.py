@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModel, BertConfig, ElectraConfig, RobertaConfig
 
 from spe_dist.batches.batch import PackedSequences
+from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 
 SIZES = {
@@ -18,7 +19,8 @@ CONFIGS = {
     "roberta": RobertaConfig(**SIZES, pad_token_id=1),
     "electra": ElectraConfig(**SIZES, embedding_size=8, pad_token_id=0),
 }
-LENGTHS = [[5, 1, 12, 3], [7], [2, 2, 2]]
+MANY_OF_A_LENGTH = [3, 5] * 12 + [5] * 8  # as when predicting
+LENGTHS = [[5, 1, 12, 3], [7], [2, 2, 2], MANY_OF_A_LENGTH]
 
 
 def pack(sequences):
@@ -65,6 +67,14 @@ def test_packed_states_and_gradients_equal_the_padded_models(kind, lengths):
     assert any(gradient.abs().max() > 0.1 for gradient in gradients.values())
     for name, parameter in encoder.model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_many_sequences_of_a_length_are_not_padded():
+    groups = layout_of(pack([torch.arange(2, 2 + length) for length in MANY_OF_A_LENGTH])).groups
+    assert [(group.sequences, group.longest) for group in groups] == [(12, 3), (20, 5)]
+    assert all(group.slots is None and group.is_piece is None for group in groups)
+    padded = layout_of(pack([torch.arange(2, 2 + length) for length in [3, 5] * 8])).groups[0]
+    assert padded.slots is not None and padded.is_piece is not None
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
