@@ -23,6 +23,7 @@ from spe_dist.extraction.scoring import MEASURES
 from spe_dist.methods.spe_config import SpeConfig
 from spe_dist.models.export_format import Weights
 from spe_dist.recipe import checked_config, config_values, read_values
+from spe_dist.versions import package_versions, this_machine
 
 VariantName = Literal["full", "no_tbo", "no_spo", "no_cspo", "no_cnn", "no_head", "momentum", "none"]
 FULL: VariantName = "full"
@@ -199,8 +200,9 @@ def ablation_table(rows: Sequence[Row], about: str) -> str:
 
 
 def ablation_json(rows: Sequence[Row], about: str) -> dict[str, Any]:
-    """The same for programs; scores as fractions of 1, the paper's in percent as printed."""
-    return {"about": about, "rows": [asdict(row) for row in rows]}
+    """The same for programs, and what it was made with; scores as fractions of 1, the paper's in percent as printed."""
+    made_with = {"machine": this_machine(), "packages": package_versions()}
+    return {"about": about, **made_with, "rows": [asdict(row) for row in rows]}
 
 
 def _cells(row: Row) -> list[str]:
@@ -254,8 +256,9 @@ def describe_sizes(config: AblationConfig, *, train_sentences: int, test_sentenc
     name = encoder.name_or_path or f"new, {encoder.layers} layers of {encoder.hidden_size}"
     return (
         f"Pre-training: {pretrain.train.steps:,} steps of {batch} records ({pretrain.train.steps * batch:,}; paper: "
-        f"40,000 of 256) of {pretrain.data.shards}; encoder: {name} (paper: BERT-base). Fine-tuning: "
-        f"{train_sentences:,} sentences of {config.finetune.data.train}, {seeds} {'seed' if seeds == 1 else 'seeds'}, "
+        f"40,000 of 256) of {Path(pretrain.data.shards).name}; encoder: {name} (paper: BERT-base). Fine-tuning: "
+        f"{train_sentences:,} sentences of {Path(config.finetune.data.train).name}, "
+        f"{seeds} {'seed' if seeds == 1 else 'seeds'}, "
         f"at most {config.finetune.train.epochs} epochs; test: {test_sentences:,} sentences. F1 in percent, mean ± "
         "deviation over seeds; differences with 95 % intervals; p of the difference in strict relation F1. The paper's "
         "figures are of ACE05, one run each."

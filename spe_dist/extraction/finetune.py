@@ -32,12 +32,12 @@ from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.slow_bf16 import slow_bf16_warning
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.data_warnings import data_warnings
-from spe_dist.extraction.encoded_sentences import EncodedSentences, Labels, encode_sentences
+from spe_dist.extraction.encoded_sentences import EncodedSentences, encode_sentences
 from spe_dist.extraction.extractor_card import extractor_card
 from spe_dist.extraction.extractor_folder import load_extractor, save_extractor
 from spe_dist.extraction.extractor_model import TASKS, ExtractorModel
 from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.finetune_data import Data, about_data, read_data
 from spe_dist.extraction.finetune_folder import (
     DEV,
     MODEL,
@@ -51,14 +51,12 @@ from spe_dist.extraction.finetune_folder import (
     write_result,
     write_subset,
 )
-from spe_dist.extraction.formats import read_annotated
 from spe_dist.extraction.layer_rates import layer_rate
-from spe_dist.extraction.load_encoder import Start, language_of_start, load_start
+from spe_dist.extraction.load_encoder import Start, load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import write_gold, write_predictions
 from spe_dist.extraction.scheduled_sampling import GoldDraws, draw_gold, gold_probability
 from spe_dist.extraction.scoring import score
-from spe_dist.extraction.subsets import choose_fraction
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
@@ -70,27 +68,6 @@ from spe_dist.versions import package_versions
 LOGGER = logging.getLogger(__name__)
 
 _ORDER = 6  # keeps these random numbers apart from the ones of other purposes
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a fine-tuning reads.
-
-    Args:
-        labels: of the whole training data.
-        train: the sentences to learn from.
-        dev: decides which epoch is the best.
-        test: looked at when training is over.
-        chosen: numbers of `train` among the training data.
-        available: sentences of the training data.
-    """
-
-    labels: Labels
-    train: list[AnnotatedSentence]
-    dev: list[AnnotatedSentence]
-    test: list[AnnotatedSentence] | None
-    chosen: list[int]
-    available: int
 
 
 @dataclass(frozen=True)
@@ -150,7 +127,7 @@ def describe(config: FinetuneConfig) -> str:
     parameters = sum(parameter.numel() for parameter in start.model.parameters())
     return "\n".join(
         (
-            *_about_data(data),
+            *about_data(data),
             f"of the training data, the model cannot learn: {encoded.left_out}",
             f"{parameters:,} parameters; {start.report}",
             f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
@@ -158,35 +135,10 @@ def describe(config: FinetuneConfig) -> str:
     )
 
 
-def read_data(config: FinetuneConfig) -> Data:
-    """Read what the configuration names; labels are those of the whole training data.
-
-    Raises:
-        UserError: a file cannot be read, or holds no sentence.
-    """
-    language = language_of_start(config)
-    train, dev = _read(config.data.train, language), _read(config.data.dev, language)
-    test = None if config.data.test is None else _read(config.data.test, language)
-    labels = Labels.of(train)
-    if not labels.entity_types:
-        raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
-    chosen = choose_fraction(train, config.data.fraction, config.run.seed)
-    return Data(labels, [train[number] for number in chosen], dev, test, chosen, len(train))
-
-
 def epoch_order(rows: int, epoch: int, *, seed: int) -> NDArray[np.int64]:
     """The order in which an epoch, counted from 0, sees the rows of the training data, [rows]."""
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_ORDER, seed, epoch))))
     return generator.permutation(rows)
-
-
-def _read(path: str, language: str) -> list[AnnotatedSentence]:
-    sentences, report = read_annotated(Path(path), language=language)
-    for line in report.lines():
-        LOGGER.info(line)
-    if not sentences:
-        raise UserError(f"{path} holds no sentences")
-    return sentences
 
 
 def _check(config: FinetuneConfig, world: World) -> None:
@@ -199,19 +151,6 @@ def _check(config: FinetuneConfig, world: World) -> None:
             f"train.first_evaluation is {config.train.first_evaluation} and there are {config.train.epochs} epochs, "
             "counted from 0: no epoch would be evaluated"
         )
-
-
-def _about_data(data: Data) -> list[str]:
-    """How many sentences, which types, and what is odd, for people."""
-    part = "" if len(data.train) == data.available else f" (of {data.available})"
-    test = "no test sentences" if data.test is None else f"{len(data.test)} to test"
-    judged = {DEV: data.dev} | ({} if data.test is None else {"test": data.test})
-    return [
-        f"{len(data.train)} sentences to learn from{part}, {len(data.dev)} to choose the best epoch, {test}",
-        f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
-        f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
-        *data_warnings(data.labels, data.train, judged),
-    ]
 
 
 def _encode(sentences: Sequence[AnnotatedSentence], start: Start) -> EncodedSentences:
@@ -228,7 +167,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     if len(data.train) < data.available:
         write_subset(config, data.chosen, data.available)
     slow_bf16 = slow_bf16_warning(config.train.precision, world.device.type)
-    for line in (*_about_data(data), *filter(None, [slow_bf16])):
+    for line in (*about_data(data), *filter(None, [slow_bf16])):
         LOGGER.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     start_process_group(world)
     seed_random_generators(config.run.seed)

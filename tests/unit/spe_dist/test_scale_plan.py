@@ -141,7 +141,8 @@ def test_activations_are_roughly_what_autograd_keeps(forward):
     counts = dict(zip(method.terms, batch.counts.tolist(), strict=True))
     work = Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * 64)
     predicted = costs.of(method._config, method._encoder_config).activation_bytes(work, precision="fp32")
-    groups = [(group.sequences, group.longest) for group in layout_of(batch.packed).groups]  # in which a CPU pads, and keeps scores
+    # In which a CPU pads, and keeps scores:
+    groups = [(group.sequences, group.longest) for group in layout_of(batch.packed).groups]
     scores = 4 * 3 * 4 * sum(sequences * longest**2 for sequences, longest in groups)
     padded_pieces = sum(sequences * longest for sequences, longest in groups)
     padding = 3 * 4 * 4 * 64 * (padded_pieces - sizes["pieces"])  # query, key, value, attended

@@ -122,6 +122,7 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
     assert len({len(line) for line in table.splitlines()[2:]}) == 1  # columns stand under each other
     written = json.loads(json.dumps(ablation_json(rows, about)))
     assert written["rows"][1]["minus_full"]["entity_f1"]["difference"]["mean"] == -1
+    assert written["machine"]["cores"] and written["packages"]["torch"]
 
 
 def test_the_papers_figures():

@@ -20,6 +20,7 @@ from spe_dist.extraction.encoded_sentences import encode_sentences
 from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.finetune import describe, epoch_order, finetune
 from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.finetune_data import read_data
 from spe_dist.extraction.finetune_folder import Result, selection_score
 from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
@@ -203,7 +204,7 @@ def test_the_subset_that_was_learned_from_is_kept(tmp_path):
     run_ranks(finetune, 1, config)
     kept = json.loads((Path(config.run_folder) / "seed-1" / "subset.json").read_text())
     assert (kept["fraction"], kept["sentences"], kept["of"]) == (0.4, 2, 5)
-    data = module.read_data(config)
+    data = read_data(config)
     assert [SENTENCES[number].words for number in kept["numbers"]] == [one.words for one in data.train]
 
 
@@ -214,7 +215,7 @@ def test_raw_text_is_cut_by_the_rules_of_the_language_that_the_model_will_predic
     for language in ("en", "fr"):
         places = {"train": str(tmp_path / "text.jsonl"), "dev": str(tmp_path / "text.jsonl"), "test": None}
         start = {"language": language, "tokenizer": str(DEBUG_VOCAB)}
-        data = module.read_data(config_in(tmp_path, data=places, start=start))
+        data = read_data(config_in(tmp_path, data=places, start=start))
         (words[language],) = (sentence.words for sentence in data.train)
     assert words["fr"] == ("L'", "ami", "d'", "Ada", "vit", "là", ".") != words["en"]
 
@@ -393,7 +394,7 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path):
 
 def test_labels_are_those_of_all_the_training_data_whatever_the_fraction(tmp_path):
     config = config_in(tmp_path)
-    data = module.read_data(replace(config, data=replace(config.data, fraction=0.2)))
+    data = read_data(replace(config, data=replace(config.data, fraction=0.2)))
     assert len(data.train) == 1
     assert data.labels == LABELS
     assert np.isin(data.train[0].words, [word for one in SENTENCES for word in one.words]).all()

@@ -1,0 +1,78 @@
+"""The annotated sentences of a fine-tuning: what it learns from, chooses the epoch by, and is tested on."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_shards.errors import UserError
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.data_warnings import data_warnings
+from spe_dist.extraction.encoded_sentences import Labels
+from spe_dist.extraction.finetune_config import FinetuneConfig
+from spe_dist.extraction.finetune_folder import DEV
+from spe_dist.extraction.formats import read_annotated
+from spe_dist.extraction.load_encoder import language_of_start
+from spe_dist.extraction.subsets import choose_fraction
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a fine-tuning reads.
+
+    Args:
+        labels: of the whole training data.
+        train: the sentences to learn from.
+        dev: decides which epoch is the best.
+        test: looked at when training is over.
+        chosen: numbers of `train` among the training data.
+        available: sentences of the training data.
+    """
+
+    labels: Labels
+    train: list[AnnotatedSentence]
+    dev: list[AnnotatedSentence]
+    test: list[AnnotatedSentence] | None
+    chosen: list[int]
+    available: int
+
+
+def read_data(config: FinetuneConfig) -> Data:
+    """Read what the configuration names; labels are those of the whole training data.
+
+    Raises:
+        UserError: a file cannot be read, or holds no sentence.
+    """
+    language = language_of_start(config)
+    train, dev = _read(config.data.train, language), _read(config.data.dev, language)
+    test = None if config.data.test is None else _read(config.data.test, language)
+    labels = Labels.of(train)
+    if not labels.entity_types:
+        raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
+    chosen = choose_fraction(train, config.data.fraction, config.run.seed)
+    return Data(labels, [train[number] for number in chosen], dev, test, chosen, len(train))
+
+
+def about_data(data: Data) -> list[str]:
+    """How many sentences, which types, and what is odd, for people."""
+    part = "" if len(data.train) == data.available else f" (of {data.available})"
+    test = "no test sentences" if data.test is None else f"{len(data.test)} to test"
+    judged = {DEV: data.dev} | ({} if data.test is None else {"test": data.test})
+    return [
+        f"{len(data.train)} sentences to learn from{part}, {len(data.dev)} to choose the best epoch, {test}",
+        f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
+        f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
+        *data_warnings(data.labels, data.train, judged),
+    ]
+
+
+def _read(path: str, language: str) -> list[AnnotatedSentence]:
+    sentences, report = read_annotated(Path(path), language=language)
+    for line in report.lines():
+        LOGGER.info(line)
+    if not sentences:
+        raise UserError(f"{path} holds no sentences")
+    return sentences
