@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -21,6 +22,7 @@ from spe_dist.extraction.windows import Window, deciding_window, stitch
 
 BATCH_SIZE = 256  # products of matrices of few rows are slow; memory is bounded by the pieces
 MOST_PIECES = 1 << 14  # of a forward: what long sentences take of memory grows with the square of their length
+_FORWARDS_AT_ONCE = 4  # at most, on a CPU: two of one thread each are faster than one of two, but take more memory
 
 
 @dataclass
@@ -77,13 +79,35 @@ def find_in_records(
     Returns:
         In the order of the records.
     """
-    found = [Found() for _ in range(len(records))]
-    for rows in batches:
+
+    def find(rows: IntArray) -> list[tuple[int, Found]]:
         batch = batch_of_records(records.take(rows), special)
         of_batch = _per_sentence(model.extract(batch.to(device)), batch.word_offsets, model.labels)
-        for row, of_row in zip(rows.tolist(), of_batch, strict=True):
+        return list(zip(rows.tolist(), of_batch, strict=True))
+
+    found = [Found() for _ in range(len(records))]
+    for of_batch in _of_batches(find, batches, device):
+        for row, of_row in of_batch:
             found[row] = of_row
     return found
+
+
+def _of_batches(
+    find: Callable[[IntArray], list[tuple[int, Found]]], batches: Iterable[IntArray], device: torch.device
+) -> Iterator[list[tuple[int, Found]]]:
+    """What is found in each batch, in any order; on a CPU its threads share the batches, not the products of each."""
+    threads = torch.get_num_threads()
+    workers = min(threads, _FORWARDS_AT_ONCE)
+    if device.type != "cpu" or workers == 1:
+        yield from map(find, batches)
+        return
+    share = (threads // workers,)
+    pool = ThreadPoolExecutor(workers, "find-in-batch", initializer=torch.set_num_threads, initargs=share)
+    try:
+        yield from pool.map(find, reversed(list(batches)))  # the longest first: none is waited for at the end
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what threads to come begin with
 
 
 def batches_by_length(

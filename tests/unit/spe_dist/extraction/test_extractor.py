@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -145,6 +146,44 @@ def test_what_else_is_in_a_batch_or_a_stream_changes_nothing(precision, monkeypa
         else:
             equal = np.mean([facts(text) == wanted for text, wanted in zip(run, expected, strict=True)])
             assert equal > 0.9
+
+
+@pytest.fixture
+def threads():
+    """Set how many torch has, for a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_threads_share_the_batches_and_find_the_same(threads, monkeypatch):
+    extract, widths = ExtractorModel.extract, {}
+
+    def watched(model, batch):
+        widths.setdefault(threading.current_thread().name, set()).add(torch.get_num_threads())
+        return extract(model, batch)
+
+    monkeypatch.setattr(ExtractorModel, "extract", watched)
+    threads(1)
+    alone = lively(batch_size=2)(TEXTS * 5)
+    assert widths.pop("MainThread") == {1} and not widths
+    threads(6)
+    shared = lively(batch_size=2)(TEXTS * 5)
+    assert len(widths) == 4 and set().union(*widths.values()) == {1}  # 6 threads are 4 forwards of one each
+    assert torch.get_num_threads() == 6
+    assert [facts(found) for found in shared] == [facts(found) for found in alone]
+    np.testing.assert_allclose(scores(shared), scores(alone), atol=1e-5)
+
+
+def test_a_batch_that_fails_ends_a_stream_of_several_threads(threads, monkeypatch):
+    def fail(model, batch):
+        raise RuntimeError("no memory")
+
+    threads(2)
+    monkeypatch.setattr(ExtractorModel, "extract", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        lively(batch_size=1)(TEXTS)
+    assert torch.get_num_threads() == 2
 
 
 def test_a_stream_reads_no_further_than_it_must(monkeypatch):
