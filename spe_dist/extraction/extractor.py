@@ -69,7 +69,8 @@ class Extractor:
         if self.device.type == "cuda" and self.precision == "fp32":
             raise UserError("precision must be bf16 on CUDA: its packed attention computes in half precision only")
         self.batch_size = batch_size
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_PRODUCTS))  # read at the first product
+        if self.device.type == "cpu":
+            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_PRODUCTS))  # read at the first product
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from queue import SimpleQueue
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from spe_dist.extraction.candidates import sentences_of
 from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, batch_of_records
 from spe_dist.extraction.extractor_model import Extracted, ExtractorModel
 from spe_dist.extraction.windows import Window, deciding_window, stitch
+from spe_dist.kernels import compiled
 
 BATCH_SIZE = 256  # products of matrices of few rows are slow; memory is bounded by the pieces
 MOST_PIECES = 1 << 14  # of a forward: what long sentences take of memory grows with the square of their length
@@ -86,28 +89,39 @@ def find_in_records(
         return list(zip(rows.tolist(), of_batch, strict=True))
 
     found = [Found() for _ in range(len(records))]
-    for of_batch in _of_batches(find, batches, device):
+    for of_batch in _in_each(list(batches), find, device):
         for row, of_row in of_batch:
             found[row] = of_row
     return found
 
 
-def _of_batches(
-    find: Callable[[IntArray], list[tuple[int, Found]]], batches: Iterable[IntArray], device: torch.device
-) -> Iterator[list[tuple[int, Found]]]:
+def _in_each(
+    batches: Sequence[IntArray], find: Callable[[IntArray], list[tuple[int, Found]]], device: torch.device
+) -> list[list[tuple[int, Found]]]:
     """What is found in each batch, in any order; on a CPU its threads share the batches, not the products of each."""
     threads = torch.get_num_threads()
-    workers = min(threads, _FORWARDS_AT_ONCE)
-    if device.type != "cpu" or workers == 1:
-        yield from map(find, batches)
-        return
-    share = (threads // workers,)
-    pool = ThreadPoolExecutor(workers, "find-in-batch", initializer=torch.set_num_threads, initargs=share)
+    workers = min(threads, len(batches), _FORWARDS_AT_ONCE)
+    if device.type != "cpu" or workers <= 1:
+        return [find(rows) for rows in batches]
+    compiled.body_for(device)  # built, or said to be missing, once
+    shares: SimpleQueue[int] = SimpleQueue()
+    for worker in range(workers):
+        shares.put(threads // workers + (worker < threads % workers))
+    started = Barrier(workers + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # a thread that has not asked yet would take over what others set later
+        torch.set_num_threads(shares.get())
+        started.wait()
+
+    pool = ThreadPoolExecutor(workers, "find-in-batch", initializer=start)
     try:
-        yield from pool.map(find, reversed(list(batches)))  # the longest first: none is waited for at the end
+        found = pool.map(find, reversed(batches))  # the longest first: little is waited for at the end
+        started.wait()
+        torch.set_num_threads(threads)  # torch gives what was set last to threads to come, whoever starts them
+        return list(found)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what threads to come begin with
 
 
 def batches_by_length(

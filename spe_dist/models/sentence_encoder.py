@@ -77,7 +77,11 @@ class SentenceEncoder(nn.Module):
         return states[is_piece.flatten()]
 
     def compile_layers(self, *, backend: str = "inductor") -> None:
-        """Run the layers through torch.compile: one graph for all shapes, and one more without gradients."""
+        """Run the layers through torch.compile: one graph for all shapes, and one more without gradients.
+
+        On a CPU: for each number of groups that attention makes of a batch, which is that of its sequences but where
+        many are equally long.
+        """
         self.model.compile(dynamic=True, backend=backend)
 
     def checkpoint_activations(self) -> None:

@@ -74,12 +74,12 @@ def terminate(process):
 
 @pytest.mark.ray
 @pytest.mark.distributed
-def test_stopped_in_two_ways_under_two_launchers_it_is_the_run_left_alone(data, tmp_path, left_alone):
-    """Under torchrun by SIGTERM, under Ray by a STOP file; bitwise (SIGTERM to a driver: test_ray.py)."""
+def test_stopped_under_two_launchers_it_is_the_run_left_alone(data, tmp_path, left_alone):
+    """Under torchrun and under Ray by SIGTERM, which a driver passes on as a STOP file; bitwise."""
     folder, settings = tmp_path / "debug", arguments(data, tmp_path)
     torchrun, ray = [*TORCHRUN, "2", SCRIPT, *settings], [*PRETRAIN, *settings]
     start_and_stop(torchrun, folder, terminate, 4)  # torchrun passes it on to the ranks; it always exits with 1 itself
-    assert start_and_stop(ray, folder, lambda _: (folder / "STOP").touch(), 4).returncode == STOPPED
+    assert start_and_stop(ray, folder, terminate, 4).returncode == STOPPED
     config, _ = read_arguments(settings)
     run(2, [config])
     assert metrics_of(folder) == metrics_of(left_alone)

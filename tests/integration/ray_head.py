@@ -7,9 +7,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from cluster.security import Access, probe_access
 
@@ -67,11 +69,17 @@ def start_node(arguments: Sequence[str], environment: dict[str, str], before: Se
 
 
 def end_node(node: subprocess.Popen) -> None:
+    """As Ray ends it; it gives jobs that are over half a minute, which no test waits for."""
+    processes = psutil.Process(node.pid).children(recursive=True) if node.poll() is None else []
     node.terminate()
     try:
-        node.wait(timeout=60)
+        node.wait(timeout=5)
     except subprocess.TimeoutExpired:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         node.kill()
+        node.wait()
 
 
 def wait_until(condition, seconds=150, process: subprocess.Popen | None = None) -> None:

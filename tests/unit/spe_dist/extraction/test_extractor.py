@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -157,10 +158,13 @@ def threads():
 
 
 def test_threads_share_the_batches_and_find_the_same(threads, monkeypatch):
-    extract, widths = ExtractorModel.extract, {}
+    extract, widths, all_work = ExtractorModel.extract, {}, threading.Barrier(4)
 
     def watched(model, batch):
-        widths.setdefault(threading.current_thread().name, set()).add(torch.get_num_threads())
+        name = threading.current_thread().name
+        if name not in widths and name != "MainThread":
+            all_work.wait(timeout=60)
+        widths.setdefault(name, set()).add(torch.get_num_threads())
         return extract(model, batch)
 
     monkeypatch.setattr(ExtractorModel, "extract", watched)
@@ -169,10 +173,24 @@ def test_threads_share_the_batches_and_find_the_same(threads, monkeypatch):
     assert widths.pop("MainThread") == {1} and not widths
     threads(6)
     shared = lively(batch_size=2)(TEXTS * 5)
-    assert len(widths) == 4 and set().union(*widths.values()) == {1}  # 6 threads are 4 forwards of one each
-    assert torch.get_num_threads() == 6
+    assert sorted(widths.values(), key=max) == [{1}, {1}, {2}, {2}]
+    assert threads_of_a_new_thread() == 6
     assert [facts(found) for found in shared] == [facts(found) for found in alone]
     np.testing.assert_allclose(scores(shared), scores(alone), atol=1e-5)
+
+
+def threads_of_a_new_thread() -> int:
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
+def test_a_single_batch_has_all_threads(threads, monkeypatch):
+    extract, widths = ExtractorModel.extract, []
+    watched = lambda model, batch: (widths.append(torch.get_num_threads()), extract(model, batch))[1]  # noqa: E731
+    monkeypatch.setattr(ExtractorModel, "extract", watched)
+    threads(5)
+    assert lively()(TEXTS[:1])[0].entities and lively()([]) == []
+    assert widths == [5]
 
 
 def test_a_batch_that_fails_ends_a_stream_of_several_threads(threads, monkeypatch):
@@ -183,7 +201,17 @@ def test_a_batch_that_fails_ends_a_stream_of_several_threads(threads, monkeypatc
     monkeypatch.setattr(ExtractorModel, "extract", fail)
     with pytest.raises(RuntimeError, match="no memory"):
         lively(batch_size=1)(TEXTS)
-    assert torch.get_num_threads() == 2
+    assert threads_of_a_new_thread() == 2
+
+
+def test_few_kernels_are_kept_unless_somebody_says_how_many(monkeypatch):
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    Extractor(lively_model(), word_pieces())
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    Extractor(lively_model(), word_pieces())
+    assert os.environ[name] == "64"
 
 
 def test_a_stream_reads_no_further_than_it_must(monkeypatch):
