@@ -29,7 +29,7 @@ from spe_dist.extraction.prediction import BATCH_SIZE, Found, batches_by_length,
 Precision = Literal["bf16", "fp32"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_KEPT_PRODUCTS = 64  # kernels that oneDNN keeps: it makes one for every number of rows, and would keep 1,024, 0.4 GiB
+_KEPT_KERNELS = 64  # by oneDNN, which makes one for every number of rows, and would keep 1,024, 0.4 GiB
 _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted at a time: some thousand sentences
 
 
@@ -70,7 +70,7 @@ class Extractor:
             raise UserError("precision must be bf16 on CUDA: its packed attention computes in half precision only")
         self.batch_size = batch_size
         if self.device.type == "cpu":
-            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_PRODUCTS))  # read at the first product
+            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))  # read at the first product
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time

@@ -82,27 +82,26 @@ def find_in_records(
     Returns:
         In the order of the records.
     """
+    found = [Found() for _ in range(len(records))]
 
-    def find(rows: IntArray) -> list[tuple[int, Found]]:
+    def find(rows: IntArray) -> None:
         batch = batch_of_records(records.take(rows), special)
         of_batch = _per_sentence(model.extract(batch.to(device)), batch.word_offsets, model.labels)
-        return list(zip(rows.tolist(), of_batch, strict=True))
-
-    found = [Found() for _ in range(len(records))]
-    for of_batch in _in_each(list(batches), find, device):
-        for row, of_row in of_batch:
+        for row, of_row in zip(rows.tolist(), of_batch, strict=True):
             found[row] = of_row
+
+    _in_each(list(batches), find, device)
     return found
 
 
-def _in_each(
-    batches: Sequence[IntArray], find: Callable[[IntArray], list[tuple[int, Found]]], device: torch.device
-) -> list[list[tuple[int, Found]]]:
-    """What is found in each batch, in any order; on a CPU its threads share the batches, not the products of each."""
+def _in_each(batches: Sequence[IntArray], find: Callable[[IntArray], None], device: torch.device) -> None:
+    """Go through the batches in any order; on a CPU its threads share them, and not the products of each."""
     threads = torch.get_num_threads()
     workers = min(threads, len(batches), _FORWARDS_AT_ONCE)
     if device.type != "cpu" or workers <= 1:
-        return [find(rows) for rows in batches]
+        for rows in batches:
+            find(rows)
+        return
     compiled.body_for(device)  # built, or said to be missing, once
     shares: SimpleQueue[int] = SimpleQueue()
     for worker in range(workers):
@@ -116,10 +115,11 @@ def _in_each(
 
     pool = ThreadPoolExecutor(workers, "find-in-batch", initializer=start)
     try:
-        found = pool.map(find, reversed(batches))  # the longest first: little is waited for at the end
+        done = pool.map(find, reversed(batches))  # the longest first: little is waited for at the end
         started.wait()
         torch.set_num_threads(threads)  # torch gives what was set last to threads to come, whoever starts them
-        return list(found)
+        for _ in done:  # raises what a batch has raised
+            pass
     finally:
         pool.shutdown(cancel_futures=True)
 

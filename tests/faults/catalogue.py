@@ -21,15 +21,7 @@ from launcher.pretrain import STOPPED
 from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 from tests.exactness.runs import configure
-from tests.faults.command_runs import (
-    PATIENCE,
-    SPE,
-    CommandRun,
-    ray_head,
-    stop_process,
-    torchrun,
-    wait_until_gone,
-)
+from tests.faults.command_runs import PATIENCE, SPE, CommandRun, ray_head, stop_process, torchrun, wait_until_gone
 from tests.faults.forked_runs import ForkedRuns
 from tests.faults.not_finite import SETTING
 from tests.faults.small_disk import filled, mounted

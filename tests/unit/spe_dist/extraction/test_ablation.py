@@ -100,7 +100,8 @@ def test_a_pre_training_of_other_settings_is_refused(tmp_path):
 
 def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
     base = read_ablation(DEFAULT)
-    config = replace(base, run=replace(base.run, folder=str(tmp_path)))
+    data = replace(base.pretrain.data, shards="/some/where/debug")
+    config = replace(base, run=replace(base.run, folder=str(tmp_path)), pretrain=replace(base.pretrain, data=data))
     gold = SENTENCES * 20
     empty = [sentence(" ".join(one.words)) for one in gold]
     for name, predicted in (("full", gold), ("no_tbo", empty)):
@@ -115,7 +116,8 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
     about = describe_sizes(config, train_sentences=200, test_sentences=len(gold), seeds=2)
     table = ablation_table(rows, about)
     assert "400 steps of 64 records (25,600; paper: 40,000 of 256)" in table
-    assert "new, 2 layers of 128" in table and "200 sentences" in table
+    assert "new, 2 layers of 128" in table and "200 sentences of sample.train.jsonl" in table
+    assert "of debug;" in table and "/some/where" not in table
     full, no_tbo = table.splitlines()[4:]
     assert full.startswith("| SPE ") and "100.0 ± 0.0" in full and "66.7 / 63.2" in full
     assert no_tbo.startswith("| - TBO") and "-100.0 [-100.0, -100.0]" in no_tbo and "-3.0 / -2.0 |" in no_tbo

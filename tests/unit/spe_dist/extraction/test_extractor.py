@@ -186,7 +186,11 @@ def threads_of_a_new_thread() -> int:
 
 def test_a_single_batch_has_all_threads(threads, monkeypatch):
     extract, widths = ExtractorModel.extract, []
-    watched = lambda model, batch: (widths.append(torch.get_num_threads()), extract(model, batch))[1]  # noqa: E731
+
+    def watched(model, batch):
+        widths.append(torch.get_num_threads())
+        return extract(model, batch)
+
     monkeypatch.setattr(ExtractorModel, "extract", watched)
     threads(5)
     assert lively()(TEXTS[:1])[0].entities and lively()([]) == []
