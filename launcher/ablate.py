@@ -25,13 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-import tyro
-
 import launcher
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import load as load_manifest
+from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_paths
 from launcher.pretrain import RECIPES, STOPPED, split_recipe
 from spe_dist.config import Config
@@ -107,7 +106,9 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
         name, equals, value = argument.partition("=")
         full.append(f"{SHORT.get(name, name)}{equals}{value}")
     path, rest = split_recipe(full, default=DEFAULT)
-    config = tyro.cli(AblationConfig, default=read_ablation(path), args=rest, prog="spe ablate", description=__doc__)
+    config: AblationConfig = parse_arguments(
+        AblationConfig, rest, default=read_ablation(path), prog="spe ablate", description=__doc__
+    )
     check_variants(config.variants)
     if config.finetune.data.test is None:
         raise UserError("finetune.data.test is null: name the sentences to test with (--test)")

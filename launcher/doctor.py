@@ -17,14 +17,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import tyro
-
 from cluster.diagnosis import Needs, Problem, diagnose, rows
 from cluster.node_checks import Request
 from cluster.nodes import Nodes, ThisNode
 from cluster.preflight import Node, examine_nodes
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from launcher.pretrain import split_recipe
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
@@ -62,7 +61,7 @@ def _read(arguments: list[str]) -> tuple[Namespace, Config]:
     options, others = parser.parse_known_args(arguments)
     path, rest = split_recipe(others)
     recipe = load_recipe(path)
-    return options, tyro.cli(type(recipe), default=recipe, args=rest, prog="spe doctor", description=__doc__)
+    return options, parse_arguments(type(recipe), rest, default=recipe, prog="spe doctor", description=__doc__)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from launcher.pretrain import split_recipe
 from spe_dist.config import Config
 from spe_dist.methods.costs import RecordSizes
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
     recipe = load_recipe(path)
     default = Plan(ClusterDescription(), recipe)
     generic: Any = Plan
-    command = tyro.cli(generic[type(recipe)], default=default, args=rest, prog="spe plan", description=__doc__)
+    command: Plan = parse_arguments(generic[type(recipe)], rest, default=default, prog="spe plan", description=__doc__)
     plan = make_plan(command)
     text = plan_markdown(command, plan)
     print(text)

@@ -17,6 +17,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
+from launcher.arguments import parse_arguments
 from launcher.predict_input import STANDARD_INPUT, InputFormat, Item, read_items
 from spe_dist.extraction.extractor_place import check_is_extractor
 
@@ -71,7 +72,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: a model, file or line is not in order, or nothing can be written.
     """
-    command = tyro.cli(Predict, prog="spe predict", args=argv)
+    command: Predict = parse_arguments(Predict, argv, prog="spe predict")
     progress = _Progress()
     try:
         run_predict(command, progress)

@@ -20,9 +20,8 @@ from pathlib import Path
 if __name__ == "__main__":  # this checkout, not an installed copy; and no file of launcher/ may hide a module
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import tyro
-
 from data_shards.errors import UserError
+from launcher.arguments import parse_arguments
 from launcher.run_command import run_command
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
@@ -62,7 +61,7 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     recipe = load_recipe(path)
     if "--profile" in arguments:
         recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
-    config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
+    config: Config = parse_arguments(type(recipe), rest, default=recipe, prog="spe pretrain", description=__doc__)
     return config, dry_run
 
 

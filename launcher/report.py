@@ -12,6 +12,7 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
@@ -87,7 +88,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: there is no such run, or it has not logged anything.
     """
-    command = tyro.cli(Report, prog="spe report", description=__doc__, args=argv)
+    command: Report = parse_arguments(Report, argv, prog="spe report", description=__doc__)
     metrics = read_metrics(command.run)
     name = command.run.resolve().name
     with explain_write_errors(command.out):

@@ -23,6 +23,7 @@ from data_shards.manifest import ENTITIES, Manifest
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.unit_pipeline import BuildSummary
+from launcher.arguments import parse_arguments
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
@@ -123,7 +124,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: what the person asked for cannot be done.
     """
-    command = tyro.cli(Command, prog="spe shards", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe shards", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     match command:
         case Build():
