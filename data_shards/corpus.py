@@ -23,6 +23,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.gold_entities import Document, document_of_json, document_of_tags
 from data_shards.json_lines import parse_object, text_of_object
+from data_shards.long_lines import bounded_lines
 from data_shards.parquet import read_rows, text_of_row
 from data_shards.wiki_extractor import cut_documents, text_of_document
 
@@ -186,7 +187,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
     """
     try:
         with _open(path) as file:
-            for number, line in enumerate(file):
+            for number, line in enumerate(bounded_lines(file, str(path))):
                 yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
     except (EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:

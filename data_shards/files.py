@@ -13,6 +13,7 @@ from typing import BinaryIO
 from data_shards.errors import UserError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_WRONG_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def sha256_of(data: bytes) -> str:
@@ -65,7 +66,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into a `UserError` naming the folder."""
+    """Turn a full disk or a place that cannot be written into a `UserError` naming it."""
     try:
         yield
     except OSError as error:
@@ -74,8 +75,9 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
                 f"no space left in {folder}: free some space there and start the same command again; "
                 "what is finished is kept"
             ) from error
-        if isinstance(error, PermissionError):
-            raise UserError(f"cannot write to {error.filename or folder}: permission denied") from error
+        if isinstance(error, _WRONG_PLACE) or error.errno == errno.EROFS:
+            reason = (error.strerror or "no such place").lower()
+            raise UserError(f"cannot write to {error.filename or folder}: {reason}") from error
         raise
 
 

@@ -83,6 +83,7 @@ def main(arguments: list[str]) -> None:
         SystemExit: stopped as asked.
     """
     config = read_arguments([argument for argument in arguments if argument != "--dry-run"])
+    _check_files(config)
     if "--dry-run" in arguments:
         print("\n".join(_describe(config)))
         return
@@ -93,6 +94,14 @@ def main(arguments: list[str]) -> None:
         done.append(name)
         table = _write_table(config, done)
     print(f"\n{table}\nin {config.folder}: ablations.md, ablations.json")
+
+
+def _check_files(config: AblationConfig) -> None:
+    """Fine-tuning reads them, after hours of pre-training."""
+    data = config.finetune.data
+    for name, file in (("train", data.train), ("dev", data.dev), ("test", data.test)):
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"finetune.data.{name}: {file}: no such file; name one with --{name}")
 
 
 def read_arguments(arguments: list[str]) -> AblationConfig:

@@ -19,12 +19,14 @@ import tyro
 from data_shards.errors import UserError
 
 _WRONG_ARGUMENTS = 2  # exit status
+_INVALID = re.compile(r"([\w.]+) (\S.*?) \[type=\w+, input_value=(.*?), input_type=\w+\]")  # of pydantic
+_UNION = re.compile(r"Error parsing .+?: no type matching (\S+?) could .*? from \['(.*?)'\]")
+_KINDS = {"INT": "a whole number", "FLOAT": "a number"}
 _CHOICE = re.compile(r"invalid choice '(.*?)' for argument '(.+?)'\. Expected one of \((.*)\)\.")
 _REWORDED = (
     (r"Unrecognized options: ([^,]+).*", r"unknown argument \1"),
     (r"Missing value for argument '(.+?)'\..*", r"\1 needs a value"),
     (r"Expected one of \{(.*)\}\.", r"say what to do: \1"),
-    (r"Error parsing (.+?): no type matching (.+?) could .* from \['(.*?)'\]\..*", r"\3: not of the form \2"),
     (r"Error parsing (.+?): invalid literal for int.*: '(.*)'", r"\1 \2: not a whole number"),
     (r"Error parsing (.+?): could not convert string to float: '(.*)'", r"\1 \2: not a number"),
     (r"Error parsing (.+)", r"\1"),
@@ -73,6 +75,22 @@ def _unwrapped() -> Iterator[None]:
 
 def one_line(box: str, prog: str) -> str:
     """What a box of tyro says."""
+    what, *others = _sections(box)
+    heads = {head.strip().rstrip(":"): rest for head, *rest in others}
+    option = heads.get("Argument helptext", ["value"])[0].split()[0]
+    said = [_what_is_wrong(what, option)]
+    if meant := heads.get("Perhaps you meant"):
+        said.append(f"did you mean {meant[0].split()[0]}?")
+    if unknown := heads.get("Unrecognized options"):
+        said.append(f"unknown argument {unknown[0].strip()}")
+    choices = [head.partition("subcommands: ")[2] for head in heads if head.startswith("Available subcommands: ")]
+    said += [f"there are {names}" for names in choices]
+    helps = re.findall(r"(?:run|see|run:)\s+(\S.*?) --help", box.replace("│", " "))
+    return f"{'; '.join(said)} (`{helps[0] if helps else prog} --help` says more)"
+
+
+def _sections(box: str) -> list[list[str]]:
+    """The rows of a box, cut at its rules."""
     sections: list[list[str]] = [[]]
     for row in box.splitlines():
         text = row.strip("│").rstrip() if row.startswith("│") else ""
@@ -80,33 +98,26 @@ def one_line(box: str, prog: str) -> str:
             sections.append([])
         elif text.strip():
             sections[-1].append(text)
-    (what, *_), help_of = sections, prog
-    said = [_what_is_wrong(what)]
-    for head, *rest in sections[1:]:
-        match head.strip():
-            case "Perhaps you meant:":
-                said.append(f"did you mean {rest[0].split()[0]}?")
-            case "Unrecognized options:":
-                said.append(f"unknown argument {rest[0].strip()}")
-            case "For full helptext, run:":
-                help_of = rest[0].strip().removesuffix(" --help")
-            case line if line.startswith("Available subcommands: "):
-                said.append(f"there are {line.removeprefix('Available subcommands: ')}")
-            case line if line.startswith("For full helptext"):
-                help_of = line.split(maxsplit=4)[4].removesuffix(" --help")
-    return f"{'; '.join(said)} (`{help_of} --help` says more)"
+    return sections
 
 
-def _what_is_wrong(rows: Sequence[str]) -> str:
-    if rows[0].strip().startswith("Missing from "):  # names are indented less than what they mean
-        names = [row.strip() for row in rows[1:] if len(row) - len(row.lstrip()) == 5]
-        return f"missing: {', '.join(names)}"
+def _what_is_wrong(rows: Sequence[str], option: str) -> str:
     text = " ".join(row.strip() for row in rows)
-    if choice := _CHOICE.fullmatch(text):
-        value, name, listed = choice.groups()
+    if text.startswith("Missing from "):  # names are indented less than what they mean
+        missing = [row.strip() for row in rows[1:] if len(row) - len(row.lstrip()) == 5]
+        return f"missing: {', '.join(missing)}"
+    if found := _CHOICE.fullmatch(text):
+        value, name, listed = found.groups()
         choices = sorted(re.findall(r"'(.+?)'", listed))
         return f"{name} {value}: not one of {', '.join(choices)}"
-    for pattern, better in _REWORDED:
-        if re.fullmatch(pattern, text):
-            return re.sub(pattern, better, text)
-    return text
+    if found := _UNION.match(text):
+        kinds, value = found.groups()
+        names = f"{option} " if option.startswith("--") else ""
+        return f"{names}{value}: not {_KINDS.get(kinds.removeprefix('{None}|'), kinds)}"
+    if "validation error" in text:
+        section = text.removeprefix("Error parsing ").partition(":")[0]
+        names = f"{section}." if section[0].islower() else ""  # else the class of the whole configuration
+        said = re.sub(r" For further information visit \S+", "", text.partition(" for ")[2].partition(" ")[2])
+        problems = _INVALID.findall(said)
+        return "; ".join(f"{names}{name} {value}: {problem.lower()}" for name, problem, value in problems)
+    return next((re.sub(p, better, text) for p, better in _REWORDED if re.fullmatch(p, text)), text)

@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -54,11 +54,16 @@ def main(arguments: list[str]) -> None:
 
 
 def _read(arguments: list[str]) -> tuple[Namespace, Config]:
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--local", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0)
-    options, others = parser.parse_known_args(arguments)
+    try:
+        options, others = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise UserError(f"{error.argument_name}: {error.message}") from error
+    if options.seconds <= 0:
+        raise UserError(f"--seconds {options.seconds:g}: must be more than 0")
     path, rest = split_recipe(others)
     recipe = load_recipe(path)
     return options, parse_arguments(type(recipe), rest, default=recipe, prog="spe doctor", description=__doc__)

@@ -72,6 +72,8 @@ def make_plan(command: Plan) -> ScalePlan:
     """
     config, manifest = command.recipe, None
     if command.pieces_per_record is not None:
+        if command.pieces_per_record <= 0:
+            raise UserError(f"--pieces-per-record {command.pieces_per_record:g}: must be more than 0 (20 is usual)")
         sizes, vocabulary, longest = RecordSizes.guessed(command.pieces_per_record), command.vocabulary, _MAX_PIECES
     else:
         try:

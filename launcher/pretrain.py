@@ -79,7 +79,9 @@ def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2
-            path = _recipe_path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
+            if index + width > len(rest):
+                raise UserError("--config needs a value: the file or the name of a recipe")
+            path = _recipe_path(argument.partition("=")[2] if width == 1 else rest[index + 1])
             rest = rest[:index] + rest[index + width :]
             break
     return path, rest

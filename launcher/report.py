@@ -91,9 +91,9 @@ def main(argv: list[str]) -> None:
     command: Report = parse_arguments(Report, argv, prog="spe report", description=__doc__)
     metrics = read_metrics(command.run)
     name = command.run.resolve().name
+    data = _data(command.run, metrics)
     with explain_write_errors(command.out):
         command.out.mkdir(parents=True, exist_ok=True)
-        data = _data(command.run, metrics)
         write_atomically(command.out / f"{name}.json", (json.dumps(data, indent=1) + "\n").encode())
         write_atomically(command.out / f"{name}.md", table(metrics).encode())
         _draw(metrics, command.out / f"{name}.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -164,15 +165,23 @@ def load_sentence_encoder_strictly(
         UserError: weights are missing there or have another shape: transformers would make new ones without a word.
     """
     with quiet_transformers():
-        model, info = AutoModel.from_pretrained(
-            name_or_path,
-            config=hf_config,
-            attn_implementation=NAME,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported with the missing ones
-            **_no_pooler(hf_config),
-        )
+        try:
+            model, info = AutoModel.from_pretrained(
+                name_or_path,
+                config=hf_config,
+                attn_implementation=NAME,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,  # no pickles
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are reported with the missing ones
+                **_no_pooler(hf_config),
+            )
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"encoder {name_or_path}: cannot read model.safetensors there ({str(error).splitlines()[0][:200]}); "
+                "pickled weights (pytorch_model.bin) are not read: save them as safetensors"
+            ) from error
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:
         raise UserError(
@@ -188,7 +197,7 @@ def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:
 
 def _load_config(config: EncoderConfig) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(config.name_or_path)
+        return AutoConfig.from_pretrained(config.name_or_path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         kind = "folder" if Path(str(config.name_or_path)).exists() else "folder, and no model of that name was reached"
         raise UserError(

@@ -145,7 +145,9 @@ def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
 def _read_values(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text())  # JSON is YAML too
-    except (OSError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}, which every run has: {error.strerror}") from error
+    except yaml.YAMLError as error:
         raise UserError(f"cannot read {path}, which every run has: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings: restore it from a backup, or give this run its own run.name")
