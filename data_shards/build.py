@@ -25,7 +25,7 @@ from data_shards.files import explain_write_errors, remove_temporary_files, sha2
 from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
-from data_shards.unit_builder import UnitPlan, build_unit
+from data_shards.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.unit_pipeline import (
     BuildSummary,
     Row,
@@ -112,6 +112,7 @@ def _resolved_settings(
         ],
         **{name: getattr(config, name) for name in names},
         "tokenizer_fingerprint": tokenizer.fingerprint,
+        "text_rules": TEXT_RULES,
         "versions": {name: version(name) for name in ("sentencex", "spacy", "tokenizers")},
         "entities": entities.settings if entities else None,
     }

@@ -35,9 +35,9 @@ class BuildConfig:
     block_records: int = 2048
     """Records per tar group."""
     min_words: int = 2
-    """Shorter sentences are dropped."""
+    """Sentences with fewer words are dropped; punctuation does not count."""
     max_words: int = 128
-    """Longer sentences are dropped."""
+    """Longer sentences are dropped; punctuation counts."""
     max_pieces: int = 128
     """Sentences with more pieces, [CLS] and [SEP] included, are dropped."""
     max_bad_lines: int = 100

@@ -9,9 +9,10 @@ import logging
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from data_shards import manifest
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.finished_unit import MARKER_FOLDER, FinishedUnit
-from data_shards.manifest import MANIFEST_NAME, Manifest, Shard, Statistics
+from data_shards.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, most_repeated
 
 _SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
+_SHOWN_REPEATS = 10  # in the manifest
 _logger = logging.getLogger(__name__)
 Row = dict[str, Any]
 
@@ -57,7 +59,11 @@ class Units:
     @property
     def statistics(self) -> Statistics:
         """Summed."""
-        return sum((unit.statistics for unit in self.finished), Statistics())
+        repeated = Counter[str]()
+        for unit in self.finished:
+            repeated.update(unit.repeated)
+        total = sum((unit.statistics for unit in self.finished), Statistics())
+        return replace(total, repeated=most_repeated(repeated, _SHOWN_REPEATS))
 
     def entity_types(self, types: Sequence[str]) -> dict[str, int]:
         """Names in the order of their ids → entities of each type."""

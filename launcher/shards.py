@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,13 +20,16 @@ from data_shards.build_config import AnnotateConfig, BuildConfig
 from data_shards.corpus import TextFormat, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import ENTITIES, Manifest
+from data_shards.manifest import ENTITIES, Manifest, Statistics
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.unit_pipeline import BuildSummary
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
+
+_MUCH_UNKNOWN = 0.01  # of the pieces
+_SHOWN_REPEATS, _SHOWN_CHARACTERS = 3, 80
 
 
 @dataclass(frozen=True)
@@ -240,17 +244,41 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
     manifest, counts = summary.manifest, summary.manifest.statistics
     shard_bytes = sum(shard.filesize for shard in manifest.shardlist)
     case = {True: "lower-cased", False: "cased", None: "as it is"}[manifest.tokenizer.lowercase]
-    dropped = ", ".join(f"{count:,} with {reason.replace('_', ' ')}" for reason, count in counts.dropped.items())
+    dropped = ", ".join(f"{count:,} {_reason_text(reason)}" for reason, count in counts.dropped.items())
     lines = [
         f"{out}: {counts.records:,} records in {len(manifest.shardlist)} shards, {shard_bytes / 1e6:,.1f} MB",
         f"  a record  {counts.words / counts.records:.1f} words, {counts.pieces / counts.records:.1f} pieces, "
         f"{shard_bytes / counts.records:.1f} bytes",
         f"  text      {counts.documents:,} documents, {counts.sentences:,} sentences ({case}); dropped {dropped}; "
         f"{counts.bad_lines:,} bad lines",
+        f"  unknown   {_unknown_share(counts):.2%} of the pieces",
+        *_repeated_texts(counts),
         *_entity_texts(manifest),
         f"  time      {_time_text(summary)}",
     ]
+    if _unknown_share(counts) > _MUCH_UNKNOWN:
+        lines.append(
+            f"warning: {_unknown_share(counts):.1%} of the pieces are unknown: use a tokenizer whose vocabulary covers "
+            "the language and the script of the text, or train one with: spe shards train-vocab"
+        )
     return "\n".join(lines)
+
+
+def _reason_text(reason: str) -> str:
+    return "section headings" if reason == "headings" else f"with {reason.replace('_', ' ')}"
+
+
+def _unknown_share(counts: Statistics) -> float:
+    return counts.unknown_pieces / counts.pieces
+
+
+def _repeated_texts(counts: Statistics) -> Iterator[str]:
+    """The sentences that are repeated most often."""
+    for number, (sentence, count) in enumerate(islice(counts.repeated.items(), _SHOWN_REPEATS)):
+        name = "" if number else "repeated"
+        text = "".join(character if character.isprintable() else " " for character in sentence)
+        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+        yield f"  {name:9} {count:,} times or more: {shown}"
 
 
 def _entity_texts(manifest: Manifest) -> Iterator[str]:
