@@ -5,8 +5,8 @@
 
 Columns are split at blanks and tabs only, so words may hold other white space, and all rows have as many as the first.
 Tags are O or `B-type`, `I-type` and so on, as BIO (IOB1, IOB2), BIOES and BILOU have them. In a unit of work a sentence
-is one line of JSON: `[[line, word, tag], …]`; a word without a tag has an empty one, a row with another number of columns
-says so in a fourth place, and the sentence is refused later.
+is one line of JSON: `[[line, word, tag], …]`; a word without a tag has an empty one, a row with another number of
+columns says so in a fourth place, and the sentence is refused later.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_table(content: bytes, path: Path) -> Iterator[bytes]:
             sentence = []
         if cells:
             before = cells[0]
-            sentence.append(_row(rows.line_num, cells[1:], len(header) - 1))
+            sentence.append(_row(rows.line_num, "".join(cells[1:2]), cells, len(header)))
     if sentence:
         yield _line(sentence)
 
@@ -97,7 +97,7 @@ def cut_sentences(lines: Iterable[bytes]) -> Iterator[bytes]:
         else:
             columns = _columns(raw)
             width = width or len(columns)
-            sentence.append(_row(number, columns, width))
+            sentence.append(_row(number, columns[0], columns, width))
     if sentence:
         yield _line(sentence)
 
@@ -118,8 +118,8 @@ def _columns(raw: bytes) -> list[str]:
     return line.split("\t") if "\t" in line else _BLANKS.split(line.strip(" "))
 
 
-def _row(number: int, columns: Sequence[str], width: int) -> _AnyRow:
-    row = (number, columns[0] if columns else "", columns[-1] if len(columns) > 1 else "")
+def _row(number: int, word: str, columns: Sequence[str], width: int) -> _AnyRow:
+    row = (number, word, columns[-1] if len(columns) > 1 else "")
     if len(columns) == width:
         return row
     return (*row, f"{len(columns)} columns, where the first row has {width}")

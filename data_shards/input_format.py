@@ -1,4 +1,4 @@
-"""Which format an input is in: told by its first lines that are not empty or, where these say nothing, by its ending."""
+"""Which format an input is in: its first lines that are not empty tell or, where they say nothing, its ending."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from data_shards.bio import is_document_start, row_of_tag
 from data_shards.input_stream import COMPRESSED, InputStream
 from data_shards.json_lines import parse_object
-from data_shards.wiki_extractor import is_document_object, is_document_line
+from data_shards.wiki_extractor import is_document_line, is_document_object
 
 TextFormat = Literal["text", "jsonl", "json", "parquet", "wikiextractor", "bio"]
 AnnotatedFormat = Literal["unified", "spert", "dygie", "spe", "docred", "characters"]
@@ -89,7 +89,7 @@ def _format_of_lines(stream: InputStream) -> TextFormat | None:
 
 
 def _filled(stream: InputStream) -> Iterator[bytes]:
-    """The lines that are not empty, one at a time: whoever types must not be made to wait for one that is not needed."""
+    """The lines that are not empty, read one at a time: a line that is not needed must not be waited for."""
     index = 0
     while line := stream.look(index):
         if line.strip():

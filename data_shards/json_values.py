@@ -1,4 +1,4 @@
-"""JSON over any number of lines: the elements of one list, or values one after another, each read when it is asked for."""
+"""JSON over any number of lines: the elements of one list, or values one after another, read as they are needed."""
 
 from __future__ import annotations
 
@@ -77,9 +77,10 @@ class _Text:
             try:
                 value, end = self._parser.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
+                problem = self.error(error.msg[0].lower() + error.msg[1:], error.pos)
                 unfinished = error.pos >= len(self._buffer) - _NEAR_THE_END or error.msg.startswith("Unterminated")
                 if not (unfinished and self._read_on()):
-                    raise self.error(error.msg[0].lower() + error.msg[1:], error.pos) from error
+                    raise problem from error
             except RecursionError as error:
                 raise self.error("nested too deeply") from error
             except ValueError as error:  # a number of too many digits

@@ -6,9 +6,8 @@ In both forms the text is escaped for HTML (`AT&amp;T`).
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator
-
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from data_shards.json_lines import parse_object, text_of_object

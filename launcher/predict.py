@@ -40,9 +40,9 @@ class Predict:
     spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
     cat notes.txt | spe predict MODEL > found.jsonl
 
-    Files hold a text on each line, JSON with a text or with words, Parquet, what WikiExtractor writes, or annotated data
-    (see spe data check), of which the texts are read; `-`, or no file, is standard input. A text may be long: it is
-    split into sentences. Each text gives one line of JSON, in the same order.
+    Files hold a text on each line, JSON with a text or with words, Parquet, what WikiExtractor writes, or annotated
+    data (see spe data check), of which the texts are read; `-`, or no file, is standard input. A text may be long: it
+    is split into sentences. Each text gives one line of JSON, in the same order.
     """
 
     model: tyro.conf.Positional[Path]
@@ -133,6 +133,9 @@ def _check_out(command: Predict) -> None:
         )
     if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
         raise UserError(f"--out {command.out} is a file to read: name another one to write")
+    for name in command.files:
+        if Path(name).resolve() in command.out.resolve().parents:
+            raise UserError(f"--out {command.out} lies in a folder to read: name a file elsewhere")
 
 
 def _streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:

@@ -136,7 +136,7 @@ def _item_of_spe_program(fields: dict[str, Any]) -> Item:
         if not isinstance(text, str):
             raise ValueError("neither 'sentText' nor 'tokens' holds the words")
         words = text.strip().split(" ") if text.strip() else []
-    kept = {name: fields[name] for name in ("articleId", "sentId") if name in fields}
+    kept = {str(name): fields[name] for name in ("articleId", "sentId") if name in fields}
     return _sentence(_words(words, "tokens"), fields.get("articleId"), kept)
 
 

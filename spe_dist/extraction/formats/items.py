@@ -80,7 +80,7 @@ def _parse(raw: bytes, where: str) -> Any:
     try:
         return json.loads(raw.decode())
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: invalid UTF-8: convert the file to UTF-8") from error
+        raise UserError(f"{where}: not UTF-8 text: convert the file to UTF-8") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg.lower()} at character {error.colno}): fix it") from error
     except RecursionError as error:

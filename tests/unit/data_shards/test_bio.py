@@ -86,14 +86,16 @@ def test_what_is_no_tag_is_told_with_its_line(tag: str) -> None:
 
 
 def test_bad_sentences_are_told_with_their_lines(tmp_path: Path) -> None:
-    (tmp_path / "a.bio").write_bytes(COLUMNS.encode() + b"\nalone\n\nx Q\n\n\xff O\n\ngood O\n")
+    (tmp_path / "a.bio").write_bytes(COLUMNS.encode() + b"\nalone\n\nx - Q\n\n\xff - O\n\ngood - O\n")
     documents, bad_lines = read(tmp_path / "a.bio")
     assert [document.text for document in documents[2:]] == ["good"]
     assert [(bad.line, bad.reason.split(":")[0]) for bad in bad_lines] == [
-        (12, "no tag"), (14, "'Q' is no tag"), (16, "invalid UTF-8")
+        (12, "1 columns, where the first row has 3"), (14, "'Q' is no tag"), (16, "invalid UTF-8")
     ]  # fmt: skip
     (tmp_path / "a.csv").write_text(TABLE + "Sentence: 3,alone,NN,\n,two\n")
-    assert [bad.line for bad in read(tmp_path / "a.csv")[1]] == [8]
+    assert [(bad.line, bad.reason) for bad in read(tmp_path / "a.csv")[1]] == [
+        (9, "2 columns, where the first row has 4")
+    ]
 
 
 def test_a_table_may_name_the_sentence_in_every_row(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_half_of_a_surrogate_pair_is_given_back_as_it_came(predict, tmp_path):
         (b'{"text": "a"}\n\n{"text": "b"\n', "line 3: invalid JSON"),
         (b"[1]\n", "line 1: not a JSON object but list"),
         (b'{"tokens": ["a", 1]}\n', "line 1: field 'tokens' is not a list of strings"),
-        (b'{"title": "a"}\n', r"line 1: neither a field 'text' nor 'tokens' \(name another with --text-field\)"),
+        (b'{"title": "a"}\n', r"line 1: no field 'text' and none with words .*, only title: name .* --text-field"),
         (b'{"text": "\xff"}\n', "line 1: invalid UTF-8 at byte 11"),
         (b'{"a":' * 100_000 + b"\n", "line 1: invalid JSON: nested too deeply"),
     ],
@@ -125,10 +125,12 @@ def test_a_malformed_line_is_named_and_nothing_is_left(predict, tmp_path, conten
 
 def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
     (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "nothing").mkdir()
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"a\n" * 1000)[:-20])
     for arguments, complaint in (
         (["nowhere.txt"], "nowhere.txt: no such file"),
-        ([tmp_path], "this is a folder: name files"),
+        ([tmp_path / "nothing"], "is a folder without files"),
+        ([tmp_path, "--out", tmp_path / "found.jsonl"], "lies in a folder to read"),
         ([tmp_path / "cut.txt.gz"], "damaged or truncated"),
         (["--text", "a", tmp_path / "a.txt"], "either --text or files"),
         ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is a file to read"),
