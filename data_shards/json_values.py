@@ -77,16 +77,15 @@ class _Text:
             try:
                 value, end = self._parser.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                problem = self.error(error.msg[0].lower() + error.msg[1:], error.pos)
                 unfinished = error.pos >= len(self._buffer) - _NEAR_THE_END or error.msg.startswith("Unterminated")
                 if not (unfinished and self._read_on()):
-                    raise problem from error
+                    raise self.error(error.msg[0].lower() + error.msg[1:], error.pos) from error
             except RecursionError as error:
                 raise self.error("nested too deeply") from error
             except ValueError as error:  # a number of too many digits
                 raise self.error(str(error)) from error
             else:
-                if end < len(self._buffer) or not self._read_on():  # else a number may go on
+                if end < len(self._buffer) - _NEAR_THE_END or not self._read_on():  # else a number may go on
                     self._at = end
                     return value
 
@@ -100,18 +99,18 @@ class _Text:
         return self._line + newlines, column
 
     def _read_on(self) -> bool:
-        """Double what is left of the text, so that a long value is parsed few times; False at the end."""
-        self._line, self._column = self._place(self._at)
-        self._buffer, self._at = self._buffer[self._at :], 0
+        """Double what is left of the text, so that a long value is parsed few times; False if there is no more."""
         more: list[str] = []
         size = 0
-        while size < max(_MORE, len(self._buffer)):
+        while size < max(_MORE, len(self._buffer) - self._at):
             block = next(self._blocks, b"")
             more.append(self._decode(block, more))
             size += len(more[-1])
             if not block:
                 break
-        self._buffer += "".join(more)
+        if size:
+            self._line, self._column = self._place(self._at)
+            self._buffer, self._at = self._buffer[self._at :] + "".join(more), 0
         return size > 0
 
     def _decode(self, block: bytes, before: list[str]) -> str:

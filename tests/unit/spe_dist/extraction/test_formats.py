@@ -120,7 +120,7 @@ def test_layouts_of_json(tmp_path, layout):
 @settings(deadline=None)
 @given(
     st.lists(annotated_sentences().map(without_loops), min_size=1, max_size=5),
-    st.sampled_from(["a.jsonl", "a.jsonl.gz"]),
+    st.sampled_from(["a.jsonl", "a.jsonl.gz", "a.jsonl.bz2"]),
 )
 def test_what_was_written_is_read_again(tmp_path_factory, sentences, name):
     path = tmp_path_factory.mktemp("unified") / name
