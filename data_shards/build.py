@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.build_config import BuildConfig
-from data_shards.corpus import Source, WorkUnit, check_lists_entities, parse_annotated, read_units, resolve_sources
+from data_shards.corpus import (
+    Source,
+    WorkUnit,
+    check_has_text,
+    check_lists_entities,
+    parse_annotated,
+    read_units,
+    resolve_sources,
+)
 from data_shards.entity_plan import EntityPlan
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
@@ -75,6 +83,9 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
 
 
 def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> EntityPlan | None:
+    if not config.gold_entities:
+        for source in sources:
+            check_has_text(source, config.text_field)
     if config.ner:
         info = NerPipeline(config.ner).info
         return EntityPlan(info.types, info, config.min_entities)
@@ -87,7 +98,7 @@ def _gold_types(sources: tuple[Source, ...], text_field: str) -> tuple[str, ...]
     """All types of the inputs, sorted: ids must be known before any unit is built."""
     types = set[str]()
     for index, source in enumerate(sources):
-        check_lists_entities(source)
+        check_lists_entities(source, text_field)
         for unit in read_units(source, index, text_field=text_field):
             documents, _ = parse_annotated(unit, source.format, text_field)
             types |= {entity.type for document in documents for entity in document.entities}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_shards.corpus import TextFormat
 from data_shards.errors import UserError
+from data_shards.input_format import TextFormat
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,8 @@ class BuildConfig:
     """What to build shards from, and how. The limits' defaults are the SPE paper's."""
 
     inputs: tuple[str, ...]
-    """Files or folders: .txt (sentences), .jsonl, .parquet, WikiExtractor's wiki_00; .gz, .bz2; - is standard input.
-    Words with tags: .bio, .iob, .conll, .csv."""
+    """Files or folders: sentences on lines, JSON lines or lists, Parquet, what WikiExtractor writes; .gz, .bz2; - is
+    standard input. Words with tags: columns (BIO), .csv."""
     out: Path
     """Folder for the dataset; it must not hold anything else."""
     tokenizer: str
@@ -23,7 +23,7 @@ class BuildConfig:
     name: str | None = None
     """Name of the dataset; the output folder's name if not given."""
     format: TextFormat | None = None
-    """What the files hold; told by their names if not given."""
+    """What the files hold; told by their first lines, then by their endings, if not given."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     language: str = "en"

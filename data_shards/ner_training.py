@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,7 +36,7 @@ class NerTrainingConfig:
     """What to learn from, and how large and long."""
 
     inputs: tuple[str, ...]
-    """BIO files (.bio, .iob, .conll, a table .csv, .csv.zip), or JSON lines with entities."""
+    """Words with tags (columns as BIO, a table .csv, .csv.zip), or JSON lines or a JSON list with entities."""
     out: Path
     """Folder for the pipeline; spe shards build --ner and spe shards annotate --ner take it."""
     dev: tuple[str, ...] = ()
@@ -175,16 +176,16 @@ def _read_parts(config: NerTrainingConfig) -> dict[str, list[GoldSentence]]:
 
 
 def _read_sentences(config: NerTrainingConfig, files: Sequence[str]) -> list[GoldSentence]:
-    sources = resolve_sources(files, None, config.out.absolute().parent)
     rules = WordRules(config.language)
     sentences: list[GoldSentence] = []
-    for index, source in enumerate(sources):
-        check_lists_entities(source)
-        for unit in read_units(source, index, text_field="text"):
-            documents, bad_lines = parse_annotated(unit, source.format, "text")
-            if bad_lines:
-                raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
-            sentences += _sentences_of(documents, rules, config)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, source in enumerate(resolve_sources(files, None, Path(folder))):
+            check_lists_entities(source)
+            for unit in read_units(source, index, text_field="text"):
+                documents, bad_lines = parse_annotated(unit, source.format, "text")
+                if bad_lines:
+                    raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
+                sentences += _sentences_of(documents, rules, config)
     return sentences
 
 

@@ -22,7 +22,8 @@ class Check:
     """Print what files of annotated data hold: types, lengths, overlaps, directions, duplicates, what only one has."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON or JSON lines, compressed or not: unified, SpERT, DyGIE, of the SPE program, DocRED, or text."""
+    """JSON or JSON lines, compressed (.gz, .bz2) or not: unified, SpERT, DyGIE, of the SPE program, DocRED, or text;
+    - is standard input."""
     format: FormatName | None = None
     """What the files are in; told by their first item if not given."""
     language: str = "en"
@@ -35,10 +36,10 @@ class Check:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz."""
+    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2."""
 
     source: tyro.conf.Positional[Path]
-    """The file to read."""
+    """The file to read; - is standard input."""
     out: tyro.conf.Positional[Path]
     """The file to write."""
     format: FormatName | None = None

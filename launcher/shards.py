@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
@@ -17,9 +18,10 @@ from data_shards import reader
 from data_shards.annotate import annotate
 from data_shards.build import build_with_summary
 from data_shards.build_config import AnnotateConfig, BuildConfig
-from data_shards.corpus import TextFormat, parse_documents, read_units, resolve_sources
+from data_shards.corpus import check_has_text, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.input_format import TextFormat
 from data_shards.manifest import ENTITIES, Manifest, Statistics
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
@@ -68,7 +70,7 @@ class TrainVocab:
     out: Path
     """The vocab.txt to write."""
     format: TextFormat | None = None
-    """What the files hold; told by their names if not given."""
+    """What the files hold; told by their first lines, then by their endings, if not given."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     lowercase: bool = True
@@ -306,9 +308,13 @@ def _time_text(summary: BuildSummary) -> str:
 
 
 def _texts(command: TrainVocab) -> Iterator[str]:
-    for index, source in enumerate(resolve_sources(command.inputs, command.format, command.out.parent)):
-        for unit in read_units(source, index, text_field=command.text_field):
-            documents, bad_lines = parse_documents(unit, source.format, command.text_field)
-            if bad_lines:
-                raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
-            yield from documents
+    with tempfile.TemporaryDirectory() as folder:
+        sources = resolve_sources(command.inputs, command.format, Path(folder))
+        for source in sources:
+            check_has_text(source, command.text_field)
+        for index, source in enumerate(sources):
+            for unit in read_units(source, index, text_field=command.text_field):
+                documents, bad_lines = parse_documents(unit, source.format, command.text_field)
+                if bad_lines:
+                    raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
+                yield from documents

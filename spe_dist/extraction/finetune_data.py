@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_shards.errors import UserError
+from data_shards.input_stream import STANDARD_INPUT
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.data_warnings import data_warnings
 from spe_dist.extraction.encoded_sentences import Labels
@@ -70,6 +71,8 @@ def about_data(data: Data) -> list[str]:
 
 
 def _read(path: str, language: str) -> list[AnnotatedSentence]:
+    if path == STANDARD_INPUT:
+        raise UserError("fine-tuning reads its data more than once, which standard input (-) cannot be: name a file")
     sentences, report = read_annotated(Path(path), language=language)
     for line in report.lines():
         LOGGER.info(line)

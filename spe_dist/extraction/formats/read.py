@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from data_shards.errors import UserError
@@ -19,10 +20,10 @@ _Reader = Callable[[Item, int, ReadReport], list[AnnotatedSentence]]
 def read_annotated(
     path: Path, format: FormatName | None = None, *, language: str = "en"
 ) -> tuple[list[AnnotatedSentence], ReadReport]:
-    """Read a file of annotated sentences or documents: JSON or JSON lines, compressed by gzip or not.
+    """Read a file of annotated sentences or documents: JSON or JSON lines, compressed or not.
 
     Args:
-        path: the file.
+        path: the file; `-` is standard input.
         format: what it is in; told by its first item if not given.
         language: whose rules cut what is given as text, not as words (a spaCy language code).
 
@@ -31,14 +32,16 @@ def read_annotated(
     """
     path = Path(path)
     items = read_items(path)
-    if not items:
+    first = next(items, None)
+    if first is None:
         raise UserError(f"{path} is an empty list: there is nothing to read")
-    report = ReadReport(path, format or detect(items[0]), documents=len(items), format_is_given=format is not None)
+    report = ReadReport(path, format or detect(first), format_is_given=format is not None)
     read = _reader(report.format, path, language)
     sentences: list[AnnotatedSentence] = []
-    for index, item in enumerate(items):
+    for index, item in enumerate(chain([first], items)):
         found = read(item, index, report)
         sentences += found
+        report.documents += 1
         report.places += [item.where] * len(found)
     report.sentences = len(sentences)
     return sentences, report

@@ -120,7 +120,7 @@ def test_layouts_of_json(tmp_path, layout):
 @settings(deadline=None)
 @given(
     st.lists(annotated_sentences().map(without_loops), min_size=1, max_size=5),
-    st.sampled_from(["a.jsonl", "a.jsonl.gz"]),
+    st.sampled_from(["a.jsonl", "a.jsonl.gz", "a.jsonl.bz2"]),
 )
 def test_what_was_written_is_read_again(tmp_path_factory, sentences, name):
     path = tmp_path_factory.mktemp("unified") / name
@@ -304,14 +304,17 @@ def test_what_cannot_be_right_is_an_error_that_says_where(tmp_path, item, error,
 BAD_FILES = {
     "empty": (b" \n", "is empty"),
     "empty list": (b"[]", "empty list"),
-    "no json": (b'{"tokens": []}\n{"tokens"\n', r"data:2: not JSON"),
-    "no json in a list": (b'[{"tokens": []},\n{"tokens"]', "data: line 2, column 10: not JSON"),
-    "no object": (b'[{"tokens": []}, 3]', "item 2: expected an object with fields, found 3"),
-    "no object in a line": (b'{"tokens": []}\n"x"', 'data:2: expected an object with fields, found "x"'),
+    "no json": (b'{"tokens": [], "entities": []}\n{"tokens"\n', r"data:2: not JSON"),
+    "no json in a list": (b'[{"tokens": [], "entities": []},\n{"tokens"]', r"data: line 2, column 10: .*\(not JSON\)"),
+    "no object": (b'[{"tokens": [], "entities": []}, 3]', "item 2: expected an object with fields, found 3"),
+    "no object in a line": (
+        b'{"tokens": [], "entities": []}\n"x"',
+        'data:2: expected an object with fields, found "x"',
+    ),
     "no format": (b'{"text": "x"}', "data:1: no known format, its fields are: text; .*--format"),
-    "not utf-8": (b'{"tokens":\n\xff', "data:2: not UTF-8"),
-    "damaged gzip": (gzip.compress(b"x" * 99)[:-9], "damaged gzip"),
-    "nested too deep": (b"[" * 100_000, "data: JSON that cannot be read"),
+    "not utf-8": (b'{"tokens":\n\xff', "data: line 2: invalid UTF-8"),
+    "damaged or truncated": (gzip.compress(b"x" * 99)[:-9], "damaged or truncated"),
+    "nested too deep": (b"[" * 100_000, "data: line 1, column 2: nested too deeply"),
 }
 
 
@@ -325,7 +328,7 @@ def test_files_that_hold_no_sentences(tmp_path, content, error):
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_annotated(tmp_path / "missing.json")
-    with pytest.raises(UserError, match="is a directory"):
+    with pytest.raises(UserError, match="is a folder: name the files in it"):
         read_annotated(tmp_path)
 
 
