@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from spe_dist.checkpoint.remote_folder import RemoteFolder
-from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.run_folder import CHECKPOINTS, LATEST
 from spe_dist.train.run_lock import LOCK
 from spe_dist.train.stop_signal import STOP_FILE
 
@@ -32,7 +32,10 @@ class Mirror:
         Raises:
             OSError: the storage cannot be reached, or the folder not written.
         """
-        for name in filter(_is_small, self._remote.files()):
+        names = self._remote.files()
+        if LATEST not in names:  # somebody has deleted the run there, to begin it again
+            (self._folder / LATEST).unlink(missing_ok=True)
+        for name in filter(_is_small, names):
             path = self._folder / name
             there = path.with_name(f".{path.name}.there")
             self._remote.download(name, there)

@@ -131,6 +131,11 @@ def format_metrics(metrics: Mapping[str, float | int | str | None]) -> str:
 def _truncate(path: Path, first_step: int) -> None:
     if not path.exists():
         return
-    kept = b"".join(line for line, values in read_json_lines(path, field="step") if values["step"] <= first_step)
-    if kept != path.read_bytes():
-        write_atomically(path, kept)
+    lines = read_json_lines(path, field="step")
+    kept = [line for line, values in lines if values["step"] <= first_step]
+    if len(kept) < len(lines):
+        LOGGER.warning(
+            "going on after step %d: %d later lines of metrics are cut off", first_step, len(lines) - len(kept)
+        )
+    if b"".join(kept) != path.read_bytes():
+        write_atomically(path, b"".join(kept))
