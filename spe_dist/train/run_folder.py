@@ -78,10 +78,13 @@ def require_writable(folder: Path) -> None:
     Raises:
         UserError: it cannot be made or written.
     """
-    with explain_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+    try:
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    except OSError as error:
+        raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from error
 
 
 def log_path(folder: Path, world: World) -> Path:
