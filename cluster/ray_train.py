@@ -28,6 +28,7 @@ from spe_dist.config import ClusterConfig, Config
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
 from spe_dist.train.places_of_run import newest_step
+from spe_dist.train.run_folder import require_writable
 from spe_dist.train.stop_signal import STOP_FILE
 
 LOGGER = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def train_on_ray(config: Config) -> Summary:
         UserError: whatever a rank, or the launch itself, found wrong.
     """
     folder = Path(config.run_folder)
+    require_writable(folder)  # else Ray's own notes about the run, which go there too, fail for no reason it names
     _hurry(config.cluster)
     with connected(config.cluster), _stop_file_on_signal(folder):
         trainer = TorchTrainer(

@@ -23,6 +23,7 @@ if __name__ == "__main__":  # this checkout, not an installed copy; and no file 
 import tyro
 
 from data_shards.errors import UserError
+from launcher.output import say
 from launcher.run_command import run_command
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
@@ -110,7 +111,7 @@ def _train_as_rank(config: Config) -> None:
     with shown_progress(config, enabled=first):
         summary = train(config)
     if first:
-        print(_ending(summary.folder, summary.step, summary.finished))
+        say(_ending(summary.folder, summary.step, summary.finished))
 
 
 def _train_on_ray(config: Config) -> None:
@@ -123,7 +124,7 @@ def _train_on_ray(config: Config) -> None:
     _warn_of_slow_bf16(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
-    print(_ending(summary.folder, summary.step, summary.finished))
+    say(_ending(summary.folder, summary.step, summary.finished))
     if not summary.finished:
         sys.exit(STOPPED)
 
@@ -134,7 +135,7 @@ def _warn_of_slow_bf16(config: Config, device_type: str) -> None:
 
     warning = slow_bf16_warning(config.train.precision, device_type)
     if warning:
-        print(warning, flush=True)
+        say(warning)
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

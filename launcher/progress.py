@@ -10,38 +10,42 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from launcher.output import say
 from spe_dist.config import Config
+from spe_dist.engine.world import World
 from spe_dist.extraction.finetune_folder import LOG
 from spe_dist.train import run_log
-from spe_dist.train.run_folder import METRICS
+from spe_dist.train.run_folder import METRICS, log_path
 from spe_dist.train.run_log import format_metrics
 
 _SECONDS = 0.5
-_SAID = re.compile(r"\S+ \S+ (INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
+_SAID = re.compile(r"\S+ \S+ (?P<level>INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
 
 
 @contextmanager
 def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
-    """Print the run's metrics while the context lasts.
+    """Print the run's metrics, and what its first rank warns of, while the context lasts.
 
     Every line of metrics is one line of output; in a terminal the last line says how far the run is and when it ends.
     """
     if not enabled:
         yield
         return
-    print(
-        f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records"
-    )
-    tail = _Tail(Path(config.run_folder) / METRICS)
+    say(f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records")
+    folder = Path(config.run_folder)
+    tail, log = _Tail(folder / METRICS), _Tail(log_path(folder, World()))
 
     def show() -> None:
+        for match in filter(None, map(_SAID.fullmatch, log.new_lines())):
+            if match["level"] == "WARNING":
+                say(f"{_clear_line()}warning: {match['message']}")
         for line in tail.new_lines():
-            _show(json.loads(line), config.train.steps)
+            with suppress(ValueError):  # damaged lines were cut out of the middle meanwhile
+                _show(json.loads(line), config.train.steps)
 
     with _repeated(show):
         yield
-    if sys.stdout.isatty():
-        print("\r\033[K", end="", flush=True)
+    say(_clear_line(), end="")
 
 
 @contextmanager
@@ -58,10 +62,10 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
 
     def show() -> None:
         for line in opening.new_lines():
-            print(line, flush=True)
+            say(line)
         for seed, tail in tails.items():
             for line in tail.new_lines():
-                print(f"seed {seed}: {format_metrics(json.loads(line))}", flush=True)
+                say(f"seed {seed}: {format_metrics(json.loads(line))}")
 
     with _repeated(show):
         yield
@@ -126,11 +130,11 @@ class _Tail:
         self._offset = min(self._offset, size)  # a resumed run cuts off what comes after its checkpoint
         if size == self._offset:
             return []
-        with self._path.open() as file:
+        with self._path.open("rb") as file:
             file.seek(self._offset)
-            whole_lines, _, _ = file.read(size - self._offset).rpartition("\n")  # the last may be half written
-        self._offset += len(whole_lines.encode()) + bool(whole_lines)
-        return whole_lines.split("\n") if whole_lines else []
+            whole_lines, _, _ = file.read(size - self._offset).rpartition(b"\n")  # the last may be half written
+        self._offset += len(whole_lines) + bool(whole_lines)
+        return whole_lines.decode(errors="replace").split("\n") if whole_lines else []
 
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
@@ -139,9 +143,14 @@ class _Tail:
 def _show(metrics: dict, steps: int) -> None:
     line = format_metrics(metrics)
     if not sys.stdout.isatty():
-        print(line, flush=True)
+        say(line)
         return
     seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]
     filled = round(30 * metrics["step"] / steps)
     bar = "█" * filled + "░" * (30 - filled)
-    print(f"\r\033[K{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="", flush=True)
+    say(f"{_clear_line()}{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="")
+
+
+def _clear_line() -> str:
+    """Of how far the run is; there is none but in a terminal."""
+    return "\r\033[K" if sys.stdout.isatty() else ""

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from data_shards.errors import UserError
+from launcher.output import end_if_full, flush_output
 
 READER_GONE = 128 + signal.SIGPIPE  # what shells give for a command whose reader is gone, as `head` soon is
 
@@ -34,8 +35,11 @@ def _run(command: Callable[[list[str]], None]) -> None:
         rank = os.environ.get("RANK", "0")
         print(f"error{'' if rank == '0' else f' (rank {rank})'}: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+    except OSError as error:
+        end_if_full(error)
+        raise
     finally:
-        sys.stdout.flush()
+        flush_output()
 
 
 def _reader_is_gone() -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,15 @@ from spe_dist.train.interval import Interval
 from spe_dist.train.mirror import Mirror
 from spe_dist.train.places_of_run import open_mirror, place_of_checkpoints
 from spe_dist.train.plan import build_order, build_plan, open_reader
-from spe_dist.train.run_folder import ENCODER, prepare_run_folder, write_dataset
+from spe_dist.train.run_folder import (
+    ENCODER,
+    log_path,
+    note_saved,
+    prepare_run_folder,
+    require_none_saved,
+    start_log,
+    write_dataset,
+)
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
 from spe_dist.train.starts import StartClock, write_start
@@ -151,19 +160,20 @@ class Session:
         if self.world.device.type == "cpu":
             _give_back_freed_memory()
 
-    def save(self, step: int, *, required: bool) -> None:
+    def save(self, step: int, *, required: bool, while_waiting: Callable[[], None]) -> None:
         """Save in the background; every rank must call this.
 
         Args:
             step: updates made so far.
             required: wait for it.
+            while_waiting: called about once a second while a save, this one or the one before, is waited for.
 
         Raises:
             UserError: a loss is not finite, so nothing is saved; or a save failed that must not.
         """
         started = time.perf_counter()
         self.interval.check_finite(step)
-        self.saver.save(step, lambda: self._snapshot(step), required=required)
+        self.saver.save(step, lambda: self._snapshot(step), required=required, while_waiting=while_waiting)
         self.interval.saving += time.perf_counter() - started
 
     def _snapshot(self, step: int) -> Snapshot:
@@ -232,6 +242,8 @@ def _set_up(
     start: StartClock,
 ) -> Session:
     mirror = open_mirror(config, world)
+    with explain_write_errors(Path(config.run_folder)):
+        start_log(log_path(Path(config.run_folder), world))
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
     )
@@ -252,6 +264,8 @@ def _set_up(
         world=world,
     )
     checkpoint = store.latest()
+    if checkpoint is None:
+        require_none_saved(folder, config.run_url or folder, world)
     start.lap("choice of a checkpoint")
     interval = Interval(method, world, accumulation=plan.accumulation)
     engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
@@ -261,7 +275,13 @@ def _set_up(
     if not (restored and restored.random_states):
         seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
     start.lap("restore")
-    saver = BackgroundSaver(store, most_failures=config.train.failed_saves, saved_step=first_step)
+    saver = BackgroundSaver(
+        store,
+        world,
+        most_failures=config.train.failed_saves,
+        saved_step=first_step,
+        on_saved=partial(note_saved, folder) if world.is_first else None,
+    )
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
