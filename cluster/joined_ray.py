@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from cluster.security import connect
+from data_shards.ray_start import LOCAL
 
 
 @contextmanager
@@ -30,18 +29,14 @@ def joined_ray(address: str | None, *, allow_unauthenticated: bool, cores: int) 
     Raises:
         UserError: it cannot be joined, or asks for no token.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address:
-        connect(address, allow_unauthenticated=allow_unauthenticated, **quiet)
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    if address != LOCAL:
+        connect(address, allow_unauthenticated=allow_unauthenticated)
     else:
         os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
-        local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
-        connect("local", allow_unauthenticated=allow_unauthenticated, **local)
+        connect(LOCAL, allow_unauthenticated=allow_unauthenticated, num_cpus=cores, include_dashboard=False)
     try:
-        yield not address
+        yield address == LOCAL
     finally:
         ray.shutdown()
 

@@ -44,6 +44,7 @@ from data_shards.unit_pipeline import (
     finished_manifest,
     rows_of_their_own,
     running_ray,
+    stopping_well,
 )
 
 
@@ -58,6 +59,7 @@ class AnnotatePlan:
     settings: str
 
 
+@stopping_well
 def annotate(config: AnnotateConfig) -> BuildSummary:
     """Write a dataset with entities, or go on with an unfinished one, or find it finished.
 

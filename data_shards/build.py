@@ -37,6 +37,7 @@ from data_shards.unit_pipeline import (
     finished_manifest,
     rows_of_their_own,
     running_ray,
+    stopping_well,
 )
 from data_shards.word_pieces import WordPieces
 
@@ -48,6 +49,7 @@ def build(config: BuildConfig) -> Manifest:
     return build_with_summary(config).manifest
 
 
+@stopping_well
 def build_with_summary(config: BuildConfig) -> BuildSummary:
     """Build a dataset and say how it went.
 

@@ -51,9 +51,18 @@ def one_at_a_time(name: str) -> Iterator[None]:
 
     Args:
         name: of the extension.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     folder = extension_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror}), where what torch compiles is kept: set HOME, or "
+            "TORCH_EXTENSIONS_DIR, to a folder that you can write"
+        ) from error
     with folder.with_name(f".{name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         stale = folder / "lock"
