@@ -42,9 +42,9 @@ class WaitingLines:
 
     def _line(self) -> str:
         free, all_there = ray.available_resources(), ray.cluster_resources()
-        each = " and ".join(f"{amount:g} {kind}" for kind, amount in self._each.items())
+        each = " and ".join(f"{amount:g} {kind}{'' if amount == 1 else 's'}" for kind, amount in self._each.items())
         there = " and ".join(f"{free.get(kind, 0):g} of {all_there.get(kind, 0):g} {kind}s" for kind in self._each)
-        return f"waiting for the cluster: {self._needs} {each} each, free are {there}"
+        return f"waiting for the cluster: {self._needs} {each} each; free: {there}"
 
 
 class Places:
@@ -57,7 +57,9 @@ class Places:
 
     def __init__(self, workers: int, each: Mapping[str, float]) -> None:
         self.found = False
-        self._lines = WaitingLines(f"{workers} workers need", each, LOGGER.warning)
+        self._lines = WaitingLines(
+            f"{workers} {'worker needs' if workers == 1 else 'workers need'}", each, LOGGER.warning
+        )
         self._over = threading.Event()
         threading.Thread(target=self._watch, name="places", daemon=True).start()
 
