@@ -12,6 +12,9 @@ import ray
 
 from cluster.security import connect
 from data_shards.ray_start import LOCAL
+from data_shards.stop_requests import stopped_on_request
+
+_STOPPED = "stopped as asked, before there was anything to save; the same command starts again"
 
 
 @contextmanager
@@ -28,17 +31,20 @@ def joined_ray(address: str | None, *, allow_unauthenticated: bool, cores: int) 
 
     Raises:
         UserError: it cannot be joined, or asks for no token.
+        Stopped: as asked, where the block does not do better.
     """
     address = address or os.environ.get("RAY_ADDRESS") or LOCAL
-    if address != LOCAL:
-        connect(address, allow_unauthenticated=allow_unauthenticated)
-    else:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
-        connect(LOCAL, allow_unauthenticated=allow_unauthenticated, num_cpus=cores, include_dashboard=False)
-    try:
-        yield address == LOCAL
-    finally:
-        ray.shutdown()
+    with stopped_on_request(_STOPPED):
+        if address != LOCAL:
+            connect(address, allow_unauthenticated=allow_unauthenticated)
+        else:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
+            connect(LOCAL, allow_unauthenticated=allow_unauthenticated, num_cpus=cores, include_dashboard=False)
+        try:
+            with stopped_on_request(_STOPPED):  # once more: Ray has installed a handler of its own
+                yield address == LOCAL
+        finally:
+            ray.shutdown()
 
 
 def process_environment(threads: int, *, gpus: int) -> dict[str, str]:

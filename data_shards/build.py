@@ -25,8 +25,10 @@ from data_shards.files import explain_write_errors, remove_temporary_files, sha2
 from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
+from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_builder import UnitPlan, build_unit
 from data_shards.unit_pipeline import (
+    STOPPED,
     BuildSummary,
     Row,
     Units,
@@ -37,7 +39,6 @@ from data_shards.unit_pipeline import (
     finished_manifest,
     rows_of_their_own,
     running_ray,
-    stopping_well,
 )
 from data_shards.word_pieces import WordPieces
 
@@ -49,7 +50,7 @@ def build(config: BuildConfig) -> Manifest:
     return build_with_summary(config).manifest
 
 
-@stopping_well
+@stopped_on_request(STOPPED)
 def build_with_summary(config: BuildConfig) -> BuildSummary:
     """Build a dataset and say how it went.
 
