@@ -1,18 +1,21 @@
 """A cluster whose cores another command holds: what waits says so, can be stopped, and disturbs nobody."""
 
 import os
+import secrets
 import signal
 import sys
+from contextlib import ExitStack
 
 import pytest
 import ray
 
 from launcher import pretrain
 from launcher.run_command import run_command
-from tests.faults.command_runs import CommandRun, ray_head
+from tests.faults.command_runs import CommandRun
 from tests.faults.trials import last_step, wait_until
-from tests.forked import run_forked
+from tests.forked import clean_environment, run_forked
 from tests.integration.command import only_error, small_run
+from tests.integration.ray_head import ray_head
 from tests.unit.spe_dist.tiny_run import ROOT
 
 pytestmark = pytest.mark.ray
@@ -24,7 +27,11 @@ def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the
     config, _ = pretrain.read_arguments(
         small_run(shards, f"--run.folder={tmp_path}", "--cluster.workers=1", "--train.steps=100000")
     )
-    with ray_head(cpus=1) as (cluster, _), CommandRun(config, **cluster) as first:
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    with ExitStack() as stack:
+        head = stack.enter_context(ray_head(clean_environment() | token, cpus=1))
+        cluster = token | {"RAY_ADDRESS": head.address}
+        first = stack.enter_context(CommandRun(config, **cluster))
         first.wait_for_step(2)
         with CommandRun(config, **cluster) as second:
             waits = "waiting for the cluster: 1 worker needs 1 CPU each; free: 0 of 1 CPUs"

@@ -16,7 +16,7 @@ from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 @pytest.mark.ray
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_build_that_is_stopped_goes_on(tmp_path, number):
-    (tmp_path / "text.txt").write_text("\n".join(" ".join(one.words) for one in generate(2000, seed=3)) + "\n")
+    (tmp_path / "text.txt").write_text("\n".join(" ".join(one.words) for one in generate(400, seed=3)) + "\n")
     temporary = tmp_path / ("slurm_jobdir_of_a_group" * 4)
     temporary.mkdir()
     out = tmp_path / "shards"
