@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -19,19 +18,26 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from cluster.asked_by_driver import AskedByDriver
 from cluster.coming_changes import ComingChanges
 from cluster.joined_ray import joined_ray, process_environment
+from cluster.notes import Note, is_left, leave
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.submitted_job import absolute_path
+from cluster.waiting import Places
 from data_shards.errors import UserError
+from data_shards.stop_requests import Stopped, first_request
 from spe_dist.config import ClusterConfig, Config
+from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
 from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.run_folder import require_writable
-from spe_dist.train.stop_signal import STOP_FILE
+from spe_dist.train.stop_signal import remove_stale_stop_file
 
 LOGGER = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5  # a signal wakes whoever waits only now and then
 
 
 def train_on_ray(config: Config) -> Summary:
@@ -42,11 +48,13 @@ def train_on_ray(config: Config) -> Summary:
 
     Raises:
         UserError: whatever a rank, or the launch itself, found wrong.
+        Stopped: as asked, when no rank had anything to save.
     """
     folder = Path(config.run_folder)
     require_writable(folder)  # else Ray's own notes about the run, which go there too, fail for no reason it names
     _hurry(config.cluster)
-    with connected(config.cluster), _stop_file_on_signal(folder):
+    remove_stale_stop_file(folder)
+    with connected(config.cluster):
         trainer = TorchTrainer(
             _train_rank,
             train_loop_config={"values": config_values(config)},
@@ -62,7 +70,7 @@ def train_on_ray(config: Config) -> Summary:
             ),
         )
         try:
-            _fit(trainer)
+            _fit(trainer, config)
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
@@ -98,10 +106,44 @@ def _hurry(cluster: ClusterConfig) -> None:
         os.environ.setdefault(name, str(value))
 
 
-def _fit(trainer: TorchTrainer) -> None:
-    """Fit in a thread: in the main one, Ray would put its own handler for Ctrl-C in place of ours, and abort."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pool.submit(trainer.fit).result()
+def _fit(trainer: TorchTrainer, config: Config) -> None:
+    """Fit in a thread, while this one hears requests to stop; in the main one, Ray would hear Ctrl-C, and abort.
+
+    Raises:
+        Stopped: as asked, when no rank has anything to save.
+    """
+    fitted: Future[Any] = Future()
+    threading.Thread(target=_fit_into, args=(fitted, trainer), name="fit", daemon=True).start()
+    asked = threading.Event()
+    cluster = config.cluster
+    places = Places(cluster.min_workers or cluster.workers, _resources(cluster))
+    try:
+        with first_request(asked.set):
+            while not fitted.done() and not asked.is_set():
+                wait([fitted], timeout=_LOOK_SECONDS)
+            if asked.is_set():
+                _ask_ranks_to_stop(config, places)
+            fitted.result()
+    finally:
+        places.close()
+
+
+def _fit_into(fitted: Future[Any], trainer: TorchTrainer) -> None:
+    try:
+        fitted.set_result(trainer.fit())
+    except BaseException as error:
+        fitted.set_exception(error)
+
+
+def _ask_ranks_to_stop(config: Config, places: Places) -> None:
+    if not places.found or not is_left(Note.BEGUN):
+        step = newest_step(config)
+        raise Stopped(
+            "stopped as asked before the first step of this start, so there was nothing to save; the same command "
+            f"{f'goes on after step {step}' if step else 'starts it again'} ({config.run_folder})"
+        )
+    LOGGER.warning("asked to stop: saving first (once more ends at once)")
+    leave(Note.STOP)
 
 
 def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
@@ -116,7 +158,11 @@ def _train_rank(loop_config: dict[str, Any]) -> None:
     coming = ComingChanges(
         max_workers=cluster.workers, per_worker=_resources(cluster), resize_seconds=cluster.resize_seconds
     )
-    train(config, asked_by_launcher=coming)
+    if not World.from_environment().is_first:
+        train(config, asked_by_launcher=coming)
+        return
+    asked = AskedByDriver()
+    train(config, asked_by_launcher=lambda: max(coming(), asked()))
 
 
 def with_absolute_folders(config: Config) -> Config:
@@ -171,27 +217,6 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
                 "cluster with --cluster.address"
             )
         LOGGER.warning("waiting for the cluster: %s", lack)
-
-
-@contextmanager
-def _stop_file_on_signal(folder: Path) -> Iterator[None]:
-    """SIGTERM or Ctrl-C ask the ranks to save and stop; a second one ends at once. Comes after `ray.init`."""
-    stop_file = folder / STOP_FILE
-    stop_file.unlink(missing_ok=True)  # of a run that ended before it could obey
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop_file.exists():
-            os._exit(128 + number)
-        LOGGER.warning("asked to stop: saving first (once more ends at once)")
-        folder.mkdir(parents=True, exist_ok=True)
-        stop_file.touch()
-
-    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -33,7 +33,9 @@ from data_shards.ner_pipeline import NerPipeline, pipeline_of_worker
 from data_shards.reader import ShardReader
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
+from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_pipeline import (
+    STOPPED,
     BuildSummary,
     Row,
     Units,
@@ -58,6 +60,7 @@ class AnnotatePlan:
     settings: str
 
 
+@stopped_on_request(STOPPED)
 def annotate(config: AnnotateConfig) -> BuildSummary:
     """Write a dataset with entities, or go on with an unfinished one, or find it finished.
 

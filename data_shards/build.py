@@ -33,8 +33,10 @@ from data_shards.files import explain_write_errors, remove_temporary_files, sha2
 from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
+from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.unit_pipeline import (
+    STOPPED,
     BuildSummary,
     Row,
     Units,
@@ -56,6 +58,7 @@ def build(config: BuildConfig) -> Manifest:
     return build_with_summary(config).manifest
 
 
+@stopped_on_request(STOPPED)
 def build_with_summary(config: BuildConfig) -> BuildSummary:
     """Build a dataset and say how it went.
 

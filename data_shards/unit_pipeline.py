@@ -23,11 +23,14 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.finished_unit import MARKER_FOLDER, FinishedUnit
 from data_shards.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, most_repeated
+from data_shards.ray_start import LOCAL, init_ray
+from data_shards.stop_requests import stopped_on_request
 
 _SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
 _SHOWN_REPEATS = 10  # in the manifest
 _logger = logging.getLogger(__name__)
 Row = dict[str, Any]
+STOPPED = "stopped as asked; what is finished is kept, and the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -107,25 +110,22 @@ def finished_manifest(out: Path, settings: Mapping[str, Any]) -> Manifest | None
 @contextmanager
 def running_ray(workers: int | None) -> Iterator[int | None]:
     """A running Ray, started here (and then stopped here) unless there is one; yields the number of workers to use."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs tracebacks of what we say in one line
     if ray.is_initialized():
         yield workers
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    if os.environ.get("RAY_ADDRESS", LOCAL) != LOCAL:
+        init_ray(os.environ["RAY_ADDRESS"])
     else:
         workers = workers or os.cpu_count() or 1
         # Workers get one core each; the extra one is for reading, which takes next to nothing.
-        ray.init(
-            address="local", num_cpus=workers + 1, include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
+        init_ray(LOCAL, num_cpus=workers + 1, include_dashboard=False)
     try:
-        yield workers
+        with stopped_on_request(STOPPED):  # once more: Ray has installed its own handlers
+            yield workers
     finally:
         ray.shutdown()
 

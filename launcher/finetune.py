@@ -20,18 +20,15 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import tyro
 
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
-from launcher.pretrain import RECIPES, STOPPED, split_recipe
+from data_shards.stop_requests import Stopped, stopped_on_request
+from launcher.pretrain import RECIPES, split_recipe
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import (
     MODEL,
@@ -67,7 +64,7 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         UserError: anything that the person at the keyboard can mend; a seed has failed.
-        SystemExit: the run was stopped before its end.
+        Stopped: the run was stopped before its end.
     """
     config, dry_run = read_arguments(arguments)
     check_start(config)
@@ -79,10 +76,11 @@ def main(arguments: list[str]) -> None:
         return
     config = with_absolute_paths(config)
     run = Path(config.run_folder)
-    if config.seeds == 1 and config.cluster.address is None:
-        results, failures = _one_seed_here(config), dict[int, str]()
-    else:
-        results, failures = _seeds_on_ray(config)
+    with stopped_on_request(STOPPED_TEXT):
+        if config.seeds == 1 and config.cluster.address is None:
+            results, failures = _one_seed_here(config), dict[int, str]()
+        else:
+            results, failures = _seeds_on_ray(config)
     if results:
         _print_scores(run, results)
     if failures:
@@ -110,8 +108,7 @@ def _one_seed_here(config: FinetuneConfig) -> list[Result]:
     from spe_dist.extraction.finetune import finetune
 
     _show_log()
-    with _ending_on_signal():
-        return [finetune(config)]
+    return [finetune(config)]
 
 
 def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]:
@@ -132,8 +129,7 @@ def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]
     with shown_seeds({seed.run.seed: seed_folder(seed) for seed in waiting}):
         outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True))
     if outcome.stopped:
-        print(STOPPED_TEXT)
-        sys.exit(STOPPED)
+        raise Stopped(STOPPED_TEXT)
     for _, result in sorted(outcome.results.items()):
         print(format_result(result))
     return [*before, *outcome.results.values()], outcome.failures
@@ -158,22 +154,6 @@ def _told(failures: dict[int, str]) -> str:
         f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))} failed: {reason}"
         for reason, seeds in reasons.items()
     )
-
-
-@contextmanager
-def _ending_on_signal() -> Iterator[None]:
-    """SIGTERM or Ctrl-C end the run between two files; the newest checkpoint is of the last finished epoch."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        print(STOPPED_TEXT, flush=True)
-        sys.exit(STOPPED)
-
-    before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:

@@ -24,14 +24,13 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.output import say
-from launcher.run_command import run_command
+from launcher.run_command import STOPPED, run_command
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT = RECIPES / "debug.yaml"
 PROFILED_STEPS = 5
-STOPPED = os.EX_TEMPFAIL  # exit status of a run that was stopped and saved
 
 
 def main(arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -77,10 +78,13 @@ def _repeated(show: Callable[[], None]) -> Iterator[None]:
     done = threading.Event()
 
     def follow() -> None:
-        with suppress(BrokenPipeError):  # nobody reads any more: the next print of the main thread ends the command
+        try:
             while not done.wait(_SECONDS):
                 show()
             show()
+        except OSError as error:  # nobody reads any more: the next print of the main thread ends the command
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()

@@ -51,10 +51,20 @@ def one_at_a_time(name: str) -> Iterator[None]:
 
     Args:
         name: of the extension.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     folder = extension_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{name}.lock").open("a") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder.with_name(f".{name}.lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror}), where what torch compiles is kept: set HOME, or "
+            "TORCH_EXTENSIONS_DIR, to a folder that you can write"
+        ) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         stale = folder / "lock"
         if stale.exists():

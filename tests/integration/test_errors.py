@@ -120,3 +120,19 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
         done = run_script(SCRIPT, "--config", recipe, "--dry-run", *small)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "dry run: everything" in done.stdout and "memory" in done.stdout
+
+
+def test_the_address_of_rays_dashboard(shards):
+    error = only_error(run_script(SCRIPT, *small_run(shards), RAY_ADDRESS="http://head:8265"))
+    assert "http://head:8265 is that of Ray's dashboard" in error and "HOST:PORT" in error
+
+
+@pytest.mark.ray
+def test_a_home_that_cannot_be_written(shards):
+    error = only_error(run(*PRETRAIN, *small_run(shards), HOME="/proc"))
+    assert "/proc/.ray" in error and "set HOME" in error
+
+
+def test_a_home_that_cannot_be_written_under_torchrun(shards, tmp_path):
+    done = run_as_only_rank(SCRIPT, *small_run(shards, f"--run.folder={tmp_path}"), TORCH_EXTENSIONS_DIR="/proc/cache")
+    assert "/proc/cache" in only_error(done) and "set HOME" in only_error(done)
