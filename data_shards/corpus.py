@@ -23,6 +23,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.gold_entities import Document, document_of_json, document_of_tags
 from data_shards.json_lines import parse_object, text_of_object
+from data_shards.offset_units import OffsetUnit
 from data_shards.parquet import read_rows, text_of_row
 from data_shards.wiki_extractor import cut_documents, text_of_document
 
@@ -218,12 +219,21 @@ def check_lists_entities(source: Source) -> None:
         raise UserError(f"{source.name}: {source.format} lists no entities: give JSON lines or a BIO file")
 
 
-def parse_annotated(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[Document], list[BadLine]]:
-    """The documents of a unit with the entities that they list, and the lines that are none."""
+def parse_annotated(
+    unit: WorkUnit, text_format: TextFormat, text_field: str, offsets: OffsetUnit = "characters"
+) -> tuple[list[Document], list[BadLine]]:
+    """The documents of a unit with the entities that they list, and the lines that are none.
+
+    Args:
+        unit: raw lines.
+        text_format: of its input.
+        text_field: field of a JSON object that holds the text.
+        offsets: what the offsets of entities in such a text count.
+    """
     if text_format == "bio":
         return _parse(unit, text_format, document_of_tags)
     assert text_format == "jsonl"  # `check_lists_entities`
-    return _parse(unit, text_format, lambda line: document_of_json(line, text_field))
+    return _parse(unit, text_format, lambda line: document_of_json(line, text_field, offsets))
 
 
 def _parse(

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from data_shards.errors import UserError
+from data_shards.offset_units import OffsetUnit
 from launcher.data_tables import check_text
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats import FormatName, read_annotated, write_unified
@@ -27,6 +28,9 @@ class Check:
     """What the files are in; told by their first item if not given."""
     language: str = "en"
     """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
+    Java, or bytes of UTF-8."""
     tokenizer: str | None = None
     """Folder, vocabulary file or hub name: count pieces too."""
     max_pieces: int = 512
@@ -45,6 +49,9 @@ class Convert:
     """What the first one is in; told by its first item if not given."""
     language: str = "en"
     """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
+    Java, or bytes of UTF-8."""
 
 
 Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, tyro.conf.subcommand("convert")]
@@ -66,7 +73,9 @@ def main(argv: list[str]) -> None:
 
 def run_convert(command: Convert) -> None:
     """Convert a file and say what became of it."""
-    sentences, report = read_annotated(command.source, command.format, language=command.language)
+    sentences, report = read_annotated(
+        command.source, command.format, language=command.language, offsets=command.offsets
+    )
     if command.out.exists() and command.out.samefile(command.source):
         raise UserError(f"{command.out} is the file to read: name another one to write")
     write_unified(sentences, command.out)
@@ -83,7 +92,7 @@ def run_check(command: Check) -> None:
     data: dict[str, list[AnnotatedSentence]] = {}
     places: dict[str, list[str]] = {}
     for name, file in zip(_short_names(command.files), command.files, strict=True):
-        data[name], report = read_annotated(file, command.format, language=command.language)
+        data[name], report = read_annotated(file, command.format, language=command.language, offsets=command.offsets)
         places[name] = report.places
         print("\n".join(report.lines()))
     pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
 from spe_dist.extraction.formats.schema import nearest_name
+from spe_dist.extraction.formats.ways_of_writing import is_prodigy
 
 FormatName = Literal["unified", "spert", "dygie", "spe", "docred", "characters"]
 
@@ -31,6 +32,8 @@ def detect(item: Item) -> FormatName:
     for name, fields in _MARKS:
         if fields <= item.value.keys():
             return name
+    if is_prodigy(item.value):  # a text in which nothing was marked
+        return "characters"
     _refuse_misspelt(item)
     known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in _MARKS)
     found = ", ".join(list(item.value)[:8]) or "none"
