@@ -159,7 +159,9 @@ def _scores_json(config: NerTrainingConfig, result: TrainedNer) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _read_parts(config: NerTrainingConfig, tell: Callable[[str], None]) -> dict[str, list[GoldSentence]]:
+def _read_parts(
+    config: NerTrainingConfig, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, list[GoldSentence]]:
     """The sentences of train, dev and test; what is not given is drawn from the inputs."""
     rest = _read_sentences(config, config.inputs, tell)
     random.Random(config.seed).shuffle(rest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +47,8 @@ class Convert:
     """The file to write."""
     format: FormatName | None = None
     """What the first one is in; told by its first item if not given."""
+    without_relations: tuple[str, ...] = ()
+    """Types of relations to leave out, such as one that stands for pairs without a relation."""
     language: str = "en"
     """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
     offsets: OffsetUnit = "characters"
@@ -76,11 +78,26 @@ def run_convert(command: Convert) -> None:
     sentences, report = read_annotated(
         command.source, command.format, language=command.language, offsets=command.offsets
     )
+    sentences = _without_relations(sentences, command.without_relations, command.source)
     if command.out.exists() and command.out.samefile(command.source):
         raise UserError(f"{command.out} is the file to read: name another one to write")
     write_unified(sentences, command.out)
     print("\n".join(report.lines()))
     print(f"{command.out}: {len(sentences):,} sentences, format unified")
+
+
+def _without_relations(
+    sentences: list[AnnotatedSentence], types: Sequence[str], source: Path
+) -> list[AnnotatedSentence]:
+    there = {relation.type for sentence in sentences for relation in sentence.relations}
+    for type in types:
+        if type not in there:
+            known = ", ".join(map(repr, sorted(there))) or "none"
+            raise UserError(f"{source} has no relations of type {type!r} to leave out; its types are: {known}")
+    return [
+        replace(sentence, relations=tuple(one for one in sentence.relations if one.type not in types))
+        for sentence in sentences
+    ]
 
 
 def run_check(command: Check) -> None:

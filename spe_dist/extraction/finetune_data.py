@@ -66,8 +66,8 @@ def about_data(data: Data) -> list[str]:
     judged = {DEV: data.dev} | ({} if data.test is None else {"test": data.test})
     return [
         f"{len(data.train)} sentences to learn from{part}, {len(data.dev)} to choose the best epoch, {test}",
-        f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
-        f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
+        f"entity types: {', '.join(map(repr, data.labels.entity_types)) or 'none'}",
+        f"relation types: {', '.join(map(repr, data.labels.relation_types)) or 'none'}",
         *data_warnings(data.labels, data.train, judged),
     ]
 

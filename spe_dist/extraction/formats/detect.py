@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
+from spe_dist.extraction.formats.other_programs import refuse_other_program
 from spe_dist.extraction.formats.schema import nearest_name
 from spe_dist.extraction.formats.ways_of_writing import is_prodigy
 
@@ -32,6 +33,7 @@ def detect(item: Item) -> FormatName:
     for name, fields in _MARKS:
         if fields <= item.value.keys():
             return name
+    refuse_other_program(item)
     if is_prodigy(item.value):  # a text in which nothing was marked
         return "characters"
     _refuse_misspelt(item)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from data_shards.errors import UserError
 from spe_dist.extraction.formats.items import Item
+from spe_dist.extraction.formats.other_programs import refuse_json_min
 from spe_dist.extraction.formats.schema import (
     AnyEntity,
     EntityFields,
@@ -181,6 +182,7 @@ def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]
             "entities are read from 'spans' (Prodigy), or from a 'label' of lists [start, end, type] (Doccano)"
         )
     if "label" in given:
+        refuse_json_min(item)
         return DoccanoLabels
     if not any(name in value or nearest_name(name, value) for name in _LISTING):
         raise UserError(
