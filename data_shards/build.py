@@ -33,6 +33,8 @@ from data_shards.files import explain_write_errors, remove_temporary_files, sha2
 from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
+from data_shards.offset_trial import try_documents
+from data_shards.offset_units import OffsetUnit
 from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.unit_pipeline import (
@@ -93,17 +95,23 @@ def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> EntityPl
         info = NerPipeline(config.ner).info
         return EntityPlan(info.types, info, config.min_entities)
     if config.gold_entities:
-        return EntityPlan(_gold_types(sources, config.text_field), None, config.min_entities)
+        types = _gold_types(sources, config.text_field, config.offsets, config.language)
+        return EntityPlan(types, None, config.min_entities, config.offsets)
     return None
 
 
-def _gold_types(sources: tuple[Source, ...], text_field: str) -> tuple[str, ...]:
-    """All types of the inputs, sorted: ids must be known before any unit is built."""
+def _gold_types(
+    sources: tuple[Source, ...], text_field: str, offsets: OffsetUnit = "characters", language: str = "en"
+) -> tuple[str, ...]:
+    """All types of the inputs, sorted: ids must be known before any unit is built. Warns of strange offsets."""
     types = set[str]()
     for index, source in enumerate(sources):
         check_lists_entities(source, text_field)
         for unit in read_units(source, index, text_field=text_field):
-            documents, _ = parse_annotated(unit, source.format, text_field)
+            documents, _ = parse_annotated(unit, source.format, text_field, offsets)
+            if unit.unit_index == 0:
+                for warning in try_documents(documents, offsets, language, source.name):
+                    _logger.warning(warning)
             types |= {entity.type for document in documents for entity in document.entities}
             if len(types) > MAX_ENTITY_TYPES:
                 raise UserError(

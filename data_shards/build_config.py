@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.input_format import TextFormat
+from data_shards.offset_units import OffsetUnit
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class BuildConfig:
     """Find entities with this spaCy pipeline: the name of an installed one, or a folder that spe ner train wrote."""
     gold_entities: bool = False
     """Take the entities that JSON objects list in their field entities, or that tags of a BIO file say."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of gold entities in a text count: characters (Unicode code points), UTF-16 units as in
+    JavaScript and Java, or bytes of UTF-8."""
     min_entities: int = 0
     """Records with fewer entities are dropped."""
     parallelism: int | None = None
@@ -65,6 +69,8 @@ class BuildConfig:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.ner and self.gold_entities:
             raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
+        if self.offsets != "characters" and not self.gold_entities:
+            raise UserError(f"--offsets {self.offsets} is about entities that a file lists: add --gold-entities")
         if self.min_entities and not (self.ner or self.gold_entities):
             raise UserError("--min-entities needs entities: add --ner PIPELINE or --gold-entities")
 

@@ -22,6 +22,7 @@ from data_shards.input_format import DESCRIPTIONS, TextFormat, annotated_format,
 from data_shards.input_stream import STANDARD_INPUT, InputStream, check_is_file, open_input, standard_input
 from data_shards.json_lines import parse_object, text_of_object
 from data_shards.json_values import JsonError, read_values
+from data_shards.offset_units import OffsetUnit
 from data_shards.parquet import read_rows, text_of_row
 from data_shards.wiki_extractor import cut_documents, text_of_document
 
@@ -270,12 +271,21 @@ def _first_object(source: Source, text_field: str) -> dict[str, object]:
     return {}
 
 
-def parse_annotated(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[Document], list[BadLine]]:
-    """The documents of a unit with the entities that they list, and the lines that are none."""
+def parse_annotated(
+    unit: WorkUnit, text_format: TextFormat, text_field: str, offsets: OffsetUnit = "characters"
+) -> tuple[list[Document], list[BadLine]]:
+    """The documents of a unit with the entities that they list, and the lines that are none.
+
+    Args:
+        unit: raw lines.
+        text_format: of its input.
+        text_field: field of a JSON object that holds the text.
+        offsets: what the offsets of entities in such a text count.
+    """
     if text_format == "bio":
         return _parse(unit, text_format, document_of_tags)
     assert text_format in ("jsonl", "json")  # `check_lists_entities`
-    return _parse(unit, text_format, lambda line: document_of_json(line, text_field))
+    return _parse(unit, text_format, lambda line: document_of_json(line, text_field, offsets))
 
 
 def _parse(

@@ -107,7 +107,7 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
 def _documents(plan: UnitPlan, unit: WorkUnit) -> tuple[list[Document], list[BadLine]]:
     text_format = plan.sources[unit.input_index].format
     if plan.entities and plan.entities.are_gold:
-        return parse_annotated(unit, text_format, plan.text_field)
+        return parse_annotated(unit, text_format, plan.text_field, plan.entities.offsets)
     texts, bad_lines = parse_documents(unit, text_format, plan.text_field)
     return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
 

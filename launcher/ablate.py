@@ -236,7 +236,8 @@ def _call(arguments: Sequence[str], what: str) -> None:
 def _write_table(config: AblationConfig, done: Sequence[VariantName]) -> str:
     rows = score_ablations(config, done)
     data = config.finetune.data
-    sentences = len(read_annotated(Path(data.train), language=config.finetune.start.language)[0])
+    language = config.finetune.start.language
+    sentences = len(read_annotated(Path(data.train), language=language, offsets=data.offsets)[0])
     about = describe_sizes(
         config,
         train_sentences=max(1, round(data.fraction * sentences)),

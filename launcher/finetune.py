@@ -4,9 +4,9 @@
     spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
---fraction (data.fraction), --seed (run.seed), --name (run.name), --parallel (cluster.parallel). `--config` gives
-another recipe than the paper's: a file, or the name of one in launcher/recipes, such as finetune_cpu. `--dry-run` says
-what would be read, loaded and done.
+--fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
+(cluster.parallel). `--config` gives another recipe than the paper's: a file, or the name of one in launcher/recipes,
+such as finetune_cpu. `--dry-run` says what would be read, loaded and done.
 
 Several seeds are trained by Ray, as many at the same time as there are cores (or GPUs). A seed that is done is not
 trained again, and one that was killed goes on where it was. Scores of all seeds of the run are printed and lie in
@@ -53,6 +53,7 @@ SHORT = {
     "--dev": "--data.dev",
     "--test": "--data.test",
     "--fraction": "--data.fraction",
+    "--offsets": "--data.offsets",
     "--seed": "--run.seed",
     "--name": "--run.name",
     "--parallel": "--cluster.parallel",

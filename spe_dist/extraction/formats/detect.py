@@ -7,7 +7,9 @@ from typing import get_args
 from data_shards.errors import UserError
 from data_shards.input_format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
 from spe_dist.extraction.formats.items import Item
+from spe_dist.extraction.formats.other_programs import refuse_other_program
 from spe_dist.extraction.formats.schema import nearest_name
+from spe_dist.extraction.formats.ways_of_writing import is_prodigy
 
 FormatName = AnnotatedFormat
 
@@ -21,6 +23,9 @@ def detect(item: Item) -> FormatName:
     found = annotated_format(item.value)
     if found is not None:
         return found
+    refuse_other_program(item)
+    if is_prodigy(item.value):  # a text in which nothing was marked
+        return "characters"
     _refuse_misspelt(item)
     known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in ANNOTATED_FIELDS)
     raise UserError(

@@ -30,6 +30,7 @@ from spe_dist.extraction.formats.schema import (
     EntityFields,
     EntityList,
     Fields,
+    Id,
     Index,
     Label,
     RelationFields,
@@ -50,7 +51,7 @@ class _Sentence(Fields):
     tokens: list[Text]
     entities: list[AnyEntity]
     relations: Sequence[_AnyRelation] = ()
-    document: Text = ""
+    document: Id = ""
     number: Index | None = None
 
 
@@ -121,5 +122,5 @@ def _check_arguments(relation: RelationFields, num_entities: int, where: str) ->
     if max(relation.head, relation.tail) >= num_entities:
         raise UserError(
             f"{where}: relation {relation.type!r} from entity {relation.head} to {relation.tail}, but the sentence has "
-            f"{num_entities} entities, counted from 0: mend the numbers"
+            f"{num_entities} entities, counted from 0: correct the numbers"
         )

@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from spe_dist.extraction.formats.read_report import (
     DUPLICATE_ENTITIES,
     DUPLICATE_RELATIONS,
     SHARED_MENTION,
+    TEXTS_WITHOUT_WORDS,
     WITHOUT_ENTITY,
     WITHOUT_WORDS,
 )
@@ -223,23 +225,26 @@ def test_unknown_ids_of_the_spe_program_are_counted_and_tokens_win(tmp_path):
 
 BAD_ITEMS = {
     "end beyond": (changed(OBJECTS, entities=[{"type": "X", "start": 4, "end": 7}]), "words 4 up to.*words 0 to 5"),
-    "empty span": (changed(OBJECTS, entities=[{"type": "X", "start": 4, "end": 4}]), "words 4 up to"),
+    "empty span": (
+        changed(OBJECTS, entities=[{"type": "X", "start": 4, "end": 4}]),
+        "begins at word 4 and ends at 4",
+    ),
     "list end beyond": (changed(LISTS, entities=[[5, 7, "X"]]), "words 5 up to"),
-    "negative": (changed(LISTS, entities=[[-1, 2, "X"]]), r"entities\[0\]\[0\]: input should be greater.*not '-1'"),
+    "negative": (changed(LISTS, entities=[[-1, 2, "X"]]), r"entities\[0\]\[0\] is -1: expected 0 or more"),
     "word for a number": (
         changed(OBJECTS, entities=[{"type": "X", "start": "0", "end": 1}]),
         r"entities\[0\]\.start",
     ),
     "true for number": (
         changed(LISTS, entities=[[True, 2, "X"]]),
-        r"entities\[0\]\[0\]: input should be a valid int",
+        r"entities\[0\]\[0\] is true: expected a whole number",
     ),
     "no type": (changed(OBJECTS, entities=[{"start": 0, "end": 1}]), r"no field 'entities\[0\]\.type'"),
     "short list": (changed(LISTS, entities=[[0, 2]]), r"no field 'entities\[0\]\[2\]'"),
     "number of no entity": (changed(OBJECTS, relations=[{"type": "r", "head": 0, "tail": 2}]), "has 2 entities"),
-    "tokens as text": (changed(OBJECTS, tokens="Ada Byron"), "tokens: input should be a valid list"),
-    "token that is no text": (changed(OBJECTS, tokens=["a", 1]), r"tokens\[1\]: input should be a valid string"),
-    "half a character": (changed(OBJECTS, tokens=["\ud800"]), r"tokens\[0\]"),
+    "tokens as text": (changed(OBJECTS, tokens="Ada Byron"), 'tokens is "Ada Byron": expected a list'),
+    "token that is no text": (changed(OBJECTS, tokens=["a", 1]), r"tokens\[1\] is 1: expected a text in quotes"),
+    "half a character": (changed(OBJECTS, tokens=["\ud800"]), r"tokens\[0\] has half of a surrogate pair"),
     "dygie, offsets of the sentence": (changed(DYGIE, ner=[[], [[0, 1, "X"]]]), "sentence 1: .*is words 2 to 7"),
     "dygie, end beyond": (changed(DYGIE, ner=[[], [[6, 8, "X"]]]), "words 6 to 8"),
     "dygie, lists missing": (changed(DYGIE, ner=[[]]), "1 lists in 'ner' for 2 sentences"),
@@ -323,6 +328,43 @@ def test_files_that_hold_no_sentences(tmp_path, content, error):
     (tmp_path / "data").write_bytes(content)
     with pytest.raises(UserError, match=error):
         read_annotated(tmp_path / "data")
+
+
+OTHER_PROGRAMS = {
+    "Label Studio (JSON)": {"id": 1, "data": {"text": "Ada"}, "annotations": []},
+    "Doccano before": {"id": 1, "data": "Ada", "label": [[0, 3, "P"]]},
+    "INCEpTION": {"%TYPES": {}, "%FEATURE_STRUCTURES": []},
+    "GLiNER": {"tokenized_text": ["Ada"], "ner": [[0, 0, "P"]]},
+    "PubAnnotation": {"text": "Ada", "denotations": []},
+    "spaCy": {"text": "Ada", "ents": [], "tokens": [{"id": 0, "start": 0, "end": 3}]},
+    "TACRED": {"token": ["Ada"], "relation": "no_relation", "subj_start": 0},
+    "a tagging data set": {"tokens": ["Ada"], "ner_tags": [1]},
+}
+
+
+@pytest.mark.parametrize(("program", "item"), OTHER_PROGRAMS.items(), ids=OTHER_PROGRAMS)
+def test_files_of_other_programs_are_named(tmp_path, program, item):
+    with pytest.raises(UserError, match=rf"a\.jsonl:1: this looks like {re.escape(program)}.*, which is not read: "):
+        read_annotated(saved(tmp_path / "a.jsonl", item))
+
+
+@pytest.mark.parametrize("name", [None, 12, "12"])
+def test_null_is_as_if_it_were_not_there_and_names_may_be_numbers(tmp_path, name):
+    unified = {"tokens": ["Ada"], "entities": [], "relations": None, "document": name, "number": None, "x": None}
+    dygie = {"doc_key": name, "sentences": [["Ada"]], "ner": [[]], "relations": None}
+    docred = {"title": name, "sents": [["Ada"]], "vertexSet": [], "labels": None}
+    spe = {"articleId": name, "tokens": ["Ada"], "sentText": None, "entityMentions": [], "relationMentions": None}
+    for item in (unified, dygie, docred, spe):
+        (sentence,), report = read_annotated(saved(tmp_path / "a.jsonl", item))
+        assert sentence.document == ("" if name is None else "12")
+        assert not report.unread_fields
+
+
+def test_documents_without_sentences_are_counted(tmp_path):
+    items = [{"sentences": [], "ner": []}, {"sentences": [["a"]], "ner": [[]]}]
+    assert read_annotated(saved(tmp_path / "a.jsonl", *items))[1].findings == {TEXTS_WITHOUT_WORDS: 1}
+    items = [{"sents": [], "vertexSet": []}]
+    assert read_annotated(saved(tmp_path / "b.jsonl", *items))[1].findings == {TEXTS_WITHOUT_WORDS: 1}
 
 
 def test_files_that_are_not_there(tmp_path):
