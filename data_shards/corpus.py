@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
@@ -45,6 +46,15 @@ class Source:
     def size(self) -> int:
         """Size on disk, in bytes."""
         return self.path.stat().st_size
+
+    @property
+    def label(self) -> str:
+        """The name in messages."""
+        return "standard input" if self.name == STANDARD_INPUT else self.name
+
+    def open(self) -> AbstractContextManager[InputStream]:
+        """The bytes, to be read once."""
+        return open_input(self.name, self.path) if self.name == STANDARD_INPUT else open_input(self.path)
 
 
 @dataclass(frozen=True)
@@ -83,10 +93,12 @@ def resolve_sources(inputs: Sequence[str], text_format: TextFormat | None, spool
 def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path) -> list[Source]:
     if name == STANDARD_INPUT:
         path = _spool_standard_input(spool_folder)
-        return [Source(name, path, text_format or _detect(path) or "text")]
+        return [Source(name, path, text_format or _detect(name, path) or "text")]
     path = Path(name).absolute()
     if not path.is_dir():
         check_is_file(name)
+        if not path.is_file():
+            raise UserError(f"{name} is a pipe or device, which can be read only once: give it as standard input (-)")
         return [Source(path.name, path, text_format or _detect_file(name))]
     return [
         Source(file.relative_to(path).as_posix(), file, text_format or _detect_file(str(file)))
@@ -110,20 +122,17 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)  # as _SUCCESS beside Parquet files
 
 
-def _detect(path: Path) -> TextFormat | None:
-    with open_input(path) as stream:
+def _detect(name: str, copy: Path | None = None) -> TextFormat | None:
+    with open_input(name, copy) as stream:
         return format_of(stream)
 
 
 def _detect_file(name: str) -> TextFormat:
-    path = Path(name)
-    if path.exists() and not path.is_file():
-        raise UserError(f"{name} is a pipe or device, which can be read only once: give it as standard input (-)")
-    found = _detect(path)
+    found = _detect(name)
     if found is None:
         formats = ", ".join(get_args(TextFormat))
         raise UserError(
-            f"{name}: neither its first line nor its ending {path.suffix!r} tells the format: "
+            f"{name}: neither its first line nor its ending {Path(name).suffix!r} tells the format: "
             f"add --format with one of {formats}"
         )
     return found
@@ -155,7 +164,7 @@ def read_units(
     limit = unit_documents or _UNIT_DOCUMENTS[source.format]
     unit_index, documents, size = 0, [], 0
     first_line = next_line = 1
-    with open_input(source.path) as stream:
+    with source.open() as stream:
         for document in read_documents(stream, source.format, text_field):
             documents.append(document)
             size += len(document)
@@ -224,7 +233,7 @@ def check_has_text(source: Source, text_field: str) -> None:
         return
     if annotated_format(fields) == "unified":
         raise UserError(
-            f"{source.name} holds annotated sentences (fields {name_fields(fields)}) without a field {text_field!r}: "
+            f"{source.label} holds annotated sentences (fields {name_fields(fields)}) without a field {text_field!r}: "
             "spe shards build --gold-entities takes their words and entities"
         )
     if "text" not in fields:
@@ -239,7 +248,7 @@ def check_lists_entities(source: Source, text_field: str = "text") -> None:
     """
     if source.format not in ("jsonl", "json", "bio"):
         raise UserError(
-            f"{source.name} is {DESCRIPTIONS[source.format]}, which lists no entities: give JSON with entities, or "
+            f"{source.label} is {DESCRIPTIONS[source.format]}, which has no entities: give JSON with entities, or "
             "words with tags in columns (BIO); spe shards build --ner finds entities in text"
         )
     fields = _first_object(source, text_field)
@@ -251,7 +260,7 @@ def _refuse_unconverted(source: Source, fields: dict[str, object]) -> None:
     form = annotated_format(fields)
     if form is not None:
         raise UserError(
-            f"{source.name} is annotated data of format {form} (fields {name_fields(fields)}), which is not read here: "
+            f"{source.label} is annotated data of format {form} (fields {name_fields(fields)}), not read here: "
             f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities and "
             "spe ner train read"
         )
@@ -261,7 +270,7 @@ def _first_object(source: Source, text_field: str) -> dict[str, object]:
     """The first object of JSON; without fields if it is none."""
     if source.format not in ("jsonl", "json"):
         return {}
-    with open_input(source.path) as stream:
+    with source.open() as stream:
         for raw in read_documents(stream, source.format, text_field):
             if raw.strip():
                 try:

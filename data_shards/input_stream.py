@@ -39,11 +39,11 @@ _REFUSED = (
 class InputStream:
     """The bytes of an input, decompressed and without byte order mark."""
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
+    def __init__(self, file: BinaryIO, name: str, path: Path | None) -> None:
         self._file = file
         self._ahead: list[bytes] = []
-        self.name = "standard input" if name == STANDARD_INPUT else name
-        self.path = None if name == STANDARD_INPUT else Path(name)
+        self.name = name
+        self.path = path
 
     def look(self, index: int) -> bytes:
         """A line that has not been read yet, counted from 0, or the beginning of a very long one; empty at the end.
@@ -99,21 +99,23 @@ class InputStream:
 
 
 @contextmanager
-def open_input(name: str | Path) -> Iterator[InputStream]:
-    """A file, or standard input if the name is `-`.
+def open_input(name: str | Path, copy: Path | None = None) -> Iterator[InputStream]:
+    """A file, or standard input if the name is `-`; if that has been copied, the copy.
 
     Raises:
         UserError: there is no such file, or it cannot be opened.
     """
     name = str(name)
+    path = copy or (None if name == STANDARD_INPUT else Path(name))
+    called = "standard input" if name == STANDARD_INPUT else name
     with ExitStack() as stack:
-        with _explained(name):
-            if name == STANDARD_INPUT:
+        with _explained(called):
+            if path is None:
                 raw = standard_input()
             else:
-                check_is_file(name)
-                raw = stack.enter_context(Path(name).open("rb"))
-            stream = InputStream(_decompressed(raw, Path(name).suffix), name)
+                check_is_file(str(path))
+                raw = stack.enter_context(path.open("rb"))
+            stream = InputStream(_decompressed(raw, Path(name).suffix), called, path)
         yield stream
 
 

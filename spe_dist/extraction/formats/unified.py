@@ -89,7 +89,7 @@ def _add_entity(entity: EntityFields | EntityList, index: int, builder: Sentence
 
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
-    """Write sentences as unified JSON lines; compressed if the name ends in `.gz` or `.bz2`. Reading gives them back.
+    """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences.
 
     Raises:
         UserError: the file cannot be written.

@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,12 +49,14 @@ def test_formats_are_told_by_endings_or_by_the_option(tmp_path: Path) -> None:
     [
         ("missing.txt", "no such file"),
         ("empty", "empty is a folder without files"),
+        ("pipe", "pipe is a pipe or device, .*: give it as standard input"),
         ("x.dump", r"x\.dump.*--format"),
         (".", r"x\.dump.*--format"),
     ],
 )
 def test_inputs_that_cannot_be_are_refused_by_name(tmp_path: Path, name: str, message: str) -> None:
     write(tmp_path / "x.dump", b"x")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty" / "_SUCCESS", b"")
     with pytest.raises(UserError, match=message):

@@ -271,7 +271,7 @@ def test_types_of_gold_are_sorted_and_too_many_are_refused(tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"no entities in a\.jsonl"):
         gold(path)
     (tmp_path / "a.txt").write_text("x\n")
-    with pytest.raises(UserError, match=r"a\.txt: text lists no entities"):
+    with pytest.raises(UserError, match=r"a\.txt is lines of text, which has no entities"):
         gold(tmp_path / "a.txt")
 
 

@@ -1,6 +1,7 @@
 """What tells a format, and what only looks as if it did."""
 
 import io
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +11,8 @@ from data_shards.input_stream import InputStream
 WIKI = '{"id": "1", "revid": "2", "url": "https://x.org/wiki?curid=1", "title": "T", "text": "t"}\n'
 
 
-def found(content: str, name: str = "-") -> str | None:
-    stream = InputStream(io.BytesIO(content.encode()), name)
+def found(content: str, name: str = "") -> str | None:
+    stream = InputStream(io.BytesIO(content.encode()), name, Path(name) if name else None)
     form = format_of(stream)
     assert b"".join(stream.lines()).decode() == content  # looking takes nothing away
     return form
@@ -83,4 +84,4 @@ def test_the_second_line_is_not_waited_for() -> None:
             return super().readline(size)
 
     for line in (b'{"text": "a"}\n', b"Ada lives.\n", b'[{"text": "a"},\n', b'<doc id="1">\n', b"[1] Smith\n"):
-        format_of(InputStream(Typed(line + b"more\n"), "-"))
+        format_of(InputStream(Typed(line + b"more\n"), "standard input", None))

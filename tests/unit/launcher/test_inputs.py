@@ -88,7 +88,7 @@ FORMS = {  # name of the file, content
 }
 TO_GOLD = "--gold-entities takes their words"
 TO_CONVERT = "spe data convert .* OUT.jsonl"
-NO_ENTITIES = "lists no entities: give JSON .* --ner"
+NO_ENTITIES = "has no entities: give JSON .* --ner"
 TO_PREDICT = "spe predict finds"
 BAD_LINE = "no field 'entities'|no entities in a"
 REFUSED = {  # what a command says to a form, where it does not read it; by what it takes
@@ -270,3 +270,14 @@ def test_prediction_keeps_what_names_a_text(tmp_path: Path) -> None:
         ("a", SENTENCES[0], 1),
         ("b", SENTENCES[1], None),
     ]
+
+
+def test_a_copy_of_standard_input_is_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(globals(), "SPOOL", [tmp_path])
+    for command in COMMANDS:
+        if command is not finetune:
+            cut_off = gzip.compress(lines(CHARACTERS).encode())[:-9]
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(cut_off)))
+            with pytest.raises(UserError, match=r"^standard input: damaged or truncated"):
+                command("-")
+    assert not list(Path().glob(".*.tmp"))
