@@ -13,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def document_of_json(line: str, text_field: str, offsets: OffsetUnit = "characte
     """
     fields = parse_object(line)
     if "entities" not in fields:
-        raise ValueError("no field 'entities'")
+        raise ValueError("no field 'entities' (spe data convert makes such lines of what annotation tools write)")
     words = fields.get("tokens")
     if words is None:
         text = text_of_object(fields, text_field)
@@ -111,6 +111,7 @@ def _entity(entity: Any, number: int, span: _Span) -> GoldEntity:
     raise ValueError(f"entity {number} is not {{start, end, type}} or [start, end, type]")
 
 
+@lru_cache(maxsize=4096)
 def checked_type(type: str) -> str:
     """The name of a type, as it is.
 

@@ -27,8 +27,10 @@ from spe_dist.extraction.formats.read_report import ReadReport
 
 
 def _check_characters(text: str) -> str:
-    if any("\ud800" <= c <= "\udfff" for c in text):  # can be written in JSON
-        raise PydanticCustomError(_OWN, "has half of a surrogate pair, which is no text")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # can be written in JSON
+        raise PydanticCustomError(_OWN, "has half of a surrogate pair, which is no text") from error
     return text
 
 

@@ -121,4 +121,4 @@ class SentenceBuilder:
 
 def without_spaces(text: str) -> str:
     """What two texts are compared by: neither spaces nor case count, nor whether letters are composed (é) or not."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", "".join(text.split())).casefold())
+    return unicodedata.normalize("NFD", "".join(text.split()).casefold())

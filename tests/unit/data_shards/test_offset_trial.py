@@ -35,7 +35,11 @@ def warnings(
 WAYS = {
     "utf16": ("🎉🎉🎉 " + BODY, length("utf-16-le", 2), "counted in UTF-16 units, .*: add --offsets utf16 if"),
     "bytes": ("Été, à Orléans: " + BODY, length("utf-8", 1), "counted in bytes of UTF-8, .*: add --offsets bytes if"),
-    "newlines": ("One\nTwo\nThree\n" + BODY, lambda text: len(text.replace("\n", "\r\n")), "two characters for each"),
+    "newlines": (
+        "One\r\nTwo\nThree\n\nFour\n" + BODY,
+        lambda text: len(text.replace("\r\n", "\n").replace("\n", "\r\n")),
+        "two characters for each",
+    ),
     "crlf": ("One\r\nTwo\r\nThree\r\n" + BODY, lambda text: len(text.replace("\r\n", "\n")), "one character for each"),
     "graphemes": ("E\u0301te\u0301 a\u0300 👩🏽\u200d🚒 " + BODY, None, "grapheme clusters"),
     "inclusive": (BODY, None, "ends that are inclusive, .*: add 1 to each end"),
