@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -55,7 +55,8 @@ def one_at_a_time(name: str) -> Iterator[None]:
     folder = extension_folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks, as homes on a network may be
+            fcntl.flock(file, fcntl.LOCK_EX)
         stale = folder / "lock"
         if stale.exists():
             LOGGER.warning("removed %s, which a process that was killed has left", stale)
