@@ -107,8 +107,10 @@ class _Opening:
         said = []
         for line in self._log.new_lines():
             match = _SAID.fullmatch(line)  # lines of a traceback do not
-            self._over = self._over or (match is not None and match["logger"] == run_log.__name__)
-            if match and not self._over:
+            if match is None:
+                continue
+            self._over = self._over or (match["logger"], match["level"]) == (run_log.__name__, "INFO")
+            if not self._over:
                 said.append(match["message"])
         return said
 
