@@ -11,7 +11,7 @@ import pytest
 from spe_dist.checkpoint.loaded import list_checkpoints
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
-from tests.forked import run_as_only_rank, run_forked
+from tests.forked import run_as_only_rank, run_forked, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
@@ -89,7 +89,7 @@ def test_a_damaged_line_of_metrics_does_not_keep_a_run_from_going_on(folder):
 def test_a_file_in_place_of_the_run_folder(trained, tmp_path, under):
     (tmp_path / "debug").write_text("mine")
     arguments = small_run(trained, f"--run.folder={tmp_path}", "--cluster.workers=1")
-    done = run_as_only_rank(SCRIPT, *arguments) if under == "torchrun" else run(*PRETRAIN, *arguments)
+    done = (run_as_only_rank if under == "torchrun" else run_script)(SCRIPT, *arguments)
     assert f"cannot write to {tmp_path}/debug: {tmp_path}/debug is a file, not a folder" in only_error(done)
 
 
