@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from launcher.output import say
 from spe_dist.config import Config
@@ -33,20 +34,20 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
         yield
         return
     say(f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records")
-    folder = Path(config.run_folder)
+    folder, out = Path(config.run_folder), sys.stdout
     tail, log = _Tail(folder / METRICS), _Tail(log_path(folder, World()))
 
     def show() -> None:
         for match in filter(None, map(_SAID.fullmatch, log.new_lines())):
             if match["level"] == "WARNING":
-                say(f"{_clear_line()}warning: {match['message']}")
+                say(f"{_clear_line(out)}warning: {match['message']}", to=out)
         for line in tail.new_lines():
             with suppress(ValueError):  # damaged lines were cut out of the middle meanwhile
-                _show(json.loads(line), config.train.steps)
+                _show(json.loads(line), config.train.steps, out)
 
     with _repeated(show):
         yield
-    say(_clear_line(), end="")
+    say(_clear_line(out), end="")
 
 
 @contextmanager
@@ -58,15 +59,15 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
     Args:
         folders: seed → its folder.
     """
-    opening = _Opening(next(iter(folders.values())))
+    opening, out = _Opening(next(iter(folders.values()))), sys.stdout
     tails = {seed: _Tail(folder / METRICS) for seed, folder in folders.items()}
 
     def show() -> None:
         for line in opening.new_lines():
-            say(line)
+            say(line, to=out)
         for seed, tail in tails.items():
             for line in tail.new_lines():
-                say(f"seed {seed}: {format_metrics(json.loads(line))}")
+                say(f"seed {seed}: {format_metrics(json.loads(line))}", to=out)
 
     with _repeated(show):
         yield
@@ -111,8 +112,10 @@ class _Opening:
         said = []
         for line in self._log.new_lines():
             match = _SAID.fullmatch(line)  # lines of a traceback do not
-            self._over = self._over or (match is not None and match["logger"] == run_log.__name__)
-            if match and not self._over:
+            if match is None:
+                continue
+            self._over = self._over or (match["logger"], match["level"]) == (run_log.__name__, "INFO")
+            if not self._over:
                 said.append(match["message"])
         return said
 
@@ -144,17 +147,17 @@ class _Tail:
         return self._path.stat().st_size if self._path.exists() else 0
 
 
-def _show(metrics: dict, steps: int) -> None:
+def _show(metrics: dict, steps: int, out: TextIO) -> None:
     line = format_metrics(metrics)
-    if not sys.stdout.isatty():
-        say(line)
+    if not out.isatty():
+        say(line, to=out)
         return
     seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]
     filled = round(30 * metrics["step"] / steps)
     bar = "█" * filled + "░" * (30 - filled)
-    say(f"{_clear_line()}{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="")
+    say(f"{_clear_line(out)}{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="", to=out)
 
 
-def _clear_line() -> str:
+def _clear_line(out: TextIO) -> str:
     """Of how far the run is; there is none but in a terminal."""
-    return "\r\033[K" if sys.stdout.isatty() else ""
+    return "\r\033[K" if out.isatty() else ""

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -65,7 +65,8 @@ def one_at_a_time(name: str) -> Iterator[None]:
             "TORCH_EXTENSIONS_DIR, to a folder that you can write"
         ) from error
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks, as homes on a network may be
+            fcntl.flock(file, fcntl.LOCK_EX)
         stale = folder / "lock"
         if stale.exists():
             LOGGER.warning("removed %s, which a process that was killed has left", stale)

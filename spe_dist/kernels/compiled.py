@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -182,7 +183,9 @@ def build(body: Literal["cpp", "cuda"], *, folder: Path | None = None) -> Path:
     path = (folder or cached) / _name(body, portable=folder is not None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a machine start together: one compiles, the others wait
+        # The ranks of a machine start together: one compiles, the others wait; all compile where there are no locks.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             _compile(body, path, portable=folder is not None)
     return path
