@@ -105,6 +105,7 @@ def _hurry(cluster: ClusterConfig) -> None:
 
 def _fit(trainer: TorchTrainer, config: Config) -> None:
     """Fit in a thread, while this one hears requests to stop; in the main one, Ray would hear Ctrl-C, and abort.
+
     Ends the process as asked if no rank has anything to save.
     """
     fitted: Future[Any] = Future()

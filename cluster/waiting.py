@@ -75,7 +75,10 @@ class WaitForPlaces:
 
 
 def have_places() -> bool:
-    """Whether the ranks of this process's run have: Ray Train reserves the places of all ranks together, as a placement group; its id ends with that of the job."""
+    """Whether the ranks of this process's run have theirs.
+
+    Ray Train reserves them all together, as a placement group; its id ends with that of the job.
+    """
     job = ray.get_runtime_context().get_job_id()
     groups = ray.util.placement_group_table()
     return any(name.endswith(job) and group["state"] == "CREATED" for name, group in groups.items())
