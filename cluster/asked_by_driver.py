@@ -23,17 +23,15 @@ class AskedByDriver:
         threading.Thread(target=self._watch, name="asked-by-driver", daemon=True).start()
 
     def __call__(self) -> Ask:
-        """What is asked of the run, after a step; never waits."""
-        self._has_trained = True
+        """What is asked of the run, after a step; waits for Ray's store after the first one only."""
+        if not self._has_trained:
+            self._has_trained = True
+            leave(Note.BEGUN)
         return self._ask
 
     def _watch(self) -> None:
-        said = False
         try:
             while not is_left(Note.STOP):
-                if self._has_trained and not said:
-                    leave(Note.BEGUN)
-                    said = True
                 time.sleep(_LOOK_SECONDS)
             self._ask = Ask.STOP
         except Exception as error:  # the ranks are being taken down, or Ray is

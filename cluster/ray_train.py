@@ -24,9 +24,9 @@ from cluster.joined_ray import joined_ray, process_environment
 from cluster.notes import Note, is_left, leave
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.submitted_job import absolute_path
-from cluster.waiting import Places
+from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
-from data_shards.stop_requests import Stopped, first_request
+from data_shards.stop_requests import end_as_it_stands, first_request
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values
@@ -48,7 +48,6 @@ def train_on_ray(config: Config) -> Summary:
 
     Raises:
         UserError: whatever a rank, or the launch itself, found wrong.
-        Stopped: as asked, when no rank had anything to save.
     """
     folder = Path(config.run_folder)
     require_writable(folder)  # else Ray's own notes about the run, which go there too, fail for no reason it names
@@ -109,23 +108,22 @@ def _hurry(cluster: ClusterConfig) -> None:
 def _fit(trainer: TorchTrainer, config: Config) -> None:
     """Fit in a thread, while this one hears requests to stop; in the main one, Ray would hear Ctrl-C, and abort.
 
-    Raises:
-        Stopped: as asked, when no rank has anything to save.
+    Ends the process as asked if no rank has anything to save.
     """
     fitted: Future[Any] = Future()
     threading.Thread(target=_fit_into, args=(fitted, trainer), name="fit", daemon=True).start()
     asked = threading.Event()
     cluster = config.cluster
-    places = Places(cluster.min_workers or cluster.workers, _resources(cluster))
+    waiting = WaitForPlaces(cluster.min_workers or cluster.workers, _resources(cluster))
     try:
         with first_request(asked.set):
             while not fitted.done() and not asked.is_set():
                 wait([fitted], timeout=_LOOK_SECONDS)
             if asked.is_set():
-                _ask_ranks_to_stop(config, places)
+                _ask_ranks_to_stop(config)
             fitted.result()
     finally:
-        places.close()
+        waiting.close()
 
 
 def _fit_into(fitted: Future[Any], trainer: TorchTrainer) -> None:
@@ -135,10 +133,10 @@ def _fit_into(fitted: Future[Any], trainer: TorchTrainer) -> None:
         fitted.set_exception(error)
 
 
-def _ask_ranks_to_stop(config: Config, places: Places) -> None:
-    if not places.found or not is_left(Note.BEGUN):
+def _ask_ranks_to_stop(config: Config) -> None:
+    if not have_places() or not is_left(Note.BEGUN):
         step = newest_step(config)
-        raise Stopped(
+        end_as_it_stands(  # Ray 2.60 crashes if it is shut down while another thread waits in `fit`
             "stopped as asked before the first step of this start, so there was nothing to save; the same command "
             f"{f'goes on after step {step}' if step else 'starts it again'} ({config.run_folder})"
         )

@@ -47,8 +47,8 @@ class WaitingLines:
         return f"waiting for the cluster: {self._needs} {each} each; free: {there}"
 
 
-class Places:
-    """Whether the ranks of this process's run have their places; says what they wait for while they have not.
+class WaitForPlaces:
+    """Says what the ranks of this process's run wait for while they have no places.
 
     Args:
         workers: ranks that must find a place.
@@ -56,7 +56,6 @@ class Places:
     """
 
     def __init__(self, workers: int, each: Mapping[str, float]) -> None:
-        self.found = False
         self._lines = WaitingLines(
             f"{workers} {'worker needs' if workers == 1 else 'workers need'}", each, LOGGER.warning
         )
@@ -70,14 +69,16 @@ class Places:
     def _watch(self) -> None:
         try:
             while not self._over.wait(_LOOK_SECONDS):
-                self.found = _has_places()
-                self._lines.look(waits=not self.found)
+                self._lines.look(waits=not have_places())
         except Exception as error:  # Ray is gone: whoever waits for the run is told by Ray itself
             LOGGER.info("no longer looking for places: %r", error)
 
 
-def _has_places() -> bool:
-    """Ray Train reserves the places of all ranks together, as a placement group; its id ends with that of the job."""
+def have_places() -> bool:
+    """Whether the ranks of this process's run have theirs.
+
+    Ray Train reserves them all together, as a placement group; its id ends with that of the job.
+    """
     job = ray.get_runtime_context().get_job_id()
     groups = ray.util.placement_group_table()
     return any(name.endswith(job) and group["state"] == "CREATED" for name, group in groups.items())

@@ -35,7 +35,7 @@ from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_pipeline import (
-    STOPPED,
+    STOPPED_TEXT,
     BuildSummary,
     Row,
     Units,
@@ -60,7 +60,7 @@ class AnnotatePlan:
     settings: str
 
 
-@stopped_on_request(STOPPED)
+@stopped_on_request(STOPPED_TEXT)
 def annotate(config: AnnotateConfig) -> BuildSummary:
     """Write a dataset with entities, or go on with an unfinished one, or find it finished.
 

@@ -38,7 +38,7 @@ from data_shards.offset_units import OffsetUnit
 from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.unit_pipeline import (
-    STOPPED,
+    STOPPED_TEXT,
     BuildSummary,
     Row,
     Units,
@@ -60,7 +60,7 @@ def build(config: BuildConfig) -> Manifest:
     return build_with_summary(config).manifest
 
 
-@stopped_on_request(STOPPED)
+@stopped_on_request(STOPPED_TEXT)
 def build_with_summary(config: BuildConfig) -> BuildSummary:
     """Build a dataset and say how it went.
 

@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+STOPPED = os.EX_TEMPFAIL  # the status of a command that was stopped as asked: the same command goes on
 
 
 class Stopped(KeyboardInterrupt):
@@ -80,6 +82,13 @@ def stopped_on_request(message: str) -> Iterator[None]:
 
     with first_request(stop):
         yield
+
+
+def end_as_it_stands(message: str) -> NoReturn:
+    """End this process as `Stopped` does, but without cleaning up: where a library would crash while it cleans up."""
+    sys.stdout.write(message + "\n")
+    sys.stdout.flush()
+    os._exit(STOPPED)
 
 
 def leave_closed_terminal() -> None:

@@ -30,7 +30,7 @@ _SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
 _SHOWN_REPEATS = 10  # in the manifest
 _logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-STOPPED = "stopped as asked; what is finished is kept, and the same command goes on"
+STOPPED_TEXT = "stopped as asked; what is finished is kept, and the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def running_ray(workers: int | None) -> Iterator[int | None]:
         # Workers get one core each; the extra one is for reading, which takes next to nothing.
         init_ray(LOCAL, num_cpus=workers + 1, include_dashboard=False)
     try:
-        with stopped_on_request(STOPPED):  # once more: Ray has installed its own handlers
+        with stopped_on_request(STOPPED_TEXT):  # once more: Ray has installed its own handlers
             yield workers
     finally:
         ray.shutdown()

@@ -30,10 +30,9 @@ from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import load as load_manifest
-from data_shards.stop_requests import Stopped, every_request, stopped_on_request
+from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.finetune import with_absolute_paths
 from launcher.pretrain import RECIPES, split_recipe
-from launcher.run_command import STOPPED
 from spe_dist.config import Config
 from spe_dist.extraction.ablation import (
     VARIANTS,

@@ -23,8 +23,9 @@ if __name__ == "__main__":  # this checkout, not an installed copy; and no file 
 import tyro
 
 from data_shards.errors import UserError
+from data_shards.stop_requests import STOPPED
 from launcher.output import say
-from launcher.run_command import STOPPED, run_command
+from launcher.run_command import run_command
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
 

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable
 
 from data_shards.errors import UserError
-from data_shards.stop_requests import Stopped, reader_is_gone
+from data_shards.stop_requests import STOPPED, Stopped, reader_is_gone
 from launcher.output import end_if_full, flush_output
 
-STOPPED = os.EX_TEMPFAIL  # stopped as asked: the same command goes on
 INTERRUPTED = 128 + signal.SIGINT  # what shells give for Ctrl-C
 READER_GONE = 128 + signal.SIGPIPE  # what shells give for a command whose reader is gone, as `head` soon is
 
