@@ -96,10 +96,12 @@ def finetune_on_ray(configs: Sequence[FinetuneConfig], *, tell: Callable[[str], 
     ):
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cores = [int(machine.get("CPU", 0)) for machine in machines]
-        shares = share_out(len(configs), cores, int(sum(machine.get("GPU", 0) for machine in machines)), cluster)
+        gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+        shares = share_out(len(configs), cores, gpus, cluster)
         tell(
             f"{len(configs)} seeds, {shares.parallel} at the same time, each on {shares.cores} "
             f"{'core' if shares.cores == 1 else 'cores'}{' and a GPU' if shares.gpus else ''}"
+            f"{f'; none of {gpus} GPUs is used, as cluster.gpus_per_seed is 0' if gpus and not shares.gpus else ''}"
         )
         try:
             _run(list(configs), shares, outcome, asked, tell)

@@ -204,6 +204,11 @@ def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iter
 def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
     """A cluster that can grow may still get what it lacks; one started here cannot, and Ray would wait for ever."""
     there = ray.cluster_resources()
+    if there.get("GPU") and not cluster.gpus_per_worker and not started_here:
+        LOGGER.warning(
+            "the run uses none of the cluster's %d GPUs: --cluster.gpus-per-worker 1 --train.precision bf16 uses them",
+            there["GPU"],
+        )
     for kind, each in _resources(cluster).items():
         workers = cluster.min_workers or cluster.workers
         if there.get(kind, 0) >= each * workers:

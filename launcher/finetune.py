@@ -70,6 +70,7 @@ def main(arguments: list[str]) -> None:
     config, dry_run = read_arguments(arguments)
     check_start(config)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
+    _check_gpus(config)
     if dry_run:
         from spe_dist.extraction.finetune import describe
 
@@ -103,6 +104,22 @@ def with_absolute_paths(config: FinetuneConfig) -> FinetuneConfig:
         if value not in (None, BERT) and Path(value).exists():  # else a name of the hub
             values[section][name] = absolute_path(value, f"{section}.{name}")
     return checked_config(FinetuneConfig, values, source="launcher")
+
+
+def _check_gpus(config: FinetuneConfig) -> None:
+    """Are there the GPUs that are asked for, and is there one that cannot be used? A Ray that is joined has others."""
+    from spe_dist.engine.machine import Machine
+
+    cluster = config.cluster
+    on_ray = config.seeds > 1 or cluster.address is not None
+    if on_ray and (cluster.address or os.environ.get("RAY_ADDRESS")):
+        return
+    machine = Machine.here()
+    if on_ray and cluster.gpus_per_seed and not machine.gpus:
+        raise UserError("cluster.gpus_per_seed is 1, but torch can use no GPU here: leave it out to train on the cores")
+    note = machine.unused_gpus(machine.gpus)
+    if note:
+        print(note, flush=True)
 
 
 def _one_seed_here(config: FinetuneConfig) -> list[Result]:

@@ -98,8 +98,13 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     items = _items(command)
     _check_out(command)
     check_is_extractor(command.model)
+    from spe_dist.engine.machine import Machine
     from spe_dist.extraction.extractor import Extractor
 
+    machine = Machine.here()
+    note = machine.unused_gpus(machine.gpus) if command.device is None else None
+    if note:
+        print(note, file=sys.stderr)
     extractor = Extractor.from_pretrained(
         command.model, device=command.device, precision=command.precision, batch_size=command.batch_size
     )

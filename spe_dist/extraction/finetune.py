@@ -60,6 +60,7 @@ from spe_dist.extraction.scoring import score
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
+from spe_dist.train.dry_run import require_writable_place
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
@@ -119,6 +120,7 @@ def describe(config: FinetuneConfig) -> str:
         UserError: what would stop the run.
     """
     _check(config, World.from_environment())
+    require_writable_place(Path(config.run_folder))
     data = read_data(config)
     start = load_start(config, data.labels)
     encoded = _encode(data.train, start)

@@ -60,7 +60,7 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     if world.is_first:
         try:
             with explain_write_errors(folder):
-                _check_same_run(folder, config, fingerprint)
+                check_same_run(folder, config, fingerprint)
                 _write(folder, config, tokenizer, fingerprint)
         except UserError as error:
             problem = str(error)
@@ -133,7 +133,12 @@ def _changes(
     return [(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 
-def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
+def check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
+    """Check that what a folder holds, if anything, is a run that this configuration goes on with.
+
+    Raises:
+        UserError: it is another one.
+    """
     if not (folder / CONFIG).exists():
         return
     written = config_from_values(

@@ -22,10 +22,9 @@ import torch.distributed as dist
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.manifest import Manifest
 from data_shards.order import Order
-from data_shards.ragged import Ragged
 from data_shards.reader import ShardReader
-from data_shards.record import Records
 from spe_dist.batches.batch import Batch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver
@@ -46,6 +45,7 @@ from spe_dist.train.interval import Interval
 from spe_dist.train.mirror import Mirror
 from spe_dist.train.places_of_run import open_mirror, place_of_checkpoints
 from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.rehearsal import largest_records
 from spe_dist.train.run_folder import (
     ENCODER,
     log_path,
@@ -121,7 +121,10 @@ class Session:
         sizes = torch.stack([batch.sizes for batch in batches]).sum(dim=0)
         comparisons = sum(len(batch.record_ids) for batch in batches) * self.method.negatives
         digests = torch.stack([batch.digests for batch in batches]).sum(dim=0)
-        step = torch.cat([counts, sizes, torch.tensor([comparisons]), digests]).to(self.world.device)
+        step = torch.cat([counts, sizes, torch.tensor([comparisons]), digests])
+        if self.world.device.type == "cuda":  # from other memory, a copy waits for all that was launched before it
+            step = step.pin_memory()
+        step = step.to(self.world.device, non_blocking=True)
         if self.world.size > 1:
             dist.all_reduce(step)
         counts, work, digests = step.split([len(counts), len(WORK), len(digests)])
@@ -268,7 +271,7 @@ def _set_up(
         require_none_saved(folder, config.run_url or folder, world)
     start.lap("choice of a checkpoint")
     interval = Interval(method, world, accumulation=plan.accumulation)
-    engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
+    engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest)
     start.lap("engine")
     restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
     first_step = restored.step if restored else 0
@@ -289,38 +292,13 @@ def _set_up(
     return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, mirror, first_step, start)
 
 
-def largest_records(count: int, *, max_pieces: int) -> Records:
-    """Sentences as long as any can be, by turns of words of one piece (most words) and of two (most hidden pieces).
-
-    Every other word is an entity, which methods without entities do not look at.
-    """
-    pieces = max_pieces - 2
-    word_lengths = [np.full(pieces // (1 + row % 2), 1 + row % 2) for row in range(count)]
-    word_starts = [np.cumsum(lengths) - lengths for lengths in word_lengths]
-    entities = [
-        np.stack([np.arange(0, len(lengths), 2), np.arange(0, len(lengths), 2) + 1], axis=1) for lengths in word_lengths
-    ]
-    return Records(
-        _ragged([np.ones(int(lengths.sum()), dtype=np.uint16) for lengths in word_lengths]),
-        _ragged(word_starts),
-        _ragged([np.pad(spans, ((0, 0), (0, 1))) for spans in entities], columns=3),
-    )
-
-
-def _ragged(rows: list[np.ndarray], *, columns: int | None = None) -> Ragged:
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    nothing = np.zeros((0, columns) if columns else 0, dtype=np.int64)
-    return Ragged.from_lengths(np.concatenate([nothing, *rows]), lengths)
-
-
 def _build_engine(
     config: Config,
     plan: BatchPlan,
     method: Method,
     world: World,
     checkpoint: LoadedCheckpoint | None,
-    *,
-    max_pieces: int,
+    manifest: Manifest,
 ) -> Engine:
     if checkpoint is not None:
         load_masters_into(method.model, checkpoint.get)
@@ -339,12 +317,18 @@ def _build_engine(
 
     def run_largest_step() -> None:
         for lanes in plan.forwards(world.rank):
-            records = largest_records(len(lanes) * plan.lane_size, max_pieces=max_pieces)
+            records = largest_records(len(lanes) * plan.lane_size, manifest)
             ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
             losses = method.rehearse(engine, method.collate(records, ids, 0, lanes).to(world.device))
             engine.backward(losses.sum() / plan.global_batch)
 
-    engine.initialise_optimizer(run_largest_step)
+    try:
+        engine.initialise_optimizer(run_largest_step)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is too small for a forward of {plan.lanes_per_forward} lanes of {plan.lane_size} "
+            "records: lower --batch.lanes-per-forward (a step keeps its batch), or set --compute.checkpoint-activations"
+        ) from error
     return engine
 
 
