@@ -7,8 +7,7 @@ classes it takes the vocabulary of whatever file is there and builds the rest fr
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,11 @@ TOKENIZER_JSON, SETTINGS, VOCAB_TXT, VOCAB_JSON, MERGES = (
 _CONFIG, _SPECIAL_PIECES, _ADDED_TOKENS = "config.json", "special_tokens_map.json", "added_tokens.json"
 FILES = (TOKENIZER_JSON, SETTINGS, VOCAB_TXT, VOCAB_JSON, MERGES, _CONFIG, _SPECIAL_PIECES, _ADDED_TOKENS)
 
-_BERT, _ROBERTA, _AS_IT_IS = "bert", "roberta", "tokenizer.json"
+_BERT, _ROBERTA, _UNIGRAM, _AS_IT_IS = "bert", "roberta", "unigram", "tokenizer.json"
 _CLASSES = {
     "BertTokenizer": _BERT, "ElectraTokenizer": _BERT, "DistilBertTokenizer": _BERT,
     "RobertaTokenizer": _ROBERTA,
-    "XLMRobertaTokenizer": _AS_IT_IS, "CamembertTokenizer": _AS_IT_IS,
+    "XLMRobertaTokenizer": _UNIGRAM, "CamembertTokenizer": _UNIGRAM,
     "PreTrainedTokenizer": _AS_IT_IS, "TokenizersBackend": _AS_IT_IS,
 }  # fmt: skip
 _CLASS_OF_MODEL = {
@@ -83,27 +82,27 @@ def parse_tokenizer(path: Path) -> Tokenizer:
         raise UserError(f"{path}: not a tokenizer that this version of `tokenizers` reads ({error})") from error
 
 
-@dataclass
 class _FolderReader:
-    folder: Path
-    lowercase: bool | None
-    source: str
-
-    def read(self) -> tuple[Tokenizer, dict[str, str]]:
+    def __init__(self, folder: Path, lowercase: bool | None, source: str) -> None:
+        self.folder, self.lowercase, self.source = folder, lowercase, source
         self.settings = self._json(SETTINGS)
         if "added_tokens_decoder" not in self.settings:
             self.settings |= self._json(_SPECIAL_PIECES)
+        self.has_class = False  # whether the files say what class the tokenizer is of
+
+    def read(self) -> tuple[Tokenizer, dict[str, str]]:
         if self.lowercase is not None and self._has(TOKENIZER_JSON):
             raise UserError(f"{self.source}: lowercase can be set for a vocabulary file; tokenizer.json decides it")
         kind = self._kind()
         given = {role: name for role in _USUAL_NAMES if (name := _content(self.settings.get(f"{role}_token")))}
-        if kind != _AS_IT_IS:
-            given = (BERT_NAMES if kind == _BERT else _ROBERTA_NAMES) | given
-        build = {_BERT: self._bert, _ROBERTA: self._roberta, _AS_IT_IS: self._as_it_is}[kind]
-        tokenizer = build(given)
-        self._add_listed_tokens(tokenizer, given)
+        given = {_BERT: BERT_NAMES, _AS_IT_IS: {}}.get(kind, _ROBERTA_NAMES) | given
+        if kind == _BERT:
+            tokenizer = self._bert(given["unk"], given.values())
+        else:
+            tokenizer = self._roberta() if kind == _ROBERTA else self._as_it_is(unigram=kind == _UNIGRAM)
+        self._add_listed_tokens(tokenizer, given.values())
         roles = special_pieces(tokenizer, given, self.source)
-        self._add_special_tokens(tokenizer, given)
+        self._add_special_tokens(tokenizer, given.values())
         return tokenizer, roles
 
     def _has(self, name: str) -> bool:
@@ -128,7 +127,7 @@ class _FolderReader:
                 raise self._refused(f"its {SETTINGS} has {key!r}: a tokenizer with code or files of its own")
         config = self._json(_CONFIG)
         model = config.get("model_type")
-        given = self.settings.get("tokenizer_class") or config.get("tokenizer_class") or _CLASS_OF_MODEL.get(model)
+        given = self.settings.get("tokenizer_class") or config.get("tokenizer_class") or _CLASS_OF_MODEL.get(str(model))
         self.has_class = given is not None
         if given is None and model is not None:
             raise self._refused(f"it is of a model of type {model!r}")
@@ -147,32 +146,30 @@ class _FolderReader:
         )
 
     def _missing(self, *names: str) -> UserError:
-        present = [name for name in (TOKENIZER_JSON, VOCAB_TXT, VOCAB_JSON, MERGES) if self._has(name)]
-        there = f", only {' and '.join(present)}" if present else ""
         return UserError(
-            f"{self.source} holds no tokenizer: neither {' nor '.join(names)} is there{there}; other files, such as a "
+            f"{self.source} holds no tokenizer that can be read: no {', no '.join(names)}; other files, such as a "
             f"sentencepiece model, are not read: save the tokenizer with a {TOKENIZER_JSON}"
         )
 
-    def _as_it_is(self, _: Mapping[str, str]) -> Tokenizer:
+    def _as_it_is(self, *, unigram: bool) -> Tokenizer:
         if self._has(TOKENIZER_JSON):
-            return parse_tokenizer(self.folder / TOKENIZER_JSON)
+            return Tokenizer.from_str(json.dumps(self._document("Unigram" if unigram else None)))
         names = (TOKENIZER_JSON,) if self.has_class else (TOKENIZER_JSON, VOCAB_TXT)
         raise self._missing(*names)
 
-    def _bert(self, given: Mapping[str, str]) -> Tokenizer:
+    def _bert(self, unk: str, specials: Collection[str]) -> Tokenizer:
         if self._has(TOKENIZER_JSON):
             document = self._document("WordPiece")
             vocabulary = document["model"]["vocab"]
             settings = self._bert_settings(_normalizer_settings(document, self._contradiction))
         elif self._has(VOCAB_TXT):
             vocabulary, document = read_vocabulary(self.folder / VOCAB_TXT), None
-            settings = self._bert_settings({"do_lower_case": not has_upper_case(vocabulary, given.values())})
+            settings = self._bert_settings({"do_lower_case": not has_upper_case(vocabulary, specials)})
         else:
             raise self._missing(TOKENIZER_JSON, VOCAB_TXT)
-        if given["unk"] not in vocabulary:
-            raise UserError(f"{self.source}: the tokenizer has no unk piece (looked for {given['unk']})")
-        tokenizer = wordpiece_tokenizer(vocabulary, settings, unk=given["unk"])
+        if unk not in vocabulary:
+            raise UserError(f"{self.source}: the tokenizer has no unk piece (looked for {unk})")
+        tokenizer = wordpiece_tokenizer(vocabulary, settings, unk=unk)
         if document is not None:
             self._require_same_parts(document, tokenizer)
         return tokenizer
@@ -197,7 +194,7 @@ class _FolderReader:
                 )
         return settings
 
-    def _roberta(self, given: Mapping[str, str]) -> Tokenizer:
+    def _roberta(self) -> Tokenizer:
         document = None
         try:
             if self._has(TOKENIZER_JSON):
@@ -222,10 +219,10 @@ class _FolderReader:
             self._require_same_parts(document, tokenizer)
         return tokenizer
 
-    def _document(self, model: str) -> dict[str, Any]:
-        """tokenizer.json with all defaults written out."""
+    def _document(self, model: str | None) -> dict[str, Any]:
+        """tokenizer.json, which must be of this model, with all defaults written out."""
         document: dict[str, Any] = json.loads(parse_tokenizer(self.folder / TOKENIZER_JSON).to_str())
-        if document["model"]["type"] != model:
+        if model not in (None, document["model"]["type"]):
             raise self._contradiction(f"model ({document['model']['type']})")
         return document
 
@@ -243,9 +240,9 @@ class _FolderReader:
             f"programs would use: set tokenizer_class in {SETTINGS} to PreTrainedTokenizerFast, or {_RESAVE}"
         )
 
-    def _add_listed_tokens(self, tokenizer: Tokenizer, given: Mapping[str, str]) -> None:
+    def _add_listed_tokens(self, tokenizer: Tokenizer, specials: Collection[str]) -> None:
         listed = self._listed_tokens()
-        names = {*given.values(), *map(_content, _named(self.settings))}
+        names = {*specials, *map(_content, _named(self.settings))}
         for token in listed.values():
             token.special = token.special or token.content in names
         tokenizer.add_tokens([listed[index] for index in sorted(listed)])
@@ -267,11 +264,11 @@ class _FolderReader:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{self.source}: its list of added pieces is malformed ({error})") from error
 
-    def _add_special_tokens(self, tokenizer: Tokenizer, given: Mapping[str, str]) -> None:
+    def _add_special_tokens(self, tokenizer: Tokenizer, specials: Collection[str]) -> None:
         known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
         extra = self.settings.get("extra_special_tokens") or self.settings.get("additional_special_tokens") or []
         extra = list(extra.values()) if isinstance(extra, dict) else extra
-        names = [*given.values(), *map(_content, [*_named(self.settings), *extra])]
+        names = [*specials, *map(_content, [*_named(self.settings), *extra])]
         tokenizer.add_special_tokens([name for name in dict.fromkeys(names) if name and name not in known])
 
 
@@ -295,7 +292,7 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _normalizer_settings(document: Mapping[str, Any], contradiction: Any) -> dict[str, bool]:
+def _normalizer_settings(document: Mapping[str, Any], contradiction: Callable[[str], UserError]) -> dict[str, bool]:
     """BERT's settings as tokenizer.json has them."""
     normalizer = document["normalizer"] or {}
     if normalizer.get("type") != "BertNormalizer" or not normalizer["clean_text"]:

@@ -19,7 +19,7 @@ from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.costs import Costs
 from spe_dist.methods.registry import costs_of
-from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.models.sentence_encoder import check_encoder_kind, resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
 from spe_dist.train.memory import checkpoint_bytes, rank_memory
@@ -64,6 +64,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
             "choose stage 1 or 2"
         )
     if config.encoder.name_or_path:
+        check_encoder_kind(config.encoder)
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     encoder = resolve_encoder_config(
         config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces

@@ -25,10 +25,13 @@ from data_shards.word_pieces import WordPieces
 from data_shards.wordpiece import SPECIAL_PIECES
 
 SEEDS = [
-    "Möchte", "mo\u0308chte", "ÅNGSTRÖM", "a\u030angstro\u0308m", "naïve", "ﬁn", "Straße", "İstanbul", "ſ", "K", "Ⅷ", "㎏",
+    "Möchte", "mo\u0308chte", "ÅNGSTRÖM", "a\u030angstro\u0308m", "naïve", "ﬁn", "Straße", "İstanbul", "\u017f",
+    "\u212a", "Ⅷ", "㎏",
     "東京都", "北京大学", "住む", "きょう", "カ\u3099", "한국어", "각", "\U00020000\U0002a6d6", "豈",
-    "שלום", "مرحبا\u064b", "\u202eabc\u202c", "हिन्दी", "ไทย", "ქართული", "Ω≈ç√", "x²", "½", "—", "…", "«q»", "'s", "don't",
-    "👩\u200d👩\u200d👧\u200d👦", "🏳\ufe0f\u200d🌈", "🇩🇪", "👍🏽", "𝔘𝔫𝔦", "\U0010ffff", "\ue000", "\ufdd0", "\ufffd",
+    "שלום", "مرحبا\u064b", "\u202eabc\u202c", "हिन्दी", "ไทย", "ქართული", "Ω≈ç√", "x²", "½", "—", "…", "«q»",
+    "'s", "don't",
+    "👩\u200d👩\u200d👧\u200d👦", "🏳\ufe0f\u200d🌈", "🇩🇪", "👍🏽", "\U0001d518\U0001d52b",
+    "\U0010ffff", "\ue000", "\ufdd0", "\ufffd",
     "a\u200bb", "a\u200cb", "\u200d", "\ufeffx", "co\u00adop", "a\u2060b", "a\u034fb", "\u0301", "e\u0301\u0323\u0327",
     "a\x00b", "\x07", "a\x1bb", "\x7f", "\x85", "a\u0080b", "\u2066x\u2069", "\x1c", "a\x1fb",
     "[MASK]", "x[SEP]y", "[CLS]", "[UNK]", "[PAD]", "<mask>", "<s>", "a</s>b", "<unk>", "<pad>", "[mask]", "[ENT]",
@@ -161,6 +164,7 @@ READ: dict[str, tuple[str, tuple[str, ...], dict[str, Any] | None, dict[str, Any
     "roberta, json": ("bytes", JSON, ROBERTA, None),
     "roberta, json with spaces": ("spaced bytes", JSON, ROBERTA, {"tokenizer_class": "RobertaTokenizer"}),
     "roberta as it is": ("spaced bytes", JSON, ROBERTA, FAST),
+    "bytes as they are": ("bytes", JSON, ROBERTA, FAST),
     "xlm-roberta": ("unigram", JSON, {"model_type": "xlm-roberta"}, {"tokenizer_class": "XLMRobertaTokenizer"}),
 }  # fmt: skip
 
@@ -197,10 +201,9 @@ def plain_ids(tokenizer: Any) -> list[list[int]]:
 @pytest.mark.parametrize("case", READ)
 def test_ids_are_those_of_autotokenizer(trained: Path, tmp_path: Path, case: str) -> None:
     folder = make_folder(trained, tmp_path / "folder", READ[case])
-    settings = {"add_prefix_space": True} if "bytes" in READ[case][0] else {}
-    if settings and READ[case][3] == FAST:  # the general class has no such setting: its tokenizer.json says it
-        settings = {}
-    theirs = AutoTokenizer.from_pretrained(folder, split_special_tokens=True, **settings)
+    theirs = AutoTokenizer.from_pretrained(folder, split_special_tokens=True)
+    if "bytes" in READ[case][0]:
+        theirs.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     ours = WordPieces.load(str(folder))
     assert theirs.get_vocab() == ours._tokenizer.get_vocab(with_added_tokens=True)
     rows = ours.encode_words(WORDS)
@@ -215,3 +218,83 @@ def test_ids_are_those_of_autotokenizer(trained: Path, tmp_path: Path, case: str
     assert plain_ids(theirs) == [[i for row in ids_of_words(theirs, text.split()) for i in row] for text in PLAIN]
     if theirs.num_special_tokens_to_add():
         assert again("a")["input_ids"] == theirs("a")["input_ids"]
+
+
+REFUSED: dict[str, tuple[str, tuple[str, ...], Any, Any, str]] = {
+    "cased, left to the default": ("cased", TXT, BERT, None, "does not say do_lower_case, which then is true, but"),
+    "json, left to the default": ("cased", JSON, BERT, {}, "does not say do_lower_case, which then is true, but"),
+    "chinese, left to the default": (
+        "japanese", JSON, BERT, {"do_lower_case": False}, "does not say tokenize_chinese_chars"),
+    "no bool": ("cased", TXT, BERT, {"do_lower_case": "no"}, "do_lower_case .* is 'no': it must be true or false"),
+    "no class": ("uncased", TXT, BERT, {"tokenizer_class": "BertJapaneseTokenizer"}, "its class is BertJapanese"),
+    "code of its own": ("uncased", JSON, BERT, {"auto_map": {"AutoTokenizer": ["a.B", None]}}, "'auto_map'"),
+    "t5": ("unigram", JSON, {"model_type": "t5"}, {}, "it is of a model of type 't5'"),
+    "gpt": ("bytes", MERGES, {"model_type": "gpt2"}, {"tokenizer_class": "GPT2Tokenizer"}, "its class is GPT2"),
+    "sentencepiece": ("unigram", (), {"model_type": "xlm-roberta"}, None, r"no tokenizer\.json; .* sentencepiece"),
+    "class needs another file": ("uncased", TXT, BERT, FAST, r"holds no tokenizer .*: no tokenizer\.json;"),
+    "merges alone": ("bytes", MERGES[1:], ROBERTA, None, r"no tokenizer\.json, no vocab\.json with merges\.txt"),
+    "bytes of a bert": ("bytes", JSON, BERT, {}, r"the model \(BPE\) in its tokenizer\.json is not that of .* class"),
+    "no unk": ("uncased", TXT, BERT, {"unk_token": "<unk>"}, "no unk piece"),
+    "no mask": ("uncased", TXT, BERT, {"mask_token": "<mask>"}, "no mask piece"),
+    "id of an added piece": (
+        "uncased", TXT, BERT, {"added_tokens_decoder": {"7": ENTITY}}, "'New-York' has id 7 in the files, but"),
+    "added pieces": ("uncased", TXT, BERT, {"added_tokens_decoder": ["a"]}, "list of added pieces is malformed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_would_be_read_otherwise_is_refused_in_one_line(trained: Path, tmp_path: Path, case: str) -> None:
+    *files, message = REFUSED[case]
+    folder = make_folder(trained, tmp_path / "folder", (*files,))
+    with pytest.raises(UserError, match=message) as error:
+        WordPieces.load(str(folder))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\xff"])
+def test_settings_that_are_none_are_refused(trained: Path, tmp_path: Path, content: str) -> None:
+    folder = make_folder(trained, tmp_path / "folder", READ["bert"])
+    (folder / "tokenizer_config.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: not (valid JSON|a JSON object)"):
+        WordPieces.load(str(folder))
+
+
+def test_legacy_files_of_special_and_added_pieces(trained: Path, tmp_path: Path) -> None:
+    folder = make_folder(trained, tmp_path / "folder", ("named", TXT, BERT, {"do_lower_case": True}))
+    (folder / "special_tokens_map.json").write_text(json.dumps(NAMES))
+    (folder / "added_tokens.json").write_text('{"new york": 900}')
+    theirs, ours = AutoTokenizer.from_pretrained(folder, split_special_tokens=True), WordPieces.load(str(folder))
+    assert theirs.get_vocab() == ours._tokenizer.get_vocab(with_added_tokens=True)
+    assert ours.files.special_pieces["mask"] == "<mask>"
+    assert ours.encode_words(["a new york"]).values.tolist() == ids_of_words(theirs, ["a new york"])[0]
+
+
+def test_a_vocabulary_without_class_goes_by_its_letters(trained: Path, tmp_path: Path) -> None:
+    """AutoTokenizer reads no such folder."""
+    for name in ("cased", "uncased"):
+        folder = make_folder(trained, tmp_path / name, (name, TXT, None, {"strip_accents": False}))
+        assert WordPieces.load(str(folder)).lowercase is (name == "uncased")
+        normalizer = json.loads(WordPieces.load(str(folder)).files.tokenizer_json)["normalizer"]
+        assert normalizer["strip_accents"] is False
+
+
+@pytest.mark.parametrize("case", ["accents kept", "roberta", "json, cased"])
+def test_a_hub_model_is_read_as_a_folder_is(
+    trained: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    cached = tmp_path / "hub" / "models--lab--model"
+    (cached / "snapshots").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc123")
+    folder = make_folder(trained, cached / "snapshots" / "abc123", READ[case])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert WordPieces.load("lab/model").files == WordPieces.load(str(folder)).files
+    for file in folder.glob("*o*.*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"lab/model holds no tokenizer that can be read: no tokenizer\.json"):
+        WordPieces.load("lab/model")
+    with pytest.raises(UserError, match="lab/other' is neither a file or folder here nor could it be fetched"):
+        WordPieces.load("lab/other")

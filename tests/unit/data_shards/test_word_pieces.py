@@ -171,7 +171,7 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UserError, match="no mask piece"):
         WordPieces.load(str(tmp_path))
-    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+    with pytest.raises(UserError, match=r"no tokenizer\.json, no vocab\.txt"):
         WordPieces.load(str(tmp_path.parent))
 
 
