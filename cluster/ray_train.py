@@ -26,13 +26,13 @@ from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.submitted_job import absolute_path
 from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
+from data_shards.files import require_writable
 from data_shards.stop_requests import end_as_it_stands, first_request
 from spe_dist.config import ClusterConfig, Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
 from spe_dist.train.places_of_run import newest_step
-from spe_dist.train.run_folder import require_writable
 from spe_dist.train.stop_signal import remove_stale_stop_file
 
 LOGGER = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,24 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         if in_the_way is not None and isinstance(error, FileExistsError | NotADirectoryError):
             raise UserError(f"cannot write to {folder}: {in_the_way} is a file, not a folder") from error
         raise
+
+
+def require_writable(folder: Path) -> None:
+    """Try to write where a folder is, or would be made; nothing stays there.
+
+    Raises:
+        UserError: that cannot be done.
+    """
+    place = folder.absolute()
+    try:
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise UserError(f"cannot write to {folder}: {place} is a file, not a folder")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {place}: {(error.strerror or str(error)).lower()}") from error
 
 
 def sync(path: Path) -> None:

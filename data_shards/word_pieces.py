@@ -22,6 +22,7 @@ from data_shards.files import sha256_of, write_atomically
 from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds, TokenizerFiles, load_tokenizer_files
+from data_shards.tokenizer_folder import SETTINGS, TOKENIZER_JSON
 from data_shards.word_rules import WordRules, chunks_of, locate_chunks
 
 MAX_KNOWN_CHUNKS = 1_000_000
@@ -93,20 +94,31 @@ class WordPieces:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides a word's pieces: the {piece: id} mapping, normalizer and pre-tokenizer."""
+        """SHA-256 over all that decides a word's pieces: the {piece: id} mapping, normalizer, pre-tokenizer, merges."""
         document = json.loads(self.files.tokenizer_json)
         parts = {
             "vocabulary": self._tokenizer.get_vocab(with_added_tokens=True),
             "normalizer": document.get("normalizer"),
             "pre_tokenizer": document.get("pre_tokenizer"),
         }
+        if merges := document["model"].get("merges"):
+            parts["merges"] = merges
+        if words := [token for token in document["added_tokens"] if not token["special"]]:
+            parts["added_words"] = words
         return sha256_of(json.dumps(parts, sort_keys=True).encode())
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer.from_pretrained` reads them."""
+    def save(self, folder: Path, *, max_pieces: int | None = None, token_types: bool = True) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer.from_pretrained` reads them.
+
+        Args:
+            folder: to write to.
+            max_pieces: of the encoder beside it, if there is one; see `TokenizerFiles.config_json`.
+            token_types: of the encoder beside it.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "tokenizer.json", self.files.tokenizer_json.encode())
-        write_atomically(folder / "tokenizer_config.json", self.files.config_json.encode())
+        config = self.files.config_json(max_pieces=max_pieces, token_types=token_types)
+        write_atomically(folder / TOKENIZER_JSON, self.files.tokenizer_json.encode())
+        write_atomically(folder / SETTINGS, config.encode())
 
     def words(self, text: str) -> list[str]:
         """The words of a text: spaCy's rules, applied to each run of characters between white space."""

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_shards.errors import PassingError, UserError
-from data_shards.files import write_atomically
+from data_shards.files import require_writable, write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.checkpoint.snapshot import HostBuffers
 from spe_dist.checkpoint.store import CheckpointStore
@@ -60,7 +60,6 @@ from spe_dist.extraction.scoring import score
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
-from spe_dist.train.dry_run import require_writable_place
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
@@ -120,7 +119,7 @@ def describe(config: FinetuneConfig) -> str:
         UserError: what would stop the run.
     """
     _check(config, World.from_environment())
-    require_writable_place(Path(config.run_folder))
+    require_writable(Path(config.run_folder))
     data = read_data(config)
     start = load_start(config, data.labels)
     encoded = _encode(data.train, start)

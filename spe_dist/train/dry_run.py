@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
+from data_shards.files import require_writable
 from data_shards.manifest import Manifest
 from data_shards.order import Order
 from spe_dist.checkpoint.remote_folder import RemoteFolder
@@ -54,7 +54,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     """
     if config.run_url is not None:
         RemoteFolder(config.run_url)
-    require_writable_place(Path(config.run_folder))
+    require_writable(Path(config.run_folder))
     reader = open_reader(config)
     manifest = reader.manifest
     require_data(config, reader)
@@ -88,24 +88,6 @@ def _check_settings(config: Config) -> None:
             "compute.compile does not work with train.zero_stage 3, which gathers weights between the layers: "
             "choose stage 1 or 2"
         )
-
-
-def require_writable_place(folder: Path) -> None:
-    """Try to write where a folder is, or would be made; nothing stays there.
-
-    Raises:
-        UserError: that cannot be done.
-    """
-    place = folder.absolute()
-    try:
-        while not place.exists():
-            place = place.parent
-        if not place.is_dir():
-            raise UserError(f"cannot write to {folder}: {place} is a file, not a folder")
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {place}: {(error.strerror or str(error)).lower()}") from error
 
 
 def describe_run(config: Config, *, records_per_second: float | None = None) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from dataclasses import replace
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -70,21 +69,6 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     if problem:
         raise UserError(problem)
     return folder
-
-
-def require_writable(folder: Path) -> None:
-    """Make a folder, and try to write there.
-
-    Raises:
-        UserError: it cannot be made or written.
-    """
-    try:
-        with explain_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-    except OSError as error:
-        raise UserError(f"cannot write the run folder {folder}: {error.strerror}") from error
 
 
 def log_path(folder: Path, world: World) -> Path:

@@ -39,6 +39,7 @@ from spe_dist.engine.world import World, start_process_group
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method
 from spe_dist.methods.work import WORK
+from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.interval import Interval
@@ -251,6 +252,7 @@ def _set_up(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
     )
     if config.encoder.name_or_path:
+        check_encoder_kind(config.encoder)
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
