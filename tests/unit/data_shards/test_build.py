@@ -93,6 +93,21 @@ def test_rows_and_blocks_that_are_no_document_count_as_bad_lines(config: BuildCo
     assert build(bad).statistics.bad_lines == 2
 
 
+def test_what_a_file_holds_counts_more_than_its_ending(
+    config: BuildConfig, documents: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    write_documents(folder / "wiki_00", documents[:20]).rename(folder / "all.txt")
+    (folder / "list.json").write_text(json.dumps([{"text": document} for document in documents[20:40]], indent=1))
+    pq.write_table(pa.table({"text": pa.nulls(3)}), folder / "part-1.parquet")
+    built = build(replace(config, inputs=(str(folder),), out=tmp_path / "out"))
+    assert [part["format"] for part in built.build["inputs"]] == ["wikiextractor", "json", "parquet"]
+    assert (built.statistics.documents, built.statistics.bad_lines) == (40, 3)
+    as_lines = write_documents(tmp_path / "a.jsonl", documents[20:40])
+    expected = build(replace(config, inputs=(str(as_lines),), out=tmp_path / "lines"))
+    assert expected.shardlist[0].sha256 == built.shardlist[1].sha256
+
+
 def test_a_missing_column_ends_the_build_with_its_name(
     config: BuildConfig, other_formats: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_shards.json_values import JsonError, read_values
@@ -28,6 +28,7 @@ def blocks(text: str, size: int) -> Iterator[bytes]:
     st.integers(1, 40),
     st.integers(1, 20),
 )
+@example([0.5, 1e30], None, True, 1, 1)  # a number is cut in two
 def test_a_list_and_values_one_after_another(values, indent, ascii, block, more):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_shards.json_values._MORE", more)
