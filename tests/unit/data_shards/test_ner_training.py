@@ -76,7 +76,7 @@ def test_offsets_count_what_is_said_and_are_looked_at(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text((json.dumps(text) + "\n") * 3)
     config = NerTrainingConfig((str(tmp_path / "a.jsonl"),), tmp_path / "ner")
     lines: list[str] = []
-    assert _read_parts(config, lines.append)["train"][0].entities == ((3, 5, "PER"),)  # "Smith lives"
+    assert _read_parts(config, lines.append)["train"][0].entities == ((2, 5, "PER"),)  # "Ada Smith lives"
     assert len(lines) == 1 and "a.jsonl: in 3 of 3 texts" in lines[0] and "--offsets utf16" in lines[0]
     parts = _read_parts(replace(config, offsets="utf16"), lines.append)
     assert parts["train"][0].entities == ((2, 4, "PER"),) and len(lines) == 1

@@ -399,7 +399,7 @@ def test_a_dry_run_says_what_would_be_done(tmp_path):
     config = config_in(tmp_path)
     told = describe(config)
     assert "5 sentences to learn from, 5 to choose the best epoch, 5 to test" in told
-    assert "entity types: LOC, ORG, PER" in told
+    assert "entity types: 'LOC', 'ORG', 'PER'" in told
     assert "cannot learn: nothing" in told
     assert "120 updates in 40 epochs" in told
     assert not Path(config.run_folder).exists()
