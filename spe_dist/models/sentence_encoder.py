@@ -288,8 +288,8 @@ def _check_kind(hf_config: PretrainedConfig) -> None:
         )
     if hf_config.is_decoder:
         raise UserError(
-            f"this model of type {hf_config.model_type!r} is a decoder (is_decoder in its config.json): each of its "
-            "pieces sees only those before it; name an encoder"
+            f"this model of type {hf_config.model_type!r} is a decoder (is_decoder in its config.json): its pieces see "
+            "only those before them; name an encoder"
         )
 
 
