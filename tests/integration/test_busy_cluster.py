@@ -3,22 +3,27 @@
 import os
 import secrets
 import signal
-import sys
 from contextlib import ExitStack
 
 import pytest
 import ray
 
 from launcher import pretrain
-from launcher.run_command import run_command
 from tests.faults.command_runs import CommandRun
 from tests.faults.trials import last_step, wait_until
-from tests.forked import clean_environment, run_forked
+from tests.forked import clean_environment, run_script
 from tests.integration.command import only_error, small_run
 from tests.integration.ray_head import ray_head
-from tests.unit.spe_dist.tiny_run import ROOT
 
 pytestmark = pytest.mark.ray
+
+JOIN_WITH_ANOTHER_RAY = """
+import ray
+ray.__version__ = "0.1"
+from launcher.pretrain import main
+from launcher.run_command import run_command
+run_command(main)
+"""
 
 
 def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the_run_of_the_same_folder(
@@ -45,12 +50,6 @@ def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the
         first.process.send_signal(signal.SIGINT)
         assert first.wait() == os.EX_TEMPFAIL, first.output
         assert f"stopped after step {last_step(first.folder)} as asked, and saved" in first.output
-        other = run_forked(join_with_another_ray, shards, **cluster)
-        assert "runs Ray 2." in only_error(other) and "here are Ray 0.1" in only_error(other)
-
-
-def join_with_another_ray(shards):
-    ray.__version__ = "0.1"
-    sys.argv[1:] = small_run(shards)
-    os.chdir(ROOT)
-    run_command(pretrain.main)
+        (tmp_path / "join.py").write_text(JOIN_WITH_ANOTHER_RAY)
+        error = only_error(run_script(tmp_path / "join.py", *small_run(shards), **cluster))
+        assert f"runs Ray {ray.__version__} on Python" in error and "here are Ray 0.1 and Python" in error
