@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -21,6 +22,7 @@ from data_shards.errors import UserError
 
 STANDARD_INPUT = "-"
 COMPRESSED = (".gz", ".bz2")
+MAX_LINE = 64 << 20  # bytes: a few kilobytes, decompressed, can be a line of gigabytes
 
 _BLOCK = 1 << 20  # bytes read at a time; also the most that is looked at of a line
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -71,19 +73,22 @@ class InputStream:
         """All lines, newlines included.
 
         Raises:
-            UserError: the input cannot be read to its end.
+            UserError: the input cannot be read to its end, or a line is too long for any text.
         """
         self.look(0)
-        begun = b""
-        for piece in self._ahead:
-            begun += piece
-            if begun.endswith(b"\n"):
-                yield begun
-                begun = b""
+        begun, number = b"", 1
         with _explained(self.name):
+            for piece in chain(self._ahead, iter(lambda: self._file.readline(_BLOCK), b"")):
+                begun += piece
+                if begun.endswith(b"\n"):
+                    yield begun
+                    begun, number = b"", number + 1
+                elif len(begun) > MAX_LINE:
+                    raise UserError(
+                        f"{self.name}: line {number} is longer than {MAX_LINE >> 20} MiB: is this a text file?"
+                    )
             if begun:
-                yield begun + self._file.readline()
-            yield from self._file
+                yield begun
 
     def blocks(self) -> Iterator[bytes]:
         """The bytes in blocks of about a megabyte.

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+MAX_VALUE = 64 << 20  # characters: as the longest line of JSON lines
 _MORE = 1 << 16  # characters to read on at least
 _NEAR_THE_END = 16  # characters: what is wrong there may be right with what follows
 _BLANKS = " \t\r\n"
@@ -100,6 +101,8 @@ class _Text:
 
     def _read_on(self) -> bool:
         """Double what is left of the text, so that a long value is parsed few times; False if there is no more."""
+        if len(self._buffer) - self._at > MAX_VALUE:
+            raise self.error(f"a value of more than {MAX_VALUE >> 20} Mi characters")
         more: list[str] = []
         size = 0
         while size < max(_MORE, len(self._buffer) - self._at):

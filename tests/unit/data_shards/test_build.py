@@ -88,8 +88,10 @@ def test_rows_and_blocks_that_are_no_document_count_as_bad_lines(config: BuildCo
     pq.write_table(pa.table({"text": ["Some words here .", None]}), tmp_path / "rows.parquet")
     (tmp_path / "wiki_00").write_text('<doc id="1" title="x">\nNo end .\n')
     bad = replace(config, inputs=(str(tmp_path / "rows.parquet"), str(tmp_path / "wiki_00")), out=tmp_path / "out")
-    with pytest.raises(UserError, match=r"more than 1 bad.*rows\.parquet:2: null.*wiki_00:1: <doc …> without </doc>"):
+    with pytest.raises(UserError, match="more than 1 bad") as caught:
         build(replace(bad, max_bad_lines=1))
+    for line in ("rows.parquet:2: null", "wiki_00:1: <doc …> without </doc>"):  # in the order in which they were met
+        assert line in str(caught.value)
     assert build(bad).statistics.bad_lines == 2
 
 
@@ -103,9 +105,9 @@ def test_what_a_file_holds_counts_more_than_its_ending(
     built = build(replace(config, inputs=(str(folder),), out=tmp_path / "out"))
     assert [part["format"] for part in built.build["inputs"]] == ["wikiextractor", "json", "parquet"]
     assert (built.statistics.documents, built.statistics.bad_lines) == (40, 3)
-    as_lines = write_documents(tmp_path / "a.jsonl", documents[20:40])
-    expected = build(replace(config, inputs=(str(as_lines),), out=tmp_path / "lines"))
-    assert expected.shardlist[0].sha256 == built.shardlist[1].sha256
+    as_lines = write_documents(tmp_path / "a.jsonl", documents[:40])
+    build(replace(config, inputs=(str(as_lines),), out=tmp_path / "lines"))
+    assert records_of(tmp_path / "out") == records_of(tmp_path / "lines")
 
 
 def test_a_missing_column_ends_the_build_with_its_name(

@@ -93,6 +93,14 @@ def test_damaged_compression_is_named(tmp_path: Path, damage, ending: str, compr
         list(read_units(source, 0, text_field="text", unit_documents=1))
 
 
+def test_a_line_that_memory_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_shards.input_stream.MAX_LINE", 2 << 20)
+    path = write(tmp_path / "a.txt.gz", b"one .\n" + b"x" * (5 << 20))
+    (source,) = resolve_sources([path], None, tmp_path)
+    with pytest.raises(UserError, match=r"a\.txt\.gz: line 2 is longer than 2 MiB: is this a text file\?"):
+        list(read_units(source, 0, text_field="text"))
+
+
 def test_bad_lines_are_told_apart_with_number_and_reason(tmp_path: Path) -> None:
     lines = [
         b"\xef\xbb\xbf" + json.dumps({"text": "good"}).encode(),

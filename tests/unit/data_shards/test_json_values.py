@@ -76,6 +76,18 @@ def test_what_is_wrong_is_told_with_its_place(content, problem, size):
         list(read_values(content[start : start + size] for start in range(0, len(content), size)))
 
 
+def test_a_value_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("data_shards.json_values.MAX_VALUE", 1 << 20)
+
+    def content() -> Iterator[bytes]:
+        yield b'[1, "'
+        yield from [b"x" * 100_000] * 40
+        raise AssertionError
+
+    with pytest.raises(JsonError, match="column 5: a value of more than 1 Mi"):
+        list(read_values(content()))
+
+
 def test_a_mistake_is_told_without_reading_on():
     def content() -> Iterator[bytes]:
         yield b'[{"a" 1},' + b" " * 200_000

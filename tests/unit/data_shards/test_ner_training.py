@@ -89,7 +89,7 @@ def test_mistakes_are_one_line(config: NerTrainingConfig, tmp_path: Path) -> Non
     for name, match in (
         ("bad.bio", r"bad\.bio:2: 'Q' is no tag"),
         ("none.bio", "with no entity"),
-        ("a.txt", "lists no"),
+        ("a.txt", "has no entities"),
     ):
         with pytest.raises(UserError, match=match):
             train_ner(replace(config, inputs=(str(tmp_path / name),)))
