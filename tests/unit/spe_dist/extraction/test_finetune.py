@@ -21,7 +21,7 @@ from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.finetune import describe, epoch_order, finetune
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_data import read_data
-from spe_dist.extraction.finetune_folder import Result, selection_score
+from spe_dist.extraction.finetune_folder import Result, check_same_run, selection_score
 from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
@@ -215,9 +215,9 @@ def test_a_run_of_before_there_was_a_setting_for_offsets_goes_on(learned):
     text = path.read_text()
     try:
         path.write_text(text.replace("  offsets: characters\n", ""))
-        module.check_same_run(third)
+        check_same_run(third)
         with pytest.raises(UserError, match=r"data\.offsets was characters and is bytes"):
-            module.check_same_run(replace(third, data=replace(third.data, offsets="bytes")))
+            check_same_run(replace(third, data=replace(third.data, offsets="bytes")))
     finally:
         path.write_text(text)
 
