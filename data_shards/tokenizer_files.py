@@ -48,6 +48,8 @@ class TokenizerFiles:
         config |= {f"{role}_token": piece for role, piece in self.special_pieces.items()}
         inputs = ["input_ids", "token_type_ids", "attention_mask"]
         config["model_input_names"] = inputs if token_types else [inputs[0], inputs[2]]
+        if _set_prefix_space(json.loads(self.tokenizer_json)):
+            config["add_prefix_space"] = True  # transformers 4 sets what tokenizer.json says to this, or to false
         if max_pieces is not None:
             config["model_max_length"] = max_pieces
         return json.dumps(config, indent=2) + "\n"
