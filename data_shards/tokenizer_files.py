@@ -122,7 +122,7 @@ def _finish(tokenizer: Tokenizer, specials: Mapping[str, str]) -> TokenizerFiles
     if not tokenizer.num_special_tokens_to_add(is_pair=False):
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         sep, cls = ((specials[role], vocabulary[specials[role]]) for role in ("sep", "cls"))
-        tokenizer.post_processor = RobertaProcessing(sep, cls) if byte_level else BertProcessing(sep, cls)
+        tokenizer.post_processor = (RobertaProcessing if byte_level else BertProcessing)(sep, cls)
     document = json.loads(tokenizer.to_str())
     _set_prefix_space(document)
     return TokenizerFiles(json.dumps(document, ensure_ascii=False, separators=(",", ":")), specials)
