@@ -217,7 +217,8 @@ def test_ids_are_those_of_autotokenizer(trained: Path, tmp_path: Path, case: str
     assert plain_ids(again) == plain_ids(theirs)
     assert plain_ids(theirs) == [[i for row in ids_of_words(theirs, text.split()) for i in row] for text in PLAIN]
     places = again("Ab cd", add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    assert "".join("Ab cd"[start:end] for start, end in places) == "Abcd"
+    if READ[case][0] != "unigram":  # whose ▁ is a piece of its own, over the letter behind it
+        assert "".join("Ab cd"[start:end] for start, end in places) == "Abcd"
     if theirs.num_special_tokens_to_add():
         assert again("a")["input_ids"] == theirs("a")["input_ids"]
 
