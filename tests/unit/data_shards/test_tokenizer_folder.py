@@ -98,7 +98,10 @@ def unigram() -> Tokenizer:
     train(tokenizer, trainers.UnigramTrainer(
         vocab_size=900, special_tokens=specials, unk_token="<unk>", show_progress=False))  # fmt: skip
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
-    return tokenizer
+    # Scores that JSON holds exactly: of two equally likely cuts of "yyy", the last bit of a score decides.
+    document = json.loads(tokenizer.to_str())
+    document["model"]["vocab"] = [(piece, round(score * 8) / 8) for piece, score in document["model"]["vocab"]]
+    return Tokenizer.from_str(json.dumps(document))
 
 
 TOKENIZERS: dict[str, Callable[[], Tokenizer]] = {
