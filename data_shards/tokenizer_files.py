@@ -48,6 +48,8 @@ class TokenizerFiles:
         config |= {f"{role}_token": piece for role, piece in self.special_pieces.items()}
         inputs = ["input_ids", "token_type_ids", "attention_mask"]
         config["model_input_names"] = inputs if token_types else [inputs[0], inputs[2]]
+        if _set_prefix_space(json.loads(self.tokenizer_json)):
+            config["add_prefix_space"] = True  # transformers 4 sets what tokenizer.json says to this, or to false
         if max_pieces is not None:
             config["model_max_length"] = max_pieces
         return json.dumps(config, indent=2) + "\n"
@@ -95,7 +97,7 @@ def _fetch(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES)))
     except Exception as error:  # of the network, the name and the cache; all say that there is nothing to read
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise UserError(
             f"tokenizer {name!r} is neither a file or folder here nor could it be fetched from the hub ({reason})"
         ) from error
@@ -120,7 +122,7 @@ def _finish(tokenizer: Tokenizer, specials: Mapping[str, str]) -> TokenizerFiles
     if not tokenizer.num_special_tokens_to_add(is_pair=False):
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         sep, cls = ((specials[role], vocabulary[specials[role]]) for role in ("sep", "cls"))
-        tokenizer.post_processor = RobertaProcessing(sep, cls) if byte_level else BertProcessing(sep, cls)
+        tokenizer.post_processor = (RobertaProcessing if byte_level else BertProcessing)(sep, cls)
     document = json.loads(tokenizer.to_str())
     _set_prefix_space(document)
     return TokenizerFiles(json.dumps(document, ensure_ascii=False, separators=(",", ":")), specials)

@@ -197,8 +197,8 @@ def load_sentence_encoder_strictly(
                 ignore_mismatched_sizes=True,  # they are reported with the missing ones
                 **_no_pooler(hf_config),
             )
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"encoder {name_or_path}: its weights cannot be read ({_first_line(error)})") from error
+        except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:  # the last: of odd sizes
+            raise UserError(f"encoder {name_or_path} cannot be loaded ({_reason(error)})") from error
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:
         raise UserError(
@@ -246,12 +246,14 @@ def _load_config(config: EncoderConfig) -> PretrainedConfig:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last three: odd values in it
         kind = "folder" if Path(str(config.name_or_path)).exists() else "folder, and no model of that name was reached"
         raise UserError(
-            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} ({_first_line(error)})"
+            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} ({_reason(error)})"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """What another library's message begins with; its advice comes behind."""
+    first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return first_line.split(". ")[0].rstrip(".")
 
 
 def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
@@ -286,11 +288,13 @@ def _check_kind(hf_config: PretrainedConfig) -> None:
         raise UserError(
             f"encoders of type {hf_config.model_type!r} are not supported; these are: {', '.join(_POSITION_OFFSETS)}"
         )
-    if hf_config.is_decoder:
-        raise UserError(
-            f"this model of type {hf_config.model_type!r} is a decoder (is_decoder in its config.json): its pieces see "
-            "only those before them; name an encoder"
-        )
+    for wrong, reason in (
+        (hf_config.is_decoder, "is_decoder: a piece sees only those before it"),
+        (getattr(hf_config, "position_embedding_type", None) not in (None, "absolute"), "position_embedding_type"),
+        (_POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id is None, "no pad_token_id"),
+    ):
+        if wrong:
+            raise UserError(f"this {hf_config.model_type} is of a kind that is not supported (config.json: {reason})")
 
 
 def _first_position(hf_config: PretrainedConfig) -> int:
