@@ -16,6 +16,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from data_shards.errors import UserError
 _TAG = re.compile(r"O|([BIESLU])[-_](.+)")
 _DOCUMENT_START = "-DOCSTART-"
 _BLANKS = re.compile(r"[ \t]+")
+_MAX_TABLE = 1 << 30  # bytes: a table is read as a whole
 _COLUMNS = 3  # of a table: sentence, word, tag; more between the last two are passed over
 
 Row = tuple[int, str, str]  # number of the line, word, tag
@@ -79,8 +81,13 @@ def unzip_table(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".csv") and not name.startswith("__MACOSX/")]
             if len(names) == 1:
+                size = archive.getinfo(names[0]).file_size  # no more than that is read
+                if size > _MAX_TABLE:
+                    raise UserError(
+                        f"{path}: {names[0]} is {size:,} bytes, more than {_MAX_TABLE:,}: unpack and cut it"
+                    )
                 return archive.read(names[0])
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     raise UserError(f"{path}: holds {len(names)} files that end in .csv, not one: unpack it and name the file")
 

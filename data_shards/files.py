@@ -16,6 +16,7 @@ from data_shards.errors import UserError
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES)
+_WRONG_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def sha256_of(data: bytes) -> str:
@@ -83,6 +84,8 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
         in_the_way = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
         if in_the_way is not None and isinstance(error, FileExistsError | NotADirectoryError):
             raise UserError(f"cannot write to {folder}: {in_the_way} is a file, not a folder") from error
+        if isinstance(error, _WRONG_PLACE):
+            raise UserError(f"cannot write to {error.filename or folder}: {(error.strerror or '').lower()}") from error
         raise
 
 

@@ -23,14 +23,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
-
 import launcher
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import load as load_manifest
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
+from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_paths
 from launcher.pretrain import RECIPES, split_recipe
 from spe_dist.config import Config
@@ -84,6 +83,7 @@ def main(arguments: list[str]) -> None:
         Stopped: as asked.
     """
     config = read_arguments([argument for argument in arguments if argument != "--dry-run"])
+    _check_files(config)
     if "--dry-run" in arguments:
         print("\n".join(_describe(config)))
         return
@@ -97,6 +97,14 @@ def main(arguments: list[str]) -> None:
     print(f"\n{table}\nin {config.folder}: ablations.md, ablations.json")
 
 
+def _check_files(config: AblationConfig) -> None:
+    """Fine-tuning reads them, after hours of pre-training."""
+    data = config.finetune.data
+    for name, file in (("train", data.train), ("dev", data.dev), ("test", data.test)):
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"finetune.data.{name}: {file}: no such file; name one with --{name}")
+
+
 def read_arguments(arguments: list[str]) -> AblationConfig:
     """The configuration, with absolute paths.
 
@@ -108,7 +116,9 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
         name, equals, value = argument.partition("=")
         full.append(f"{SHORT.get(name, name)}{equals}{value}")
     path, rest = split_recipe(full, default=DEFAULT)
-    config = tyro.cli(AblationConfig, default=read_ablation(path), args=rest, prog="spe ablate", description=__doc__)
+    config: AblationConfig = parse_arguments(
+        AblationConfig, rest, default=read_ablation(path), prog="spe ablate", description=__doc__
+    )
     check_variants(config.variants)
     if config.finetune.data.test is None:
         raise UserError("finetune.data.test is null: name the sentences to test with (--test)")

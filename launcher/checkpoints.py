@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from data_shards.errors import UserError
+from launcher.arguments import parse_arguments
 from spe_dist.checkpoint.loaded import About, faults_of, is_there, list_checkpoints, read_about, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: not a run, no such checkpoint, or a damaged one.
     """
-    command = tyro.cli(Command, prog="spe checkpoint", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe checkpoint", description=__doc__)
     checkpoints = _checkpoints(command.run)
     if isinstance(command, List):
         print(_table([about for about in map(read_about, checkpoints) if about is not None]))

@@ -11,6 +11,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.offset_units import OffsetUnit
+from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats import FormatName, read_annotated, write_unified
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: what the person asked for cannot be done.
     """
-    command = tyro.cli(Command, prog="spe data", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe data", description=__doc__)
     match command:
         case Check():
             run_check(command)

@@ -23,11 +23,10 @@ import os
 import sys
 from pathlib import Path
 
-import tyro
-
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.stop_requests import Stopped, stopped_on_request
+from launcher.arguments import parse_arguments
 from launcher.pretrain import RECIPES, split_recipe
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import (
@@ -180,7 +179,9 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     path, rest = split_recipe(rest, default=DEFAULT)
     recipe = checked_config(FinetuneConfig, read_values(path), source=str(path))
     _check_sections(rest, recipe)
-    config = tyro.cli(FinetuneConfig, default=recipe, args=rest, prog="spe finetune", description=__doc__)
+    config: FinetuneConfig = parse_arguments(
+        FinetuneConfig, rest, default=recipe, prog="spe finetune", description=__doc__
+    )
     names = {argument.partition("=")[0].replace("_", "-") for argument in rest}
     encoder = config.encoder.name_or_path
     if config.start.pretrained != BERT and SHORT["--encoder"] in names and encoder is not None:

@@ -19,6 +19,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
 from data_shards.input_format import TextFormat
 from data_shards.input_stream import STANDARD_INPUT
+from launcher.arguments import parse_arguments
 from launcher.predict_input import Item, read_items
 from spe_dist.extraction.extractor_place import check_is_extractor
 
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: a model, file or line is not in order, or nothing can be written.
     """
-    command = tyro.cli(Predict, prog="spe predict", args=argv)
+    command: Predict = parse_arguments(Predict, argv, prog="spe predict")
     progress = _Progress()
     try:
         run_predict(command, progress)

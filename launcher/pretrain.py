@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":  # this checkout, not an installed copy; and no file of launcher/ may hide a module
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import tyro
-
 from data_shards.errors import UserError
 from data_shards.stop_requests import STOPPED
+from launcher.arguments import parse_arguments
 from launcher.output import say
 from launcher.run_command import run_command
 from spe_dist.config import Config
@@ -69,7 +68,7 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     recipe = load_recipe(path)
     if "--profile" in arguments:
         recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
-    config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
+    config: Config = parse_arguments(type(recipe), rest, default=recipe, prog="spe pretrain", description=__doc__)
     return config, dry_run
 
 
@@ -104,7 +103,9 @@ def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2
-            path = _recipe_path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
+            if index + width > len(rest):
+                raise UserError("--config needs a value: the file or the name of a recipe")
+            path = _recipe_path(argument.partition("=")[2] if width == 1 else rest[index + 1])
             rest = rest[:index] + rest[index + width :]
             break
     return path, rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import signal
 import sys
@@ -16,11 +17,24 @@ INTERRUPTED = 128 + signal.SIGINT  # what shells give for Ctrl-C
 READER_GONE = 128 + signal.SIGPIPE  # what shells give for a command whose reader is gone, as `head` soon is
 
 
+class _HubRetries(logging.Filter):
+    """Turns a library's lines about each try into one of ours: what a hub that is not reached makes people wait for."""
+
+    told = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to print a record."""
+        first, self.told = not self.told, True
+        record.msg, record.args = "the Hugging Face hub does not answer: trying again for half a minute", ()
+        return first
+
+
 def run_command(command: Callable[[list[str]], None]) -> None:
     """Run a command with this process's arguments; a UserError is printed as one line, without a traceback.
 
     If whoever read standard output has gone away, the command ends without a word.
     """
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_HubRetries())
     try:
         _run(command)
     except OSError as error:  # of a pipe whose reader has gone, or a terminal that is closed

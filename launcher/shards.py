@@ -26,6 +26,7 @@ from data_shards.manifest import ENTITIES, Manifest, Statistics
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.unit_pipeline import BuildSummary
+from launcher.arguments import parse_arguments
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
@@ -129,7 +130,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: what the person asked for cannot be done.
     """
-    command = tyro.cli(Command, prog="spe shards", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe shards", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     match command:
         case Build():
@@ -220,6 +221,8 @@ def run_train_vocab(command: TrainVocab) -> None:
     from data_shards.vocabulary import train_vocabulary
 
     pieces = train_vocabulary(_texts(command), command.size, lowercase=command.lowercase)
+    if len(pieces) > command.size:
+        raise UserError(f"--size {command.size} is too small: single characters and special pieces are {len(pieces)}")
     with explain_write_errors(command.out.parent):
         command.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(command.out, ("\n".join(pieces) + "\n").encode())
@@ -230,6 +233,10 @@ def run_sample_corpus(command: SampleCorpus) -> None:
     """Write a sample corpus."""
     from data_shards.sample_corpus import generate_annotated, write_annotated, write_corpus
 
+    if command.out.is_dir():
+        raise UserError(f"--out {command.out} is a folder: name a file to write")
+    if command.sentences < 1 or command.annotated < 0:
+        raise UserError("--sentences must be at least 1, and --annotated not negative")
     write_corpus(command.out, sentences=command.sentences, seed=command.seed)
     print(f"{command.out}: {command.sentences:,} sentences")
     if command.annotated:

@@ -66,7 +66,7 @@ class TrainedRun:
             )
         try:
             about = json.loads((run / VERSIONS).read_text())
-            encoder = AutoConfig.from_pretrained(run / ENCODER)
+            encoder = AutoConfig.from_pretrained(run / ENCODER, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{run} is not a whole run: cannot read its {VERSIONS} and {ENCODER} ({str(error).splitlines()[0]})"

@@ -58,7 +58,7 @@ class LoadedCheckpoint:
         """
         try:
             metadata = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.folder / STATE} is not JSON ({error}): {_REPLACED}") from error
         if not isinstance(metadata, dict):
             raise UserError(f"{self.folder / STATE} does not hold a run's state: {_REPLACED}")

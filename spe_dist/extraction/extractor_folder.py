@@ -125,7 +125,9 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
     description = _load_description(folder)
     word_pieces = WordPieces.load(str(folder), language=description.language, max_known_chunks=_KNOWN_CHUNKS)
     try:
-        sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
+        sentence_encoder = load_sentence_encoder(
+            str(folder), AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        )
         model = build_extractor(description, sentence_encoder, dropout=0.0)
         encoder = {f"{_ENCODER}{name}": weight for name, weight in sentence_encoder.state_dict().items()}
         model.load_state_dict(load_file(folder / WEIGHTS) | encoder)

@@ -194,10 +194,17 @@ def load_sentence_encoder_strictly(
                 attn_implementation=NAME,
                 dtype=torch.float32,
                 output_loading_info=True,
+                use_safetensors=True,  # no pickles
+                trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # they are reported with the missing ones
                 **_no_pooler(hf_config),
             )
-        except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:  # the last: of odd sizes
+        except OSError as error:
+            raise UserError(
+                f"encoder {name_or_path}: cannot read model.safetensors there ({_reason(error)}); pickled weights "
+                "(pytorch_model.bin) are not read: save them as safetensors"
+            ) from error
+        except (SafetensorError, ValueError, RuntimeError, KeyError) as error:  # the last: of odd sizes
             raise UserError(f"encoder {name_or_path} cannot be loaded ({_reason(error)})") from error
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig
@@ -78,9 +79,12 @@ class SpanPairModel(nn.Module):
         folder = Path(folder)
         description = Description.load(folder)
         word_pieces = WordPieces.load(str(folder), language=description.language)
-        sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
-        model = cls(description, sentence_encoder, word_pieces)
-        weights = load_file(folder / SPAN_PAIR_WEIGHTS)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = cls(description, load_sentence_encoder(str(folder), config), word_pieces)
+        try:
+            weights = load_file(folder / SPAN_PAIR_WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder / SPAN_PAIR_WEIGHTS} cannot be read ({error}): export the run again") from error
         for name, part in model._span_pair_parts().items():
             part.load_state_dict(
                 {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}

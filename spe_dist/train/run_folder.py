@@ -180,7 +180,9 @@ def require_none_saved(folder: Path, where: str | Path, world: World) -> None:
 def _read_values(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text())  # JSON is YAML too
-    except (OSError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}, which every run has: {error.strerror}") from error
+    except yaml.YAMLError as error:
         raise UserError(f"cannot read {path}, which every run has: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings: restore it from a backup, or give this run its own run.name")
