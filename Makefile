@@ -64,7 +64,7 @@ gpu: $(if $(findstring command line,$(origin BIN)),,$(VENV)/.installed-dev)
 	python3 launcher/cli.py bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
 		--encoder.name-or-path None --data.shards $(SHARDS)
 
-# What a run needs, as locks/run.txt pins it. `spe` is then in $(VENV)/bin.
+# What a run needs, as .ci/locks/run.txt pins it. `spe` is then in $(VENV)/bin.
 install: $(VENV)/.installed
 
 check: $(VENV)/.installed-dev
@@ -110,26 +110,26 @@ $(BIN)/pip:
 INSTALL := pip install --quiet --require-hashes --no-deps --requirement
 THIS := pip install --quiet --no-deps --no-build-isolation --editable .
 define install
-	$(BIN)/$(INSTALL) locks/$(1).txt
+	$(BIN)/$(INSTALL) .ci/locks/$(1).txt
 	cuda=$$($(BIN)/python .ci/requirements.py cuda) && { [ -z "$$cuda" ] || $(BIN)/$(INSTALL) "$$cuda"; }
 	$(BIN)/$(THIS)
 	$(BIN)/pip check
 endef
 
-$(VENV)/.installed: pyproject.toml locks/run.txt locks/cuda.txt | $(BIN)/pip
+$(VENV)/.installed: pyproject.toml .ci/locks/run.txt .ci/locks/cuda.txt | $(BIN)/pip
 	$(call install,run)
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml locks/dev.txt locks/cuda.txt | $(BIN)/pip
+$(VENV)/.installed-dev: pyproject.toml .ci/locks/dev.txt .ci/locks/cuda.txt | $(BIN)/pip
 	$(call install,dev)
 	touch $@ $(VENV)/.installed
 
-$(TOOLS)/.installed: locks/tools.txt
+$(TOOLS)/.installed: .ci/locks/tools.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/$(INSTALL) $<
 	touch $@
 
-$(FLOORS)/.installed: pyproject.toml locks/run.txt $(TOOLS)/.installed
+$(FLOORS)/.installed: pyproject.toml .ci/locks/run.txt $(TOOLS)/.installed
 	$(PYTHON) -m venv --clear $(FLOORS)
 	$(TOOLS)/bin/python .ci/requirements.py floors $(if $(FLOOR_TORCH),--torch $(FLOOR_TORCH)) > $(FLOORS)/floors.txt
 	$(FLOORS)/bin/pip install --quiet --requirement $(FLOORS)/floors.txt

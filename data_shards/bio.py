@@ -81,12 +81,13 @@ def unzip_table(path: Path) -> bytes:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".csv") and not name.startswith("__MACOSX/")]
             if len(names) == 1:
-                size = archive.getinfo(names[0]).file_size  # no more than that is read
+                size = archive.getinfo(names[0]).file_size
                 if size > _MAX_TABLE:
                     raise UserError(
                         f"{path}: {names[0]} is {size:,} bytes, more than {_MAX_TABLE:,}: unpack and cut it"
                     )
-                return archive.read(names[0])
+                with archive.open(names[0]) as table:
+                    return table.read(size)  # without a number it decompresses all that is there first
     except (OSError, ValueError, NotImplementedError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     raise UserError(f"{path}: holds {len(names)} files that end in .csv, not one: unpack it and name the file")
