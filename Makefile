@@ -52,14 +52,19 @@ kernels: $(VENV)/.installed
 	python -m spe_dist.kernels.compiled
 
 # What needs a GPU: kernels against the definition, under compute-sanitizer too, and the benchmarks. SHARDS=… of real text.
-gpu: $(VENV)/.installed-dev
-	python -m pytest tests/gpu
-	compute-sanitizer --tool memcheck --error-exitcode 1 python -m pytest tests/gpu/test_span_pool_on_gpu.py -k definition
-	spe bench span-pool --out docs/data/gpu
-	spe bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
+# Each tensor an allocation of its own, or the sanitizer would see torch's large blocks instead of their ends.
+# BIN=/usr/bin: with the python3 there and what it has (torch, pytest); nothing is installed, so no network is needed.
+SANITIZED := tests/gpu/test_span_pool_on_gpu.py::test_values_places_and_gradients_are_those_of_the_definition[0]
+gpu: $(if $(findstring command line,$(origin BIN)),,$(VENV)/.installed-dev)
+	python3 -m pytest tests/gpu
+	for tool in memcheck racecheck initcheck synccheck; do \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
+			python3 -m pytest "$(SANITIZED)" || exit 1; done
+	python3 launcher/cli.py bench span-pool --out docs/data/gpu
+	python3 launcher/cli.py bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
 		--encoder.name-or-path None --data.shards $(SHARDS)
 
-# What a run needs, as locks/run.txt pins it. `spe` is then in $(VENV)/bin.
+# What a run needs, as .ci/locks/run.txt pins it. `spe` is then in $(VENV)/bin.
 install: $(VENV)/.installed
 
 check: $(VENV)/.installed-dev
@@ -105,26 +110,26 @@ $(BIN)/pip:
 INSTALL := pip install --quiet --require-hashes --no-deps --requirement
 THIS := pip install --quiet --no-deps --no-build-isolation --editable .
 define install
-	$(BIN)/$(INSTALL) locks/$(1).txt
+	$(BIN)/$(INSTALL) .ci/locks/$(1).txt
 	cuda=$$($(BIN)/python .ci/requirements.py cuda) && { [ -z "$$cuda" ] || $(BIN)/$(INSTALL) "$$cuda"; }
 	$(BIN)/$(THIS)
 	$(BIN)/pip check
 endef
 
-$(VENV)/.installed: pyproject.toml locks/run.txt locks/cuda.txt | $(BIN)/pip
+$(VENV)/.installed: pyproject.toml .ci/locks/run.txt .ci/locks/cuda.txt | $(BIN)/pip
 	$(call install,run)
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml locks/dev.txt locks/cuda.txt | $(BIN)/pip
+$(VENV)/.installed-dev: pyproject.toml .ci/locks/dev.txt .ci/locks/cuda.txt | $(BIN)/pip
 	$(call install,dev)
 	touch $@ $(VENV)/.installed
 
-$(TOOLS)/.installed: locks/tools.txt
+$(TOOLS)/.installed: .ci/locks/tools.txt
 	$(PYTHON) -m venv $(TOOLS)
 	$(TOOLS)/bin/$(INSTALL) $<
 	touch $@
 
-$(FLOORS)/.installed: pyproject.toml locks/run.txt $(TOOLS)/.installed
+$(FLOORS)/.installed: pyproject.toml .ci/locks/run.txt $(TOOLS)/.installed
 	$(PYTHON) -m venv --clear $(FLOORS)
 	$(TOOLS)/bin/python .ci/requirements.py floors $(if $(FLOOR_TORCH),--torch $(FLOOR_TORCH)) > $(FLOORS)/floors.txt
 	$(FLOORS)/bin/pip install --quiet --requirement $(FLOORS)/floors.txt

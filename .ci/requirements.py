@@ -1,6 +1,6 @@
 """The lock files, the floors and what is outdated, all computed from `pyproject.toml` by uv.
 
-`locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.13 on any
+`.ci/locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.13 on any
 system that PyPI has files for: `run.txt` for a run, `dev.txt` for tests and checks besides, `tools.txt` for this script
 and its like. They are installed without dependencies, as they are complete; `pip check` says whether they were.
 Torch comes in two kinds under one version: PyPI's for Linux needs the CUDA libraries, a CPU build does not. So these
@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = ROOT / "locks"
+LOCKS = ROOT / ".ci" / "locks"
 EXTRAS = {"run": (), "dev": ("plots", "test", "dev")}
 UNIVERSAL = ("--universal", "--python-version=3.11", "--generate-hashes")
 
@@ -87,7 +87,7 @@ def audit() -> None:
             reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
             print(f"audit skipped: PyPI's service of advisories cannot be reached from here ({reason})")
             return
-        print(f"{datetime.date.today()}: locks/{name}.txt: asked about {len(asked)} of {len(packages)} packages")
+        print(f"{datetime.date.today()}: .ci/locks/{name}.txt: asked about {len(asked)} of {len(packages)} packages")
         found = [
             f"{package['name']} {package['version']}: {advisory['id']}, fixed in {', '.join(advisory['fix_versions'])}"
             for package in asked
@@ -150,7 +150,7 @@ def main() -> None:
     """Do what the first argument says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("lock", help="write locks/ anew").add_argument("--upgrade", action="store_true")
+    actions.add_parser("lock", help="write .ci/locks/ anew").add_argument("--upgrade", action="store_true")
     actions.add_parser("floors", help="the lowest versions").add_argument("--torch")
     actions.add_parser("outdated", help="locked packages with a newer release")
     actions.add_parser("audit", help="known advisories about locked packages")

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from heapq import nsmallest
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -75,8 +76,19 @@ class Statistics:
     entity_changes: Mapping[str, int] = field(default_factory=dict)
     """Listed entities that were widened to whole words, or left out and why (`entity_words`)."""
 
+    unknown_pieces: int = 0
+    """Of the pieces, those that stand for text which the vocabulary lacks."""
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    """The sentences that occur most often, and how often at least: each shard counts its most frequent ones."""
+
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(**{f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+
+def most_repeated(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """Of sentences and their numbers of occurrences the highest, and of equal ones the first; once is not repeated."""
+    repeated = ((text, count) for text, count in counts.items() if count > 1)
+    return dict(nsmallest(most, repeated, key=lambda item: (-item[1], item[0])))
 
 
 def _sum(one: int | Mapping[str, int], other: int | Mapping[str, int]) -> Any:

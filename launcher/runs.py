@@ -26,7 +26,8 @@ class Diff:
     second: tyro.conf.Positional[Path]
     """Folder of another."""
     rtol: float = 0.0
-    """Relative difference up to which floats count as equal (another number of ranks rounds differently: 1e-5)."""
+    """Difference up to which floats count as equal, relative to the larger or, where that is below 1, absolute (but for
+    learning rate and gradient norm). Another number of ranks rounds differently: 1e-5."""
 
 
 def main(argv: list[str]) -> None:

@@ -30,7 +30,12 @@ from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.extractor_place import DESCRIPTION, check_is_extractor
 from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
-from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
+from spe_dist.models.sentence_encoder import (
+    SentenceEncoder,
+    load_sentence_encoder,
+    save_sentence_encoder,
+    save_tokenizer,
+)
 
 FORMAT_VERSION = 1
 _KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
@@ -103,10 +108,9 @@ def save_extractor(
     encoder = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
     rest = {name: weight.contiguous() for name, weight in weights.items() if not name.startswith(prefix)}
     with written_whole(folder) as unfinished:
-        with quiet_transformers():
-            model.sentence_encoder.model.save_pretrained(unfinished, state_dict=encoder)
+        save_sentence_encoder(model.sentence_encoder, unfinished, encoder)
         save_file(rest, unfinished / WEIGHTS)
-        word_pieces.save(unfinished)
+        save_tokenizer(word_pieces, model.sentence_encoder, unfinished)
         (unfinished / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n")
         for file in unfinished.iterdir():  # safetensors' own are for their owner only
             shutil.copymode(unfinished / DESCRIPTION, file)

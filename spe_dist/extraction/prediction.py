@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
 from threading import Barrier
@@ -52,13 +52,11 @@ def predict(
     batches = batches_by_length(encoded.records, batch_size=batch_size)
     rows = iter(find_in_records(model, encoded.records, encoded.special, batches, device=device))
     predicted = []
-    for sentence, windows in zip(encoded.sentences, encoded.windows, strict=True):
+    for number, (sentence, windows) in enumerate(zip(encoded.sentences, encoded.windows, strict=True)):
         found = put_together(windows, list(islice(rows, len(windows))))
-        predicted.append(
-            AnnotatedSentence(
-                sentence.words, tuple(found.entities), tuple(found.relations), sentence.document, sentence.number
-            )
-        )
+        read = encoded.word_numbers.row(number).tolist()
+        entities = [Entity(read[one.word_start], read[one.word_end - 1] + 1, one.type) for one in found.entities]
+        predicted.append(replace(sentence, entities=tuple(entities), relations=tuple(found.relations)))
     return predicted
 
 

@@ -23,7 +23,7 @@ from data_shards import manifest
 from data_shards.bio import unzip_table
 from data_shards.corpus import parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
-from data_shards.long_lines import MAX_LINE
+from data_shards.input_stream import MAX_LINE
 from data_shards.reader import ShardReader
 from data_shards.record import MEMBERS, records_from_members
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, faults_of, files_of_manifest
