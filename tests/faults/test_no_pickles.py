@@ -75,14 +75,14 @@ def test_a_whole_run_unpickles_nothing_that_it_reads_from_a_file(tmp_path):
     with (tmp_path / "said").open("w") as said:
         call = {"env": environment, "cwd": tmp_path, "stdout": said, "stderr": said, "start_new_session": True}
         killed = subprocess.Popen(pretrain, **call)
-        wait_until(lambda: any(checkpoints.glob("step-*")) or killed.poll() is not None)
-        os.killpg(killed.pid, signal.SIGKILL)
+        try:
+            wait_until(lambda: any(checkpoints.glob("step-*")) or killed.poll() is not None, seconds=400)
+        finally:
+            os.killpg(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL, (tmp_path / "said").read_text()[-3000:]
-    settings[1] = "--train.steps=40"
-    resumed = run("pretrain", *small_run(tmp_path, *settings))
-    assert "finished step 40" in resumed.stdout
+    assert "finished step 40" in run("pretrain", *small_run(tmp_path, *settings)).stdout
     run("export", "runs/it")
-    fine = ["--run.name=fine", "--run.folder=runs", "--train.epochs=1", "--encoder.dropout=0"]
+    fine = ["--run.name=fine", "--run.folder=runs", "--train.epochs=1"]
     run("finetune", "--from", "runs/it", "--train", "train.jsonl", "--dev", "dev.jsonl", *fine)
     found = run("predict", "runs/fine/seed-1/model", "--text", "Ada works for Acme.").stdout
     assert json.loads(found)["text"] == "Ada works for Acme."
