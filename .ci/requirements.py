@@ -1,8 +1,8 @@
 """The lock files, the floors and what is outdated, all computed from `pyproject.toml` by uv.
 
-`.ci/locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.13 on any
-system that PyPI has files for: `run.txt` for a run, `dev.txt` for tests and checks besides, `tools.txt` for this script
-and its like. They are installed without dependencies, as they are complete; `pip check` says whether they were.
+`.ci/locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.13 on
+any system that PyPI has files for: `run.txt` for a run, `dev.txt` for tests and checks besides, `tools.txt` for this
+script and its like. They are installed without dependencies, as they are complete; `pip check` says whether they were.
 Torch comes in two kinds under one version: PyPI's for Linux needs the CUDA libraries, a CPU build does not. So these
 are in a file of their own, `cuda.txt`, which is installed only where the torch that was found asks for them.
 """

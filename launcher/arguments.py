@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -50,7 +50,7 @@ def parse_arguments(kind: Any, arguments: Sequence[str], *, prog: str, **more: A
         return tyro.cli(kind, args=arguments, prog=prog, **more)
     printed = StringIO()
     try:
-        with _unwrapped(), redirect_stderr(printed):
+        with _unwrapped(), redirect_stderr(printed), redirect_stdout(_Utf8()):
             parsed = tyro.cli(kind, args=arguments, prog=prog, **more)
     except SystemExit as ending:
         if ending.code != _WRONG_ARGUMENTS:
@@ -58,6 +58,12 @@ def parse_arguments(kind: Any, arguments: Sequence[str], *, prog: str, **more: A
         raise UserError(one_line(printed.getvalue(), prog)) from None
     sys.stderr.write(printed.getvalue())
     return parsed
+
+
+class _Utf8(StringIO):
+    """A standard output whose encoding lets tyro draw its boxes with the characters that are looked for here."""
+
+    encoding = "utf-8"
 
 
 @contextmanager
@@ -115,7 +121,7 @@ def _what_is_wrong(rows: Sequence[str], option: str) -> str:
         names = f"{option} " if option.startswith("--") else ""
         return f"{names}{value}: not {_KINDS.get(kinds.removeprefix('{None}|'), kinds)}"
     if "validation error" in text:
-        section = text.removeprefix("Error parsing ").partition(":")[0]
+        section = text.removeprefix("Error parsing ").partition(":")[0].removeprefix("__tyro-dummy-inner__.")
         names = f"{section}." if section[0].islower() else ""  # else the class of the whole configuration
         said = re.sub(r" For further information visit \S+", "", text.partition(" for ")[2].partition(" ")[2])
         problems = _INVALID.findall(said)

@@ -125,7 +125,7 @@ def build_with_entities(name: str) -> list[str]:
 
 
 def ner_train(name: str) -> list[str]:
-    sentences = ner_training._read_sentences(ner_training.NerTrainingConfig((name,), Path("unused")), (name,))
+    sentences = ner_training._read_sentences(ner_training.NerTrainingConfig((name,), Path("unused")), (name,), print)
     assert [first for sentence in sentences for first, _, _ in sentence.entities] == [0, 2]
     return [" ".join(sentence.words) for sentence in sentences]
 
@@ -137,7 +137,7 @@ def data_check(name: str) -> list[str]:
 
 
 def finetune(name: str) -> list[str]:
-    return [" ".join(sentence.words) for sentence in _read(name, "en")]
+    return [" ".join(sentence.words) for sentence in _read(name, "en", "characters")]
 
 
 def predict(name: str) -> list[str]:
