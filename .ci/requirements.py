@@ -4,8 +4,9 @@
 any system that PyPI has files for: `run.txt` for a run, `dev.txt` for tests and checks besides, `tools.txt` for this
 script and its like. They are installed without dependencies, as they are complete; `pip check` says whether they were.
 Torch comes in two kinds under one version: PyPI's for Linux needs the CUDA libraries, a CPU build does not. So it is in
-a file of its own, `torch.txt`: which kind pip finds is downloaded first, as with hashes pip would prefer files whose link
-states one, and then its hash is checked. The libraries are in `cuda.txt`, installed only where that torch asks for them.
+a file of its own, `torch.txt`: the kind that pip finds is downloaded first, as with hashes pip would prefer files whose
+link states one, and its hash is checked then. The libraries are in `cuda.txt`, which is installed only where that torch
+asks for them.
 """
 
 import argparse
