@@ -107,7 +107,7 @@ _SHARDS = [
     _mistake(
         "shards build a.txt --out out --tokenizer v.txt", "[MASK]", a__txt=_LINES, v__txt="[PAD]\n[UNK]\n[CLS]\n[SEP]\n"
     ),
-    _mistake("shards build a.txt --out out --tokenizer t", "neither tokenizer.json", a__txt=_LINES, **{"t/a": ""}),
+    _mistake("shards build a.txt --out out --tokenizer t", "no tokenizer.json", a__txt=_LINES, **{"t/a": ""}),
     _mistake(
         "shards build a.txt --out out --tokenizer t.json", "t.json", "not a tokenizer", a__txt=_LINES, t__json="{}"
     ),
@@ -119,7 +119,7 @@ _SHARDS = [
     _mistake(f"{_BUILD} --min-entities 2", "--gold-entities"),
     _mistake(f"{_BUILD} --ner en --gold-entities", "not from both"),
     _mistake(f"{_BUILD} --ner nosuch", "nosuch", a__txt=_LINES),
-    _mistake(f"{_BUILD} --gold-entities", "lists no entities", a__txt=_LINES),
+    _mistake(f"{_BUILD} --gold-entities", "has no entities", a__txt=_LINES),
     _mistake(_BUILD.replace("--out out", "--out full"), "full", a__txt=_LINES, **{"full/notes__txt": "mine"}),
     _mistake(_BUILD.replace("--out out", "--out file"), "file", a__txt=_LINES, file="mine"),
     _mistake("shards show nosuch", "nosuch"),
@@ -144,7 +144,7 @@ _SHARDS = [
     _mistake(
         "shards train-vocab a.txt.gz --out v.txt --size 99", "truncated", a__txt__gz=gzip.compress(b"a b\n" * 99)[:-9]
     ),
-    _mistake("shards train-vocab b.txt --out v.txt --size 99", "invalid UTF-8", b__txt=b"\xff\xfe\n"),
+    _mistake("shards train-vocab b.txt --out v.txt --size 99", "UTF-16 text", b__txt=b"\xff\xfe\n"),
     _mistake("shards train-vocab a.parquet --out v.txt --size 99", "not a Parquet file", a__parquet=b"PAR1PAR1"),
     _mistake(
         "shards train-vocab b.parquet --out v.txt --size 99",
