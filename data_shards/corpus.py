@@ -93,6 +93,8 @@ def resolve_sources(inputs: Sequence[str], text_format: TextFormat | None, spool
 def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path) -> list[Source]:
     if name == STANDARD_INPUT:
         path = _spool_standard_input(spool_folder)
+        if not path.stat().st_size:
+            raise UserError("standard input is empty: give it text, or name files")
         return [Source(name, path, text_format or _detect(name, path) or "text")]
     path = Path(name).absolute()
     if not path.is_dir():

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ def init_ray(address: str, **settings: Any) -> None:
         UserError: no Ray can be started here, or the cluster cannot be joined.
     """
     _check_address(address)
+    warnings.filterwarnings("ignore", module=r"ray\b")  # advice to whoever writes Ray programs
     if address == LOCAL:
         _choose_temporary_folder()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

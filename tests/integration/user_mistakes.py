@@ -102,7 +102,7 @@ _SHARDS = [
     _mistake(_BUILD.replace("a.txt", "a.pdf"), "'.pdf'", "--format", a__pdf="x"),
     _mistake(_BUILD.replace("a.txt", "empty"), "empty", "without files", **{"empty/__hidden": ""}),
     _mistake(_BUILD.replace("a.txt", "- -"), "standard input"),
-    _mistake(_BUILD.replace("a.txt", "-"), "standard input", "--format"),
+    _mistake(_BUILD.replace("a.txt", "-"), "standard input is empty"),
     _mistake("shards build a.txt --out out --tokenizer nosuch.txt", "no tokenizer there", a__txt=_LINES),
     _mistake(
         "shards build a.txt --out out --tokenizer v.txt", "[MASK]", a__txt=_LINES, v__txt="[PAD]\n[UNK]\n[CLS]\n[SEP]\n"
