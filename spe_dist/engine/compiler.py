@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,9 +39,14 @@ def require_compiler() -> None:
 
 
 def extension_folder(name: str) -> Path:
-    """Where torch builds an extension: below $TORCH_EXTENSIONS_DIR, which is set to a folder of ours if it is not."""
+    """Where torch builds an extension: below $TORCH_EXTENSIONS_DIR, which is set to a folder of ours if it is not.
+
+    Each environment has its own: the paths of its headers are in the build, so two would make each other build anew.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "spe_dist" / "torch_extensions"
-    return Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(cache / f"torch-{torch.__version__}"))) / name
+    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]
+    ours = cache / f"torch-{torch.__version__}-{environment}"
+    return Path(os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(ours))) / name
 
 
 @contextmanager
