@@ -123,15 +123,15 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
         UserError: not an extractor, a damaged one, or one that this version does not read.
     """
     description = _load_description(folder)
-    word_pieces = WordPieces.load(str(folder), language=description.language, max_known_chunks=_KNOWN_CHUNKS)
     try:
+        word_pieces = WordPieces.load(str(folder), language=description.language, max_known_chunks=_KNOWN_CHUNKS)
         sentence_encoder = load_sentence_encoder(
             str(folder), AutoConfig.from_pretrained(folder, trust_remote_code=False)
         )
         model = build_extractor(description, sentence_encoder, dropout=0.0)
         encoder = {f"{_ENCODER}{name}": weight for name, weight in sentence_encoder.state_dict().items()}
         model.load_state_dict(load_file(folder / WEIGHTS) | encoder)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (UserError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder} is not a whole extractor ({reason}): copy it again, or fine-tune again") from error
     return model.requires_grad_(False).eval(), word_pieces
