@@ -82,7 +82,7 @@ def test_a_whole_run_unpickles_nothing_that_it_reads_from_a_file(tmp_path):
     assert killed.wait() == -signal.SIGKILL, (tmp_path / "said").read_text()[-3000:]
     assert "finished step 40" in run("pretrain", *small_run(tmp_path, *settings)).stdout
     run("export", "runs/it")
-    fine = ["--run.name=fine", "--run.folder=runs", "--train.epochs=1"]
+    fine = ["--run.name=fine", "--run.folder=runs", "--train.epochs=1", "--train.first-evaluation=0"]
     run("finetune", "--from", "runs/it", "--train", "train.jsonl", "--dev", "dev.jsonl", *fine)
     found = run("predict", "runs/fine/seed-1/model", "--text", "Ada works for Acme.").stdout
     assert json.loads(found)["text"] == "Ada works for Acme."
