@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.data_warnings import data_warnings
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.finetune_config import FinetuneConfig
@@ -25,6 +26,7 @@ class Data:
 
     Args:
         labels: of the whole training data.
+        constraints: of the sentences to learn from.
         train: the sentences to learn from.
         dev: decides which epoch is the best.
         test: looked at when training is over.
@@ -33,6 +35,7 @@ class Data:
     """
 
     labels: Labels
+    constraints: Constraints
     train: list[AnnotatedSentence]
     dev: list[AnnotatedSentence]
     test: list[AnnotatedSentence] | None
@@ -53,7 +56,9 @@ def read_data(config: FinetuneConfig) -> Data:
     if not labels.entity_types:
         raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
     chosen = choose_fraction(train, config.data.fraction, config.run.seed)
-    return Data(labels, [train[number] for number in chosen], dev, test, chosen, len(train))
+    learned = [train[number] for number in chosen]
+    constraints = Constraints.of(learned, types=config.model.type_constraints)
+    return Data(labels, constraints, learned, dev, test, chosen, len(train))
 
 
 def about_data(data: Data) -> list[str]:
