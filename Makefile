@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
+FLOORS := .venv-floors
 export PATH := $(abspath $(BIN)):$(PATH)
 
 # Your own text and encoder:  make pretrain TEXT=wiki.jsonl.gz ENCODER=bert-base-cased
@@ -15,9 +17,11 @@ TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 # Of shards, such as BUILD="--gold-entities --min-entities 3" for the entities of the embedded corpus.
 BUILD ?=
 ARGS ?=
+FLOOR_TORCH ?=
+LOCK ?=
 SHARDS := data/$(NAME)
 
-.PHONY: pretrain test test-slow test-exact faults kernels gpu check format lint types clean
+.PHONY: install pretrain test test-slow test-exact test-floors faults kernels gpu check format lock outdated audit sbom clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER) \
@@ -27,20 +31,20 @@ pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe export runs/$(NAME)
 
 # Two processes: much of the time is spent starting Ray and ranks.
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest -n 2 --dist loadfile
 
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
-test-exact: $(VENV)/.installed-test
+test-exact: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact --slow --exact-report docs/data
 	OMP_NUM_THREADS=1 python -m tests.exactness.mutations --out docs/data
 
 # Hundreds of kills, hangs, full disks and the like, on real runs: docs/faults.md. Alone on the machine, 25 minutes.
-faults: $(VENV)/.installed-test
+faults: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m tests.faults --out docs
 
 # What make test leaves out because it takes minutes: several nodes of Ray, disks that fill up, more worlds and stages.
-test-slow: $(VENV)/.installed-test
+test-slow: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest --slow -m slow
 
 # Compiled ahead of time, for machines without a compiler; otherwise they are built when first used.
@@ -48,18 +52,46 @@ kernels: $(VENV)/.installed
 	python -m spe_dist.kernels.compiled
 
 # What needs a GPU: kernels against the definition, under compute-sanitizer too, and the benchmarks. SHARDS=… of real text.
-gpu: $(VENV)/.installed-test
-	python -m pytest tests/gpu
-	compute-sanitizer --tool memcheck --error-exitcode 1 python -m pytest tests/gpu/test_span_pool_on_gpu.py -k definition
-	spe bench span-pool --out docs/data/gpu
-	spe bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
+# Each tensor an allocation of its own, or the sanitizer would see torch's large blocks instead of their ends.
+# BIN=/usr/bin: with the python3 there and what it has (torch, pytest); nothing is installed, so no network is needed.
+SANITIZED := tests/gpu/test_span_pool_on_gpu.py::test_values_places_and_gradients_are_those_of_the_definition[0]
+gpu: $(if $(findstring command line,$(origin BIN)),,$(VENV)/.installed-dev)
+	python3 -m pytest tests/gpu
+	for tool in memcheck racecheck initcheck synccheck; do \
+		PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
+			python3 -m pytest "$(SANITIZED)" || exit 1; done
+	python3 launcher/cli.py bench span-pool --out docs/data/gpu
+	python3 launcher/cli.py bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
 		--encoder.name-or-path None --data.shards $(SHARDS)
 
+# What a run needs, as .ci/locks/run.txt pins it. `spe` is then in $(VENV)/bin.
+install: $(VENV)/.installed
+
 check: $(VENV)/.installed-dev
+	pip check
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
+
+# The unit tests with the lowest version of each direct dependency that pyproject.toml admits; torch is the locked one
+# unless FLOOR_TORCH=2.11.0 says otherwise.
+test-floors: $(FLOORS)/.installed
+	PATH="$(abspath $(FLOORS)/bin):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
+		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile
+
+# The lock files anew, as pyproject.toml asks; LOCK=--upgrade takes the newest releases that it admits.
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/python .ci/requirements.py lock $(LOCK)
+
+# Which locked packages have a newer release, and which have known advisories (of PyPI; needs the internet).
+outdated audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/python .ci/requirements.py $@
+
+# What is installed for a run, as a software bill of materials (CycloneDX).
+sbom: $(VENV)/.installed $(TOOLS)/.installed
+	mkdir -p build
+	$(TOOLS)/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file build/sbom.json $(BIN)/python
 
 format: $(VENV)/.installed-dev
 	ruff check --fix .
@@ -74,14 +106,33 @@ data/sample.jsonl: | $(VENV)/.installed
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+# What the lock files name, and nothing else; each file's hash is checked. `pip check` tells what a lock file lacks.
+INSTALL := pip install --quiet --require-hashes --no-deps --requirement
+THIS := pip install --quiet --no-deps --no-build-isolation --editable .
+define install
+	$(BIN)/$(INSTALL) .ci/locks/$(1).txt
+	cuda=$$($(BIN)/python .ci/requirements.py cuda) && { [ -z "$$cuda" ] || $(BIN)/$(INSTALL) "$$cuda"; }
+	$(BIN)/$(THIS)
+	$(BIN)/pip check
+endef
+
+$(VENV)/.installed: pyproject.toml .ci/locks/run.txt .ci/locks/cuda.txt | $(BIN)/pip
+	$(call install,run)
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+$(VENV)/.installed-dev: pyproject.toml .ci/locks/dev.txt .ci/locks/cuda.txt | $(BIN)/pip
+	$(call install,dev)
 	touch $@ $(VENV)/.installed
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
-	touch $@ $(VENV)/.installed $(VENV)/.installed-test
+$(TOOLS)/.installed: .ci/locks/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/$(INSTALL) $<
+	touch $@
+
+$(FLOORS)/.installed: pyproject.toml .ci/locks/run.txt $(TOOLS)/.installed
+	$(PYTHON) -m venv --clear $(FLOORS)
+	$(TOOLS)/bin/python .ci/requirements.py floors $(if $(FLOOR_TORCH),--torch $(FLOOR_TORCH)) > $(FLOORS)/floors.txt
+	$(FLOORS)/bin/pip install --quiet --requirement $(FLOORS)/floors.txt
+	$(FLOORS)/bin/$(THIS)
+	$(FLOORS)/bin/pip check
+	touch $@

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import ray
 import ray.exceptions
 
 from cluster.joined_ray import joined_ray, process_environment
+from cluster.notes import Note, is_left, leave
+from cluster.waiting import WaitingLines
 from data_shards.errors import UserError
+from data_shards.stop_requests import first_request
 from spe_dist.extraction.finetune_config import FinetuneConfig, SeedsOnRayConfig
 from spe_dist.extraction.finetune_folder import LOG, Result, seed_folder
 from spe_dist.recipe import checked_config, config_values
@@ -88,16 +89,19 @@ def finetune_on_ray(configs: Sequence[FinetuneConfig], *, tell: Callable[[str], 
     cluster = configs[0].cluster
     here = len(os.sched_getaffinity(0))
     outcome = Outcome()
+    asked = threading.Event()
     with (
         joined_ray(cluster.address, allow_unauthenticated=cluster.allow_unauthenticated, cores=here),
-        _asked_to_stop() as asked,
+        first_request(asked.set),
     ):
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         cores = [int(machine.get("CPU", 0)) for machine in machines]
-        shares = share_out(len(configs), cores, int(sum(machine.get("GPU", 0) for machine in machines)), cluster)
+        gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+        shares = share_out(len(configs), cores, gpus, cluster)
         tell(
             f"{len(configs)} seeds, {shares.parallel} at the same time, each on {shares.cores} "
             f"{'core' if shares.cores == 1 else 'cores'}{' and a GPU' if shares.gpus else ''}"
+            f"{f'; none of {gpus} GPUs is used, as cluster.gpus_per_seed is 0' if gpus and not shares.gpus else ''}"
         )
         try:
             _run(list(configs), shares, outcome, asked, tell)
@@ -113,7 +117,7 @@ def _run(
     waiting: list[FinetuneConfig],
     shares: Shares,
     outcome: Outcome,
-    asked: Callable[[], bool],
+    asked: threading.Event,
     tell: Callable[[str], None],
 ) -> None:
     task = ray.remote(
@@ -124,8 +128,11 @@ def _run(
         runtime_env={"env_vars": process_environment(shares.cores, gpus=shares.gpus)},
     )(_finetune_seed)
     running: dict[Any, FinetuneConfig] = {}
+    each = {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
+    lines = WaitingLines("seeds need", each, tell)
     while waiting or running:
-        if asked():
+        lines.look(waits=bool(running) and not is_left(Note.BEGUN))
+        if asked.is_set():
             outcome.stopped = True
             for call in running:
                 ray.cancel(call, force=True)
@@ -152,24 +159,7 @@ def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
 
 
 def _finetune_seed(values: dict[str, Any]) -> Result:
+    leave(Note.BEGUN)
     from spe_dist.extraction.finetune import finetune  # with torch and DeepSpeed, which the driver needs not
 
     return finetune(checked_config(FinetuneConfig, values, source="launcher"))
-
-
-@contextmanager
-def _asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or Ctrl-C has come; a second one ends at once. Comes after `ray.init`, which has its own."""
-    signals: list[int] = []
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if signals:
-            os._exit(128 + number)
-        signals.append(number)
-
-    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: bool(signals)
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

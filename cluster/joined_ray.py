@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import ray
 
 from cluster.security import connect
+from data_shards.ray_start import LOCAL
+from data_shards.stop_requests import stopped_on_request
+
+_STOPPED = "stopped as asked, before there was anything to save; the same command starts again"
 
 
 @contextmanager
@@ -29,21 +31,20 @@ def joined_ray(address: str | None, *, allow_unauthenticated: bool, cores: int) 
 
     Raises:
         UserError: it cannot be joined, or asks for no token.
+        Stopped: as asked, where the block does not do better.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    # The driver prints a run's metrics itself; what ranks say is in the run folder's logs.
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if address:
-        connect(address, allow_unauthenticated=allow_unauthenticated, **quiet)
-    else:
-        os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
-        local: dict[str, Any] = {"num_cpus": cores, "include_dashboard": False, **quiet}
-        connect("local", allow_unauthenticated=allow_unauthenticated, **local)
-    try:
-        yield not address
-    finally:
-        ray.shutdown()
+    address = address or os.environ.get("RAY_ADDRESS") or LOCAL
+    with stopped_on_request(_STOPPED):
+        if address != LOCAL:
+            connect(address, allow_unauthenticated=allow_unauthenticated)
+        else:
+            os.environ.setdefault("RAY_worker_niceness", "0")  # else ranks yield to whatever else runs here (15)
+            connect(LOCAL, allow_unauthenticated=allow_unauthenticated, num_cpus=cores, include_dashboard=False)
+        try:
+            with stopped_on_request(_STOPPED):  # once more: Ray has installed a handler of its own
+                yield address == LOCAL
+        finally:
+            ray.shutdown()
 
 
 def process_environment(threads: int, *, gpus: int) -> dict[str, str]:

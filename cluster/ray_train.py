@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
@@ -19,18 +18,26 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from cluster.asked_by_driver import AskedByDriver
 from cluster.coming_changes import ComingChanges
 from cluster.joined_ray import joined_ray, process_environment
+from cluster.notes import Note, is_left, leave
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.submitted_job import absolute_path
+from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
+from data_shards.files import require_writable
+from data_shards.stop_requests import end_as_it_stands, first_request
 from spe_dist.config import ClusterConfig, Config
+from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
 from spe_dist.train.places_of_run import newest_step
-from spe_dist.train.stop_signal import STOP_FILE
+from spe_dist.train.stop_signal import remove_stale_stop_file
 
 LOGGER = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.5  # a signal wakes whoever waits only now and then
 
 
 def train_on_ray(config: Config) -> Summary:
@@ -43,8 +50,10 @@ def train_on_ray(config: Config) -> Summary:
         UserError: whatever a rank, or the launch itself, found wrong.
     """
     folder = Path(config.run_folder)
+    require_writable(folder)  # else Ray's own notes about the run, which go there too, fail for no reason it names
     _hurry(config.cluster)
-    with connected(config.cluster), _stop_file_on_signal(folder):
+    remove_stale_stop_file(folder)
+    with connected(config.cluster):
         trainer = TorchTrainer(
             _train_rank,
             train_loop_config={"values": config_values(config)},
@@ -60,7 +69,7 @@ def train_on_ray(config: Config) -> Summary:
             ),
         )
         try:
-            _fit(trainer)
+            _fit(trainer, config)
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
@@ -96,10 +105,43 @@ def _hurry(cluster: ClusterConfig) -> None:
         os.environ.setdefault(name, str(value))
 
 
-def _fit(trainer: TorchTrainer) -> None:
-    """Fit in a thread: in the main one, Ray would put its own handler for Ctrl-C in place of ours, and abort."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pool.submit(trainer.fit).result()
+def _fit(trainer: TorchTrainer, config: Config) -> None:
+    """Fit in a thread, while this one hears requests to stop; in the main one, Ray would hear Ctrl-C, and abort.
+
+    Ends the process as asked if no rank has anything to save.
+    """
+    fitted: Future[Any] = Future()
+    threading.Thread(target=_fit_into, args=(fitted, trainer), name="fit", daemon=True).start()
+    asked = threading.Event()
+    cluster = config.cluster
+    waiting = WaitForPlaces(cluster.min_workers or cluster.workers, _resources(cluster))
+    try:
+        with first_request(asked.set):
+            while not fitted.done() and not asked.is_set():
+                wait([fitted], timeout=_LOOK_SECONDS)
+            if asked.is_set():
+                _ask_ranks_to_stop(config)
+            fitted.result()
+    finally:
+        waiting.close()
+
+
+def _fit_into(fitted: Future[Any], trainer: TorchTrainer) -> None:
+    try:
+        fitted.set_result(trainer.fit())
+    except BaseException as error:
+        fitted.set_exception(error)
+
+
+def _ask_ranks_to_stop(config: Config) -> None:
+    if not have_places() or not is_left(Note.BEGUN):
+        step = newest_step(config)
+        end_as_it_stands(  # Ray 2.60 crashes if it is shut down while another thread waits in `fit`
+            "stopped as asked before the first step of this start, so there was nothing to save; the same command "
+            f"{f'goes on after step {step}' if step else 'starts it again'} ({config.run_folder})"
+        )
+    LOGGER.warning("asked to stop: saving first (once more ends at once)")
+    leave(Note.STOP)
 
 
 def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
@@ -114,7 +156,11 @@ def _train_rank(loop_config: dict[str, Any]) -> None:
     coming = ComingChanges(
         max_workers=cluster.workers, per_worker=_resources(cluster), resize_seconds=cluster.resize_seconds
     )
-    train(config, asked_by_launcher=coming)
+    if not World.from_environment().is_first:
+        train(config, asked_by_launcher=coming)
+        return
+    asked = AskedByDriver()
+    train(config, asked_by_launcher=lambda: max(coming(), asked()))
 
 
 def with_absolute_folders(config: Config) -> Config:
@@ -158,6 +204,11 @@ def connected(cluster: ClusterConfig, *, require_resources: bool = True) -> Iter
 def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
     """A cluster that can grow may still get what it lacks; one started here cannot, and Ray would wait for ever."""
     there = ray.cluster_resources()
+    if there.get("GPU") and not cluster.gpus_per_worker and not started_here:
+        LOGGER.warning(
+            "the run uses none of the cluster's %d GPUs: --cluster.gpus-per-worker 1 --train.precision bf16 uses them",
+            there["GPU"],
+        )
     for kind, each in _resources(cluster).items():
         workers = cluster.min_workers or cluster.workers
         if there.get(kind, 0) >= each * workers:
@@ -169,27 +220,6 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
                 "cluster with --cluster.address"
             )
         LOGGER.warning("waiting for the cluster: %s", lack)
-
-
-@contextmanager
-def _stop_file_on_signal(folder: Path) -> Iterator[None]:
-    """SIGTERM or Ctrl-C ask the ranks to save and stop; a second one ends at once. Comes after `ray.init`."""
-    stop_file = folder / STOP_FILE
-    stop_file.unlink(missing_ok=True)  # of a run that ended before it could obey
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop_file.exists():
-            os._exit(128 + number)
-        LOGGER.warning("asked to stop: saving first (once more ends at once)")
-        folder.mkdir(parents=True, exist_ok=True)
-        stop_file.touch()
-
-    before = {kind: signal.signal(kind, ask) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
 
 
 def _first_sentence(error: Exception) -> str:

@@ -19,12 +19,14 @@ import ray
 import ray.exceptions
 
 from data_shards.errors import UserError
+from data_shards.ray_start import LOCAL, init_ray
 
 LOGGER = logging.getLogger(__name__)
 
 _MODE = "RAY_AUTH_MODE"
 _ASK = "/ray.rpc.NodeInfoGcsService/GetClusterId"  # every client's first request; its message has no fields to fill in
 _HOST_AND_PORT = re.compile(r"[^/]+:\d+")
+_REFUSALS = (ConnectionError, ValueError, ray.exceptions.AuthenticationError)
 _ALLOW = "--cluster.allow-unauthenticated joins all the same"
 
 
@@ -51,7 +53,7 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
     """`ray.init`, but only with a Ray that asks for a token.
 
     Args:
-        address: as `ray.init` takes it; "local" starts a Ray here.
+        address: as `ray.init` takes it; `LOCAL` starts a Ray here.
         allow_unauthenticated: an open one is joined, or started, with a warning.
         settings: for `ray.init`.
 
@@ -60,27 +62,24 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
             not start.
     """
     known = probe_access(address) if _HOST_AND_PORT.fullmatch(address) else None
-    if known is Access.OPEN or (address == "local" and os.environ.get(_MODE, "token").lower() != "token"):
+    if known is Access.OPEN or (address == LOCAL and os.environ.get(_MODE, "token").lower() != "token"):
         _refuse_open(address, allow_unauthenticated)  # before our token travels, before a port opens
     if known is Access.UNKNOWN and not allow_unauthenticated:  # ray.init would go on trying for minutes
         raise UserError(f"no Ray head answers at {address}: is it running, and is its port open to this machine?")
     if known is Access.TOKEN:
         _require_token_mode(address)
     try:
-        ray.init(address=address, **settings)
-    except (ConnectionError, ValueError, ray.exceptions.AuthenticationError) as error:
-        raise UserError(f"cannot join the Ray cluster at {address}: {_reason(error, known)}") from error
-    except Exception as error:
-        if address != "local" or type(error) is not Exception:  # it has no class for a node that does not come up
-            raise
-        ray.shutdown()
-        raise UserError(
-            f"Ray did not start on this machine in time ({str(error).partition('.')[0]}): is the machine busy with "
-            "something else? Its logs are in /tmp/ray/session_latest/logs"
-        ) from error
+        init_ray(address, **settings)
+    except UserError as error:
+        if known is Access.TOKEN and isinstance(error.__cause__, _REFUSALS):
+            raise UserError(
+                f"cannot join the Ray cluster at {address}: it does not take the token here (~/.ray/auth_token, "
+                "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN): get its own"
+            ) from error
+        raise
     if known is None:
         _check_joined(address, allow_unauthenticated)
-    if address == "local":
+    if address == LOCAL:
         _close_token_file()
 
 
@@ -104,14 +103,14 @@ def _close_token_file() -> None:
 
 
 def _refuse_open(address: str, allow_unauthenticated: bool, access: Access = Access.OPEN) -> None:
-    where = "a Ray started here" if address == "local" else f"the Ray cluster at {address}"
+    where = "a Ray started here" if address == LOCAL else f"the Ray cluster at {address}"
     danger = f"{where} {'asks for no token' if access is Access.OPEN else 'does not say whether it asks for a token'}"
     if allow_unauthenticated:
         LOGGER.warning("%s: whoever reaches its ports can run anything on its nodes, as you", danger)
         return
     mend = (
         f"unset {_MODE}"
-        if address == "local"
+        if address == LOCAL
         else f"start every node with {_MODE}=token and one token (`ray get-auth-token --generate`)"
     )
     raise UserError(f"{danger}: whoever reaches its ports can run anything on its nodes, as you; {mend}. {_ALLOW}")
@@ -123,9 +122,3 @@ def _require_token_mode(address: str) -> None:
             f"the Ray cluster at {address} asks for a token: set {_MODE}=token, with the cluster's token in "
             "~/.ray/auth_token or in a file that RAY_AUTH_TOKEN_PATH names"
         )
-
-
-def _reason(error: Exception, access: Access | None) -> str:
-    if access is Access.TOKEN:
-        return "it does not take the token here (~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN): get its own"
-    return str(error).strip().splitlines()[0]

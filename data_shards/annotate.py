@@ -33,7 +33,9 @@ from data_shards.ner_pipeline import NerPipeline, pipeline_of_worker
 from data_shards.reader import ShardReader
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
+from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_pipeline import (
+    STOPPED_TEXT,
     BuildSummary,
     Row,
     Units,
@@ -58,6 +60,7 @@ class AnnotatePlan:
     settings: str
 
 
+@stopped_on_request(STOPPED_TEXT)
 def annotate(config: AnnotateConfig) -> BuildSummary:
     """Write a dataset with entities, or go on with an unfinished one, or find it finished.
 
@@ -137,7 +140,7 @@ def annotate_shard(plan: AnnotatePlan, index: int) -> tuple[FinishedUnit, bool]:
         Path(shard.url).stem,
         (0, index),
         sha256_of(f"{plan.settings} {shard.sha256}".encode()),
-        lambda: _content(plan.entities, source.read_shard(index), words),
+        lambda: _content(plan.entities, source.read_shard(index), words, unknown=tokenizer.special_ids.unk),
         lambda: ShardFormat(source.manifest.block_records, source.manifest.max_pieces, tokenizer.vocab_size),
     )
 
@@ -150,7 +153,7 @@ def _source_of_worker(location: str, fingerprint: str) -> tuple[ShardReader, Rec
     return source, RecordWords(Tokenizer.from_file(str(source.tokenizer_folder() / "tokenizer.json")))
 
 
-def _content(plan: EntityPlan, records: Records, words: RecordWords) -> UnitContent:
+def _content(plan: EntityPlan, records: Records, words: RecordWords, *, unknown: int) -> UnitContent:
     assert plan.ner is not None
     entities = pipeline_of_worker(plan.ner).find(words.words(records))
     kept = keep_eligible(Records(records.pieces, records.word_starts, entities), plan)
@@ -161,6 +164,7 @@ def _content(plan: EntityPlan, records: Records, words: RecordWords) -> UnitCont
         pieces=len(kept.pieces.values),
         dropped={"too_few_entities": len(records) - len(kept)},
         entities=len(kept.entities.values),
+        unknown_pieces=int((kept.pieces.values == unknown).sum()),
     )
     return UnitContent(kept, statistics, types=len(plan.types))
 

@@ -18,15 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.build_config import BuildConfig
-from data_shards.corpus import Source, WorkUnit, check_lists_entities, parse_annotated, read_units, resolve_sources
+from data_shards.corpus import (
+    Source,
+    WorkUnit,
+    check_has_text,
+    check_lists_entities,
+    parse_annotated,
+    read_units,
+    resolve_sources,
+)
 from data_shards.entity_plan import EntityPlan
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
 from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
-from data_shards.unit_builder import UnitPlan, build_unit
+from data_shards.offset_trial import try_documents
+from data_shards.offset_units import OffsetUnit
+from data_shards.stop_requests import stopped_on_request
+from data_shards.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.unit_pipeline import (
+    STOPPED_TEXT,
     BuildSummary,
     Row,
     Units,
@@ -48,6 +60,7 @@ def build(config: BuildConfig) -> Manifest:
     return build_with_summary(config).manifest
 
 
+@stopped_on_request(STOPPED_TEXT)
 def build_with_summary(config: BuildConfig) -> BuildSummary:
     """Build a dataset and say how it went.
 
@@ -75,21 +88,30 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
 
 
 def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> EntityPlan | None:
+    if not config.gold_entities:
+        for source in sources:
+            check_has_text(source, config.text_field)
     if config.ner:
         info = NerPipeline(config.ner).info
         return EntityPlan(info.types, info, config.min_entities)
     if config.gold_entities:
-        return EntityPlan(_gold_types(sources, config.text_field), None, config.min_entities)
+        types = _gold_types(sources, config.text_field, config.offsets, config.language)
+        return EntityPlan(types, None, config.min_entities, config.offsets)
     return None
 
 
-def _gold_types(sources: tuple[Source, ...], text_field: str) -> tuple[str, ...]:
-    """All types of the inputs, sorted: ids must be known before any unit is built."""
+def _gold_types(
+    sources: tuple[Source, ...], text_field: str, offsets: OffsetUnit = "characters", language: str = "en"
+) -> tuple[str, ...]:
+    """All types of the inputs, sorted: ids must be known before any unit is built. Warns of strange offsets."""
     types = set[str]()
     for index, source in enumerate(sources):
-        check_lists_entities(source)
+        check_lists_entities(source, text_field)
         for unit in read_units(source, index, text_field=text_field):
-            documents, _ = parse_annotated(unit, source.format, text_field)
+            documents, _ = parse_annotated(unit, source.format, text_field, offsets)
+            if unit.unit_index == 0:
+                for warning in try_documents(documents, offsets, language, source.name):
+                    _logger.warning(warning)
             types |= {entity.type for document in documents for entity in document.entities}
             if len(types) > MAX_ENTITY_TYPES:
                 raise UserError(
@@ -112,6 +134,7 @@ def _resolved_settings(
         ],
         **{name: getattr(config, name) for name in names},
         "tokenizer_fingerprint": tokenizer.fingerprint,
+        "text_rules": TEXT_RULES,
         "versions": {name: version(name) for name in ("sentencex", "spacy", "tokenizers")},
         "entities": entities.settings if entities else None,
     }

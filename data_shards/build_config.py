@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_shards.corpus import TextFormat
 from data_shards.errors import UserError
+from data_shards.input_format import TextFormat
+from data_shards.offset_units import OffsetUnit
 
 
 @dataclass(frozen=True)
@@ -14,8 +15,8 @@ class BuildConfig:
     """What to build shards from, and how. The limits' defaults are the SPE paper's."""
 
     inputs: tuple[str, ...]
-    """Files or folders: .txt (sentences), .jsonl, .parquet, WikiExtractor's wiki_00; .gz, .bz2; - is standard input.
-    Words with tags: .bio, .iob, .conll, .csv."""
+    """Files or folders: sentences on lines, JSON lines or lists, Parquet, what WikiExtractor writes; .gz, .bz2; - is
+    standard input. Words with tags: columns (BIO), .csv."""
     out: Path
     """Folder for the dataset; it must not hold anything else."""
     tokenizer: str
@@ -23,7 +24,7 @@ class BuildConfig:
     name: str | None = None
     """Name of the dataset; the output folder's name if not given."""
     format: TextFormat | None = None
-    """What the files hold; told by their names if not given."""
+    """What the files hold; told by their first lines, then by their endings, if not given."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     language: str = "en"
@@ -35,9 +36,9 @@ class BuildConfig:
     block_records: int = 2048
     """Records per tar group."""
     min_words: int = 2
-    """Shorter sentences are dropped."""
+    """Sentences with fewer words are dropped; punctuation does not count."""
     max_words: int = 128
-    """Longer sentences are dropped."""
+    """Longer sentences are dropped; punctuation counts."""
     max_pieces: int = 128
     """Sentences with more pieces, [CLS] and [SEP] included, are dropped."""
     max_bad_lines: int = 100
@@ -46,6 +47,9 @@ class BuildConfig:
     """Find entities with this spaCy pipeline: the name of an installed one, or a folder that spe ner train wrote."""
     gold_entities: bool = False
     """Take the entities that JSON objects list in their field entities, or that tags of a BIO file say."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of gold entities in a text count: characters (Unicode code points), UTF-16 units as in
+    JavaScript and Java, or bytes of UTF-8."""
     min_entities: int = 0
     """Records with fewer entities are dropped."""
     parallelism: int | None = None
@@ -65,6 +69,8 @@ class BuildConfig:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.ner and self.gold_entities:
             raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
+        if self.offsets != "characters" and not self.gold_entities:
+            raise UserError(f"--offsets {self.offsets} is about entities that a file lists: add --gold-entities")
         if self.min_entities and not (self.ner or self.gold_entities):
             raise UserError("--min-entities needs entities: add --ner PIPELINE or --gold-entities")
 

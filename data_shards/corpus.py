@@ -6,39 +6,31 @@ shard's name: so a build gives the same bytes on one worker or a hundred, and a 
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import json
-import re
-import sys
-import zlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeVar, cast, get_args
+from typing import TypeVar, get_args
 
 from data_shards.bio import LineError, cut_sentences, read_table, unzip_table
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.gold_entities import Document, document_of_json, document_of_tags
+from data_shards.input_format import DESCRIPTIONS, TextFormat, annotated_format, format_of, name_fields
+from data_shards.input_stream import STANDARD_INPUT, InputStream, check_is_file, open_input, standard_input
 from data_shards.json_lines import parse_object, text_of_object
+from data_shards.json_values import JsonError, read_values
+from data_shards.offset_units import OffsetUnit
 from data_shards.parquet import read_rows, text_of_row
 from data_shards.wiki_extractor import cut_documents, text_of_document
 
-TextFormat = Literal["text", "jsonl", "parquet", "wikiextractor", "bio"]
-
-_FORMATS: dict[str, TextFormat] = {
-    ".txt": "text", ".jsonl": "jsonl", ".json": "jsonl", ".parquet": "parquet",
-    ".bio": "bio", ".iob": "bio", ".iob2": "bio", ".conll": "bio", ".csv": "bio",
-}  # fmt: skip
-_WIKI_EXTRACTOR_NAME = re.compile(r"wiki_\d+")
-_COMPRESSED = (".gz", ".bz2")
 _UNIT_DOCUMENTS: dict[TextFormat, int] = {
-    "text": 50_000, "jsonl": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
+    "text": 50_000, "jsonl": 5_000, "json": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
 }  # fmt: skip
 _UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _Parsed = TypeVar("_Parsed")
 
 
@@ -54,6 +46,15 @@ class Source:
     def size(self) -> int:
         """Size on disk, in bytes."""
         return self.path.stat().st_size
+
+    @property
+    def label(self) -> str:
+        """The name in messages."""
+        return "standard input" if self.name == STANDARD_INPUT else self.name
+
+    def open(self) -> AbstractContextManager[InputStream]:
+        """The bytes, to be read once."""
+        return open_input(self.name, self.path) if self.name == STANDARD_INPUT else open_input(self.path)
 
 
 @dataclass(frozen=True)
@@ -84,44 +85,57 @@ def resolve_sources(inputs: Sequence[str], text_format: TextFormat | None, spool
     """
     if not inputs:
         raise UserError("no input: name at least one file or folder of text, or - for standard input")
-    if list(inputs).count("-") > 1:
+    if list(inputs).count(STANDARD_INPUT) > 1:
         raise UserError("standard input (-) can be given only once")
     return tuple(source for name in inputs for source in _resolve_input(name, text_format, spool_folder))
 
 
 def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path) -> list[Source]:
-    if name == "-":
-        if text_format is None:
-            raise UserError(f"standard input has no file ending to tell its format: {_add_format()}")
-        return [Source(name, _spool_standard_input(spool_folder), text_format)]
+    if name == STANDARD_INPUT:
+        path = _spool_standard_input(spool_folder)
+        return [Source(name, path, text_format or _detect(name, path) or "text")]
     path = Path(name).absolute()
-    if not path.exists():
-        raise UserError(f"{name}: no such file")
     if not path.is_dir():
-        return [Source(path.name, path, text_format or _format_of(path, name))]
-    files = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(path))]
+        check_is_file(name)
+        if not path.is_file():
+            raise UserError(f"{name} is a pipe or device, which can be read only once: give it as standard input (-)")
+        return [Source(path.name, path, text_format or _detect_file(name))]
+    return [
+        Source(file.relative_to(path).as_posix(), file, text_format or _detect_file(str(file)))
+        for file in files_of_folder(path, name)
+    ]
+
+
+def files_of_folder(folder: Path, name: str) -> list[Path]:
+    """The files in a folder and below that are not hidden, in the order of their paths.
+
+    Raises:
+        UserError: there are none.
+    """
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(folder))]
     if not files:
         raise UserError(f"{name} is a folder without files")
-    return [
-        Source(file.relative_to(path).as_posix(), file, text_format or _format_of(file, str(file))) for file in files
-    ]
+    return files
 
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)  # as _SUCCESS beside Parquet files
 
 
-def _format_of(path: Path, name: str) -> TextFormat:
-    path = path.with_suffix("") if path.suffix in _COMPRESSED or path.suffixes[-2:] == [".csv", ".zip"] else path
-    if _WIKI_EXTRACTOR_NAME.fullmatch(path.name):
-        return "wikiextractor"
-    if path.suffix not in _FORMATS:
-        raise UserError(f"{name}: the ending {path.suffix!r} does not tell the format: {_add_format()}")
-    return _FORMATS[path.suffix]
+def _detect(name: str, copy: Path | None = None) -> TextFormat | None:
+    with open_input(name, copy) as stream:
+        return format_of(stream)
 
 
-def _add_format() -> str:
-    return f"add --format with one of {', '.join(get_args(TextFormat))}"
+def _detect_file(name: str) -> TextFormat:
+    found = _detect(name)
+    if found is None:
+        formats = ", ".join(get_args(TextFormat))
+        raise UserError(
+            f"{name}: neither its first line nor its ending {Path(name).suffix!r} tells the format: "
+            f"add --format with one of {formats}"
+        )
+    return found
 
 
 def _spool_standard_input(folder: Path) -> Path:
@@ -129,8 +143,7 @@ def _spool_standard_input(folder: Path) -> Path:
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            while chunk := sys.stdin.buffer.read(1 << 20):
-                file.write(chunk)
+            shutil.copyfileobj(standard_input(), file)
     return path
 
 
@@ -151,56 +164,57 @@ def read_units(
     limit = unit_documents or _UNIT_DOCUMENTS[source.format]
     unit_index, documents, size = 0, [], 0
     first_line = next_line = 1
-    for document in _read_documents(source, text_field):
-        documents.append(document)
-        size += len(document)
-        next_line += document.count(b"\n")
-        if len(documents) == limit or size >= _UNIT_BYTES:
-            yield WorkUnit(input_index, unit_index, first_line, b"".join(documents))
-            first_line, unit_index, documents, size = next_line, unit_index + 1, [], 0
+    with source.open() as stream:
+        for document in read_documents(stream, source.format, text_field):
+            documents.append(document)
+            size += len(document)
+            next_line += document.count(b"\n")
+            if len(documents) == limit or size >= _UNIT_BYTES:
+                yield WorkUnit(input_index, unit_index, first_line, b"".join(documents))
+                first_line, unit_index, documents, size = next_line, unit_index + 1, [], 0
     if documents:
         yield WorkUnit(input_index, unit_index, first_line, b"".join(documents))
 
 
-def _read_documents(source: Source, text_field: str) -> Iterator[bytes]:
-    if source.format == "parquet":
-        return read_rows(source.path, text_field)
-    if source.format == "bio":
-        return _read_tagged(source.path)
-    lines = read_lines(source.path)
-    return cut_documents(lines) if source.format == "wikiextractor" else lines
-
-
-def _read_tagged(path: Path) -> Iterator[bytes]:
-    if path.suffix == ".zip":
-        return read_table(unzip_table(path), path)
-    lines = read_lines(path)
-    return read_table(b"".join(lines), path) if ".csv" in path.suffixes else cut_sentences(lines)
-
-
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, compressed (`.gz`, `.bz2`) or not, newlines included, without a byte order mark.
+def read_documents(stream: InputStream, text_format: TextFormat, text_field: str) -> Iterator[bytes]:
+    """The documents of an input as they stand there: lines, blocks of lines, or what stands for them in a line of JSON.
 
     Raises:
-        UserError: it cannot be read to its end.
+        UserError: the input cannot be read to its end.
     """
+    match text_format:
+        case "parquet":
+            return read_rows(_path_of(stream), text_field)
+        case "bio":
+            return _read_tagged(stream)
+        case "wikiextractor":
+            return cut_documents(stream.lines())
+        case "json":
+            return _read_json(stream)
+    return stream.lines()
+
+
+def _path_of(stream: InputStream) -> Path:
+    if stream.path is None:
+        raise UserError("standard input is a Parquet file, which cannot be read from a pipe: name the file")
+    return stream.path
+
+
+def _read_tagged(stream: InputStream) -> Iterator[bytes]:
+    path = stream.path
+    if path is not None and path.suffix == ".zip":
+        return read_table(unzip_table(path), path)
+    if path is not None and ".csv" in path.suffixes:
+        return read_table(b"".join(stream.lines()), path)
+    return cut_sentences(stream.lines())
+
+
+def _read_json(stream: InputStream) -> Iterator[bytes]:
     try:
-        with _open(path) as file:
-            for number, line in enumerate(file):
-                yield line.removeprefix(_BYTE_ORDER_MARK) if number == 0 else line
-    except (EOFError, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        raise UserError(f"{path}: damaged or truncated compressed file ({error}): fetch it again") from error
-
-
-def _open(path: Path) -> BinaryIO:
-    match path.suffix:
-        case ".gz":
-            return cast(BinaryIO, gzip.open(path, "rb"))
-        case ".bz2":
-            return cast(BinaryIO, bz2.open(path, "rb"))
-    return path.open("rb")
+        for value in read_values(stream.blocks()):
+            yield json.dumps(value).encode() + b"\n"
+    except JsonError as error:
+        raise UserError(f"{stream.name}: {error} (not JSON): fix the file") from error
 
 
 def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[str], list[BadLine]]:
@@ -208,22 +222,79 @@ def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) ->
     return _parse(unit, text_format, lambda line: _text_of(line, text_format, text_field))
 
 
-def check_lists_entities(source: Source) -> None:
-    """Refuse an input of a format that has no place for entities.
+def check_has_text(source: Source, text_field: str) -> None:
+    """Refuse annotated data without text, and say what takes it.
+
+    Raises:
+        UserError: the first object of the input is such.
+    """
+    fields = _first_object(source, text_field)
+    if text_field in fields:
+        return
+    if annotated_format(fields) == "unified":
+        raise UserError(
+            f"{source.label} holds annotated sentences (fields {name_fields(fields)}) without a field {text_field!r}: "
+            "spe shards build --gold-entities takes their words and entities"
+        )
+    if "text" not in fields:
+        _refuse_unconverted(source, fields)
+
+
+def check_lists_entities(source: Source, text_field: str = "text") -> None:
+    """Refuse an input that has no place for entities, or has another one than is read here.
 
     Raises:
         UserError: it is one.
     """
-    if source.format not in ("jsonl", "bio"):
-        raise UserError(f"{source.name}: {source.format} lists no entities: give JSON lines or a BIO file")
+    if source.format not in ("jsonl", "json", "bio"):
+        raise UserError(
+            f"{source.label} is {DESCRIPTIONS[source.format]}, which has no entities: give JSON with entities, or "
+            "words with tags in columns (BIO); spe shards build --ner finds entities in text"
+        )
+    fields = _first_object(source, text_field)
+    if "entities" not in fields:
+        _refuse_unconverted(source, fields)
 
 
-def parse_annotated(unit: WorkUnit, text_format: TextFormat, text_field: str) -> tuple[list[Document], list[BadLine]]:
-    """The documents of a unit with the entities that they list, and the lines that are none."""
+def _refuse_unconverted(source: Source, fields: dict[str, object]) -> None:
+    form = annotated_format(fields)
+    if form is not None:
+        raise UserError(
+            f"{source.label} is annotated data of format {form} (fields {name_fields(fields)}), not read here: "
+            f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities and "
+            "spe ner train read"
+        )
+
+
+def _first_object(source: Source, text_field: str) -> dict[str, object]:
+    """The first object of JSON; without fields if it is none."""
+    if source.format not in ("jsonl", "json"):
+        return {}
+    with source.open() as stream:
+        for raw in read_documents(stream, source.format, text_field):
+            if raw.strip():
+                try:
+                    return parse_object(raw.decode())
+                except (ValueError, RecursionError):
+                    break  # a bad line, counted later
+    return {}
+
+
+def parse_annotated(
+    unit: WorkUnit, text_format: TextFormat, text_field: str, offsets: OffsetUnit = "characters"
+) -> tuple[list[Document], list[BadLine]]:
+    """The documents of a unit with the entities that they list, and the lines that are none.
+
+    Args:
+        unit: raw lines.
+        text_format: of its input.
+        text_field: field of a JSON object that holds the text.
+        offsets: what the offsets of entities in such a text count.
+    """
     if text_format == "bio":
         return _parse(unit, text_format, document_of_tags)
-    assert text_format == "jsonl"  # `check_lists_entities`
-    return _parse(unit, text_format, lambda line: document_of_json(line, text_field))
+    assert text_format in ("jsonl", "json")  # `check_lists_entities`
+    return _parse(unit, text_format, lambda line: document_of_json(line, text_field, offsets))
 
 
 def _parse(
@@ -252,7 +323,7 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
     match text_format:
         case "text":
             return document.rstrip("\n")
-        case "jsonl":
+        case "jsonl" | "json":
             return text_of_object(parse_object(document), text_field)
         case "parquet":
             return text_of_row(document)

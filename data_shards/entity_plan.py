@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from data_shards.ner_pipeline import NerInfo
+from data_shards.offset_units import OffsetUnit
 from data_shards.record import Records
 
 
@@ -20,6 +21,8 @@ class EntityPlan:
     ner: NerInfo | None
     """The pipeline that finds them; None for gold entities."""
     min_entities: int
+    offsets: OffsetUnit = "characters"
+    """What gold entities in a text are counted in."""
 
     @property
     def are_gold(self) -> bool:
@@ -33,6 +36,7 @@ class EntityPlan:
             "types": list(self.types),
             "from": "gold" if self.ner is None else self.ner.settings,
             "min_entities": self.min_entities,
+            **({} if self.offsets == "characters" else {"offsets": self.offsets}),
             "versions": {} if self.ner is None else {name: version(name) for name in ("spacy", "thinc", "numpy")},
         }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import BinaryIO
 from data_shards.errors import UserError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENAMETOOLONG)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES)
+_WRONG_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 
 
 def sha256_of(data: bytes) -> str:
@@ -65,7 +69,7 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def explain_write_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into a `UserError` naming the folder."""
+    """Turn a full disk, a folder that cannot be written, or a file in its place into a `UserError` that names it."""
     try:
         yield
     except OSError as error:
@@ -74,15 +78,46 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
                 f"no space left in {folder}: free some space there and start the same command again; "
                 "what is finished is kept"
             ) from error
-        if isinstance(error, PermissionError):
-            raise UserError(f"cannot write to {error.filename or folder}: permission denied") from error
+        if error.errno in _NOT_WRITABLE:
+            reason = os.strerror(error.errno).lower()
+            raise UserError(f"cannot write to {error.filename or folder}: {reason}") from error
+        in_the_way = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+        if in_the_way is not None and isinstance(error, FileExistsError | NotADirectoryError):
+            raise UserError(f"cannot write to {folder}: {in_the_way} is a file, not a folder") from error
+        if isinstance(error, _WRONG_PLACE):
+            raise UserError(f"cannot write to {error.filename or folder}: {(error.strerror or '').lower()}") from error
         raise
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's entries (new names, renamed ones), are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def require_writable(folder: Path) -> None:
+    """Try to write where a folder is, or would be made; nothing stays there.
+
+    Raises:
+        UserError: that cannot be done.
+    """
+    place = folder.absolute()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise UserError(f"cannot write to {folder}: {place} is a file, not a folder")
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {place}: {(error.strerror or str(error)).lower()}") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's entries (new names, renamed ones), are on the disk.
+
+    Several file systems of networks and containers cannot do that for folders; then their entries are as safe as there.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _NO_FOLDER_SYNC):
+            raise

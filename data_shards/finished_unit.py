@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ class UnitContent:
     bad_lines: Sequence[BadLine] = ()
     types: int = 0
     """Of entities."""
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    """Sentences that occur several times, and how often: the most frequent ones."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class FinishedUnit:
     bad_lines: tuple[BadLine, ...] = ()
     entity_counts: tuple[int, ...] = ()
     """Entities of each type."""
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    """As of its content."""
 
 
 def finish_unit(
@@ -88,7 +92,9 @@ def finish_unit(
     with explain_write_errors(out):
         shard = _write_shard(out, name, content.records, shard_format()) if len(content.records) else None
         bad_lines = tuple(content.bad_lines[:_REPORTED_BAD_LINES])
-        finished = FinishedUnit(*place, made_from, shard, content.statistics, bad_lines, _entity_counts(content))
+        finished = FinishedUnit(
+            *place, made_from, shard, content.statistics, bad_lines, _entity_counts(content), content.repeated
+        )
         write_atomically(marker, json.dumps(asdict(finished)).encode())
     return finished, False
 

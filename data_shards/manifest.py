@@ -9,10 +9,11 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from heapq import nsmallest
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from data_shards.errors import UserError
 from data_shards.files import sha256_of, write_atomically
@@ -26,7 +27,9 @@ ENTITIES = "entities"  # the layer that some datasets have besides
 MAX_ENTITY_TYPES = 1024
 
 _KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+Count = Annotated[int, Field(ge=0, le=1 << 40)]
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,13 @@ class Shard:
     """One tar file. `nsamples` counts tar groups (blocks), as WebDataset does; `records` counts sentences."""
 
     url: str
-    nsamples: int
-    filesize: int
-    records: int
-    words: int
-    pieces: int
+    nsamples: Count
+    filesize: Count
+    records: Count
+    words: Count
+    pieces: Count
     sha256: str
-    entities: int = 0
+    entities: Count = 0
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,19 @@ class Statistics:
     entity_changes: Mapping[str, int] = field(default_factory=dict)
     """Listed entities that were widened to whole words, or left out and why (`entity_words`)."""
 
+    unknown_pieces: int = 0
+    """Of the pieces, those that stand for text which the vocabulary lacks."""
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    """The sentences that occur most often, and how often at least: each shard counts its most frequent ones."""
+
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(**{f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+
+def most_repeated(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """Of sentences and their numbers of occurrences the highest, and of equal ones the first; once is not repeated."""
+    repeated = ((text, count) for text, count in counts.items() if count > 1)
+    return dict(nsmallest(most, repeated, key=lambda item: (-item[1], item[0])))
 
 
 def _sum(one: int | Mapping[str, int], other: int | Mapping[str, int]) -> Any:
@@ -102,7 +116,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         for name in (*(shard.url for shard in self.shardlist), self.tokenizer.folder, *self.tokenizer.files):
-            if not _FILE_NAME.fullmatch(name):
+            if not FILE_NAME.fullmatch(name):
                 raise UserError(
                     f"{MANIFEST_NAME}: {name!r} is not a plain file name: this dataset is not to be trusted"
                 )
@@ -176,7 +190,7 @@ def parse(content: bytes, where: str) -> Manifest:
     """A manifest from its text; `where` is what errors call it."""
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not valid JSON ({error}): copy or build the dataset again") from error
     if not isinstance(document, dict) or any(document.get(key) != value for key, value in _KIND.items()):
         raise UserError(f"{where}: not an index of shards ({_KIND['__kind__']}): is this the right folder?")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +24,8 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.gold_entities import Document
 from data_shards.manifest import MAX_ENTITY_TYPES
 from data_shards.ner_pipeline import SENTENCES_AT_A_TIME, products_of_numpy
+from data_shards.offset_trial import try_documents
+from data_shards.offset_units import OffsetUnit
 from data_shards.word_rules import WordRules
 
 SCORES_NAME = "scores.json"
@@ -35,7 +38,7 @@ class NerTrainingConfig:
     """What to learn from, and how large and long."""
 
     inputs: tuple[str, ...]
-    """BIO files (.bio, .iob, .conll, a table .csv, .csv.zip), or JSON lines with entities."""
+    """Words with tags (columns as BIO, a table .csv, .csv.zip), or JSON lines or a JSON list with entities."""
     out: Path
     """Folder for the pipeline; spe shards build --ner and spe shards annotate --ner take it."""
     dev: tuple[str, ...] = ()
@@ -46,6 +49,9 @@ class NerTrainingConfig:
     """Name of the pipeline, in its own description and in manifests."""
     language: str = "en"
     """Whose rules split sentences and words."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of entities in JSON lines count: characters (Unicode code points), UTF-16 units as in
+    JavaScript and Java, or bytes of UTF-8."""
     lowercase: bool = False
     """Learn from lower-cased text without accents, as an uncased tokenizer leaves it."""
     epochs: int = 8
@@ -116,14 +122,14 @@ def train_ner(config: NerTrainingConfig, tell: Callable[[str], None] = lambda li
 
     Args:
         config: what and how.
-        tell: is called with a line for each epoch.
+        tell: is called with a line for each epoch, and for what is odd in the files.
 
     Raises:
         UserError: the files hold no entities, are malformed, or the folder cannot be written.
     """
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise UserError(f"{config.out} is there already: name a new folder")
-    parts = _read_parts(config)
+    parts = _read_parts(config, tell)
     training = _Training(config, parts["train"])
     best, best_epoch, weights = None, 0, b""
     for epoch in range(1, config.epochs + 1):
@@ -154,14 +160,16 @@ def _scores_json(config: NerTrainingConfig, result: TrainedNer) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
-def _read_parts(config: NerTrainingConfig) -> dict[str, list[GoldSentence]]:
+def _read_parts(
+    config: NerTrainingConfig, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, list[GoldSentence]]:
     """The sentences of train, dev and test; what is not given is drawn from the inputs."""
-    rest = _read_sentences(config, config.inputs)
+    rest = _read_sentences(config, config.inputs, tell)
     random.Random(config.seed).shuffle(rest)
     tenth = max(1, len(rest) // 10)
     parts = {}
     for name, files in (("dev", config.dev), ("test", config.test)):
-        parts[name] = _read_sentences(config, files) if files else rest[:tenth]
+        parts[name] = _read_sentences(config, files, tell) if files else rest[:tenth]
         rest = rest if files else rest[tenth:]
     parts["train"] = rest
     for name, sentences in parts.items():
@@ -174,17 +182,20 @@ def _read_parts(config: NerTrainingConfig) -> dict[str, list[GoldSentence]]:
     return parts
 
 
-def _read_sentences(config: NerTrainingConfig, files: Sequence[str]) -> list[GoldSentence]:
-    sources = resolve_sources(files, None, config.out.absolute().parent)
+def _read_sentences(config: NerTrainingConfig, files: Sequence[str], tell: Callable[[str], None]) -> list[GoldSentence]:
     rules = WordRules(config.language)
     sentences: list[GoldSentence] = []
-    for index, source in enumerate(sources):
-        check_lists_entities(source)
-        for unit in read_units(source, index, text_field="text"):
-            documents, bad_lines = parse_annotated(unit, source.format, "text")
-            if bad_lines:
-                raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
-            sentences += _sentences_of(documents, rules, config)
+    with tempfile.TemporaryDirectory() as folder:
+        for index, source in enumerate(resolve_sources(files, None, Path(folder))):
+            check_lists_entities(source)
+            for unit in read_units(source, index, text_field="text"):
+                documents, bad_lines = parse_annotated(unit, source.format, "text", config.offsets)
+                if bad_lines:
+                    raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
+                if unit.unit_index == 0:
+                    for warning in try_documents(documents, config.offsets, config.language, source.name):
+                        tell(warning)
+                sentences += _sentences_of(documents, rules, config)
     return sentences
 
 

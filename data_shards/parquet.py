@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,24 @@ def read_rows(path: Path, column: str) -> Iterator[bytes]:
     Raises:
         UserError: the file is no Parquet file or is damaged, or it has no such column of strings.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with _opened(path, column) as file:
+        for batch in file.iter_batches(_ROWS, columns=[column], use_threads=False):
+            for text in _texts(batch.column(0)):
+                yield _line(text)
 
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_column(file.schema_arrow, path, column)
-            for batch in file.iter_batches(_ROWS, columns=[column], use_threads=False):
-                for value in batch.column(0).cast(pa.large_string()).cast(pa.large_binary()).to_pylist():
-                    yield _line(value)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file, or a damaged one ({str(error).splitlines()[0]})") from error
+
+def read_objects(path: Path, column: str) -> Iterator[bytes]:
+    """The rows as JSON objects, each with a newline: the text, and what other columns of strings or numbers hold.
+
+    Raises:
+        UserError: as `read_rows`.
+    """
+    with _opened(path, column) as file:
+        names = [field.name for field in file.schema_arrow if field.name == column or _is_plain(field.type)]
+        for batch in file.iter_batches(_ROWS, columns=names, use_threads=False):
+            texts = _texts(batch.column(column))
+            for row, text in zip(batch.drop_columns([column]).to_pylist(), texts, strict=True):
+                yield _line({**row, column: text})
 
 
 def text_of_row(line: str) -> str:
@@ -47,17 +55,59 @@ def text_of_row(line: str) -> str:
     return str(text)
 
 
-def _line(value: bytes | None) -> bytes:
-    text = None if value is None else value.decode(errors="surrogateescape")  # bad bytes stay bad: `text_of_row` tells
-    return json.dumps(text, ensure_ascii=True).encode() + b"\n"
+def _line(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=True).encode() + b"\n"
+
+
+def _texts(column: Any) -> Iterator[str | None]:
+    import pyarrow as pa
+
+    for value in column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist():
+        # Bad bytes stay bad: `text_of_row` tells.
+        yield None if value is None else value.decode(errors="surrogateescape")
+
+
+@contextmanager
+def _opened(path: Path, column: str) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            _check_column(file.schema_arrow, path, column)
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        if "crypt" in reason:  # encrypted footer, no decryption properties …
+            raise UserError(f"{path}: an encrypted Parquet file: write it without encryption") from error
+        raise UserError(f"{path}: not a Parquet file, or a damaged one ({reason})") from error
 
 
 def _check_column(schema: Any, path: Path, column: str) -> None:
+    times = schema.names.count(column)
+    if times == 0:
+        raise UserError(
+            f"{path}: no column {column!r}, only {', '.join(schema.names) or 'none'}: name one with --text-field"
+        )
+    if times > 1:
+        raise UserError(f"{path}: {times} columns are named {column!r}: rename all but one")
+    found = schema.field(column).type
+    if not _is_text(found):
+        raise UserError(
+            f"{path}: column {column!r} holds {found}, not strings: convert it to strings, or name another column "
+            "with --text-field"
+        )
+
+
+def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    if column not in schema.names:
-        raise UserError(f"{path}: no column {column!r}, only {', '.join(schema.names)}: name one with --text-field")
-    found = schema.field(column).type
-    values = found.value_type if pa.types.is_dictionary(found) else found
-    if not (pa.types.is_string(values) or pa.types.is_large_string(values)):
-        raise UserError(f"{path}: column {column!r} holds {found}, not strings: name another one with --text-field")
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return any(is_kind(values) for is_kind in kinds)  # nulls: the part of a data set in which no row has a text
+
+
+def _is_plain(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return _is_text(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

@@ -1,7 +1,7 @@
 """Shards → records: fetch, check, decode, remember.
 
-A shard is read through WebDataset's own tar pipeline, but WebDataset never decodes it: members reach `record` as bytes,
-so that nothing in a shard can run.
+Members of a shard are grouped as WebDataset groups them, but WebDataset never decodes them: they reach `record` as
+bytes, so that nothing in a shard can run.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from webdataset.tariterators import group_by_keys, tar_file_expander
+from webdataset.tariterators import group_by_keys
 
 from data_shards import manifest
 from data_shards.entity_words import entity_problems
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from data_shards.location import is_remote, read_remote, user_cache
-from data_shards.manifest import ENTITIES, Shard
+from data_shards.manifest import ENTITIES, FILE_NAME, Shard
 from data_shards.ragged import Ragged
 from data_shards.record import ENTITY_MEMBERS, Records, records_from_members
 
@@ -196,8 +196,20 @@ def _shard_problems(reader: ShardReader, index: int) -> Iterator[str]:
 
 
 def _tar_groups(content: bytes, name: str) -> Iterator[Mapping[str, bytes]]:
-    source = {"url": name, "stream": io.BytesIO(content)}
-    yield from group_by_keys(tar_file_expander([source]))
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:  # not compressed, or it could be of any size
+        yield from group_by_keys({"fname": fname, "data": data, "__url__": name} for fname, data in _members(tar))
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Names and contents, all of which are plain files: nothing is unpacked, but who made another one means no good."""
+    for member in tar:
+        if not member.isreg() or member.issparse():
+            raise ValueError(f"member {member.name!r} is not a plain file")
+        if not FILE_NAME.fullmatch(member.name):
+            raise ValueError(f"member {member.name!r} is not a plain file name")
+        file = tar.extractfile(member)
+        assert file is not None  # a plain file
+        yield member.name, file.read()
 
 
 def _default_cache(fingerprint: str) -> Path:

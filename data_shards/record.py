@@ -20,6 +20,8 @@ Entities of a record are sorted and do not overlap.
 from __future__ import annotations
 
 import io
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,10 @@ from data_shards.ragged import IntArray, Ragged
 SCHEMA_VERSION = 1
 MEMBERS = ("pieces.npy", "piece_offsets.npy", "word_starts.npy", "word_offsets.npy")
 ENTITY_MEMBERS = ("entities.npy", "entity_offsets.npy")
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00..{'descr': '([<|]u[1248])', 'fortran_order': False, 'shape': \(([0-9, ]{1,40})\), } *\n",
+    re.DOTALL,
+)
 _NO_FIT = "arrays of a block do not fit together"
 
 
@@ -105,10 +111,14 @@ def records_from_members(members: Mapping[str, bytes]) -> Records:
 
 
 def _array(content: bytes) -> np.ndarray:
-    array = np.load(io.BytesIO(content), allow_pickle=False)
-    if array.dtype.kind != "u":
+    """An array of unsigned integers from a file as `_npy_bytes` writes it: numpy would evaluate any header."""
+    header = _NPY.match(content)
+    if header is None:
+        raise ValueError("an array that this program did not write")
+    dtype, shape = np.dtype(header[1].decode()), [int(size) for size in header[2].split(b",") if size.strip()]
+    if math.prod(shape) * dtype.itemsize != len(content) - header.end():
         raise ValueError(_NO_FIT)
-    return array
+    return np.frombuffer(content, dtype, offset=header.end()).reshape(shape).copy()
 
 
 def _ragged(values: np.ndarray, offsets: np.ndarray) -> Ragged:

@@ -12,22 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
-from tokenizers.decoders import WordPiece as WordPieceDecoder
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import BertProcessing
+from tokenizers.processors import BertProcessing, RobertaProcessing
 
 from data_shards.errors import UserError
-
-_USUAL_NAMES = {
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "mask": ("[MASK]", "<mask>"),
-}
-SPECIAL_PIECES = tuple(names[0] for names in _USUAL_NAMES.values())
+from data_shards.tokenizer_folder import FILES, parse_tokenizer, read_folder, special_pieces
+from data_shards.wordpiece import BertSettings, has_upper_case, read_vocabulary, wordpiece_tokenizer
 
 
 @dataclass(frozen=True)
@@ -48,11 +37,21 @@ class TokenizerFiles:
     tokenizer_json: str
     special_pieces: Mapping[str, str]
 
-    @property
-    def config_json(self) -> str:
-        """What `tokenizer_config.json` holds, so that `AutoTokenizer.from_pretrained` gives the same tokenizer."""
-        config = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    def config_json(self, *, max_pieces: int | None = None, token_types: bool = True) -> str:
+        """What `tokenizer_config.json` holds, so that `AutoTokenizer.from_pretrained` gives the same tokenizer.
+
+        Args:
+            max_pieces: of the encoder beside it, special pieces included: what `truncation=True` cuts to.
+            token_types: whether that encoder has a type for the second of two sentences.
+        """
+        config: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast"}
         config |= {f"{role}_token": piece for role, piece in self.special_pieces.items()}
+        inputs = ["input_ids", "token_type_ids", "attention_mask"]
+        config["model_input_names"] = inputs if token_types else [inputs[0], inputs[2]]
+        if _set_prefix_space(json.loads(self.tokenizer_json)):
+            config["add_prefix_space"] = True  # transformers 4 sets what tokenizer.json says to this, or to false
+        if max_pieces is not None:
+            config["model_max_length"] = max_pieces
         return json.dumps(config, indent=2) + "\n"
 
     @property
@@ -75,125 +74,73 @@ def load_tokenizer_files(source: str, *, lowercase: bool | None = None) -> Token
     """
     path = Path(source)
     if path.is_dir():
-        return _load_folder(path, lowercase)
+        return _finish(*read_folder(path, lowercase, source))
     if path.suffix == ".txt" and path.is_file():
-        return _load_vocabulary(path, lowercase, {})
-    if lowercase is not None:
-        raise UserError(
-            f"{source}: lowercase can be set for a vocabulary file only; a tokenizer.json decides it itself"
-        )
+        return _read_vocabulary_file(path, lowercase)
     if path.suffix == ".json" and path.is_file():
-        return _finish(_parse(path), {}, source)
+        if lowercase is not None:
+            raise UserError(f"{source}: lowercase can be set for a vocabulary file only; a tokenizer.json decides it")
+        tokenizer = parse_tokenizer(path)
+        return _finish(tokenizer, special_pieces(tokenizer, {}, source))
     if path.exists() or path.is_absolute() or source.startswith(".") or path.suffix in (".txt", ".json"):
         raise UserError(f"{source}: no tokenizer there: name a folder with tokenizer.json, a vocab.txt, or a hub model")
-    return _finish(_fetch(source), {}, source)
+    return _finish(*read_folder(_fetch(source), lowercase, source))
 
 
-def _load_folder(folder: Path, lowercase: bool | None) -> TokenizerFiles:
-    settings = _read_settings(folder)
-    if (folder / "tokenizer.json").is_file():
-        if lowercase is not None:
-            raise UserError(f"{folder}: lowercase can be set for a vocabulary file only; tokenizer.json decides it")
-        return _finish(_parse(folder / "tokenizer.json"), settings, str(folder))
-    if (folder / "vocab.txt").is_file():
-        decided = settings.get("do_lower_case") if lowercase is None else lowercase
-        return _load_vocabulary(folder / "vocab.txt", decided, settings)
-    raise UserError(f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.txt is there")
+def _fetch(name: str) -> Path:
+    """The folder where the tokenizer files of a hub model are, now or from an earlier time."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
     try:
-        settings = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
-    return settings if isinstance(settings, dict) else {}
-
-
-def _parse(path: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # tokenizers raises plain Exception
-        raise UserError(f"{path}: not a tokenizer that this version of `tokenizers` reads ({error})") from error
-
-
-def _fetch(name: str) -> Tokenizer:
-    try:
-        return Tokenizer.from_pretrained(name)
-    except Exception as error:  # tokenizers raises plain Exception for network, name and format alike
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    except Exception as error:  # of the network, the name and the cache; all say that there is nothing to read
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise UserError(
             f"tokenizer {name!r} is neither a file or folder here nor could it be fetched from the hub ({reason})"
         ) from error
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
-def _load_vocabulary(path: Path, lowercase: bool | None, settings: Mapping[str, Any]) -> TokenizerFiles:
+def _read_vocabulary_file(path: Path, lowercase: bool | None) -> TokenizerFiles:
     vocabulary = read_vocabulary(path)
-    if lowercase is None:
-        lowercase = not has_upper_case(vocabulary)
-    return _finish(wordpiece_tokenizer(vocabulary, lowercase=lowercase), settings, str(path))
+    lowercase = not has_upper_case(vocabulary) if lowercase is None else lowercase
+    tokenizer = wordpiece_tokenizer(vocabulary, BertSettings(do_lower_case=lowercase))
+    specials = special_pieces(tokenizer, {}, str(path))
+    tokenizer.add_special_tokens(list(specials.values()))
+    return _finish(tokenizer, specials)
 
 
-def read_vocabulary(path: Path) -> dict[str, int]:
-    """{piece: id} of a file with one piece per line."""
-    try:
-        pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a vocabulary: invalid UTF-8") from error
-    vocabulary = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
-    if len(vocabulary) < len(pieces):
-        raise UserError(f"{path}: not a vocabulary: {len(pieces) - len(vocabulary)} pieces occur twice")
-    missing = [piece for piece in SPECIAL_PIECES if piece not in vocabulary]
-    if missing:
-        raise UserError(f"{path}: not a BERT vocabulary: no piece {', '.join(missing)}")
-    return vocabulary
-
-
-def has_upper_case(vocabulary: Mapping[str, int]) -> bool:
-    """Whether any piece, but for bracketed ones such as [CLS], holds an upper-case letter."""
-    return any(piece != piece.lower() for piece in vocabulary if not (piece.startswith("[") and piece.endswith("]")))
-
-
-def wordpiece_tokenizer(vocabulary: Mapping[str, int], *, lowercase: bool) -> Tokenizer:
-    """BERT's tokenizer over a vocabulary."""
-    tokenizer = Tokenizer(WordPiece(dict(vocabulary), unk_token="[UNK]"))
-    tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    tokenizer.decoder = WordPieceDecoder()
-    tokenizer.add_special_tokens(list(SPECIAL_PIECES))
-    return tokenizer
-
-
-def _finish(tokenizer: Tokenizer, settings: Mapping[str, Any], source: str) -> TokenizerFiles:
-    specials = _find_special_pieces(tokenizer, settings, source)
+def _finish(tokenizer: Tokenizer, specials: Mapping[str, str]) -> TokenizerFiles:
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    if tokenizer.post_processor is None:
+    byte_level = _set_prefix_space(json.loads(tokenizer.to_str()))
+    if not tokenizer.num_special_tokens_to_add(is_pair=False):
         vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         sep, cls = ((specials[role], vocabulary[specials[role]]) for role in ("sep", "cls"))
-        tokenizer.post_processor = BertProcessing(sep, cls)
+        tokenizer.post_processor = (RobertaProcessing if byte_level else BertProcessing)(sep, cls)
     document = json.loads(tokenizer.to_str())
-    _set_prefix_space(document.get("pre_tokenizer"))
+    _set_prefix_space(document)
     return TokenizerFiles(json.dumps(document, ensure_ascii=False, separators=(",", ":")), specials)
 
 
-def _find_special_pieces(tokenizer: Tokenizer, settings: Mapping[str, Any], source: str) -> dict[str, str]:
-    found = {}
-    for role, usual in _USUAL_NAMES.items():
-        given = settings.get(f"{role}_token")
-        given = given.get("content") if isinstance(given, dict) else given
-        candidates = (given,) if given else usual
-        piece = next((piece for piece in candidates if tokenizer.token_to_id(piece) is not None), None)
-        if piece is None:
-            raise UserError(f"{source}: the tokenizer has no {role} piece (looked for {', '.join(candidates)})")
-        found[role] = piece
-    return found
+def _set_prefix_space(document: Mapping[str, Any]) -> bool:
+    """Byte-level pieces know a word's start by the space before it, which words given one by one do not have.
 
-
-def _set_prefix_space(pre_tokenizer: dict[str, Any] | None) -> None:
-    """Byte-level pieces know a word's start by the space before it, which words given one by one do not have."""
-    for part in [pre_tokenizer, *(pre_tokenizer or {}).get("pretokenizers", [])]:
-        if part and part["type"] == "ByteLevel":
+    The post-processor must know too, or it takes a character for that space. True: there are such pieces.
+    """
+    pre_tokenizer, post_processor = document["pre_tokenizer"] or {}, document["post_processor"] or {}
+    byte_level = [one for one in (pre_tokenizer, *pre_tokenizer.get("pretokenizers", ())) if _is(one, "ByteLevel")]
+    if byte_level:
+        processors = (post_processor, *post_processor.get("processors", ()))
+        for part in (*byte_level, *(one for one in processors if _is(one, "ByteLevel", "RobertaProcessing"))):
             part["add_prefix_space"] = True
+    return bool(byte_level)
+
+
+def _is(part: Mapping[str, Any], *types: str) -> bool:
+    return part.get("type") in types

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,20 @@ from data_shards.entity_words import words_of_entities
 from data_shards.files import sha256_of
 from data_shards.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
 from data_shards.gold_entities import Document
-from data_shards.manifest import Statistics
+from data_shards.headings import find_headings
+from data_shards.manifest import Statistics, most_repeated
 from data_shards.ner_pipeline import pipeline_of_worker
 from data_shards.ragged import Ragged
 from data_shards.record import Records
 from data_shards.word_pieces import WordPieces
 
+TEXT_RULES = 2
+"""Number of the rules that make records of text: another one whenever they change, as they decide bytes."""
+
 _SPECIALS_PER_RECORD = 2  # [CLS] and [SEP]
+_FILLED_CHUNK = re.compile(r"[^\W_]\S*")  # from its first letter or digit on
+_FILLED = re.compile(r"[^\W_]")
+_COUNTED_REPEATS = 100  # most frequent ones of a unit: all sentences that make up more than a hundredth of it
 _OF_SENTENCES = ("text", "bio")  # formats whose documents are sentences
 
 
@@ -71,7 +80,8 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
     documents, bad_lines = _documents(plan, unit)
     sentences = split_documents(documents, plan.language)
     records = _word_pieces(plan).encode_sentences(sentences.texts)
-    kept, dropped = _within_limits(records, plan)
+    headings = find_headings(sentences) if plan.sources[unit.input_index].format == "wikiextractor" else None
+    kept, dropped = _within_limits(records, sentences.texts, headings, plan)
     records = records.take(kept)
     changes: Mapping[str, int] = {}
     if plan.entities:
@@ -88,14 +98,16 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
         bad_lines=len(bad_lines),
         entities=0 if records.entities is None else len(records.entities.values),
         entity_changes=changes,
+        unknown_pieces=int((records.pieces.values == _word_pieces(plan).special_ids.unk).sum()),
     )
-    return UnitContent(records, statistics, bad_lines, len(plan.entities.types) if plan.entities else 0)
+    types = len(plan.entities.types) if plan.entities else 0
+    return UnitContent(records, statistics, bad_lines, types, _repeated(sentences.texts, kept))
 
 
 def _documents(plan: UnitPlan, unit: WorkUnit) -> tuple[list[Document], list[BadLine]]:
     text_format = plan.sources[unit.input_index].format
     if plan.entities and plan.entities.are_gold:
-        return parse_annotated(unit, text_format, plan.text_field)
+        return parse_annotated(unit, text_format, plan.text_field, plan.entities.offsets)
     texts, bad_lines = parse_documents(unit, text_format, plan.text_field)
     return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
 
@@ -111,16 +123,48 @@ def _word_pieces(plan: UnitPlan) -> WordPieces:
     return _load_word_pieces(str(plan.out / TOKENIZER_FOLDER), plan.settings, plan.language)
 
 
-def _within_limits(records: Records, plan: UnitPlan) -> tuple[NDArray[np.int64], dict[str, int]]:
+def _within_limits(
+    records: Records, texts: Sequence[str], headings: NDArray[np.bool_] | None, plan: UnitPlan
+) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Which records are within the limits; how many are not, counted under the first reason that holds."""
     words, pieces = records.word_starts.lengths, records.pieces.lengths + _SPECIALS_PER_RECORD
-    reasons = {
-        "too_few_words": words < plan.min_words,
+    reasons = {} if headings is None else {"headings": headings}
+    reasons |= {
+        "too_few_words": (words < plan.min_words) | ~_have_words(texts, plan),
         "too_many_words": words > plan.max_words,
-        "too_many_pieces": (words >= plan.min_words) & (words <= plan.max_words) & (pieces > plan.max_pieces),
+        "too_many_pieces": pieces > plan.max_pieces,
     }
-    kept = np.flatnonzero(~np.logical_or.reduce(list(reasons.values())))
-    return kept, {reason: int(mask.sum()) for reason, mask in reasons.items()}
+    kept, dropped = np.ones(len(records), dtype=np.bool_), {}
+    for reason, mask in reasons.items():
+        dropped[reason] = int((kept & mask).sum())
+        kept &= ~mask
+    return np.flatnonzero(kept), dropped
+
+
+def _have_words(texts: Sequence[str], plan: UnitPlan) -> NDArray[np.bool_]:
+    """Which texts have words enough, punctuation not counted."""
+    enough = np.fromiter((_filled_chunks(text, plan.min_words) >= plan.min_words for text in texts), dtype=np.bool_)
+    doubtful = np.flatnonzero(~enough)  # a chunk may hold several words: all of a Chinese sentence
+    short = [texts[index] for index in doubtful.tolist()]
+    located = _word_pieces(plan).locate_words(short)
+    sentence_of_word = np.repeat(np.arange(len(short)), np.diff(located.word_offsets)).tolist()
+    filled = [
+        sentence
+        for sentence, (start, end) in zip(sentence_of_word, located.characters.tolist(), strict=True)
+        if _FILLED.search(short[sentence], start, end)
+    ]
+    enough[doubtful] = np.bincount(np.array(filled, dtype=np.int64), minlength=len(short)) >= plan.min_words
+    return enough
+
+
+def _filled_chunks(text: str, most: int) -> int:
+    """How many chunks of a text hold a letter or digit, counted up to `most`."""
+    return sum(1 for _ in islice(_FILLED_CHUNK.finditer(text), most))
+
+
+def _repeated(texts: Sequence[str], kept: NDArray[np.int64]) -> dict[str, int]:
+    counts = Counter(texts[index] for index in kept.tolist())
+    return most_repeated(counts, _COUNTED_REPEATS)
 
 
 def _entities(

@@ -9,9 +9,10 @@ import logging
 import os
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ from data_shards import manifest
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.finished_unit import MARKER_FOLDER, FinishedUnit
-from data_shards.manifest import MANIFEST_NAME, Manifest, Shard, Statistics
+from data_shards.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, most_repeated
+from data_shards.ray_start import LOCAL, init_ray
+from data_shards.stop_requests import stopped_on_request
 
 _SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
+_SHOWN_REPEATS = 10  # in the manifest
 _logger = logging.getLogger(__name__)
 Row = dict[str, Any]
+STOPPED_TEXT = "stopped as asked; what is finished is kept, and the same command goes on"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ class Units:
     @property
     def statistics(self) -> Statistics:
         """Summed."""
-        return sum((unit.statistics for unit in self.finished), Statistics())
+        repeated = Counter[str]()
+        for unit in self.finished:
+            repeated.update(unit.repeated)
+        total = sum((unit.statistics for unit in self.finished), Statistics())
+        return replace(total, repeated=most_repeated(repeated, _SHOWN_REPEATS))
 
     def entity_types(self, types: Sequence[str]) -> dict[str, int]:
         """Names in the order of their ids → entities of each type."""
@@ -101,25 +110,22 @@ def finished_manifest(out: Path, settings: Mapping[str, Any]) -> Manifest | None
 @contextmanager
 def running_ray(workers: int | None) -> Iterator[int | None]:
     """A running Ray, started here (and then stopped here) unless there is one; yields the number of workers to use."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # it logs tracebacks of what we say in one line
     if ray.is_initialized():
         yield workers
         return
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    if os.environ.get("RAY_ADDRESS", LOCAL) != LOCAL:
+        init_ray(os.environ["RAY_ADDRESS"])
     else:
         workers = workers or os.cpu_count() or 1
         # Workers get one core each; the extra one is for reading, which takes next to nothing.
-        ray.init(
-            address="local", num_cpus=workers + 1, include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
+        init_ray(LOCAL, num_cpus=workers + 1, include_dashboard=False)
     try:
-        yield workers
+        with stopped_on_request(STOPPED_TEXT):  # once more: Ray has installed its own handlers
+            yield workers
     finally:
         ray.shutdown()
 

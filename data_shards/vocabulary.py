@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from tokenizers.trainers import WordPieceTrainer
 
-from data_shards.tokenizer_files import SPECIAL_PIECES, wordpiece_tokenizer
+from data_shards.wordpiece import SPECIAL_PIECES, BertSettings, wordpiece_tokenizer
 
 
 def train_vocabulary(texts: Iterable[str], size: int, *, lowercase: bool = True) -> list[str]:
@@ -17,7 +17,8 @@ def train_vocabulary(texts: Iterable[str], size: int, *, lowercase: bool = True)
         size: most pieces to keep, special pieces included.
         lowercase: lower-case text and strip accents first.
     """
-    tokenizer = wordpiece_tokenizer({piece: i for i, piece in enumerate(SPECIAL_PIECES)}, lowercase=lowercase)
+    specials = {piece: i for i, piece in enumerate(SPECIAL_PIECES)}
+    tokenizer = wordpiece_tokenizer(specials, BertSettings(do_lower_case=lowercase))
     trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL_PIECES), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)

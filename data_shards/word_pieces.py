@@ -1,7 +1,10 @@
-"""Words → pieces, the one place: building shards and predicting must cut text in the same way.
+"""Words → pieces, the one place: shards, fine-tuning, scores and prediction must read text in the same way.
 
 Words come from rules that look at one chunk at a time (`word_rules`). So every distinct chunk is cut into words and
 pieces once, and text is then gathered from a table of chunks as flat arrays.
+
+A word without pieces (control and format characters such as U+200B, of which most tokenizers make nothing) is passed
+over: it is no word of a record, whether text is cut into words here or given as words.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from data_shards.files import sha256_of, write_atomically
-from data_shards.ragged import Ragged, offsets_from_lengths
+from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds, TokenizerFiles, load_tokenizer_files
+from data_shards.tokenizer_folder import SETTINGS, TOKENIZER_JSON
 from data_shards.word_rules import WordRules, chunks_of, locate_chunks
 
 MAX_KNOWN_CHUNKS = 1_000_000
@@ -34,6 +38,14 @@ class LocatedWords:
     pieces: Ragged  # ids of each word's pieces, at least one, [W]
     characters: NDArray[np.int64]  # [W, 2] of each word in its sentence, half-open
     word_offsets: NDArray[np.int64]  # [S + 1]
+
+
+@dataclass(frozen=True)
+class GivenWords:
+    """Of the words that S sentences were given as, the W that have pieces, one sentence after another."""
+
+    pieces: Ragged  # ids of each word's pieces, at least one, [W]
+    numbers: Ragged  # of each word among the given ones of its sentence, [S]
 
 
 class WordPieces:
@@ -82,20 +94,31 @@ class WordPieces:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides a word's pieces: the {piece: id} mapping, normalizer and pre-tokenizer."""
+        """SHA-256 over all that decides a word's pieces: the {piece: id} mapping, normalizer, pre-tokenizer, merges."""
         document = json.loads(self.files.tokenizer_json)
         parts = {
             "vocabulary": self._tokenizer.get_vocab(with_added_tokens=True),
             "normalizer": document.get("normalizer"),
             "pre_tokenizer": document.get("pre_tokenizer"),
         }
+        if merges := document["model"].get("merges"):
+            parts["merges"] = merges
+        if words := [token for token in document["added_tokens"] if not token["special"]]:
+            parts["added_words"] = words
         return sha256_of(json.dumps(parts, sort_keys=True).encode())
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer.from_pretrained` reads them."""
+    def save(self, folder: Path, *, max_pieces: int | None = None, token_types: bool = True) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as `AutoTokenizer.from_pretrained` reads them.
+
+        Args:
+            folder: to write to.
+            max_pieces: of the encoder beside it, if there is one; see `TokenizerFiles.config_json`.
+            token_types: of the encoder beside it.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "tokenizer.json", self.files.tokenizer_json.encode())
-        write_atomically(folder / "tokenizer_config.json", self.files.config_json.encode())
+        config = self.files.config_json(max_pieces=max_pieces, token_types=token_types)
+        write_atomically(folder / TOKENIZER_JSON, self.files.tokenizer_json.encode())
+        write_atomically(folder / SETTINGS, config.encode())
 
     def words(self, text: str) -> list[str]:
         """The words of a text: spaCy's rules, applied to each run of characters between white space."""
@@ -104,7 +127,7 @@ class WordPieces:
     def encode_words(self, words: Sequence[str]) -> Ragged:
         """Piece ids of each word, without special pieces, [words].
 
-        A row is empty where a word is white space or nothing but control characters.
+        A row is empty where a word is white space, or holds nothing that the tokenizer keeps.
         """
         encodings = self._tokenizer.encode_batch_fast(
             [[word] for word in words], is_pretokenized=True, add_special_tokens=False
@@ -119,6 +142,15 @@ class WordPieces:
         chunks = [chunks_of(sentence) for sentence in sentences]
         rows = self._rows_of([chunk for sentence in chunks for chunk in sentence])
         return _join_chunks(self._table.take(rows), _lengths(chunks))
+
+    def encode_given(self, sentences: Sequence[Sequence[str]]) -> GivenWords:
+        """The pieces of sentences that are words already."""
+        pieces = self.encode_words([word for sentence in sentences for word in sentence])
+        lengths = _lengths(sentences)
+        numbers = concat_ranges(np.zeros_like(lengths), lengths)
+        kept = np.flatnonzero(pieces.lengths)
+        offsets = np.searchsorted(kept, offsets_from_lengths(lengths))
+        return GivenWords(pieces.take(kept), Ragged(numbers[kept], offsets))
 
     def locate_words(self, sentences: Sequence[str]) -> LocatedWords:
         """The same words as `encode_sentences` finds, each with its pieces and its characters."""

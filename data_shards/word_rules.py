@@ -1,7 +1,8 @@
 """Sentences → words: spaCy's rules for a language (no model), which look at one chunk at a time.
 
 A chunk is a run of characters between white space; a longer one than `_LONGEST_CHUNK` is cut there: it is no word, and
-the rules take time that grows with its square.
+the rules take time that grows with its square. Where the rules of a language make every character a word (Chinese), a
+run of letters of an alphabet, or of digits, is one word all the same: Google, 1999.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ from data_shards.errors import UserError
 
 _LONGEST_CHUNK = 256  # characters
 _CHUNK = re.compile(rf"\S{{1,{_LONGEST_CHUNK}}}")
+# Latin, Greek, Cyrillic with their accents, and digits; also of full width.
+_IN_ALPHABET = re.compile(
+    r"[0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u052f\u1e00-\u1fff\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+"
+)
+_PACKAGES = {  # what spaCy needs for a language, as pip knows it
+    "ja": "sudachipy sudachidict_core", "ko": "natto-py (which needs mecab-ko and mecab-ko-dic)", "th": "pythainlp",
+    "vi": "pyvi",
+}  # fmt: skip
 
 
 class WordRules:
@@ -26,6 +35,7 @@ class WordRules:
     def __init__(self, language: str) -> None:
         self._language = language
         self._tokenizer: Any = None  # loaded when first used
+        self._characters_are_words = False
         self._known: dict[str, list[str]] = {}  # for `locate_words`; others have a table of their own
 
     def words_of_chunk(self, chunk: str) -> list[str]:
@@ -35,8 +45,10 @@ class WordRules:
             UserError: there are no rules for the language.
         """
         if self._tokenizer is None:
-            self._tokenizer = _load_tokenizer(self._language)
-        return [token.text for token in self._tokenizer(chunk)]
+            self._tokenizer, spoken = _load_tokenizer(self._language)
+            self._characters_are_words = spoken == "zh"
+        words = [token.text for token in self._tokenizer(chunk)]
+        return _join_runs(words) if self._characters_are_words else words
 
     def locate_words(self, text: str) -> Iterator[tuple[int, int]]:
         """The characters of each word of a text, half-open."""
@@ -62,13 +74,31 @@ def locate_chunks(text: str) -> list[tuple[int, str]]:
     return [(found.start(), found.group()) for found in _CHUNK.finditer(text)]
 
 
-def _load_tokenizer(language: str) -> Any:
+def _join_runs(words: list[str]) -> list[str]:
+    """The same words; those that are parts of a run in an alphabet are put together."""
+    joined: list[str] = []
+    in_run = False
+    for word in words:
+        before, in_run = in_run, _IN_ALPHABET.fullmatch(word) is not None
+        if before and in_run:
+            joined[-1] += word
+        else:
+            joined.append(word)
+    return joined
+
+
+def _load_tokenizer(language: str) -> tuple[Any, str]:
+    """The rules, and the language they are of: spaCy finds it by other codes as well."""
     import spacy  # reading shards needs no spaCy
 
     try:
         rules = spacy.blank(language)
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:  # the latter if there is a module, but no language, of the name
+        if packages := _PACKAGES.get(spacy.util.find_matching_language(language) or language):
+            raise UserError(
+                f"the word rules of language {language!r} need a package: pip install {packages}"
+            ) from error
         raise UserError(f"no word rules for language {language!r}: use a code that spaCy knows, such as en") from error
     rules.vocab.lex_attr_getters = {}  # shapes, prefixes and the like of every new word: most of the time, for nothing
     rules.tokenizer.max_cache_size = 0  # the table of chunks is the cache; without spaCy's, history cannot matter
-    return rules.tokenizer
+    return rules.tokenizer, rules.lang

@@ -17,23 +17,21 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
-
-import tyro
 
 import launcher
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import load as load_manifest
+from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
+from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_paths
-from launcher.pretrain import RECIPES, STOPPED, split_recipe
+from launcher.pretrain import RECIPES, split_recipe
 from spe_dist.config import Config
 from spe_dist.extraction.ablation import (
     VARIANTS,
@@ -64,6 +62,7 @@ FREE = (
     *("kernels.", "train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_"),
     *("train.failed_saves", "train.profile_steps"),
 )
+_STOPPED_TEXT = "stopped as asked; the same command goes on from there"
 SHORT = {
     "--shards": "--pretrain.data.shards",
     "--steps": "--pretrain.train.steps",
@@ -81,19 +80,29 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         UserError: anything that the person at the keyboard can mend; a run of a variant has failed.
-        SystemExit: stopped as asked.
+        Stopped: as asked.
     """
     config = read_arguments([argument for argument in arguments if argument != "--dry-run"])
+    _check_files(config)
     if "--dry-run" in arguments:
         print("\n".join(_describe(config)))
         return
     done: list[VariantName] = []
-    for name in config.variants:
-        _pretrain(config, name)
-        _finetune(config, name)
-        done.append(name)
-        table = _write_table(config, done)
+    with stopped_on_request(_STOPPED_TEXT):
+        for name in config.variants:
+            _pretrain(config, name)
+            _finetune(config, name)
+            done.append(name)
+            table = _write_table(config, done)
     print(f"\n{table}\nin {config.folder}: ablations.md, ablations.json")
+
+
+def _check_files(config: AblationConfig) -> None:
+    """Fine-tuning reads them, after hours of pre-training."""
+    data = config.finetune.data
+    for name, file in (("train", data.train), ("dev", data.dev), ("test", data.test)):
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"finetune.data.{name}: {file}: no such file; name one with --{name}")
 
 
 def read_arguments(arguments: list[str]) -> AblationConfig:
@@ -107,7 +116,9 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
         name, equals, value = argument.partition("=")
         full.append(f"{SHORT.get(name, name)}{equals}{value}")
     path, rest = split_recipe(full, default=DEFAULT)
-    config = tyro.cli(AblationConfig, default=read_ablation(path), args=rest, prog="spe ablate", description=__doc__)
+    config: AblationConfig = parse_arguments(
+        AblationConfig, rest, default=read_ablation(path), prog="spe ablate", description=__doc__
+    )
     check_variants(config.variants)
     if config.finetune.data.test is None:
         raise UserError("finetune.data.test is null: name the sentences to test with (--test)")
@@ -208,7 +219,7 @@ def _call(arguments: Sequence[str], what: str) -> None:
 
     Raises:
         UserError: it has failed.
-        SystemExit: it was stopped.
+        Stopped: it was.
     """
     root = str(Path(launcher.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -217,17 +228,16 @@ def _call(arguments: Sequence[str], what: str) -> None:
         [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": paths}, start_new_session=True
     )
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    requests: list[int] = []
+
+    def pass_on(number: int) -> None:
+        requests.append(number)
         child.send_signal(number)
 
-    before = {kind: signal.signal(kind, pass_on) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with every_request(pass_on):
         status = child.wait()
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-    if status == STOPPED:
-        sys.exit(STOPPED)
+    if requests or status == STOPPED:
+        raise Stopped(_STOPPED_TEXT)
     if status:
         raise UserError(f"{what} ended with status {status}, see above; the same command goes on from there")
 
@@ -235,7 +245,8 @@ def _call(arguments: Sequence[str], what: str) -> None:
 def _write_table(config: AblationConfig, done: Sequence[VariantName]) -> str:
     rows = score_ablations(config, done)
     data = config.finetune.data
-    sentences = len(read_annotated(Path(data.train), language=config.finetune.start.language)[0])
+    language = config.finetune.start.language
+    sentences = len(read_annotated(Path(data.train), language=language, offsets=data.offsets)[0])
     about = describe_sizes(
         config,
         train_sentences=max(1, round(data.fraction * sentences)),

@@ -14,6 +14,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from launcher.pretrain import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
@@ -79,12 +80,12 @@ def main(argv: list[str]) -> None:
         UserError: settings or data of the run are not in order.
     """
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
-    command = tyro.cli(Bench, prog="spe bench", args=mine)
+    command: Bench = parse_arguments(Bench, mine, prog="spe bench")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     if "predict" in command.cases:
         if command.cases != ("predict",):
             raise UserError("predict takes other settings after -- than the other cases: measure it alone")
-        predict = tyro.cli(PredictBench, prog="spe bench predict --", args=settings)
+        predict: PredictBench = parse_arguments(PredictBench, settings, prog="spe bench predict --")
         _report("predict", command, argv, _measure_prediction(predict, command.repeats), None)
         return
     config = read_arguments(settings)[0]

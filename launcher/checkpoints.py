@@ -10,7 +10,8 @@ from typing import Annotated
 import tyro
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import About, faults_of, list_checkpoints, read_about, step_of
+from launcher.arguments import parse_arguments
+from spe_dist.checkpoint.loaded import About, faults_of, is_there, list_checkpoints, read_about, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 
 
@@ -41,10 +42,10 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: not a run, no such checkpoint, or a damaged one.
     """
-    command = tyro.cli(Command, prog="spe checkpoint", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe checkpoint", description=__doc__)
     checkpoints = _checkpoints(command.run)
     if isinstance(command, List):
-        print(_table([read_about(checkpoint) for checkpoint in checkpoints]))
+        print(_table([about for about in map(read_about, checkpoints) if about is not None]))
     else:
         _verify(command, checkpoints)
 
@@ -67,6 +68,9 @@ def _verify(command: Verify, checkpoints: list[Path]) -> None:
     damaged = 0
     for checkpoint in checkpoints:
         faults = faults_of(checkpoint)
+        if faults and not is_there(checkpoint):
+            print(f"{checkpoint.name}: deleted by its run meanwhile")
+            continue
         damaged += bool(faults)
         print(f"{checkpoint.name}: {'; '.join(faults) or 'every file is as it was written'}")
     if damaged:

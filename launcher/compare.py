@@ -10,6 +10,7 @@ import tyro
 import yaml
 
 from data_shards.errors import UserError
+from launcher.arguments import parse_arguments
 from spe_dist.extraction.bootstrap import RESAMPLES
 from spe_dist.extraction.finetune_folder import DEV, FREE
 from spe_dist.extraction.predictions import read_run
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: a run has no predictions, or the two were tested on different data.
     """
-    command = tyro.cli(Compare, prog="spe compare", description=__doc__, args=argv)
+    command: Compare = parse_arguments(Compare, argv, prog="spe compare", description=__doc__)
     if command.resamples < 1:
         raise UserError(f"--resamples is {command.resamples}: at least 1, better 10000")
     folders = command.first, command.second

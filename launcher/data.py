@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from data_shards.errors import UserError
+from data_shards.offset_units import OffsetUnit
+from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats import FormatName, read_annotated, write_unified
@@ -22,11 +24,15 @@ class Check:
     """Print what files of annotated data hold: types, lengths, overlaps, directions, duplicates, what only one has."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON or JSON lines, compressed or not: unified, SpERT, DyGIE, of the SPE program, DocRED, or text."""
+    """JSON or JSON lines, compressed (.gz, .bz2) or not: unified, SpERT, DyGIE, of the SPE program, DocRED, or text;
+    - is standard input."""
     format: FormatName | None = None
     """What the files are in; told by their first item if not given."""
     language: str = "en"
     """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
+    Java, or bytes of UTF-8."""
     tokenizer: str | None = None
     """Folder, vocabulary file or hub name: count pieces too."""
     max_pieces: int = 512
@@ -35,16 +41,21 @@ class Check:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz."""
+    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2."""
 
     source: tyro.conf.Positional[Path]
-    """The file to read."""
+    """The file to read; - is standard input."""
     out: tyro.conf.Positional[Path]
     """The file to write."""
     format: FormatName | None = None
     """What the first one is in; told by its first item if not given."""
+    without_relations: tuple[str, ...] = ()
+    """Types of relations to leave out, such as one that stands for pairs without a relation."""
     language: str = "en"
     """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
+    Java, or bytes of UTF-8."""
 
 
 Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, tyro.conf.subcommand("convert")]
@@ -56,7 +67,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: what the person asked for cannot be done.
     """
-    command = tyro.cli(Command, prog="spe data", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe data", description=__doc__)
     match command:
         case Check():
             run_check(command)
@@ -66,12 +77,29 @@ def main(argv: list[str]) -> None:
 
 def run_convert(command: Convert) -> None:
     """Convert a file and say what became of it."""
-    sentences, report = read_annotated(command.source, command.format, language=command.language)
+    sentences, report = read_annotated(
+        command.source, command.format, language=command.language, offsets=command.offsets
+    )
+    sentences = _without_relations(sentences, command.without_relations, command.source)
     if command.out.exists() and command.out.samefile(command.source):
         raise UserError(f"{command.out} is the file to read: name another one to write")
     write_unified(sentences, command.out)
     print("\n".join(report.lines()))
     print(f"{command.out}: {len(sentences):,} sentences, format unified")
+
+
+def _without_relations(
+    sentences: list[AnnotatedSentence], types: Sequence[str], source: Path
+) -> list[AnnotatedSentence]:
+    there = {relation.type for sentence in sentences for relation in sentence.relations}
+    for type in types:
+        if type not in there:
+            known = ", ".join(map(repr, sorted(there))) or "none"
+            raise UserError(f"{source} has no relations of type {type!r} to leave out; its types are: {known}")
+    return [
+        replace(sentence, relations=tuple(one for one in sentence.relations if one.type not in types))
+        for sentence in sentences
+    ]
 
 
 def run_check(command: Check) -> None:
@@ -83,7 +111,7 @@ def run_check(command: Check) -> None:
     data: dict[str, list[AnnotatedSentence]] = {}
     places: dict[str, list[str]] = {}
     for name, file in zip(_short_names(command.files), command.files, strict=True):
-        data[name], report = read_annotated(file, command.format, language=command.language)
+        data[name], report = read_annotated(file, command.format, language=command.language, offsets=command.offsets)
         places[name] = report.places
         print("\n".join(report.lines()))
     pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None

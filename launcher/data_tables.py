@@ -12,6 +12,7 @@ import numpy as np
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.data_statistics import DataStatistics, count_data, find_shared
+from spe_dist.extraction.data_warnings import file_warnings, type_warnings
 
 _NONE = "-"
 _NAMED = 3  # places of sentences that are in two files
@@ -49,6 +50,7 @@ def check_text(
         _relation_table(counts),
         _shared_lines(data, places),
         _missing_types(counts),
+        _warnings(data, counts),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -77,7 +79,7 @@ def _piece_table(pieces: Mapping[str, Sequence[int]], max_pieces: int) -> str:
 def _entity_table(counts: Mapping[str, DataStatistics]) -> str:
     total = sum((of.entity_types for of in counts.values()), Counter())
     rows: list[Row[DataStatistics]] = [
-        *((f"  {type}", partial(_entity_cell, type)) for type, _ in total.most_common()),
+        *((f"  {type!r}", partial(_entity_cell, type)) for type, _ in total.most_common()),
         ("all", lambda of: f"{of.entity_types.total():,}"),
         ("pairs that share words", lambda of: f"{of.overlapping:,}"),
         ("  one inside the other", lambda of: f"{of.nested:,}"),
@@ -107,7 +109,7 @@ def _relation_table(counts: Mapping[str, DataStatistics]) -> str:
     for of in counts.values():
         total.update({type: relation.count for type, relation in of.relation_types.items()})
     rows: list[Row[DataStatistics]] = [
-        *((f"  {type}", partial(_relation_cell, type)) for type, _ in total.most_common()),
+        *((f"  {type!r}", partial(_relation_cell, type)) for type, _ in total.most_common()),
         ("all", lambda of: f"{sum(relation.count for relation in of.relation_types.values()):,}"),
     ]
     table = _table("relations (left to right)", rows, counts)
@@ -161,6 +163,13 @@ def _missing_types(counts: Mapping[str, DataStatistics]) -> str:
             if absent:
                 lines.append(f"{kind} type {type!r} is in {', '.join(present)} but not in {', '.join(absent)}")
     return "\n".join(lines)
+
+
+def _warnings(data: Mapping[str, Sequence[AnnotatedSentence]], counts: Mapping[str, DataStatistics]) -> str:
+    lines = [line for name, sentences in data.items() for line in file_warnings(name, sentences)]
+    entity_types = [type for of in counts.values() for type in of.entity_types]
+    relation_types = [type for of in counts.values() for type in of.relation_types]
+    return "\n".join(lines + type_warnings(entity_types, relation_types))
 
 
 def _summary_rows(name: str, numbers: Callable[[DataStatistics], Sequence[int]]) -> list[Row[DataStatistics]]:

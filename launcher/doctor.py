@@ -11,13 +11,11 @@ import json
 import os
 import secrets
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-
-import tyro
 
 from cluster.diagnosis import Needs, Problem, diagnose, rows
 from cluster.node_checks import Request
@@ -25,6 +23,7 @@ from cluster.nodes import Nodes, ThisNode
 from cluster.preflight import Node, examine_nodes
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from launcher.pretrain import split_recipe
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
@@ -55,14 +54,19 @@ def main(arguments: list[str]) -> None:
 
 
 def _read(arguments: list[str]) -> tuple[Namespace, Config]:
-    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--local", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=60.0)
-    options, others = parser.parse_known_args(arguments)
+    try:
+        options, others = parser.parse_known_args(arguments)
+    except ArgumentError as error:
+        raise UserError(f"{error.argument_name}: {error.message}") from error
+    if options.seconds <= 0:
+        raise UserError(f"--seconds {options.seconds:g}: must be more than 0")
     path, rest = split_recipe(others)
     recipe = load_recipe(path)
-    return options, tyro.cli(type(recipe), default=recipe, args=rest, prog="spe doctor", description=__doc__)
+    return options, parse_arguments(type(recipe), rest, default=recipe, prog="spe doctor", description=__doc__)
 
 
 @contextmanager

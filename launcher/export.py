@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tyro
 
+from launcher.arguments import parse_arguments
 from spe_dist.checkpoint.export import export_run
 from spe_dist.models.export_format import Weights
 
@@ -29,7 +30,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: there is nothing to export, or nowhere to.
     """
-    command = tyro.cli(Export, prog="spe export", args=argv)
+    command: Export = parse_arguments(Export, argv, prog="spe export")
     folder = export_run(command.run, command.out, weights=command.weights)
     print(f"wrote {folder}")
     print(f'  from transformers import AutoModel; encoder = AutoModel.from_pretrained("{folder}")')

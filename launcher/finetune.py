@@ -4,9 +4,9 @@
     spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
---fraction (data.fraction), --seed (run.seed), --name (run.name), --parallel (cluster.parallel). `--config` gives
-another recipe than the paper's: a file, or the name of one in launcher/recipes, such as finetune_cpu. `--dry-run` says
-what would be read, loaded and done.
+--fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
+(cluster.parallel). `--config` gives another recipe than the paper's: a file, or the name of one in launcher/recipes,
+such as finetune_cpu. `--dry-run` says what would be read, loaded and done.
 
 Several seeds are trained by Ray, as many at the same time as there are cores (or GPUs). A seed that is done is not
 trained again, and one that was killed goes on where it was. Scores of all seeds of the run are printed and lie in
@@ -20,18 +20,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-
-import tyro
 
 from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
-from launcher.pretrain import RECIPES, STOPPED, split_recipe
+from data_shards.stop_requests import Stopped, stopped_on_request
+from launcher.arguments import parse_arguments
+from launcher.pretrain import RECIPES, split_recipe
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import (
     MODEL,
@@ -56,6 +52,7 @@ SHORT = {
     "--dev": "--data.dev",
     "--test": "--data.test",
     "--fraction": "--data.fraction",
+    "--offsets": "--data.offsets",
     "--seed": "--run.seed",
     "--name": "--run.name",
     "--parallel": "--cluster.parallel",
@@ -67,11 +64,12 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         UserError: anything that the person at the keyboard can mend; a seed has failed.
-        SystemExit: the run was stopped before its end.
+        Stopped: the run was stopped before its end.
     """
     config, dry_run = read_arguments(arguments)
     check_start(config)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
+    _check_gpus(config)
     if dry_run:
         from spe_dist.extraction.finetune import describe
 
@@ -79,10 +77,11 @@ def main(arguments: list[str]) -> None:
         return
     config = with_absolute_paths(config)
     run = Path(config.run_folder)
-    if config.seeds == 1 and config.cluster.address is None:
-        results, failures = _one_seed_here(config), dict[int, str]()
-    else:
-        results, failures = _seeds_on_ray(config)
+    with stopped_on_request(STOPPED_TEXT):
+        if config.seeds == 1 and config.cluster.address is None:
+            results, failures = _one_seed_here(config), dict[int, str]()
+        else:
+            results, failures = _seeds_on_ray(config)
     if results:
         _print_scores(run, results)
     if failures:
@@ -106,12 +105,27 @@ def with_absolute_paths(config: FinetuneConfig) -> FinetuneConfig:
     return checked_config(FinetuneConfig, values, source="launcher")
 
 
+def _check_gpus(config: FinetuneConfig) -> None:
+    """Are there the GPUs that are asked for, and is there one that cannot be used? A Ray that is joined has others."""
+    from spe_dist.engine.machine import Machine
+
+    cluster = config.cluster
+    on_ray = config.seeds > 1 or cluster.address is not None
+    if on_ray and (cluster.address or os.environ.get("RAY_ADDRESS")):
+        return
+    machine = Machine.here()
+    if on_ray and cluster.gpus_per_seed and not machine.gpus:
+        raise UserError("cluster.gpus_per_seed is 1, but torch can use no GPU here: leave it out to train on the cores")
+    note = machine.unused_gpus(machine.gpus)
+    if note:
+        print(note, flush=True)
+
+
 def _one_seed_here(config: FinetuneConfig) -> list[Result]:
     from spe_dist.extraction.finetune import finetune
 
     _show_log()
-    with _ending_on_signal():
-        return [finetune(config)]
+    return [finetune(config)]
 
 
 def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]:
@@ -132,8 +146,7 @@ def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]
     with shown_seeds({seed.run.seed: seed_folder(seed) for seed in waiting}):
         outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True))
     if outcome.stopped:
-        print(STOPPED_TEXT)
-        sys.exit(STOPPED)
+        raise Stopped(STOPPED_TEXT)
     for _, result in sorted(outcome.results.items()):
         print(format_result(result))
     return [*before, *outcome.results.values()], outcome.failures
@@ -160,29 +173,15 @@ def _told(failures: dict[int, str]) -> str:
     )
 
 
-@contextmanager
-def _ending_on_signal() -> Iterator[None]:
-    """SIGTERM or Ctrl-C end the run between two files; the newest checkpoint is of the last finished epoch."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        print(STOPPED_TEXT, flush=True)
-        sys.exit(STOPPED)
-
-    before = {kind: signal.signal(kind, end) for kind in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-
-
 def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     """The configuration, and whether to stop at a dry run."""
     rest = [_in_full(argument) for argument in arguments if argument != "--dry-run"]
     path, rest = split_recipe(rest, default=DEFAULT)
     recipe = checked_config(FinetuneConfig, read_values(path), source=str(path))
     _check_sections(rest, recipe)
-    config = tyro.cli(FinetuneConfig, default=recipe, args=rest, prog="spe finetune", description=__doc__)
+    config: FinetuneConfig = parse_arguments(
+        FinetuneConfig, rest, default=recipe, prog="spe finetune", description=__doc__
+    )
     names = {argument.partition("=")[0].replace("_", "-") for argument in rest}
     encoder = config.encoder.name_or_path
     if config.start.pretrained != BERT and SHORT["--encoder"] in names and encoder is not None:

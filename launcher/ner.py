@@ -8,6 +8,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.ner_training import NerTrainingConfig, Score, TrainedNer, train_ner
+from launcher.arguments import parse_arguments
 
 USAGE = "usage: spe ner train FILE [FILE …] --out FOLDER [--lowercase]      (spe ner train --help says more)"
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> None:
         return
     if argv[0] != "train":
         raise UserError(f"there is no command {argv[0]!r}; {USAGE}")
-    command = tyro.cli(Train, prog="spe ner train", args=argv[1:])
+    command: Train = parse_arguments(Train, argv[1:], prog="spe ner train")
     config = NerTrainingConfig(**{field.name: getattr(command, field.name) for field in fields(NerTrainingConfig)})
     print(summary_text(train_ner(config, tell=lambda line: print(line, flush=True))))
 

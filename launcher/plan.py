@@ -16,6 +16,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from launcher.pretrain import split_recipe
 from spe_dist.config import Config
 from spe_dist.methods.costs import RecordSizes
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
     recipe = load_recipe(path)
     default = Plan(ClusterDescription(), recipe)
     generic: Any = Plan
-    command = tyro.cli(generic[type(recipe)], default=default, args=rest, prog="spe plan", description=__doc__)
+    command: Plan = parse_arguments(generic[type(recipe)], rest, default=default, prog="spe plan", description=__doc__)
     plan = make_plan(command)
     text = plan_markdown(command, plan)
     print(text)
@@ -71,6 +72,8 @@ def make_plan(command: Plan) -> ScalePlan:
     """
     config, manifest = command.recipe, None
     if command.pieces_per_record is not None:
+        if command.pieces_per_record <= 0:
+            raise UserError(f"--pieces-per-record {command.pieces_per_record:g}: must be more than 0 (20 is usual)")
         sizes, vocabulary, longest = RecordSizes.guessed(command.pieces_per_record), command.vocabulary, _MAX_PIECES
     else:
         try:

@@ -17,7 +17,10 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
-from launcher.predict_input import STANDARD_INPUT, InputFormat, Item, read_items
+from data_shards.input_format import TextFormat
+from data_shards.input_stream import STANDARD_INPUT
+from launcher.arguments import parse_arguments
+from launcher.predict_input import Item, read_items
 from spe_dist.extraction.extractor_place import check_is_extractor
 
 if TYPE_CHECKING:
@@ -38,14 +41,15 @@ class Predict:
     spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
     cat notes.txt | spe predict MODEL > found.jsonl
 
-    Files hold a text on each line, or JSON objects with a text or with `tokens`; `-`, or no file, is standard input.
-    A text may be long: it is split into sentences. Each text gives one line of JSON, in the same order.
+    Files hold a text on each line, JSON with a text or with words, Parquet, what WikiExtractor writes, or annotated
+    data (see spe data check), of which the texts are read; `-`, or no file, is standard input. A text may be long: it
+    is split into sentences. Each text gives one line of JSON, in the same order.
     """
 
     model: tyro.conf.Positional[Path]
     """Folder of an extractor, such as RUN/seed-1/model."""
     files: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Of text, compressed (.gz, .bz2) or not."""
+    """Files or folders, compressed (.gz, .bz2) or not."""
     text: str | None = None
     """A text to read in place of files."""
     out: Path | None = None
@@ -53,10 +57,10 @@ class Predict:
     format: OutputFormat | None = None
     """JSON lines, coloured text, or a page for the browser. If not given, the ending of --out tells (.jsonl, .json,
     .html, .txt); without --out it is coloured text in a terminal, JSON lines elsewhere."""
-    input_format: InputFormat | None = None
-    """A text on each line, or JSON lines; told by the ending (.txt, .jsonl, .json) or the first line if not given."""
+    input_format: TextFormat | None = None
+    """What the files hold; told by their first lines, then by their endings, if not given."""
     text_field: str = "text"
-    """Of a JSON object: the field that holds the text."""
+    """Field of a JSON object, or column of a Parquet file, that holds the text."""
     device: str | None = None
     """cpu, cuda, cuda:1; a GPU if there is one when not given."""
     precision: Literal["bf16", "fp32"] | None = None
@@ -76,7 +80,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: a model, file or line is not in order, or nothing can be written.
     """
-    command = tyro.cli(Predict, prog="spe predict", args=argv)
+    command: Predict = parse_arguments(Predict, argv, prog="spe predict")
     progress = _Progress()
     try:
         run_predict(command, progress)
@@ -100,8 +104,13 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     items = _items(command)
     _check_out(command)
     check_is_extractor(command.model)
+    from spe_dist.engine.machine import Machine
     from spe_dist.extraction.extractor import Extractor
 
+    machine = Machine.here()
+    note = machine.unused_gpus(machine.gpus) if command.device is None else None
+    if note:
+        print(note, file=sys.stderr)
     extractor = Extractor.from_pretrained(
         command.model,
         device=command.device,
@@ -140,6 +149,9 @@ def _check_out(command: Predict) -> None:
         )
     if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
         raise UserError(f"--out {command.out} is a file to read: name another one to write")
+    for name in command.files:
+        if Path(name).resolve() in command.out.resolve().parents:
+            raise UserError(f"--out {command.out} lies in a folder to read: name a file elsewhere")
 
 
 def _streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:

@@ -1,93 +1,166 @@
-"""What `spe predict` reads: raw text, a text on each line, or JSON lines with a text or with words."""
+"""What `spe predict` reads: all that other commands read, text and annotated data; of the latter the texts alone."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from data_shards.corpus import read_lines, reason_of
+from data_shards.bio import parse_sentence
+from data_shards.corpus import files_of_folder, read_documents, reason_of
 from data_shards.errors import UserError
+from data_shards.input_format import TextFormat, format_of, name_fields
+from data_shards.input_stream import STANDARD_INPUT, InputStream, check_is_file, open_input
 from data_shards.json_lines import parse_object
+from data_shards.parquet import read_objects, text_of_row
+from data_shards.wiki_extractor import fields_of_document
 
-InputFormat = Literal["text", "jsonl"]
-
-STANDARD_INPUT = "-"
-_ENDINGS: dict[str, InputFormat] = {".txt": "text", ".jsonl": "jsonl", ".json": "jsonl"}
-_COMPRESSED = (".gz", ".bz2")
+# Of documents that are given as sentences of words: the field of these, and the one that names the document.
+_DOCUMENTS = (("sentences", "doc_key"), ("sents", "title"))
+_UNITS: dict[TextFormat, str] = {"json": "item", "parquet": "row"}
 
 
 @dataclass(frozen=True)
 class Item:
-    """A text to read, and what else its line holds.
+    """A text to read, and what else is known of it.
 
     Args:
         text: raw, or words.
-        fields: of the JSON object it came from, the text among them.
+        fields: of the object that it came from, the text among them; none if it came from a line of text.
     """
 
     text: str | list[str]
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read_items(names: Sequence[str], input_format: InputFormat | None, text_field: str) -> Iterator[Item]:
+def read_items(names: Sequence[str], input_format: TextFormat | None, text_field: str) -> Iterator[Item]:
     """The texts of some files, one after another.
 
     Args:
-        names: of files, compressed (`.gz`, `.bz2`) or not; `-` is standard input.
-        input_format: of all files; if not given, the ending tells, or where it does not, whether the first line is a
-            JSON object.
-        text_field: of a JSON object that holds the text; one without it must have `tokens`.
+        names: of files or folders, compressed (`.gz`, `.bz2`) or not; `-` is standard input.
+        input_format: of all files; if not given, first lines and endings tell, and what they do not tell is text.
+        text_field: of a JSON object, or column of a Parquet file, that holds the text.
 
     Raises:
-        UserError: a file cannot be read, or a line is malformed; it says which.
+        UserError: a file cannot be read, or something in it is malformed; it says which.
     """
-    for name in names:
-        if name != STANDARD_INPUT and not Path(name).is_file():
-            raise UserError(f"{name}: {'this is a folder: name files' if Path(name).is_dir() else 'no such file'}")
-    return chain.from_iterable(_items_of(name, input_format, text_field) for name in names)
+    files = [file for name in names for file in _files_of(name)]
+    return chain.from_iterable(_items_of(file, input_format, text_field) for file in files)
 
 
-def _items_of(name: str, input_format: InputFormat | None, text_field: str) -> Iterator[Item]:
-    lines = iter(sys.stdin.buffer) if name == STANDARD_INPUT else read_lines(Path(name))
-    source = "standard input" if name == STANDARD_INPUT else name
-    form = input_format or _format_by_ending(name)
-    for number, raw in enumerate(lines, start=1):
-        form = form or ("jsonl" if _is_object(raw) else "text")
-        if form == "jsonl" and not raw.strip():
-            continue
-        try:
-            line = raw.decode()
-            yield Item(line.rstrip("\r\n")) if form == "text" else _item_of_object(parse_object(line), text_field)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{source}, line {number}: {reason_of(error)}: mend or remove the line") from error
+def _files_of(name: str) -> list[str]:
+    if name != STANDARD_INPUT and Path(name).is_dir():
+        return [str(file) for file in files_of_folder(Path(name), name)]
+    if name != STANDARD_INPUT:
+        check_is_file(name)
+    return [name]
 
 
-def _format_by_ending(name: str) -> InputFormat | None:
-    path = Path(name)
-    return _ENDINGS.get((path.with_suffix("") if path.suffix in _COMPRESSED else path).suffix)
+def _items_of(name: str, input_format: TextFormat | None, text_field: str) -> Iterator[Item]:
+    with open_input(name) as stream:
+        form = input_format or format_of(stream) or "text"
+        parse = _parser(form, text_field)
+        number = 1
+        for raw in _documents(stream, form, text_field):
+            if raw.strip() or form == "text":
+                try:
+                    yield from parse(raw.decode())
+                except (ValueError, RecursionError) as error:
+                    place = f"{_UNITS.get(form, 'line')} {getattr(error, 'line', number)}"
+                    raise UserError(f"{stream.name}, {place}: {reason_of(error)}: fix or remove it") from error
+            number += raw.count(b"\n")
 
 
-def _is_object(raw: bytes) -> bool:
-    try:
-        parse_object(raw.decode())
-    except (ValueError, RecursionError):
-        return False
-    return True
+def _documents(stream: InputStream, form: TextFormat, text_field: str) -> Iterator[bytes]:
+    if form == "parquet" and stream.path is not None:
+        return read_objects(stream.path, text_field)
+    return read_documents(stream, form, text_field)
 
 
-def _item_of_object(document: dict[str, Any], text_field: str) -> Item:
-    if text_field in document:
-        text = document[text_field]
+def _parser(form: TextFormat, text_field: str) -> Callable[[str], Iterator[Item]]:
+    parsers: dict[TextFormat, Callable[[str], Iterator[Item]]] = {
+        "text": _item_of_line,
+        "jsonl": partial(_items_of_object, text_field=text_field),
+        "json": partial(_items_of_object, text_field=text_field),
+        "parquet": partial(_item_of_row, text_field=text_field),
+        "wikiextractor": partial(_item_of_article, text_field=text_field),
+        "bio": _item_of_tagged,
+    }
+    return parsers[form]
+
+
+def _item_of_line(line: str) -> Iterator[Item]:
+    yield Item(line.rstrip("\r\n"))
+
+
+def _item_of_row(line: str, text_field: str) -> Iterator[Item]:
+    fields = parse_object(line)
+    yield Item(text_of_row(json.dumps(fields[text_field])), fields)
+
+
+def _item_of_article(document: str, text_field: str) -> Iterator[Item]:
+    fields = fields_of_document(document, text_field)
+    fields[text_field] = fields[text_field].strip("\n")
+    yield Item(fields[text_field], fields)
+
+
+def _item_of_tagged(sentence: str) -> Iterator[Item]:
+    words = [word for _, word, _ in parse_sentence(sentence)]
+    yield Item(words, {"tokens": words})
+
+
+def _items_of_object(line: str, text_field: str) -> Iterator[Item]:
+    fields = parse_object(line)
+    if text_field in fields:
+        text = fields[text_field]
         if not isinstance(text, str):
             raise ValueError(f"field {text_field!r} is {type(text).__name__}, not a string")
-        return Item(text, document)
-    if "tokens" not in document:
-        raise ValueError(f"neither a field {text_field!r} nor 'tokens' (name another with --text-field)")
-    tokens = document["tokens"]
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise ValueError("field 'tokens' is not a list of strings")
-    return Item(tokens, document)
+        yield Item(text, fields)
+    elif "entityMentions" in fields or ("sentText" in fields and "tokens" not in fields):
+        yield _item_of_spe_program(fields)
+    elif "tokens" in fields:
+        yield Item(_words(fields["tokens"], "tokens"), fields)
+    else:
+        yield from _items_of_document(fields, text_field)
+
+
+def _item_of_spe_program(fields: dict[str, Any]) -> Item:
+    """The words are the tokens or, without these, the text between spaces; the rest of its fields is not ours."""
+    words = fields.get("tokens")
+    if words is None:
+        text = fields.get("sentText")
+        if not isinstance(text, str):
+            raise ValueError("neither 'sentText' nor 'tokens' holds the words")
+        words = text.strip().split(" ") if text.strip() else []
+    kept = {str(name): fields[name] for name in ("articleId", "sentId") if name in fields}
+    return _sentence(_words(words, "tokens"), fields.get("articleId"), kept)
+
+
+def _items_of_document(fields: dict[str, Any], text_field: str) -> Iterator[Item]:
+    """The sentences of a document of DyGIE or DocRED, each with the name of the document and its number there."""
+    for name, title in _DOCUMENTS:
+        if name in fields:
+            if not isinstance(fields[name], list):
+                raise ValueError(f"field {name!r} is {type(fields[name]).__name__}, not a list")
+            for number, words in enumerate(fields[name]):
+                yield _sentence(_words(words, f"{name}[{number}]"), fields.get(title), {"number": number})
+            return
+    raise ValueError(
+        f"no field {text_field!r} and none with words (tokens, sentences, sents), only {name_fields(fields)}: "
+        "name the field of the text with --text-field"
+    )
+
+
+def _sentence(words: list[str], document: object, more: dict[str, Any]) -> Item:
+    named = {} if document is None or document == "" else {"document": str(document)}
+    return Item(words, {"tokens": words} | named | more)
+
+
+def _words(value: object, name: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError(f"field {name!r} is not a list of strings")
+    return value

@@ -2,8 +2,9 @@
 
 Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
 `--config NAME` is short for `--config launcher/recipes/NAME.yaml`.
-`--dry-run` checks everything that can be checked without training and prints the plan. `--profile` traces a few steps
-into the run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
+`--dry-run` checks everything that can be checked without training and prints the plan; how long the run would take as
+well, given `--speed RECORDS_PER_SECOND` or once the run has measured one. `--profile` traces a few steps into the
+run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
 
 Exit status: 0 the last step is made and saved; 75 (the system's "try again") stopped before it as asked, and saved:
 the same command goes on; 1 an error, told in one line. Ranks under torchrun end with 0 when they stop as asked: it
@@ -16,21 +17,25 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __name__ == "__main__":  # this checkout, not an installed copy; and no file of launcher/ may hide a module
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import tyro
-
 from data_shards.errors import UserError
+from data_shards.stop_requests import STOPPED
+from launcher.arguments import parse_arguments
+from launcher.output import say
 from launcher.run_command import run_command
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
 
+if TYPE_CHECKING:
+    from spe_dist.engine.machine import Machine
+
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT = RECIPES / "debug.yaml"
 PROFILED_STEPS = 5
-STOPPED = os.EX_TEMPFAIL  # exit status of a run that was stopped and saved
 
 
 def main(arguments: list[str]) -> None:
@@ -41,14 +46,15 @@ def main(arguments: list[str]) -> None:
         SystemExit: the run was stopped before its last step (see above).
     """
     print_run_folder = "--print-run-folder" in arguments
-    config, dry_run = read_arguments([a for a in arguments if a != "--print-run-folder"])
+    speed, rest = _split_speed([argument for argument in arguments if argument != "--print-run-folder"])
+    config, dry_run = read_arguments(rest)
+    if speed is not None and not dry_run:
+        raise UserError("--speed is for --dry-run alone: a run says itself how fast it is")
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     if print_run_folder:
         print(Path(config.run_folder).absolute())
     elif dry_run:
-        from spe_dist.train.dry_run import describe_run
-
-        print(describe_run(config))
+        _dry_run(config, speed)
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         _train_as_rank(config)
     else:
@@ -62,8 +68,25 @@ def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
     recipe = load_recipe(path)
     if "--profile" in arguments:
         recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
-    config = tyro.cli(type(recipe), default=recipe, args=rest, prog="pretrain", description=__doc__)
+    config: Config = parse_arguments(type(recipe), rest, default=recipe, prog="spe pretrain", description=__doc__)
     return config, dry_run
+
+
+def _split_speed(arguments: list[str]) -> tuple[float | None, list[str]]:
+    """Records per second that `--speed` gives, and the other arguments."""
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--speed":
+            width = 1 if equals else 2
+            value = value if equals else [*arguments, ""][index + 1]
+            try:
+                speed = float(value)
+            except ValueError:
+                speed = 0.0
+            if not 0 < speed < float("inf"):
+                raise UserError(f"--speed {value}: give a number of records per second, such as --speed 500")
+            return speed, arguments[:index] + arguments[index + width :]
+    return None, arguments
 
 
 def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path, list[str]]:
@@ -80,7 +103,9 @@ def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path
     for index, argument in enumerate(rest):
         if argument == "--config" or argument.startswith("--config="):
             width = 1 if "=" in argument else 2
-            path = _recipe_path(argument.partition("=")[2] if width == 1 else [*rest, ""][index + 1])
+            if index + width > len(rest):
+                raise UserError("--config needs a value: the file or the name of a recipe")
+            path = _recipe_path(argument.partition("=")[2] if width == 1 else rest[index + 1])
             rest = rest[:index] + rest[index + width :]
             break
     return path, rest
@@ -97,33 +122,70 @@ def _recipe_path(name: str) -> Path:
     return recipes[name]
 
 
+def _dry_run(config: Config, speed: float | None) -> None:
+    from spe_dist.engine.machine import Machine
+    from spe_dist.train.dry_run import describe_run
+
+    print(describe_run(config, records_per_second=speed), flush=True)
+    if _starts_own_ray(config):
+        _check_machine(config, Machine.here())
+    else:
+        print(f"{'machines':12} those of the Ray cluster, which a dry run does not look at: spe doctor does")
+    print("dry run: everything that can be checked without training is in order")
+
+
+def _starts_own_ray(config: Config) -> bool:
+    return not (config.cluster.address or os.environ.get("RAY_ADDRESS"))
+
+
+def _check_machine(config: Config, machine: Machine) -> None:
+    """Is there a GPU for every worker, and what is there and not used, or used twice?"""
+    cluster = config.cluster
+    machine.require_gpus(cluster)
+    used = cluster.gpus_per_worker * cluster.workers
+    setting = f"--cluster.gpus-per-worker 1 --cluster.workers {machine.gpus} --train.precision bf16 uses all"
+    _say(machine.crowded(cluster), machine.unused_gpus(used, setting))
+
+
+def _say(*lines: str | None) -> None:
+    for line in filter(None, lines):
+        say(line)
+
+
 def _train_as_rank(config: Config) -> None:
     from launcher.progress import shown_progress
+    from spe_dist.engine.machine import Machine
     from spe_dist.engine.world import World
     from spe_dist.train.dry_run import check_run
     from spe_dist.train.loop import train
 
-    first = os.environ["RANK"] == "0"
+    first, ranks_here = os.environ["RANK"] == "0", int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    machine = Machine.here()
+    machine.require_gpus_of_ranks(ranks_here)
     check_run(config, world_size=int(os.environ["WORLD_SIZE"]))
     if first:
+        _say(machine.unused_gpus(ranks_here, f"torchrun --nproc-per-node {machine.gpus} uses all"))
         _warn_of_slow_bf16(config, World.from_environment().device.type)
     with shown_progress(config, enabled=first):
         summary = train(config)
     if first:
-        print(_ending(summary.folder, summary.step, summary.finished))
+        say(_ending(summary.folder, summary.step, summary.finished))
 
 
 def _train_on_ray(config: Config) -> None:
     from cluster.ray_train import train_on_ray, with_absolute_folders
     from launcher.progress import shown_progress
+    from spe_dist.engine.machine import Machine
     from spe_dist.train.dry_run import check_run
 
     config = with_absolute_folders(config)
     check_run(config, world_size=config.cluster.workers)
+    if _starts_own_ray(config):
+        _check_machine(config, Machine.here())
     _warn_of_slow_bf16(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
-    print(_ending(summary.folder, summary.step, summary.finished))
+    say(_ending(summary.folder, summary.step, summary.finished))
     if not summary.finished:
         sys.exit(STOPPED)
 
@@ -132,9 +194,7 @@ def _warn_of_slow_bf16(config: Config, device_type: str) -> None:
     """Of this machine: those of a cluster are mostly alike."""
     from spe_dist.engine.slow_bf16 import slow_bf16_warning
 
-    warning = slow_bf16_warning(config.train.precision, device_type)
-    if warning:
-        print(warning, flush=True)
+    _say(slow_bf16_warning(config.train.precision, device_type))
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -9,39 +10,44 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
+from launcher.output import say
 from spe_dist.config import Config
+from spe_dist.engine.world import World
 from spe_dist.extraction.finetune_folder import LOG
 from spe_dist.train import run_log
-from spe_dist.train.run_folder import METRICS
+from spe_dist.train.run_folder import METRICS, log_path
 from spe_dist.train.run_log import format_metrics
 
 _SECONDS = 0.5
-_SAID = re.compile(r"\S+ \S+ (INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
+_SAID = re.compile(r"\S+ \S+ (?P<level>INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
 
 
 @contextmanager
 def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
-    """Print the run's metrics while the context lasts.
+    """Print the run's metrics, and what its first rank warns of, while the context lasts.
 
     Every line of metrics is one line of output; in a terminal the last line says how far the run is and when it ends.
     """
     if not enabled:
         yield
         return
-    print(
-        f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records"
-    )
-    tail = _Tail(Path(config.run_folder) / METRICS)
+    say(f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records")
+    folder, out = Path(config.run_folder), sys.stdout
+    tail, log = _Tail(folder / METRICS), _Tail(log_path(folder, World()))
 
     def show() -> None:
+        for match in filter(None, map(_SAID.fullmatch, log.new_lines())):
+            if match["level"] == "WARNING":
+                say(f"{_clear_line(out)}warning: {match['message']}", to=out)
         for line in tail.new_lines():
-            _show(json.loads(line), config.train.steps)
+            with suppress(ValueError):  # damaged lines were cut out of the middle meanwhile
+                _show(json.loads(line), config.train.steps, out)
 
     with _repeated(show):
         yield
-    if sys.stdout.isatty():
-        print("\r\033[K", end="", flush=True)
+    say(_clear_line(out), end="")
 
 
 @contextmanager
@@ -53,15 +59,15 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
     Args:
         folders: seed → its folder.
     """
-    opening = _Opening(next(iter(folders.values())))
+    opening, out = _Opening(next(iter(folders.values()))), sys.stdout
     tails = {seed: _Tail(folder / METRICS) for seed, folder in folders.items()}
 
     def show() -> None:
         for line in opening.new_lines():
-            print(line, flush=True)
+            say(line, to=out)
         for seed, tail in tails.items():
             for line in tail.new_lines():
-                print(f"seed {seed}: {format_metrics(json.loads(line))}", flush=True)
+                say(f"seed {seed}: {format_metrics(json.loads(line))}", to=out)
 
     with _repeated(show):
         yield
@@ -73,10 +79,13 @@ def _repeated(show: Callable[[], None]) -> Iterator[None]:
     done = threading.Event()
 
     def follow() -> None:
-        with suppress(BrokenPipeError):  # nobody reads any more: the next print of the main thread ends the command
+        try:
             while not done.wait(_SECONDS):
                 show()
             show()
+        except OSError as error:  # nobody reads any more: the next print of the main thread ends the command
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
@@ -103,8 +112,10 @@ class _Opening:
         said = []
         for line in self._log.new_lines():
             match = _SAID.fullmatch(line)  # lines of a traceback do not
-            self._over = self._over or (match is not None and match["logger"] == run_log.__name__)
-            if match and not self._over:
+            if match is None:
+                continue
+            self._over = self._over or (match["logger"], match["level"]) == (run_log.__name__, "INFO")
+            if not self._over:
                 said.append(match["message"])
         return said
 
@@ -126,22 +137,27 @@ class _Tail:
         self._offset = min(self._offset, size)  # a resumed run cuts off what comes after its checkpoint
         if size == self._offset:
             return []
-        with self._path.open() as file:
+        with self._path.open("rb") as file:
             file.seek(self._offset)
-            whole_lines, _, _ = file.read(size - self._offset).rpartition("\n")  # the last may be half written
-        self._offset += len(whole_lines.encode()) + bool(whole_lines)
-        return whole_lines.split("\n") if whole_lines else []
+            whole_lines, _, _ = file.read(size - self._offset).rpartition(b"\n")  # the last may be half written
+        self._offset += len(whole_lines) + bool(whole_lines)
+        return whole_lines.decode(errors="replace").split("\n") if whole_lines else []
 
     def _size(self) -> int:
         return self._path.stat().st_size if self._path.exists() else 0
 
 
-def _show(metrics: dict, steps: int) -> None:
+def _show(metrics: dict, steps: int, out: TextIO) -> None:
     line = format_metrics(metrics)
-    if not sys.stdout.isatty():
-        print(line, flush=True)
+    if not out.isatty():
+        say(line, to=out)
         return
     seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]
     filled = round(30 * metrics["step"] / steps)
     bar = "█" * filled + "░" * (30 - filled)
-    print(f"\r\033[K{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="", flush=True)
+    say(f"{_clear_line(out)}{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="", to=out)
+
+
+def _clear_line(out: TextIO) -> str:
+    """Of how far the run is; there is none but in a terminal."""
+    return "\r\033[K" if out.isatty() else ""

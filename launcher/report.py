@@ -12,6 +12,7 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
@@ -87,12 +88,12 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: there is no such run, or it has not logged anything.
     """
-    command = tyro.cli(Report, prog="spe report", description=__doc__, args=argv)
+    command: Report = parse_arguments(Report, argv, prog="spe report", description=__doc__)
     metrics = read_metrics(command.run)
     name = command.run.resolve().name
+    data = _data(command.run, metrics)
     with explain_write_errors(command.out):
         command.out.mkdir(parents=True, exist_ok=True)
-        data = _data(command.run, metrics)
         write_atomically(command.out / f"{name}.json", (json.dumps(data, indent=1) + "\n").encode())
         write_atomically(command.out / f"{name}.md", table(metrics).encode())
         _draw(metrics, command.out / f"{name}.png")

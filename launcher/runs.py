@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from data_shards.errors import UserError
+from launcher.arguments import parse_arguments
 from spe_dist.train.compare import Comparison, compare_runs
 from spe_dist.train.run_folder import CONFIG, VERSIONS, changed_settings
 
@@ -25,7 +26,8 @@ class Diff:
     second: tyro.conf.Positional[Path]
     """Folder of another."""
     rtol: float = 0.0
-    """Relative difference up to which floats count as equal (another number of ranks rounds differently: 1e-5)."""
+    """Difference up to which floats count as equal, relative to the larger or, where that is below 1, absolute (but for
+    learning rate and gradient norm). Another number of ranks rounds differently: 1e-5."""
 
 
 def main(argv: list[str]) -> None:
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> None:
     """
     if argv[:1] != ["diff"]:
         raise UserError("say what to do with runs: spe runs diff A B")
-    command = tyro.cli(Diff, prog="spe runs diff", args=argv[1:])
+    command: Diff = parse_arguments(Diff, argv[1:], prog="spe runs diff")
     for file in (CONFIG, VERSIONS):
         for key, one, other in changed_settings(command.first, command.second, file=file):
             print(f"{file}: {key} is {one} and {other}")

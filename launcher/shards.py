@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,16 +18,21 @@ from data_shards import reader
 from data_shards.annotate import annotate
 from data_shards.build import build_with_summary
 from data_shards.build_config import AnnotateConfig, BuildConfig
-from data_shards.corpus import TextFormat, parse_documents, read_units, resolve_sources
+from data_shards.corpus import check_has_text, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import ENTITIES, Manifest
+from data_shards.input_format import TextFormat
+from data_shards.manifest import ENTITIES, Manifest, Statistics
 from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.unit_pipeline import BuildSummary
+from launcher.arguments import parse_arguments
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
+
+_MUCH_UNKNOWN = 0.01  # of the pieces
+_SHOWN_REPEATS, _SHOWN_CHARACTERS = 3, 80
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class TrainVocab:
     out: Path
     """The vocab.txt to write."""
     format: TextFormat | None = None
-    """What the files hold; told by their names if not given."""
+    """What the files hold; told by their first lines, then by their endings, if not given."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     lowercase: bool = True
@@ -123,7 +130,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: what the person asked for cannot be done.
     """
-    command = tyro.cli(Command, prog="spe shards", description=__doc__, args=argv)
+    command: Command = parse_arguments(Command, argv, prog="spe shards", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     match command:
         case Build():
@@ -214,6 +221,8 @@ def run_train_vocab(command: TrainVocab) -> None:
     from data_shards.vocabulary import train_vocabulary
 
     pieces = train_vocabulary(_texts(command), command.size, lowercase=command.lowercase)
+    if len(pieces) > command.size:
+        raise UserError(f"--size {command.size} is too small: single characters and special pieces are {len(pieces)}")
     with explain_write_errors(command.out.parent):
         command.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(command.out, ("\n".join(pieces) + "\n").encode())
@@ -224,6 +233,10 @@ def run_sample_corpus(command: SampleCorpus) -> None:
     """Write a sample corpus."""
     from data_shards.sample_corpus import generate_annotated, write_annotated, write_corpus
 
+    if command.out.is_dir():
+        raise UserError(f"--out {command.out} is a folder: name a file to write")
+    if command.sentences < 1 or command.annotated < 0:
+        raise UserError("--sentences must be at least 1, and --annotated not negative")
     write_corpus(command.out, sentences=command.sentences, seed=command.seed)
     print(f"{command.out}: {command.sentences:,} sentences")
     if command.annotated:
@@ -240,17 +253,41 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
     manifest, counts = summary.manifest, summary.manifest.statistics
     shard_bytes = sum(shard.filesize for shard in manifest.shardlist)
     case = {True: "lower-cased", False: "cased", None: "as it is"}[manifest.tokenizer.lowercase]
-    dropped = ", ".join(f"{count:,} with {reason.replace('_', ' ')}" for reason, count in counts.dropped.items())
+    dropped = ", ".join(f"{count:,} {_reason_text(reason)}" for reason, count in counts.dropped.items())
     lines = [
         f"{out}: {counts.records:,} records in {len(manifest.shardlist)} shards, {shard_bytes / 1e6:,.1f} MB",
         f"  a record  {counts.words / counts.records:.1f} words, {counts.pieces / counts.records:.1f} pieces, "
         f"{shard_bytes / counts.records:.1f} bytes",
         f"  text      {counts.documents:,} documents, {counts.sentences:,} sentences ({case}); dropped {dropped}; "
         f"{counts.bad_lines:,} bad lines",
+        f"  unknown   {_unknown_share(counts):.2%} of the pieces",
+        *_repeated_texts(counts),
         *_entity_texts(manifest),
         f"  time      {_time_text(summary)}",
     ]
+    if _unknown_share(counts) > _MUCH_UNKNOWN:
+        lines.append(
+            f"warning: {_unknown_share(counts):.1%} of the pieces are unknown: use a tokenizer whose vocabulary covers "
+            "the language and the script of the text, or train one with: spe shards train-vocab"
+        )
     return "\n".join(lines)
+
+
+def _reason_text(reason: str) -> str:
+    return "section headings" if reason == "headings" else f"with {reason.replace('_', ' ')}"
+
+
+def _unknown_share(counts: Statistics) -> float:
+    return counts.unknown_pieces / counts.pieces
+
+
+def _repeated_texts(counts: Statistics) -> Iterator[str]:
+    """The sentences that are repeated most often."""
+    for number, (sentence, count) in enumerate(islice(counts.repeated.items(), _SHOWN_REPEATS)):
+        name = "" if number else "repeated"
+        text = "".join(character if character.isprintable() else " " for character in sentence)
+        shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+        yield f"  {name:9} {count:,} times or more: {shown}"
 
 
 def _entity_texts(manifest: Manifest) -> Iterator[str]:
@@ -278,9 +315,13 @@ def _time_text(summary: BuildSummary) -> str:
 
 
 def _texts(command: TrainVocab) -> Iterator[str]:
-    for index, source in enumerate(resolve_sources(command.inputs, command.format, command.out.parent)):
-        for unit in read_units(source, index, text_field=command.text_field):
-            documents, bad_lines = parse_documents(unit, source.format, command.text_field)
-            if bad_lines:
-                raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
-            yield from documents
+    with tempfile.TemporaryDirectory() as folder:
+        sources = resolve_sources(command.inputs, command.format, Path(folder))
+        for source in sources:
+            check_has_text(source, command.text_field)
+        for index, source in enumerate(sources):
+            for unit in read_units(source, index, text_field=command.text_field):
+                documents, bad_lines = parse_documents(unit, source.format, command.text_field)
+                if bad_lines:
+                    raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
+                yield from documents

@@ -10,11 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from cluster.ray_train import with_absolute_folders
 from cluster.slurm.batch_script import batch_script, resources_of_a_node
 from data_shards.files import explain_write_errors, write_atomically
+from launcher.arguments import parse_arguments
 from launcher.pretrain import read_arguments, split_recipe
 from spe_dist.config import Config
 
@@ -43,7 +42,7 @@ def main(argv: list[str]) -> None:
     Raises:
         UserError: the recipe is not a valid one, or its workers do not fit on so many nodes.
     """
-    command, settings = tyro.cli(Slurm, args=argv, prog="spe slurm", description=__doc__, return_unknown_args=True)
+    command, settings = parse_arguments(Slurm, argv, prog="spe slurm", description=__doc__, return_unknown_args=True)
     config, _ = read_arguments(settings)
     script = render(command, config, settings)
     if command.out is None:

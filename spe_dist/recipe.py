@@ -45,6 +45,8 @@ def read_values(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not YAML: invalid UTF-8 at byte {error.start + 1}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
@@ -73,7 +75,8 @@ def checked_config(config_class: type[C], values: Mapping[str, Any], *, source: 
     try:
         return TypeAdapter(config_class).validate_python(values)
     except ValidationError as error:
-        problems = "; ".join(_describe(problem, config_class) for problem in error.errors())
+        wrong_first = sorted(error.errors(), key=lambda problem: problem["type"] == "missing")
+        problems = "; ".join(_describe(problem, config_class) for problem in wrong_first)
         raise UserError(f"{source}: {problems}") from error
 
 

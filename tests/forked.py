@@ -58,9 +58,10 @@ def run_script(script: Path, *arguments: object, **environment: str) -> Complete
     return run_forked(_script, script, arguments, **environment)
 
 
-def run_as_only_rank(script: Path, *arguments: object) -> CompletedProcess:
+def run_as_only_rank(script: Path, *arguments: object, **environment: str) -> CompletedProcess:
     """Run a Python script as `torchrun --nproc-per-node 1 script …` does, but for its imports."""
-    return run_forked(_script, script, arguments, TORCHELASTIC_RUN_ID="none", RANK="0", WORLD_SIZE="1")
+    rank = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}
+    return run_forked(_script, script, arguments, **rank, **environment)
 
 
 def _here(

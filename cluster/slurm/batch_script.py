@@ -34,6 +34,8 @@ def resources_of_a_node(cluster: ClusterConfig, *, nodes: int, loader_processes:
     Raises:
         UserError: some nodes would have more ranks than others.
     """
+    if nodes < 1:
+        raise UserError(f"--nodes {nodes}: a job has at least one")
     workers, left = divmod(cluster.workers, nodes)
     if left or not workers:
         raise UserError(

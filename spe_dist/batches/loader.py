@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -16,6 +20,7 @@ from data_shards.record import Records
 from spe_dist.batches.batch import Batch
 
 _STEPS_AHEAD = 4  # per process: decoding a shard takes as long as making some dozens of batches
+_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 Collate = Callable[[Records, IntArray, int, Sequence[int]], Batch]
 
 
@@ -59,6 +64,7 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
 
     Raises:
         UserError: a shard is missing or damaged.
+        RuntimeError: a loader process has died.
     """
     loader = DataLoader(
         steps,
@@ -69,9 +75,10 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
         multiprocessing_context="spawn" if workers else None,
         prefetch_factor=_STEPS_AHEAD if workers else None,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_group,
         generator=torch.Generator(),  # or it would draw from the global one, which dropout draws from after a resume
     )
-    for batches in loader:
+    for batches in _started(loader):
         if isinstance(batches, UserError):
             raise batches
         yield batches
@@ -79,3 +86,41 @@ def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator
 
 def _as_it_is(batches: list[Batch]) -> list[Batch]:
     return batches
+
+
+def _started(loader: DataLoader[list[Batch] | UserError]) -> Iterator[list[Batch] | UserError]:
+    """The loader's items; its processes are there when this returns, and hear no request to end the run.
+
+    Ctrl-C in a terminal, torchrun and schedulers send those to the whole process group: the run must save, and until
+    then it needs its loaders.
+    """
+    if loader.num_workers:
+        _remember_dead_children()
+        resource_tracker.ensure_running()  # else started below, which would unblock signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _leave_group(worker: int) -> None:
+    """In a loader process, which was started with requests blocked: let none reach it but the rank's own SIGTERM."""
+    os.setsid()
+    for number in _REQUESTS:
+        signal.signal(number, signal.SIG_IGN)  # forgets one that waits
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _REQUESTS)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _remember_dead_children() -> None:
+    """Let the system keep the exit status of a child until it is asked for, where this process ignores SIGCHLD.
+
+    Ray's workers do, and then whoever asks takes a dead loader for a living one and waits for ever. By the C library:
+    Python lets no thread but the main one change it, and Ray runs ranks in another.
+    """
+    library = ctypes.CDLL(None)
+    library.signal.restype, library.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
+    before = library.signal(signal.SIGCHLD, int(signal.SIG_DFL))
+    if before != int(signal.SIG_IGN):
+        library.signal(signal.SIGCHLD, before)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from spe_dist.batches.spans import sample_span_pairs
-from spe_dist.benchmarks.timing import Timed, peak_bytes, take_turns
+from spe_dist.benchmarks.timing import Timed, peak_bytes, take_turns, time_kernels
 from spe_dist.kernels.span_pool import span_pool
 
 KERNEL_SIZES = (2, 3, 4)
+_UNCACHED = 200_000_000  # bytes that no GPU's cache holds
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ class SpanCnn(nn.Module):
         self.bias = nn.Parameter(torch.randn(len(KERNEL_SIZES) * size.channels))
         self.channels = size.channels
 
-    def ours(self, words: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-        """One matrix product over all words, then `span_pool`."""
+    def ours(self, words: Tensor, starts: Tensor, ends: Tensor, longest: int) -> Tensor:
+        """One matrix product over all words, then `span_pool`, which needs no longest span."""
         lowest, highest = span_pool(self.taps(words), starts, ends, kernel_sizes=KERNEL_SIZES)
         bias = self.bias.float() if lowest.dtype == torch.float32 else self.bias
         pooled = torch.maximum(nn.functional.gelu(lowest + bias), nn.functional.gelu(highest + bias))
         return pooled.to(words.dtype)
 
-    def padded(self, words: Tensor, starts: Tensor, ends: Tensor) -> Tensor:
-        """Gather the words of every span, pad, convolve, GELU, mask, maximum."""
-        offsets = torch.arange(int((ends - starts).max()), device=words.device)
+    def padded(self, words: Tensor, starts: Tensor, ends: Tensor, longest: int) -> Tensor:
+        """Gather the words of every span, pad to the longest, convolve, GELU, mask, maximum."""
+        offsets = torch.arange(longest, device=words.device)
         places = starts[:, None] + offsets
         inside = (places < ends[:, None])[..., None]
         spans = torch.where(inside, words[places.clamp(max=len(words) - 1)], 0).transpose(1, 2)
@@ -95,44 +96,60 @@ def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype,
         torch.manual_seed(0)
         cnn = SpanCnn(size).to(device, dtype)
         words = torch.randn(size.sentences * size.words, size.hidden, device=device, dtype=dtype, requires_grad=True)
-        starts, ends = (bound.to(device) for bound in draw_spans(size))
+        starts, ends = draw_spans(size)
+        longest = int((ends - starts).max())
+        spans = (starts.to(device), ends.to(device))
         ways: dict[str, Callable[..., Tensor]] = {"gather, pad, Conv1d, GELU, max": cnn.padded}
         if compiled:
+            torch._dynamo.reset()  # of what it has compiled, a function keeps eight versions and then compiles no more
             ways["the same under torch.compile"] = torch.compile(cnn.padded, dynamic=False)
         ways["span_pool"] = cnn.ours
         into = torch.randn(len(starts), len(KERNEL_SIZES) * size.channels, device=device, dtype=dtype)
-        calls = {name: _forward_backward(way, cnn, words, starts, ends, into) for name, way in ways.items()}
+        pooled = {name: way(words, *spans, longest).detach() for name, way in ways.items()}
+        calls = {name: _forward_backward(way, cnn, words, spans, longest, into) for name, way in ways.items()}
         timed = take_turns(str(size), calls, repeats=repeats, device=device)
         memory = {name: peak_bytes(call, device) for name, call in calls.items()}
-        with torch.no_grad():
-            pooled = {name: way(words, starts, ends) for name, way in ways.items()}
         for row in timed:
             row.notes["peak MiB"] = memory[row.variant] / 2**20
             row.notes["largest difference"] = float((pooled[row.variant] - pooled[timed[0].variant]).abs().max())
-        rows += timed
-        rows.append(_kernel_alone(size, cnn, words, starts, ends, repeats=repeats))
+        rows += [*timed, *_kernels_alone(size, cnn.taps(words).detach(), *spans, repeats=repeats)]
     return rows
 
 
-def _kernel_alone(size: Size, cnn: SpanCnn, words: Tensor, starts: Tensor, ends: Tensor, *, repeats: int) -> Timed:
-    """The forward of span_pool without its matrix product, and the bytes it must at least move in a second."""
-    taps = cnn.taps(words).detach()
-    call = partial(span_pool, taps, starts, ends, kernel_sizes=KERNEL_SIZES)
-    (timed,) = take_turns(
-        f"{size}: forward of the kernel alone", {"span_pool": call}, repeats=repeats, device=taps.device
-    )
-    covered = int((ends - starts).sum()) * taps.shape[1] * taps.element_size()
-    written = len(starts) * len(KERNEL_SIZES) * size.channels * 4 * 4  # both extremes and both places
-    timed.notes["GB/s"] = (min(covered, taps.numel() * taps.element_size()) + written) / timed.median / 1e9
-    return timed
+def _kernels_alone(size: Size, taps: Tensor, starts: Tensor, ends: Tensor, *, repeats: int) -> list[Timed]:
+    """Forward and backward of span_pool without its matrix product, and the bytes that each must at least move."""
+    device, sizes = taps.device, list(KERNEL_SIZES)
+    copies = -(-_UNCACHED // (taps.numel() * taps.element_size())) if device.type == "cuda" else 1
+    inputs = [taps.clone() for _ in range(copies)]
+    operators = torch.ops.spe_dist
+    pooled = [operators.span_pool(one, starts, ends, sizes) for one in inputs]
+    forwards = [partial(operators.span_pool, one, starts, ends, sizes) for one in inputs]
+    backwards = [partial(operators.span_pool_backward, *one, starts, ends, sizes, len(taps)) for one in pooled]
+    extremes = len(starts) * len(sizes) * size.channels * 4 * 4  # both extremes, or their gradients, and both places
+    covered = int((ends - starts).sum()) * taps.shape[1]
+    moved = {
+        "forward": min(covered, taps.numel()) * taps.element_size() + extremes,
+        "backward": taps.numel() * pooled[0][0].element_size() + extremes,
+    }
+    rows = []
+    for name, calls in (("forward", forwards), ("backward", backwards)):
+        case = f"{size}: {name} of the kernel alone"
+        rows.append(time_kernels(case, "span_pool", calls, repeats=repeats, device=device))
+        rows[-1].notes["GB/s"] = moved[name] / rows[-1].median / 1e9
+    return rows
 
 
 def _forward_backward(
-    way: Callable[..., Tensor], cnn: SpanCnn, words: Tensor, starts: Tensor, ends: Tensor, into: Tensor
+    way: Callable[..., Tensor],
+    cnn: SpanCnn,
+    words: Tensor,
+    spans: tuple[Tensor, Tensor],
+    longest: int,
+    into: Tensor,
 ) -> Callable[[], None]:
     def call() -> None:
         cnn.zero_grad()
         words.grad = None
-        way(words, starts, ends).backward(into)
+        way(words, *spans, longest).backward(into)
 
     return call

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,6 +53,33 @@ def take_turns(
             _wait(device)
             seconds[name].append(time.perf_counter() - started)
     return [Timed(case, name, times) for name, times in seconds.items()]
+
+
+def time_kernels(
+    case: str, variant: str, calls: Sequence[Callable[[], object]], *, repeats: int, device: torch.device
+) -> Timed:
+    """Seconds of one of some calls that do the same to different tensors.
+
+    On a GPU those of its kernels alone, by its own clock: all calls are recorded as one graph, which is replayed, so
+    that it waits neither for the host nor finds in its cache what an earlier call has left there, if there are enough.
+    """
+    if device.type != "cuda":
+        (timed,) = take_turns(case, {variant: lambda: [call() for call in calls]}, repeats=repeats, device=device)
+        return Timed(case, variant, [seconds / len(calls) for seconds in timed.seconds])
+    for call in calls:
+        call()
+    _wait(device)
+    graph, seconds = torch.cuda.CUDAGraph(), []
+    with torch.cuda.graph(graph):
+        results = [call() for call in calls]  # kept until the graph is gone: each has memory of its own
+    for _ in range(repeats + 1):
+        began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        began.record()
+        graph.replay()
+        ended.record()
+        ended.synchronize()
+        seconds.append(began.elapsed_time(ended) / 1e3 / len(results))
+    return Timed(case, variant, seconds[1:])
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:

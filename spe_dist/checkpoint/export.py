@@ -32,6 +32,7 @@ from spe_dist.models.export_format import (
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.recipe import load_recipe
+from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, ENCODER, METRICS, TOKENIZER, VERSIONS, read_dataset
 
 
@@ -65,7 +66,7 @@ class TrainedRun:
             )
         try:
             about = json.loads((run / VERSIONS).read_text())
-            encoder = AutoConfig.from_pretrained(run / ENCODER)
+            encoder = AutoConfig.from_pretrained(run / ENCODER, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{run} is not a whole run: cannot read its {VERSIONS} and {ENCODER} ({str(error).splitlines()[0]})"
@@ -162,8 +163,7 @@ def _load_weights(model: nn.Module, checkpoint: LoadedCheckpoint, names: str) ->
 
 def _last_metrics(path: Path, step: int) -> dict[str, float]:
     """The last line of metrics up to a step."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    known = [metrics for line in lines if (metrics := json.loads(line))["step"] <= step]
+    known = [metrics for _, metrics in read_json_lines(path, field="step") if metrics["step"] <= step]
     return known[-1] if known else {}
 
 

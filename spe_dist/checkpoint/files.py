@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -15,8 +16,12 @@ _FULL = {"ENOSPC": "No space left on device", "EDQUOT": "Disk quota exceeded"}
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file and wait until it is on the disk."""
+    """Write a safetensors file, as readable as other files are, and wait until it is on the disk."""
+    path.touch()
+    mode = path.stat().st_mode  # by umask; the library makes files of their owner alone
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    with suppress(OSError):  # a file system without modes
+        path.chmod(mode)
     sync(path)
 
 

@@ -58,7 +58,7 @@ class LoadedCheckpoint:
         """
         try:
             metadata = json.loads((self.folder / STATE).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.folder / STATE} is not JSON ({error}): {_REPLACED}") from error
         if not isinstance(metadata, dict):
             raise UserError(f"{self.folder / STATE} does not hold a run's state: {_REPLACED}")
@@ -68,6 +68,10 @@ class LoadedCheckpoint:
     def step(self) -> int:
         """Updates made before it was written."""
         return step_of(self.folder)
+
+    def open(self) -> None:
+        """Read and open all that is ever asked for."""
+        assert self.metadata is not None and self._files is not None
 
     def names(self) -> set[str]:
         """Names of all tensors, whichever rank wrote them."""
@@ -124,6 +128,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted((path for path in folder.glob("step-*") if is_name(path.name) and path.is_dir()), key=step_of)
 
 
+def is_there(checkpoint: Path) -> bool:
+    """Whether a checkpoint is still there: a run that goes on deletes old ones, of which files then seem to miss."""
+    return checkpoint.is_dir()
+
+
 def fault_of(checkpoint: Path) -> str | None:
     """The first thing that is wrong with a checkpoint, or None if every byte is as it was written."""
     return next(_faults(checkpoint), None)
@@ -155,8 +164,16 @@ class About:
     fault: str | None
 
 
-def read_about(checkpoint: Path) -> About:
-    """Look at a checkpoint without reading its tensors."""
+def read_about(checkpoint: Path) -> About | None:
+    """Look at a checkpoint without reading its tensors; None if its run has deleted it meanwhile."""
+    try:
+        about = _about(checkpoint)
+    except FileNotFoundError:
+        about = None
+    return about if is_there(checkpoint) else None
+
+
+def _about(checkpoint: Path) -> About:
     fault = next(_faults(checkpoint, _fault_of_size), None)
     world_size: int | None
     zero_stage: int | None
@@ -176,6 +193,8 @@ def choose_checkpoint(folder: Path) -> Choice:
         fault = fault_of(checkpoint)
         if fault is None:
             return checkpoint.name, tuple(skipped)
+        if not is_there(checkpoint):  # then there is a newer one
+            return choose_checkpoint(folder)
         skipped.append(Skipped(checkpoint.name, fault))
     return None, tuple(skipped)
 
@@ -201,10 +220,20 @@ def load_chosen(folder: Path, choice: Choice) -> LoadedCheckpoint | None:
 def newest_checkpoint(folder: Path) -> LoadedCheckpoint | None:
     """The newest checkpoint that holds, for a process without ranks; it changes nothing, the run may be going on.
 
+    All its files are open when this returns, so that it can be read even if the run deletes it.
+
     Raises:
         UserError: there are checkpoints but none of them holds.
     """
-    return load_chosen(folder, choose_checkpoint(folder))
+    while True:
+        checkpoint = load_chosen(folder, choose_checkpoint(folder))
+        try:
+            if checkpoint is not None:
+                checkpoint.open()
+            return checkpoint
+        except FileNotFoundError:
+            if checkpoint is not None and is_there(checkpoint.folder):
+                raise
 
 
 def files_of_manifest(checkpoint: Path) -> list[str]:

@@ -83,10 +83,10 @@ def _summary(config: Config, about: AboutRun, description: Description) -> str:
 
 def _usage(description: Description) -> str:
     blocks = [
-        "The sentence encoder alone, with transformers (trained without BERT's pooler, so there is none to load):",
+        "The sentence encoder alone, with transformers (trained without a pooler):",
         "```python\nfrom transformers import AutoModel, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
-        'encoder = AutoModel.from_pretrained("FOLDER")  # its pooler_output means nothing\n```',
+        'encoder = AutoModel.from_pretrained("FOLDER")  # pooler_output: tanh of the state of [CLS], untrained\n```',
     ]
     if description.span_encoder is not None:
         pairs = ', pairs=[("Marie Curie", "Warsaw")]' if description.pair_encoder is not None else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,8 @@ from spe_dist.checkpoint.loaded import (
     step_of,
 )
 from spe_dist.checkpoint.remote_folder import RemoteFolder
+
+LOGGER = logging.getLogger(__name__)
 
 _PARTIAL = ".partial-"
 Files = dict[str, dict[str, Any]]
@@ -95,8 +98,7 @@ class SharedFolder:
 
     def remove_leftovers(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(leftover)
+        _remove(*self.folder.glob(f"{_PARTIAL}*"))
 
     def is_complete(self, step: int) -> bool:
         final = self.folder / name_of(step)
@@ -124,9 +126,11 @@ class SharedFolder:
     def delete(self, step: int) -> None:
         # Renamed first: a run killed in the middle of deleting must not leave half a checkpoint under a good name.
         checkpoint = self.folder / name_of(step)
+        if checkpoint.is_symlink():
+            raise OSError(f"{checkpoint} is a symbolic link, whose target would stay")
         doomed = self.folder / f"{_PARTIAL}deleting-{checkpoint.name}"
         checkpoint.rename(doomed)
-        shutil.rmtree(doomed)
+        _remove(doomed)
 
     def choose(self) -> Choice:
         return choose_checkpoint(self.folder)
@@ -158,8 +162,7 @@ class ObjectStorage:
 
     def remove_leftovers(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob(f"{_PARTIAL}*"):
-            shutil.rmtree(leftover)
+        _remove(*self.folder.glob(f"{_PARTIAL}*"))
         there = self._remote.files()
         for name in self._remote.entries():
             if is_name(name) and f"{name}/{MANIFEST}" not in there:
@@ -233,6 +236,15 @@ class ObjectStorage:
             except FileNotFoundError:
                 (here / file).unlink(missing_ok=True)
         return fault_of(here)
+
+
+def _remove(*folders: Path) -> None:
+    """Remove folders that are no checkpoints; what cannot be removed (a file that is busy, of another user) stays."""
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            LOGGER.warning("cannot delete %s, which is not needed: %s", folder, error)
 
 
 def _write_file(path: Path, tensors: dict[str, Tensor]) -> Files:

@@ -13,6 +13,7 @@ they were and at most files that are no checkpoint, which the next start removes
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,8 @@ from spe_dist.checkpoint.files import failure_of
 from spe_dist.checkpoint.loaded import Choice, LoadedCheckpoint, load_chosen, name_of
 from spe_dist.checkpoint.places import Files, Place, SharedFolder
 from spe_dist.engine.world import World
+
+LOGGER = logging.getLogger(__name__)
 
 _READING, _WRITING = "read checkpoints of", "write a checkpoint to"
 
@@ -49,6 +52,7 @@ class CheckpointStore:
         self._keep_last = keep_last
         self._keep_every = keep_every
         self._world = world.with_own_group()
+        self._undeletable: set[int] = set()
         self._first_rank_only(self._place.remove_leftovers)
 
     @property
@@ -84,7 +88,9 @@ class CheckpointStore:
         self._raise_first([failure for failure, _ in parts], step)
         all_files = {name: entry for _, part in parts for name, entry in part.items()}
         self._first_rank_only(partial(self._place.complete, step, all_files, metadata), step)
-        self._first_rank_only(partial(self._delete_surplus, step))
+        if self._world.is_first:
+            self._delete_surplus(step)
+        self._world.barrier()
         return where
 
     def latest(self) -> LoadedCheckpoint | None:
@@ -104,11 +110,21 @@ class CheckpointStore:
         return load_chosen(self._place.folder, (name, skipped))
 
     def _delete_surplus(self, step: int) -> None:
-        # Later ones do not count: they were skipped when the run resumed, and would push out the good ones.
-        steps = [found for found in self._place.steps() if found <= step]
+        """What cannot be deleted stays, with one warning: the checkpoint just written is good."""
+        try:
+            # Later ones do not count: they were skipped when the run resumed, and would push out the good ones.
+            steps = [found for found in self._place.steps() if found <= step]
+        except OSError as error:
+            LOGGER.warning("cannot look for old checkpoints in %s: %s", self._place, error)
+            return
         for old in steps[: -self._keep_last]:
-            if not (self._keep_every and old % self._keep_every == 0):
+            if old in self._undeletable or (self._keep_every and old % self._keep_every == 0):
+                continue
+            try:
                 self._place.delete(old)
+            except OSError as error:
+                self._undeletable.add(old)
+                LOGGER.warning("the old checkpoint of step %d cannot be deleted and stays: %s", old, error)
 
     def _first_rank_only(self, action: Callable[[], Any], step: int | None = None, doing: str = _WRITING) -> None:
         failure = failure_of(action, self._place, doing) if self._world.is_first else None

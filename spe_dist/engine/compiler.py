@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -51,11 +51,22 @@ def one_at_a_time(name: str) -> Iterator[None]:
 
     Args:
         name: of the extension.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     folder = extension_folder(name)
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder.with_name(f".{name}.lock").open("a")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder} ({error.strerror}), where what torch compiles is kept: set HOME, or "
+            "TORCH_EXTENSIONS_DIR, to a folder that you can write"
+        ) from error
+    with file:
+        with suppress(OSError):  # a file system without locks, as homes on a network may be
+            fcntl.flock(file, fcntl.LOCK_EX)
         stale = folder / "lock"
         if stale.exists():
             LOGGER.warning("removed %s, which a process that was killed has left", stale)

@@ -48,6 +48,8 @@ def deepspeed_config(
         "zero_optimization": _zero(stage),
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
+        # It would wait for the GPU in every forward and every step.
+        "timers": {"throughput": {"enabled": False}},
     }
 
 

@@ -1,4 +1,4 @@
-"""Texts → sentences → words → windows that an encoder takes, as arrays; nothing of a text is left out.
+"""Texts → sentences → words → windows that an encoder takes, as arrays; no word that has pieces is left out.
 
 Raw text is cut by the rules that shards are built with. Text that is words already is one sentence.
 """
@@ -33,6 +33,7 @@ class CutTexts:
     sentence_texts: NDArray[np.int64]  # [S] number of the text; the sentences of a text are in order
     sentence_characters: NDArray[np.int64]  # [S, 2] half-open
     word_characters: NDArray[np.int64]  # [W, 2] half-open
+    word_numbers: NDArray[np.int64]  # [W] of each word in its sentence; words without pieces count if they were given
     word_offsets: NDArray[np.int64]  # [S + 1]
     windows: Sequence[list[Window]]  # of each sentence
     records: Records  # of each window
@@ -41,8 +42,8 @@ class CutTexts:
 def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int) -> CutTexts:
     """Cut texts for an encoder.
 
-    Raw text: words without pieces (control characters) are left out. Words that are given keep their numbers: one
-    without pieces becomes an unknown piece. A word that fills more than a window keeps its first pieces.
+    Words without pieces are passed over, as everywhere (see `WordPieces`); those that are given keep their numbers. A
+    word that fills more than a window keeps its first pieces.
 
     Args:
         texts: each a raw text, or words.
@@ -56,15 +57,14 @@ def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int
     }
     sentences = _Sentences.concat(_of_raw(raw, word_pieces), _of_words(given, word_pieces))
     words = sentences.words
-    windows, records = cut_records(
-        words.pieces, words.word_offsets, room=max_pieces, unknown=word_pieces.special_ids.unk
-    )
+    windows, records = cut_records(words.pieces, words.word_offsets, room=max_pieces)
     return CutTexts(
         strings=strings,
         tokens=[None if isinstance(text, str) else tuple(text) for text in texts],
         sentence_texts=sentences.texts,
         sentence_characters=sentences.characters,
         word_characters=words.characters,
+        word_numbers=sentences.word_numbers,
         word_offsets=words.word_offsets,
         windows=windows,
         records=records,
@@ -76,6 +76,7 @@ class _Sentences:
     texts: NDArray[np.int64]  # [S]
     characters: NDArray[np.int64]  # [S, 2]
     words: LocatedWords  # their characters are counted in the text
+    word_numbers: NDArray[np.int64]  # [W]
 
     @classmethod
     def concat(cls, *parts: _Sentences) -> _Sentences:
@@ -88,6 +89,7 @@ class _Sentences:
                 np.concatenate([part.words.characters for part in parts]),
                 offsets_from_lengths(word_counts),
             ),
+            np.concatenate([part.word_numbers for part in parts]),
         )
 
 
@@ -100,21 +102,24 @@ def _of_raw(texts: Mapping[int, str], word_pieces: WordPieces) -> _Sentences:
         np.repeat(_numbers(places), _lengths(places)),
         characters,
         LocatedWords(words.pieces, words.characters + first_characters[:, None], words.word_offsets),
+        np.arange(len(words.pieces)) - np.repeat(words.word_offsets[:-1], np.diff(words.word_offsets)),
     )
 
 
 def _of_words(texts: Mapping[int, Sequence[str]], word_pieces: WordPieces) -> _Sentences:
-    words = [word for text in texts.values() for word in text]
+    lengths = np.array([len(word) for text in texts.values() for word in text], dtype=np.int64)
     word_offsets = offsets_from_lengths(_lengths(texts))
-    lengths = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
     starts = offsets_from_lengths(lengths + 1)  # a space after each
     first_characters = starts[word_offsets]
-    starts = starts[:-1] - np.repeat(first_characters[:-1], np.diff(word_offsets))
     ends = np.maximum(np.diff(first_characters) - 1, 0)  # without the last space
+    read = word_pieces.encode_given(list(texts.values()))
+    words = read.numbers.values + word_offsets[read.numbers.row_index()]
+    starts = starts[words] - first_characters[read.numbers.row_index()]
     return _Sentences(
         _numbers(texts),
         np.stack([np.zeros_like(ends), ends], axis=1),
-        LocatedWords(word_pieces.encode_words(words), np.stack([starts, starts + lengths], axis=1), word_offsets),
+        LocatedWords(read.pieces, np.stack([starts, starts + lengths[words]], axis=1), read.numbers.offsets),
+        read.numbers.values,
     )
 
 

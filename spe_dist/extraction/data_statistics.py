@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,7 +116,16 @@ def count_data(sentences: Sequence[AnnotatedSentence]) -> DataStatistics:
         words_between=[
             max(head.word_start, tail.word_start) - min(head.word_end, tail.word_end) for head, tail in apart
         ],
-        repeated=len(sentences) - len({sentence.words for sentence in sentences}),
+        repeated=len(sentences) - len({_composed(sentence.words) for sentence in sentences}),
+    )
+
+
+def count_contradictions(sentences: Sequence[AnnotatedSentence]) -> int:
+    """Sentences whose words occurred before, with other annotations."""
+    first: dict[tuple[str, ...], AnnotatedSentence] = {}
+    return sum(
+        _annotation(first.setdefault(_composed(sentence.words), sentence)) != _annotation(sentence)
+        for sentence in sentences
     )
 
 
@@ -135,15 +145,20 @@ class SharedSentence:
 
 
 def find_shared(of: Sequence[AnnotatedSentence], among: Sequence[AnnotatedSentence]) -> list[SharedSentence]:
-    """The sentences that occur among others, word by word: exactly, with the same case."""
+    """The sentences that occur among others, word by word: with the same case, letters composed or not."""
     known: dict[tuple[str, ...], list[int]] = {}
     for number, sentence in enumerate(among):
-        known.setdefault(sentence.words, []).append(number)
+        known.setdefault(_composed(sentence.words), []).append(number)
     return [
         SharedSentence(number, there[0], all(_annotation(among[other]) != _annotation(sentence) for other in there))
         for number, sentence in enumerate(of)
-        if (there := known.get(sentence.words))
+        if (there := known.get(_composed(sentence.words)))
     ]
+
+
+def _composed(words: Sequence[str]) -> tuple[str, ...]:
+    """Words that are compared: é is one letter, and e with an accent the same."""
+    return tuple(unicodedata.normalize("NFC", word) for word in words)
 
 
 def _annotation(sentence: AnnotatedSentence) -> tuple:

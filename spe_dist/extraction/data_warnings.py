@@ -1,12 +1,16 @@
-"""What makes the scores of a fine-tuning mean less than they seem to, said before it begins."""
+"""What is odd in annotated data, or makes the scores of a fine-tuning mean less than they seem to."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.data_statistics import find_shared
+from spe_dist.extraction.data_statistics import count_contradictions, find_shared
 from spe_dist.extraction.encoded_sentences import Labels
+
+# What corpora call a pair of entities without a relation, spelt as `_plain` spells it.
+_NO_RELATION = {"norelation", "norel", "none", "na", "n/a", "nil", "null", "other", "unrelated", "nota"}
 
 
 def data_warnings(
@@ -19,7 +23,7 @@ def data_warnings(
         train: the sentences to learn from.
         judged: "dev" and "test", if there is any.
     """
-    lines = []
+    lines = type_warnings(labels.entity_types, labels.relation_types)
     for name, sentences in judged.items():
         shared = len(find_shared(sentences, train))
         if shared:
@@ -33,6 +37,63 @@ def data_warnings(
     return lines
 
 
+def type_warnings(entity_types: Iterable[str], relation_types: Iterable[str]) -> list[str]:
+    """One line for types that are likely to be one, and for relation types that are likely to be none.
+
+    Args:
+        entity_types: of all files.
+        relation_types: of all files.
+    """
+    lines = []
+    for kind, types in (("entity", entity_types), ("relation", relation_types)):
+        alike: dict[str, list[str]] = {}
+        for type in sorted(set(types)):
+            alike.setdefault(_plain(type), []).append(type)
+        lines += [
+            f"warning: {kind} types {', '.join(map(ascii, found))} differ in case, blanks or the like alone: they are "
+            "learned as different types; give them one name if they are one"
+            for found in alike.values()
+            if len(found) > 1
+        ]
+    return lines + [
+        f"warning: relation type {type!r} often stands for pairs without a relation, which need no type here: it is "
+        f"learned and scored like any other; to leave it out, spe data convert FILE OUT --without-relations {type!r}"
+        for type in sorted(set(relation_types))
+        if _plain(type) in _NO_RELATION
+    ]
+
+
+def file_warnings(name: str, sentences: Sequence[AnnotatedSentence]) -> list[str]:
+    """One line for each thing that is odd in a file.
+
+    Args:
+        name: of the file.
+        sentences: all that it holds.
+    """
+    lines = []
+    if sentences and not any(sentence.entities for sentence in sentences):
+        lines.append(f"warning: {name} has no entities at all: is it what was annotated, and exported with it?")
+    contradictions = count_contradictions(sentences)
+    if contradictions:
+        lines.append(
+            f"warning: {contradictions:,} sentences of {name} occurred before with other annotations (several "
+            "annotators, or one question for each entity?): keep one of each, with all its entities"
+        )
+    named = [(sentence.document, sentence.number) for sentence in sentences if sentence.document]
+    if len(set(named)) < len(named):
+        lines.append(
+            f"warning: {len(named) - len(set(named)):,} sentences of {name} have the document and number of another "
+            "one: documents with the same name are counted as one"
+        )
+    return lines
+
+
+def _plain(type: str) -> str:
+    """A type without what is easily written in two ways: case, blanks and what stands for them, composed letters."""
+    letters = unicodedata.normalize("NFKC", type).casefold()
+    return "".join(c for c in letters if c not in "_-" and unicodedata.category(c) not in ("Zs", "Cf"))
+
+
 def _unknown_types(name: str, sentences: Sequence[AnnotatedSentence], labels: Labels) -> list[str]:
     found = {
         "entity": {entity.type for one in sentences for entity in one.entities} - set(labels.entity_types),
@@ -40,7 +101,7 @@ def _unknown_types(name: str, sentences: Sequence[AnnotatedSentence], labels: La
     }
     return [
         f"warning: {name} has {kind} types that the training data have not, so that no model can predict them: "
-        + ", ".join(sorted(types))
+        + ", ".join(map(repr, sorted(types)))
         for kind, types in found.items()
         if types
     ]

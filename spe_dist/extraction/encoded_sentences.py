@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds
-from data_shards.word_pieces import WordPieces
+from data_shards.word_pieces import GivenWords, WordPieces
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.candidates import Spans
 from spe_dist.extraction.windows import Window, cut_windows, find_misfits, take_window
 
@@ -67,6 +67,10 @@ class LeftOut:
     """Entities and relations of types that the labels lack."""
     beyond_windows: int = 0
     """Entities and relations of long sentences that lie in no window."""
+    without_pieces: int = 0
+    """Entities, and relations between them, of words that have no pieces."""
+    entities_with_an_end_without_pieces: int = 0
+    """Learned without the words at their ends that have no pieces, and never predicted with them."""
 
     def __add__(self, other: LeftOut) -> LeftOut:
         return LeftOut(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -99,7 +103,8 @@ class EncodedSentences:
     """Sentences as pieces, with what is annotated as numbers; a row is a window, most often a whole sentence."""
 
     sentences: Sequence[AnnotatedSentence]
-    windows: Sequence[Sequence[Window]]  # of each sentence; its rows, in this order
+    word_numbers: Ragged  # of the words that have pieces, and so are read, in each sentence
+    windows: Sequence[Sequence[Window]]  # of each sentence, over the words that are read; its rows, in this order
     records: Records
     entities: Ragged  # rows (word_start, word_end, type, tagged), sorted, one per span
     relations: Ragged  # rows (first, second, 2 * type + direction): entities of the sentence, sorted, one per pair
@@ -149,8 +154,8 @@ def encode_sentences(
 ) -> EncodedSentences:
     """Sentences as a model of these labels reads them.
 
-    No word is dropped: one without pieces (control characters) becomes an unknown piece, one that fills more than the
-    encoder takes keeps its first pieces. Windows overlap by half.
+    Words without pieces are passed over, as everywhere (see `WordPieces`); a word that fills more than the encoder
+    takes keeps its first pieces. Windows overlap by half.
 
     Args:
         sentences: annotated, or not: words alone are enough to predict.
@@ -159,37 +164,71 @@ def encode_sentences(
         max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
     """
     room = max_pieces - SPECIALS
-    pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
-    word_offsets = offsets_from_lengths(np.array([len(sentence.words) for sentence in sentences], dtype=np.int64))
-    windows, records = cut_records(pieces, word_offsets, room=room, unknown=word_pieces.special_ids.unk)
-    per_row = list(zip(sentences, windows, strict=True))
+    given = word_pieces.encode_given([sentence.words for sentence in sentences])
+    windows, records = cut_records(given.pieces, given.numbers.offsets, room=room)
+    read, without_pieces = _read_sentences(sentences, given)
+    per_row = list(zip(read, windows, strict=True))
     rows = [take_window(sentence, window) if len(cut) > 1 else sentence for sentence, cut in per_row for window in cut]
     annotations = [_annotation_of(row, labels) for row in rows]
     misfits = [find_misfits(sentence, cut) for sentence, cut in per_row if len(cut) > 1]
     beyond = LeftOut(beyond_windows=sum(len(lost.entities) + len(lost.relations) for lost in misfits))
     return EncodedSentences(
         sentences=sentences,
+        word_numbers=given.numbers,
         windows=windows,
         records=records,
         entities=_ragged([entities for entities, _, _ in annotations], columns=4),
         relations=_ragged([relations for _, relations, _ in annotations], columns=3),
         special=word_pieces.special_ids,
-        left_out=sum((left_out for _, _, left_out in annotations), beyond),
+        left_out=sum((left_out for _, _, left_out in annotations), without_pieces + beyond),
     )
 
 
-def cut_records(
-    pieces: Ragged, word_offsets: IntArray, *, room: int, unknown: int
-) -> tuple[list[list[Window]], Records]:
+def _read_sentences(
+    sentences: Sequence[AnnotatedSentence], given: GivenWords
+) -> tuple[list[AnnotatedSentence], LeftOut]:
+    """Sentences of the words that have pieces, and what of their annotation is lost with the others."""
+    read, left_out = [], LeftOut()
+    for number, sentence in enumerate(sentences):
+        numbers = given.numbers.row(number)
+        if len(numbers) < len(sentence.words):
+            sentence, lost = _without_other_words(sentence, numbers)
+            left_out += lost
+        read.append(sentence)
+    return read, left_out
+
+
+def _without_other_words(sentence: AnnotatedSentence, numbers: IntArray) -> tuple[AnnotatedSentence, LeftOut]:
+    places = np.searchsorted(numbers, [[entity.word_start, entity.word_end] for entity in sentence.entities]).tolist()
+    kept = [number for number, (start, end) in enumerate(places) if start < end]
+    entities = [Entity(places[number][0], places[number][1], sentence.entities[number].type) for number in kept]
+    new_number = {number: new for new, number in enumerate(kept)}
+    relations = [
+        Relation(new_number[relation.head], new_number[relation.tail], relation.type)
+        for relation in sentence.relations
+        if relation.head in new_number and relation.tail in new_number
+    ]
+    ends = [(numbers[entity.word_start], numbers[entity.word_end - 1] + 1) for entity in entities]
+    lost = LeftOut(
+        without_pieces=len(sentence.entities) - len(entities) + len(sentence.relations) - len(relations),
+        entities_with_an_end_without_pieces=sum(
+            end != (sentence.entities[number].word_start, sentence.entities[number].word_end)
+            for number, end in zip(kept, ends, strict=True)
+        ),
+    )
+    words = tuple(sentence.words[number] for number in numbers.tolist())
+    return replace(sentence, words=words, entities=tuple(entities), relations=tuple(relations)), lost
+
+
+def cut_records(pieces: Ragged, word_offsets: IntArray, *, room: int) -> tuple[list[list[Window]], Records]:
     """Sentences as windows that fit an encoder, and a record for each of them, in the same order.
 
     Args:
-        pieces: of all words of all sentences, [words]; a word without any becomes an unknown piece.
+        pieces: of all words of all sentences, [words]; a word has at least one.
         word_offsets: first word of each sentence, and the number of words, [sentences + 1].
         room: most pieces of a window, without special pieces.
-        unknown: id of the unknown piece.
     """
-    pieces = _limited(pieces, most=room, unknown=unknown)
+    pieces = _limited(pieces, most=room)
     totals = np.diff(pieces.offsets[word_offsets])
     windows = [
         # Also a sentence without words has a window, and a row.
@@ -199,13 +238,10 @@ def cut_records(
     return windows, _records_of(pieces, word_offsets, windows)
 
 
-def _limited(pieces: Ragged, *, most: int, unknown: int) -> Ragged:
-    """The same words with at least one and at most `most` pieces each."""
-    lengths, kept = np.clip(pieces.lengths, 1, most), np.minimum(pieces.lengths, most)
-    starts = offsets_from_lengths(lengths)
-    values = np.full(starts[-1], unknown, dtype=np.int64)
-    values[concat_ranges(starts[:-1], kept)] = pieces.values[concat_ranges(pieces.offsets[:-1], kept)]
-    return Ragged(values, starts)
+def _limited(pieces: Ragged, *, most: int) -> Ragged:
+    """The same words with at most `most` pieces each."""
+    lengths = np.minimum(pieces.lengths, most)
+    return Ragged.from_lengths(pieces.values[concat_ranges(pieces.offsets[:-1], lengths)], lengths)
 
 
 def _records_of(pieces: Ragged, word_offsets: IntArray, windows: Sequence[Sequence[Window]]) -> Records:

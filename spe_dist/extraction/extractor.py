@@ -181,9 +181,11 @@ class _Collected:
         first_entity = len(self.entities)
         given_as_words = cut.tokens[cut.sentence_texts[sentence]] is not None
         for entity in found.entities:
-            start = int(cut.word_characters[first_word + entity.word_start, 0])
-            end = int(cut.word_characters[first_word + entity.word_end - 1, 1])
-            words = (entity.word_start, entity.word_end) if given_as_words else (None, None)
+            first, last = first_word + entity.word_start, first_word + entity.word_end - 1
+            start, end = int(cut.word_characters[first, 0]), int(cut.word_characters[last, 1])
+            words: tuple[int | None, int | None] = (None, None)
+            if given_as_words:
+                words = (int(cut.word_numbers[first]), int(cut.word_numbers[last]) + 1)
             self.entities.append(ExtractedEntity(start, end, text[start:end], entity.type, _score(entity), *words))
         self.relations += [
             ExtractedRelation(

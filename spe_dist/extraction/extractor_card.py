@@ -49,7 +49,7 @@ and from the shell:
     spe predict FOLDER texts.txt --out found.jsonl
 
 The sentence encoder and its tokenizer alone are `AutoModel.from_pretrained("FOLDER")` and
-`AutoTokenizer.from_pretrained("FOLDER")` of transformers (BERT's pooler is not there). All else is in `{WEIGHTS}`;
+`AutoTokenizer.from_pretrained("FOLDER")` of transformers (no pooler was trained). All else is in `{WEIGHTS}`;
 `{DESCRIPTION}` says what it is."""
 
 

@@ -32,7 +32,12 @@ from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.extractor_place import DESCRIPTION, check_is_extractor
-from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
+from spe_dist.models.sentence_encoder import (
+    SentenceEncoder,
+    load_sentence_encoder,
+    save_sentence_encoder,
+    save_tokenizer,
+)
 
 FORMAT_VERSION = 2
 _KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
@@ -95,10 +100,9 @@ def save_extractor(
     encoder = {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
     rest = {name: weight.contiguous() for name, weight in weights.items() if not name.startswith(prefix)}
     with written_whole(folder) as unfinished:
-        with quiet_transformers():
-            model.sentence_encoder.model.save_pretrained(unfinished, state_dict=encoder)
+        save_sentence_encoder(model.sentence_encoder, unfinished, encoder)
         save_file(rest, unfinished / WEIGHTS)
-        word_pieces.save(unfinished)
+        save_tokenizer(word_pieces, model.sentence_encoder, unfinished)
         (unfinished / DESCRIPTION).write_bytes(_as_json(description))
         for file in unfinished.iterdir():  # safetensors' own are for their owner only
             shutil.copymode(unfinished / DESCRIPTION, file)
@@ -118,7 +122,9 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
     description = _load_description(folder)
     word_pieces = WordPieces.load(str(folder), language=description.language, max_known_chunks=_KNOWN_CHUNKS)
     try:
-        sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
+        sentence_encoder = load_sentence_encoder(
+            str(folder), AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        )
         model = build_extractor(description, sentence_encoder, dropout=0.0)
         encoder = {f"{_ENCODER}{name}": weight for name, weight in sentence_encoder.state_dict().items()}
         model.load_state_dict(load_file(folder / WEIGHTS) | encoder)

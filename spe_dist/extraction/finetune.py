@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from data_shards.errors import PassingError, UserError
-from data_shards.files import write_atomically
+from data_shards.files import require_writable, write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.checkpoint.snapshot import HostBuffers
 from spe_dist.checkpoint.store import CheckpointStore
@@ -120,6 +120,7 @@ def describe(config: FinetuneConfig) -> str:
         UserError: what would stop the run.
     """
     _check(config, World.from_environment())
+    require_writable(Path(config.run_folder))
     data = read_data(config)
     start = load_start(config, data.labels, data.constraints)
     encoded = _encode(data.train, start)

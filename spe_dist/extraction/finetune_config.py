@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from data_shards.offset_units import OffsetUnit
 from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
 from spe_dist.extraction.architecture import Architecture
 
@@ -25,6 +26,9 @@ class FinetuneDataConfig:
     """Only looked at when training is over."""
     fraction: Part = 1.0
     """Share of the training sentences to learn from; the seed says which, a smaller share is part of a larger one."""
+    offsets: OffsetUnit = "characters"
+    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
+    Java, or bytes of UTF-8."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from data_shards.errors import UserError
+from data_shards.input_stream import STANDARD_INPUT
+from data_shards.offset_units import OffsetUnit
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.data_warnings import data_warnings
@@ -50,8 +53,9 @@ def read_data(config: FinetuneConfig) -> Data:
         UserError: a file cannot be read, or holds no sentence.
     """
     language = language_of_start(config)
-    train, dev = _read(config.data.train, language), _read(config.data.dev, language)
-    test = None if config.data.test is None else _read(config.data.test, language)
+    read = partial(_read, language=language, offsets=config.data.offsets)
+    train, dev = read(config.data.train), read(config.data.dev)
+    test = None if config.data.test is None else read(config.data.test)
     labels = Labels.of(train)
     if not labels.entity_types:
         raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
@@ -68,14 +72,16 @@ def about_data(data: Data) -> list[str]:
     judged = {DEV: data.dev} | ({} if data.test is None else {"test": data.test})
     return [
         f"{len(data.train)} sentences to learn from{part}, {len(data.dev)} to choose the best epoch, {test}",
-        f"entity types: {', '.join(data.labels.entity_types) or 'none'}",
-        f"relation types: {', '.join(data.labels.relation_types) or 'none'}",
+        f"entity types: {', '.join(map(repr, data.labels.entity_types)) or 'none'}",
+        f"relation types: {', '.join(map(repr, data.labels.relation_types)) or 'none'}",
         *data_warnings(data.labels, data.train, judged),
     ]
 
 
-def _read(path: str, language: str) -> list[AnnotatedSentence]:
-    sentences, report = read_annotated(Path(path), language=language)
+def _read(path: str, language: str, offsets: OffsetUnit) -> list[AnnotatedSentence]:
+    if path == STANDARD_INPUT:
+        raise UserError("fine-tuning reads its data more than once, which standard input (-) cannot be: name a file")
+    sentences, report = read_annotated(Path(path), language=language, offsets=offsets)
     for line in report.lines():
         LOGGER.info(line)
     if not sentences:

@@ -35,6 +35,7 @@ SUBSET, INPUTS = "subset.json", "inputs.json"
 # What may differ between a run and its continuation: where it is, what it is called, and where and with whom it trains.
 FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
          "cluster.allow_unauthenticated"}  # fmt: skip
+_BEFORE: dict[str, object] = {"data.offsets": "characters"}  # what runs had before there was a setting for it
 _SIZES_OF_A_NEW_ENCODER = ("layers", "hidden_size", "heads", "intermediate_size", "max_positions")
 
 
@@ -166,7 +167,7 @@ def check_same_run(config: FinetuneConfig) -> None:
     if config.start.pretrained != BERT:
         unused.add("encoder.name_or_path")
     for folder in _trained_seeds(config):
-        before = flatten(yaml.safe_load((folder / CONFIG).read_text()))
+        before = _BEFORE | flatten(yaml.safe_load((folder / CONFIG).read_text()))
         keys = sorted((before.keys() | now.keys()) - FREE - unused)
         differences = [
             f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)

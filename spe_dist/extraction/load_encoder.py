@@ -25,6 +25,7 @@ from spe_dist.extraction.finetune_folder import check_start
 from spe_dist.models.export_format import DESCRIPTION, Description
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
+    check_encoder_kind,
     load_sentence_encoder_strictly,
     new_sentence_encoder,
     resolve_encoder_config,
@@ -95,8 +96,10 @@ def _from_encoder(config: FinetuneConfig, labels: Labels, constraints: Constrain
     name = config.encoder.name_or_path
     tokenizer = config.start.tokenizer or name
     assert tokenizer is not None  # check_start
+    if name is not None:
+        check_encoder_kind(config.encoder)
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
-    hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, max_pieces=1)
+    hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, tokenizer=tokenizer)
     description = _describe(config, labels, constraints, language=config.start.language)
     new: tuple[str, ...] = (_SPAN, _CONTEXT_COPY, _PAIR, _CLASSIFIERS)
     loaded: tuple[str, ...] = ()

@@ -50,8 +50,14 @@ def predict(
     batches = batches_by_length(encoded.records, batch_size=batch_size)
     rows = iter(find_in_records(model, encoded.records, encoded.special, batches, device=device))
     predicted = []
-    for sentence, windows in zip(encoded.sentences, encoded.windows, strict=True):
-        predicted.append(put_together(sentence, windows, list(islice(rows, len(windows)))))
+    for number, (sentence, windows) in enumerate(zip(encoded.sentences, encoded.windows, strict=True)):
+        found = put_together(sentence, windows, list(islice(rows, len(windows))))
+        read = encoded.word_numbers.row(number).tolist()
+        entities = [
+            replace(entity, word_start=read[entity.word_start], word_end=read[entity.word_end - 1] + 1)
+            for entity in found.entities
+        ]
+        predicted.append(replace(found, entities=tuple(entities)))
     return predicted
 
 

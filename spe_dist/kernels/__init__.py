@@ -1,1 +1,1 @@
-"""Operators with a readable definition and, later, compiled bodies."""
+"""Operators with a readable definition and compiled bodies."""

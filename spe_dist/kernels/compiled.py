@@ -13,10 +13,12 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -35,7 +37,11 @@ PREBUILT = Path(__file__).parent / "prebuilt"
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 _DEVICES: dict[str, Literal["cpp", "cuda"]] = {"cpu": "cpp", "cuda": "cuda"}
 _PORTABLE = {"x86_64": "x86-64-v3"}  # what nearly every machine of the last ten years runs
-_GENERATIONS = (80, 90, 100)  # of GPUs: A100, H100 and H200, B200; later ones compile the last one's PTX
+_GENERATIONS = (80, 90, 100)  # of GPUs, where they are not known: A100, H100 and H200, B200
+_FLAGS = {
+    "cpp": ["-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC"],
+    "cuda": ["-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC"],
+}
 _chosen: SpanPoolBody = "auto"
 
 
@@ -112,10 +118,12 @@ class CompiledSpanPool:
         given = _Sizes(*sizes, len(kernel_sizes), on_host)
         arguments: list[ctypes.c_void_p | ctypes.c_int] = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
         if self._on_gpu:
-            arguments.append(ctypes.c_void_p(torch.cuda.current_stream(tensors[0].device).cuda_stream))
+            device = tensors[0].device
+            arguments.append(ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream))
+            with torch.cuda.device(device):  # kernels are launched on the thread's device, whatever the stream's is
+                status = function(ctypes.byref(given), kind, *arguments)
         else:
-            arguments.append(ctypes.c_int(torch.get_num_threads()))
-        status = function(ctypes.byref(given), kind, *arguments)
+            status = function(ctypes.byref(given), kind, *arguments, ctypes.c_int(torch.get_num_threads()))
         if status:
             raise RuntimeError(f"span_pool failed with status {status} for kernel sizes {list(kernel_sizes)}")
 
@@ -182,7 +190,9 @@ def build(body: Literal["cpp", "cuda"], *, folder: Path | None = None) -> Path:
     path = (folder or cached) / _name(body, portable=folder is not None)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the ranks of a machine start together: one compiles, the others wait
+        # The ranks of a machine start together: one compiles, the others wait; all compile where there are no locks.
+        with suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             _compile(body, path, portable=folder is not None)
     return path
@@ -199,15 +209,40 @@ def _compile(body: Literal["cpp", "cuda"], path: Path, *, portable: bool) -> Non
 def _command(body: Literal["cpp", "cuda"], *, portable: bool) -> list[str]:
     if body == "cpp":
         compiler = os.environ.get("CXX", "g++").split()
-        machine = _PORTABLE.get(platform.machine(), "") if portable else "native"
-        tuned = [f"-march={machine}"] if machine else []
-        return [*compiler, "-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC", *tuned]
+        return [*compiler, *_FLAGS[body], *_tuned_for_processor(portable=portable)]
     home = os.environ.get("CUDA_HOME")
     nvcc = shutil.which("nvcc") or (f"{home}/bin/nvcc" if home else "nvcc")
-    last = _GENERATIONS[-1]
-    targets = [f"-gencode=arch=compute_{g},code=sm_{g}" for g in _GENERATIONS]
-    targets.append(f"-gencode=arch=compute_{last},code=compute_{last}")
-    return [nvcc, "-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC", *targets]
+    listed = subprocess.run([nvcc, "--list-gpu-arch"], check=True, capture_output=True, text=True, timeout=60)
+    known = [int(number) for number in re.findall(r"^compute_(\d+)$", listed.stdout, re.MULTILINE)]
+    return [nvcc, *_FLAGS[body], *gpu_targets(_GENERATIONS if portable else _generations_here(), known)]
+
+
+def _tuned_for_processor(*, portable: bool) -> list[str]:
+    machine = _PORTABLE.get(platform.machine(), "") if portable else "native"
+    return [f"-march={machine}"] if machine else []
+
+
+def gpu_targets(wanted: Sequence[int], known: Sequence[int]) -> list[str]:
+    """Arguments of nvcc: machine code for the generations that it knows, and PTX that later ones compile themselves.
+
+    Args:
+        wanted: compute capabilities, such as 90.
+        known: those that nvcc knows; one older than a GPU does not know its capability.
+
+    Raises:
+        OSError: nvcc knows none that the GPUs could run.
+    """
+    older = [generation for generation in known if generation <= max(wanted)]
+    if not older:
+        raise OSError(f"nvcc is too new for compute capability {max(wanted)}")
+    exact = [f"-gencode=arch=compute_{one},code=sm_{one}" for one in wanted if one in known]
+    return [*exact, f"-gencode=arch=compute_{max(older)},code=compute_{max(older)}"]
+
+
+def _generations_here() -> list[int]:
+    """Of all GPUs that this process sees: they share one library."""
+    found = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
+    return sorted(10 * major + minor for major, minor in found)
 
 
 def _source(body: Literal["cpp", "cuda"]) -> Path:
@@ -215,11 +250,14 @@ def _source(body: Literal["cpp", "cuda"]) -> Path:
 
 
 def _name(body: Literal["cpp", "cuda"], *, portable: bool) -> str:
-    """A file name that changes with the sources, the command and, for this machine alone, its processor."""
+    """A file name that changes with the sources, the flags and, for this machine alone, its processor or GPUs."""
     texts = [source.read_bytes() for source in (_SOURCES / "span_pool.h", _source(body))]
-    texts.append(" ".join(_command(body, portable=portable)[1:]).encode())
-    if not portable and body == "cpp":
-        texts.append(_processor())
+    if body == "cpp":
+        texts.append(" ".join([*_FLAGS[body], *_tuned_for_processor(portable=portable)]).encode())
+        texts += [] if portable else [_processor()]
+    else:
+        generations = _GENERATIONS if portable else _generations_here()
+        texts.append(f"{' '.join(_FLAGS[body])} {generations}".encode())
     digest = hashlib.sha256(b"\0".join(texts)).hexdigest()[:16]
     return f"span_pool-{body}-{digest}.so"
 

@@ -80,6 +80,10 @@ class Costs(Protocol):
         """Of so many records, far into training."""
         ...
 
+    def sequences(self) -> str:
+        """Which sequences the sentence encoder sees of each record, for people."""
+        ...
+
     def assumptions(self, sizes: RecordSizes) -> list[str]:
         """What `expected_work` takes for granted, for people."""
         ...

@@ -238,8 +238,8 @@ class Enpar:
         return report
 
 
-def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate:
-    """The batches of a run.
+def require_entity_pairs(reader: ShardReader) -> None:
+    """Check that every sentence of a dataset has a pair of entities.
 
     Raises:
         UserError: the dataset has no entities, or sentences with fewer than two.
@@ -250,6 +250,15 @@ def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate
             f"{reader.location} holds sentences with fewer than two entities, which have no pair: annotate or build it "
             "with --min-entities 3 (the paper), or 2"
         )
+
+
+def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate:
+    """The batches of a run.
+
+    Raises:
+        UserError: the dataset has no entities, or sentences with fewer than two.
+    """
+    require_entity_pairs(reader)
     special = reader.manifest.tokenizer.special_ids
     return EntityPairCollate(
         special=SpecialPieces(special.cls, special.sep, special.mask),

@@ -82,6 +82,20 @@ class EnparCosts:
             context_words=int(pairs * sizes.words),
         )
 
+    def sequences(self) -> str:
+        """See `Costs`."""
+        config = self.config
+        perturbed = config.acd.perturbed if config.acd.weight else 0
+        permuted = config.pp.permutations - 1 if config.pp.weight else 0
+        hidden = bool(config.met.weight or config.mep.weight)
+        parts = [
+            "once as it is" if perturbed or permuted else "",
+            f"in up to {perturbed} perturbed copies (ACD)" if perturbed else "",
+            f"in up to {permuted} other orders (PP)" if permuted else "",
+            "once with hidden entities (MET, MEP)" if hidden else "",
+        ]
+        return f"each record {', '.join(filter(None, parts))}"
+
     def assumptions(self, sizes: RecordSizes) -> list[str]:
         """See `Costs`."""
         return [

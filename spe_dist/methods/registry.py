@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from data_shards.manifest import Manifest
+from data_shards.reader import ShardReader
 from spe_dist.batches.loader import Collate
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.about import AboutRun
 from spe_dist.methods.costs import Costs
-from spe_dist.methods.enpar import Enpar, about_enpar
+from spe_dist.methods.enpar import Enpar, about_enpar, require_entity_pairs
 from spe_dist.methods.enpar_costs import EnparCosts
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe import Spe, about_spe
@@ -82,6 +83,18 @@ class Method(Protocol):
 METHODS: dict[str, Callable[..., Method]] = {"spe": Spe, "enpar": Enpar}
 _ABOUT: dict[str, Callable[..., AboutRun]] = {"spe": about_spe, "enpar": about_enpar}
 _COSTS: dict[str, Callable[..., Costs]] = {"spe": SpeCosts.of, "enpar": EnparCosts.of}
+_REQUIRE: dict[str, Callable[[ShardReader], None]] = {"enpar": require_entity_pairs}
+
+
+def require_data(config: Config, reader: ShardReader) -> None:
+    """Check that a dataset has what a configuration's method learns from, beyond text.
+
+    Raises:
+        UserError: it has not.
+    """
+    require = _REQUIRE.get(config.method)
+    if require is not None:
+        require(reader)
 
 
 def costs_of(config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> Costs:

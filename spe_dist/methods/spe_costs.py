@@ -93,6 +93,10 @@ class SpeCosts:
             comparisons=records * config.cspo.queue_size,
         )
 
+    def sequences(self) -> str:
+        """See `Costs`."""
+        return "each record in two views, of the pair and of the context"
+
     def assumptions(self, sizes: RecordSizes) -> list[str]:
         """See `Costs`."""
         return [

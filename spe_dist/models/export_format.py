@@ -92,7 +92,7 @@ class Description:
             raise UserError(
                 f"{folder} is not an exported model: no {DESCRIPTION} there; make one with: spe export RUN"
             ) from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{folder / DESCRIPTION}: not valid JSON ({error}): export the run again") from error
         version = values.get("format_version") if isinstance(values, dict) else None
         if version != FORMAT_VERSION:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from data_shards.errors import UserError
+from data_shards.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.packed_attention import NAME, PaddedGroup, PaddedLayout, VarlenLayout, layout_of
@@ -98,21 +101,41 @@ class SentenceEncoder(nn.Module):
         return states.last_hidden_state[0]
 
 
-def resolve_encoder_config(config: EncoderConfig, *, vocab_size: int, max_pieces: int) -> PretrainedConfig:
-    """Sizes of the encoder that the configuration names or describes, checked against the shards.
+def resolve_encoder_config(
+    config: EncoderConfig, *, vocab_size: int, max_pieces: int = 1, tokenizer: str | None = None
+) -> PretrainedConfig:
+    """Sizes of the encoder that the configuration names or describes, checked against the shards or a tokenizer.
 
     Args:
         config: which encoder.
-        vocab_size: pieces of the shards' vocabulary.
+        vocab_size: pieces of the vocabulary.
         max_pieces: longest sequence of the shards, [CLS] and [SEP] included.
+        tokenizer: where the vocabulary is from; None: the shards.
 
     Raises:
-        UserError: it cannot be found, is of an unknown kind, or does not fit the shards.
+        UserError: it cannot be found, is of an unknown kind, or does not fit.
     """
     hf_config = _load_config(config) if config.name_or_path else _new_config(config, vocab_size)
+    _check_kind(hf_config)
     set_dropout(hf_config, config)
-    _check_fits(hf_config, config, vocab_size=vocab_size, max_pieces=max_pieces)
+    name = config.name_or_path or "the new encoder"
+    _check_vocabulary(hf_config, name, vocab_size, tokenizer)
+    positions = hf_config.max_position_embeddings - _first_position(hf_config)
+    if positions < max_pieces:
+        raise UserError(
+            f"encoder {name} has {positions} positions, the shards hold sentences of up to {max_pieces} pieces: "
+            "build the shards with a smaller --max-pieces"
+        )
     return hf_config
+
+
+def check_encoder_kind(config: EncoderConfig) -> None:
+    """Refuse a named encoder of another kind, before its tokenizer is looked at.
+
+    Raises:
+        UserError: it cannot be found or is of another kind.
+    """
+    _check_kind(_load_config(config))
 
 
 def set_dropout(hf_config: PretrainedConfig, config: EncoderConfig) -> None:
@@ -164,15 +187,25 @@ def load_sentence_encoder_strictly(
         UserError: weights are missing there or have another shape: transformers would make new ones without a word.
     """
     with quiet_transformers():
-        model, info = AutoModel.from_pretrained(
-            name_or_path,
-            config=hf_config,
-            attn_implementation=NAME,
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are reported with the missing ones
-            **_no_pooler(hf_config),
-        )
+        try:
+            model, info = AutoModel.from_pretrained(
+                name_or_path,
+                config=hf_config,
+                attn_implementation=NAME,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,  # no pickles
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # they are reported with the missing ones
+                **_no_pooler(hf_config),
+            )
+        except OSError as error:
+            raise UserError(
+                f"encoder {name_or_path}: cannot read model.safetensors there ({_reason(error)}); pickled weights "
+                "(pytorch_model.bin) are not read: save them as safetensors"
+            ) from error
+        except (SafetensorError, ValueError, RuntimeError, KeyError) as error:  # the last: of odd sizes
+            raise UserError(f"encoder {name_or_path} cannot be loaded ({_reason(error)})") from error
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:
         raise UserError(
@@ -182,19 +215,52 @@ def load_sentence_encoder_strictly(
     return SentenceEncoder(model, packed=packed), sorted(info["unexpected_keys"])
 
 
+def save_sentence_encoder(encoder: SentenceEncoder, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write what `AutoModel` reads, with all weights that it looks for, into an existing folder.
+
+    AutoModel builds a pooler, which no objective trains: were there none to load, it would make a random one and report
+    it. This one keeps the state of [CLS] as it is, for the pooler's tanh.
+
+    Args:
+        encoder: with its configuration.
+        folder: to write to.
+        weights: of the Hugging Face model, by name; None: the encoder's own.
+    """
+    weights = dict(encoder.model.state_dict() if weights is None else weights)
+    if _has_pooler(encoder.model.config):
+        weights["pooler.dense.weight"] = torch.eye(encoder.hidden_size)
+        weights["pooler.dense.bias"] = torch.zeros(encoder.hidden_size)
+    with quiet_transformers():
+        encoder.model.save_pretrained(folder, state_dict=weights)
+
+
+def save_tokenizer(word_pieces: WordPieces, encoder: SentenceEncoder, folder: Path) -> None:
+    """Write what `AutoTokenizer` reads for an encoder: `truncation=True` cuts to its positions."""
+    word_pieces.save(folder, max_pieces=encoder.max_pieces, token_types=encoder.model.config.type_vocab_size > 1)
+
+
+def _has_pooler(hf_config: PretrainedConfig) -> bool:
+    return hf_config.model_type != "electra"
+
+
 def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:
-    return {} if hf_config.model_type == "electra" else {"add_pooling_layer": False}
+    return {"add_pooling_layer": False} if _has_pooler(hf_config) else {}
 
 
 def _load_config(config: EncoderConfig) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(config.name_or_path)
-    except (OSError, ValueError) as error:
+        return AutoConfig.from_pretrained(config.name_or_path, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last three: odd values in it
         kind = "folder" if Path(str(config.name_or_path)).exists() else "folder, and no model of that name was reached"
         raise UserError(
-            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} "
-            f"({str(error).splitlines()[0]})"
+            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} ({_reason(error)})"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What another library's message begins with; its advice comes behind."""
+    first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return first_line.split(". ")[0].rstrip(".")
 
 
 def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
@@ -209,26 +275,37 @@ def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
     )
 
 
-def _check_fits(hf_config: PretrainedConfig, config: EncoderConfig, *, vocab_size: int, max_pieces: int) -> None:
-    name = config.name_or_path or "the new encoder"
-    positions = hf_config.max_position_embeddings - _first_position(hf_config)
-    if hf_config.vocab_size < vocab_size:
+def _check_vocabulary(hf_config: PretrainedConfig, name: str, vocab_size: int, tokenizer: str | None) -> None:
+    if hf_config.vocab_size >= vocab_size:
+        return
+    if tokenizer is None:
         raise UserError(
             f"encoder {name} knows {hf_config.vocab_size} pieces, the shards were built with {vocab_size}: "
             "build the shards with this encoder's tokenizer (spe shards build --tokenizer ...)"
         )
-    if positions < max_pieces:
-        raise UserError(
-            f"encoder {name} has {positions} positions, the shards hold sentences of up to {max_pieces} pieces: "
-            "build the shards with a smaller --max-pieces"
-        )
+    raise UserError(
+        f"encoder {name} knows {hf_config.vocab_size} pieces, but its tokenizer {tokenizer} has {vocab_size}: name the "
+        "tokenizer that the encoder was trained with (start.tokenizer)"
+    )
 
 
-def _first_position(hf_config: PretrainedConfig) -> int:
+def _check_kind(hf_config: PretrainedConfig) -> None:
+    """Before anything else is read: configurations of other kinds have other fields."""
     if hf_config.model_type not in _POSITION_OFFSETS:
         raise UserError(
             f"encoders of type {hf_config.model_type!r} are not supported; these are: {', '.join(_POSITION_OFFSETS)}"
         )
+    for wrong, reason in (
+        (hf_config.is_decoder, "is_decoder: a piece sees only those before it"),
+        (getattr(hf_config, "position_embedding_type", None) not in (None, "absolute"), "position_embedding_type"),
+        (_POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id is None, "no pad_token_id"),
+    ):
+        if wrong:
+            raise UserError(f"this {hf_config.model_type} is of a kind that is not supported (config.json: {reason})")
+
+
+def _first_position(hf_config: PretrainedConfig) -> int:
+    _check_kind(hf_config)
     return _POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id + 1
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig
@@ -23,7 +24,12 @@ from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.marked_text import MarkedText, Span, WordSpan
 from spe_dist.models.packed_texts import pack_texts, pack_word_spans
 from spe_dist.models.projection_head import ProjectionHead
-from spe_dist.models.sentence_encoder import SentenceEncoder, load_sentence_encoder, quiet_transformers
+from spe_dist.models.sentence_encoder import (
+    SentenceEncoder,
+    load_sentence_encoder,
+    save_sentence_encoder,
+    save_tokenizer,
+)
 
 _SPECIALS = 2  # [CLS] and [SEP]
 Pair = tuple[Span, Span]
@@ -73,9 +79,12 @@ class SpanPairModel(nn.Module):
         folder = Path(folder)
         description = Description.load(folder)
         word_pieces = WordPieces.load(str(folder), language=description.language)
-        sentence_encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder))
-        model = cls(description, sentence_encoder, word_pieces)
-        weights = load_file(folder / SPAN_PAIR_WEIGHTS)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        model = cls(description, load_sentence_encoder(str(folder), config), word_pieces)
+        try:
+            weights = load_file(folder / SPAN_PAIR_WEIGHTS)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{folder / SPAN_PAIR_WEIGHTS} cannot be read ({error}): export the run again") from error
         for name, part in model._span_pair_parts().items():
             part.load_state_dict(
                 {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
@@ -84,12 +93,11 @@ class SpanPairModel(nn.Module):
 
     def save_pretrained(self, folder: Path) -> None:
         """Write everything that `from_pretrained`, `AutoModel` and `AutoTokenizer` read into an existing folder."""
-        with quiet_transformers():
-            self.sentence_encoder.model.save_pretrained(folder)
+        save_sentence_encoder(self.sentence_encoder, folder)
         parts = self._span_pair_parts().items()
         weights = {f"{name}.{key}": value for name, part in parts for key, value in part.state_dict().items()}
         save_file({key: value.contiguous() for key, value in weights.items()}, folder / SPAN_PAIR_WEIGHTS)
-        self.word_pieces.save(folder)
+        save_tokenizer(self.word_pieces, self.sentence_encoder, folder)
         self.description.save(folder)
 
     def encode(

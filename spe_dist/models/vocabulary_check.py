@@ -18,10 +18,10 @@ def require_same_vocabulary(encoder: str, shards_tokenizer: Path) -> None:
         UserError: they differ; says in how many pieces and how to rebuild.
     """
     try:
-        theirs = AutoTokenizer.from_pretrained(encoder).get_vocab()
-    except (OSError, ValueError):
+        theirs = AutoTokenizer.from_pretrained(encoder, trust_remote_code=False).get_vocab()
+    except (OSError, ValueError, ImportError):
         return
-    ours = AutoTokenizer.from_pretrained(shards_tokenizer).get_vocab()
+    ours = AutoTokenizer.from_pretrained(shards_tokenizer, trust_remote_code=False).get_vocab()
     different = {piece for piece, _ in theirs.items() ^ ours.items()}
     if different:
         raise UserError(

@@ -15,6 +15,9 @@ from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
 
 _CAUSES = ("digest_records", "digest_masks", "digest_queue")  # the order in which one brings about the next
+# Near zero, a value is compared by the scale it is computed at: losses, cosines and shares are sums of terms about 1 in
+# size, of which nothing may be left. These are not:
+_OF_ANY_SIZE = ("learning_rate", "gradient_norm")
 _OF_PARAMETERS = ("master", "exp_avg", "exp_avg_sq")
 
 
@@ -26,7 +29,7 @@ class Difference:
     field: str
     first: object
     second: object
-    relative: float  # of the larger value; infinite where there is no such thing
+    relative: float  # of the larger value, or of 1 where that is smaller; infinite where there is no such thing
 
     def __str__(self) -> str:
         """One line."""
@@ -49,9 +52,10 @@ def compare_runs(first: Path, second: Path, *, rtol: float) -> Comparison:
     Args:
         first: folder of a run.
         second: folder of another.
-        rtol: relative difference up to which two floats count as equal; of tensors, the difference of all of a kind
-            (all master weights, all queues) over the norm of all. If it is not 0, accuracies are left out, as they
-            jump by whole items. Digests, counters and ids must always be equal.
+        rtol: relative difference up to which two floats count as equal; of losses, cosines and other values below 1,
+            their absolute difference; of tensors, the difference of all of a kind (all master weights, all queues) over
+            the norm of all. If it is not 0, accuracies are left out, as they jump by whole items. Digests, counters
+            and ids must always be equal.
 
     Raises:
         UserError: there is no step that both have logged.
@@ -81,20 +85,20 @@ def _compare_lines(step: int, first: dict, second: dict, rtol: float) -> Differe
         if rtol and field.endswith("_accuracy"):
             continue
         one, other = first.get(field), second.get(field)
-        relative = _relative(one, other)
+        relative = _relative(one, other, unit=0.0 if field in _OF_ANY_SIZE else 1.0)
         if relative > (rtol if isinstance(one, float) and isinstance(other, float) else 0):
             return Difference(step, field, one, other, relative)
     return None
 
 
-def _relative(one: object, other: object) -> float:
+def _relative(one: object, other: object, *, unit: float) -> float:
     if one == other:
         return 0.0
     if not (isinstance(one, int | float) and isinstance(other, int | float)):
         return math.inf
     if math.isnan(one) and math.isnan(other):
         return 0.0
-    difference = abs(one - other) / max(abs(one), abs(other))
+    difference = abs(one - other) / max(abs(one), abs(other), unit)
     return math.inf if math.isnan(difference) else difference
 
 

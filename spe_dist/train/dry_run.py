@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
+from data_shards.files import require_writable
 from data_shards.manifest import Manifest
 from data_shards.order import Order
 from spe_dist.checkpoint.remote_folder import RemoteFolder
@@ -17,15 +21,18 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.costs import Costs
-from spe_dist.methods.registry import costs_of
+from spe_dist.methods.costs import Costs, RecordSizes
+from spe_dist.methods.registry import costs_of, require_data
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
 from spe_dist.train.memory import checkpoint_bytes, rank_memory
 from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.run_folder import METRICS, check_same_run
+from spe_dist.train.run_log import read_metrics
 
 _MIB = 2**20
+_LINES = 20  # of metrics, whose median is a run's speed
 
 
 @dataclass(frozen=True)
@@ -35,19 +42,37 @@ class CheckedRun:
     manifest: Manifest
     order: Order
     plan: BatchPlan
+    encoder: PretrainedConfig
     costs: Costs
 
 
 def check_run(config: Config, *, world_size: int) -> CheckedRun:
-    """Check all that can be checked before any rank starts: settings, data, encoder, ranks and lanes, compiler.
+    """Check all that can be checked before any rank starts: settings, folders, data, encoder, lanes, compiler.
 
     Raises:
         UserError: the run could not start as it is configured.
     """
     if config.run_url is not None:
         RemoteFolder(config.run_url)
+    require_writable(Path(config.run_folder))
     reader = open_reader(config)
     manifest = reader.manifest
+    require_data(config, reader)
+    _check_settings(config)
+    if config.encoder.name_or_path:
+        require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
+    encoder = resolve_encoder_config(
+        config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
+    )
+    if not config.cluster.gpus_per_worker:
+        require_compiler()
+        span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start
+    plan = build_plan(config, world_size)
+    return CheckedRun(manifest, build_order(config, manifest), plan, encoder, costs_of(config, encoder, manifest))
+
+
+def _check_settings(config: Config) -> None:
+    """Of settings that do not go together."""
     if config.optimizer.warmup_steps > config.train.steps:
         raise UserError(
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
@@ -63,30 +88,23 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
             "compute.compile does not work with train.zero_stage 3, which gathers weights between the layers: "
             "choose stage 1 or 2"
         )
-    if config.encoder.name_or_path:
-        require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
-    encoder = resolve_encoder_config(
-        config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
-    )
-    if not config.cluster.gpus_per_worker:
-        require_compiler()
-        span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start
-    plan = build_plan(config, world_size)
-    costs = costs_of(config, encoder, manifest)
-    return CheckedRun(manifest, build_order(config, manifest), plan, costs)
 
 
-def describe_run(config: Config) -> str:
+def describe_run(config: Config, *, records_per_second: float | None = None) -> str:
     """The resolved configuration and the plan of a run.
+
+    Args:
+        config: of the run.
+        records_per_second: that it would train on; if not given, what the run has measured so far, if it has.
 
     Raises:
         UserError: the run could not start as it is configured.
     """
     run = check_run(config, world_size=config.cluster.workers)
-    manifest, order, plan, model = run.manifest, run.order, run.plan, run.costs.model
-    epochs = config.train.steps / order.steps_per_epoch
+    check_same_run(Path(config.run_folder), config, run.manifest.fingerprint)
+    plan, costs = run.plan, run.costs
     rows = [
-        ("data", _data(config, manifest, order)),
+        ("data", _data(config, run.manifest, run.order)),
         (
             "batch",
             f"{plan.global_batch} records = {plan.lanes} lanes x {plan.lane_size}; any world size up to {plan.lanes}",
@@ -95,16 +113,75 @@ def describe_run(config: Config) -> str:
             "ranks",
             f"{plan.world_size}, each {plan.accumulation} forwards a step of up to {plan.lanes_per_forward} lanes",
         ),
-        ("steps", f"{config.train.steps:,} = {epochs:.2f} epochs of {order.steps_per_epoch:,}"),
-        ("pieces", f"{_pieces(config, manifest, plan.global_batch):,.0f} in all, in each of two views"),
+        *_extent(config, run),
+        ("time", _time(config, plan, records_per_second)),
+        ("encoder", _sizes(config, run.encoder)),
         (
             "parameters",
-            f"{_parameters(model):,}, of which sentence encoder {_parameters(model.encoder.sentence_encoder):,}",
+            f"{_parameters(costs.model):,}, of which sentence encoder "
+            f"{_parameters(costs.model.encoder.sentence_encoder):,}",
         ),
-        *_memory(config, model, plan.world_size),
+        *_memory(config, costs.model, plan.world_size),
     ]
     table = "\n".join(f"{name:12} {text}" for name, text in rows)
-    return f"{config_yaml(config)}\n{table}\ndry run: everything that can be checked without training is in order"
+    return f"{config_yaml(_with_sizes(config, run.encoder))}\n{table}"
+
+
+def _extent(config: Config, run: CheckedRun) -> Sequence[tuple[str, str]]:
+    """Steps, records and pieces in all."""
+    steps, order = config.train.steps, run.order
+    records = run.plan.global_batch * steps
+    sizes = RecordSizes.of(run.manifest.statistics)
+    computed = run.costs.expected_work(sizes, records, forwards=0).pieces
+    read = f"{records * (sizes.pieces + 2):,.0f} read, [CLS] and [SEP] included"
+    return [
+        ("steps", f"{steps:,} = {steps / order.steps_per_epoch:.2f} epochs of {order.steps_per_epoch:,}"),
+        ("records", f"{records:,} in all, {records / order.records:.2f} times each of {order.records:,}"),
+        ("pieces", f"about {read}; about {computed:,} computed: {run.costs.sequences()}"),
+    ]
+
+
+def _time(config: Config, plan: BatchPlan, records_per_second: float | None) -> str:
+    """Hours at the given speed, else at the one that the run has measured."""
+    folder, speed, source = Path(config.run_folder), records_per_second, "as given"
+    try:
+        metrics = read_metrics(folder)
+    except UserError:  # it has logged nothing yet
+        metrics = []
+    if speed is None and metrics:
+        speed = statistics.median(line["records_per_second"] for line in metrics[-_LINES:])
+        source = f"as measured in {folder / METRICS}"
+    if speed is None:
+        return (
+            "not known: give a speed as --speed RECORDS_PER_SECOND, or make some steps and ask again (the run logs "
+            "records_per_second)"
+        )
+    done = min(metrics[-1]["step"], config.train.steps) if metrics else 0
+    hours = (config.train.steps - done) * plan.global_batch / speed / 3600
+    left = f" for the {config.train.steps - done:,} steps after step {done:,}" if done else ""
+    return f"{hours:,.2f} hours{left} at {speed:,.4g} records/s ({source})"
+
+
+def _sizes(config: Config, encoder: PretrainedConfig) -> str:
+    name = config.encoder.name_or_path or "a new one"
+    return (
+        f"{name}: {encoder.num_hidden_layers} layers of {encoder.hidden_size}, {encoder.num_attention_heads} heads, "
+        f"{encoder.intermediate_size} inside, {encoder.max_position_embeddings} positions, vocabulary of "
+        f"{encoder.vocab_size:,}"
+    )
+
+
+def _with_sizes(config: Config, encoder: PretrainedConfig) -> Config:
+    """The settings with the sizes of the encoder that they name in place of a new one's."""
+    sizes = replace(
+        config.encoder,
+        layers=encoder.num_hidden_layers,
+        hidden_size=encoder.hidden_size,
+        heads=encoder.num_attention_heads,
+        intermediate_size=encoder.intermediate_size,
+        max_positions=encoder.max_position_embeddings,
+    )
+    return replace(config, encoder=sizes)
 
 
 def _data(config: Config, manifest: Manifest, order: Order) -> str:
@@ -112,11 +189,6 @@ def _data(config: Config, manifest: Manifest, order: Order) -> str:
     size = sum(shard.filesize for shard in manifest.shardlist) / _MIB
     part = "" if config.data.fraction == 1 else f", of which {order.records:,} are read (data.fraction)"
     return f"{config.data.shards}: {counts.records:,} records, {len(manifest.shardlist)} shards, {size:.1f} MiB{part}"
-
-
-def _pieces(config: Config, manifest: Manifest, global_batch: int) -> float:
-    per_record = manifest.statistics.pieces / manifest.statistics.records + 2
-    return per_record * global_batch * config.train.steps
 
 
 def _parameters(module: nn.Module) -> int:

@@ -70,7 +70,7 @@ class Interval:
         self._work.zero_()
 
     def add_step(self, counts: Tensor, work: Tensor, digests: Tensor) -> None:
-        """Add a step's global counts [terms], `WORK` [5], and digests [2] of records and masks."""
+        """Add a step's global counts [terms], `WORK` [7], and digests [2] of records and masks."""
         self._counts += counts
         self._work += torch.cat([counts, work])
         self._pieces_seen += work[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 from spe_dist.config import Config
 from spe_dist.engine.schedule import learning_rate
 from spe_dist.train.profiler import traced
-from spe_dist.train.run_folder import PROFILE, log_path
+from spe_dist.train.run_folder import PROFILE, hold_log, log_path
 from spe_dist.train.session import Session, open_session
 from spe_dist.train.stop_signal import Ask, StopSignal, nothing_asked
 from spe_dist.train.watchdog import watched
@@ -37,6 +37,7 @@ def train(config: Config, *, asked_by_launcher: Callable[[], Ask] = nothing_aske
     Raises:
         UserError: whatever the person at the keyboard can mend, in one line.
     """
+    hold_log()
     try:
         with open_session(config) as session:
             return _train(session, asked_by_launcher)
@@ -62,7 +63,7 @@ def _train(session: Session, asked_by_launcher: Callable[[], Ask]) -> Summary:
             if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
                 session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
             if last or ask or step % config.train.checkpoint_every == 0:
-                session.save(step, required=last or ask is Ask.STOP)
+                session.save(step, required=last or ask is Ask.STOP, while_waiting=alive)
             if ask is Ask.STOP:
                 stop.obeyed()
                 break

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from spe_dist.checkpoint.remote_folder import RemoteFolder
-from spe_dist.train.run_folder import CHECKPOINTS
+from spe_dist.train.run_folder import CHECKPOINTS, LATEST
 from spe_dist.train.run_lock import LOCK
 from spe_dist.train.stop_signal import STOP_FILE
 
@@ -27,15 +27,22 @@ class Mirror:
         self._sent: dict[str, tuple[int, int]] = {}  # size and time of what is there
 
     def bring(self) -> None:
-        """Bring what is not here, or was written here before it was written there.
+        """Bring what is there, but for files that have only grown here since: no clock says which is newer.
 
         Raises:
             OSError: the storage cannot be reached, or the folder not written.
         """
-        for name, (_, written) in self._remote.files().items():
+        names = self._remote.files()
+        if LATEST not in names:  # somebody has deleted the run there, to begin it again
+            (self._folder / LATEST).unlink(missing_ok=True)
+        for name in filter(_is_small, names):
             path = self._folder / name
-            if _is_small(name) and not (path.exists() and path.stat().st_mtime >= written):
-                self._remote.download(name, path)
+            there = path.with_name(f".{path.name}.there")
+            self._remote.download(name, there)
+            if path.exists() and _begins_with(path, there.read_bytes()):
+                there.unlink()
+            else:
+                there.replace(path)
 
     def send(self) -> None:
         """Send what has changed since it was sent last.
@@ -58,6 +65,11 @@ class Mirror:
             self.send()
         except OSError as error:
             LOGGER.warning("the last lines of metrics and logs did not get to %s: %s", self._remote, error)
+
+
+def _begins_with(path: Path, content: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(content)) == content
 
 
 def _is_small(name: str) -> bool:

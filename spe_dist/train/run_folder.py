@@ -7,14 +7,15 @@ logs/rank-0.log   what each rank said                  checkpoints/    see check
 dataset.json      manifest without the list of shards  profile/        traces, where they were asked for
 LOCK              held while the run goes on           STOP            to be made by who wants it to save and end
 starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
+latest            step of the newest checkpoint that was ever saved
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import shutil
 from dataclasses import replace
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import yaml
@@ -30,7 +31,7 @@ from spe_dist.versions import package_versions
 LOGGER = logging.getLogger(__name__)
 
 CONFIG, VERSIONS, ENCODER, METRICS = "config.yaml", "versions.json", "encoder.json", "metrics.jsonl"
-DATASET = "dataset.json"
+DATASET, LATEST = "dataset.json", "latest"
 TOKENIZER, TENSORBOARD, LOGS, CHECKPOINTS = "tokenizer", "tensorboard", "logs", "checkpoints"
 PROFILE = "profile"
 
@@ -42,7 +43,7 @@ _CHANGES_COURSE = ("train.steps", "optimizer.learning_rate")
 
 
 def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, world: World) -> Path:
-    """Make or reopen the folder of a run, and start this rank's log.
+    """Make or reopen the folder of a run; what has changed since its last start is said in the log.
 
     Args:
         config: the resolved configuration.
@@ -58,7 +59,7 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     if world.is_first:
         try:
             with explain_write_errors(folder):
-                _check_same_run(folder, config, fingerprint)
+                check_same_run(folder, config, fingerprint)
                 _write(folder, config, tokenizer, fingerprint)
         except UserError as error:
             problem = str(error)
@@ -67,7 +68,6 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     problem = world.broadcast_object(problem)
     if problem:
         raise UserError(problem)
-    start_log(log_path(folder, world))
     return folder
 
 
@@ -117,7 +117,12 @@ def _changes(
     return [(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
 
 
-def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
+def check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
+    """Check that what a folder holds, if anything, is a run that this configuration goes on with.
+
+    Raises:
+        UserError: it is another one.
+    """
     if not (folder / CONFIG).exists():
         return
     written = config_from_values(
@@ -131,21 +136,53 @@ def _check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
         raise UserError(
             f"{folder} holds a run of another configuration ({differences}): give this one its own run.name"
         )
-    for key in changed:
-        if key in _CHANGES_COURSE:
-            LOGGER.warning("%s was %s and is %s: the rest of the run takes another course", key, before[key], now[key])
     known = _read_values(folder / VERSIONS)["dataset"]
     if known != fingerprint:
         raise UserError(
             f"{folder} holds a run on another dataset (fingerprint {known[:12]}, now {fingerprint[:12]}): "
             "give this one its own run.name"
         )
+    for key in changed:
+        if key in _CHANGES_COURSE:
+            LOGGER.warning("%s was %s and is %s: the rest of the run takes another course", key, before[key], now[key])
+        else:
+            LOGGER.info("%s was %s at the last start and is %s", key, before.get(key), now.get(key))
+
+
+def note_saved(folder: Path, step: int) -> None:
+    """Remember that there is a checkpoint, for the case that somebody deletes all of them."""
+    try:
+        write_atomically(folder / LATEST, f"{step}\n".encode())
+    except OSError as error:
+        LOGGER.warning("cannot write %s: %s", folder / LATEST, error.strerror)
+
+
+def require_none_saved(folder: Path, where: str | Path, world: World) -> None:
+    """A run without a checkpoint begins at step 0, which cuts off its metrics; not if it had a checkpoint.
+
+    Args:
+        folder: of the run, on this machine.
+        where: the run's place, for people.
+        world: this rank among all.
+
+    Raises:
+        UserError: on every rank, if it had one.
+    """
+    latest = folder / LATEST
+    step = world.broadcast_object(latest.read_text().strip() if world.is_first and latest.exists() else None)
+    if step is not None:
+        raise UserError(
+            f"{where} has saved step {step}, but has no checkpoint any more: restore {where}/{CHECKPOINTS} from a "
+            f"backup, give this run its own run.name, or delete {where} to begin again"
+        )
 
 
 def _read_values(path: Path) -> dict:
     try:
         values = yaml.safe_load(path.read_text())  # JSON is YAML too
-    except (OSError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}, which every run has: {error.strerror}") from error
+    except yaml.YAMLError as error:
         raise UserError(f"cannot read {path}, which every run has: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings: restore it from a backup, or give this run its own run.name")
@@ -166,22 +203,46 @@ def flatten(values: dict, prefix: str = "") -> dict[str, object]:
 def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> None:
     for part in (LOGS, CHECKPOINTS):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    shutil.copytree(tokenizer, folder / TOKENIZER, dirs_exist_ok=True)
+    _copy_files(tokenizer, folder / TOKENIZER)
     versions = {"dataset": fingerprint, "versions": package_versions()}
     write_atomically(folder / VERSIONS, (json.dumps(versions, indent=2) + "\n").encode())
     write_atomically(folder / CONFIG, config_yaml(config).encode())
 
 
+def _copy_files(source: Path, target: Path) -> None:
+    """Contents alone: shared data is kept read-only, and copies that are would be refused at the next start."""
+    for file in filter(Path.is_file, source.rglob("*")):
+        copy, content = target / file.relative_to(source), file.read_bytes()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not (copy.is_file() and copy.read_bytes() == content):
+            write_atomically(copy, content)
+
+
+def hold_log() -> None:
+    """Keep what this process has to say until `start_log` says where it goes."""
+    _replace_handlers(MemoryHandler(1000, flushLevel=logging.CRITICAL + 1, flushOnClose=False))
+
+
 def start_log(path: Path) -> None:
-    """Write what this process has to say into a file, from now on."""
+    """Write what this process has to say into a file, from now on, and what was held so far."""
     path.parent.mkdir(parents=True, exist_ok=True)  # of a run at a URL, every machine has a folder
     handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for old in _replace_handlers(handler):
+        if isinstance(old, MemoryHandler):
+            old.setTarget(handler)
+            old.flush()
+
+
+def _replace_handlers(handler: logging.Handler) -> list[logging.Handler]:
+    """The handlers before."""
     logger = logging.getLogger("spe_dist")
-    for old in logger.handlers[:]:
+    before = logger.handlers[:]
+    for old in before:
         logger.removeHandler(old)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    return before
 
 
 class _LogFile(logging.FileHandler):

@@ -41,6 +41,8 @@ class RunLock:
                 self._take(folder)
             except UserError as error:
                 problem = str(error)
+            except OSError as error:
+                problem = f"cannot write the run folder {folder}: {error.strerror}"
         problem = world.broadcast_object(problem)
         if problem:
             raise UserError(problem)

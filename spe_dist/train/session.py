@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,9 @@ import torch.distributed as dist
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.manifest import Manifest
 from data_shards.order import Order
-from data_shards.ragged import Ragged
 from data_shards.reader import ShardReader
-from data_shards.record import Records
 from spe_dist.batches.batch import Batch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver
@@ -39,13 +39,23 @@ from spe_dist.engine.world import World, start_process_group
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method
 from spe_dist.methods.work import WORK
+from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.interval import Interval
 from spe_dist.train.mirror import Mirror
 from spe_dist.train.places_of_run import open_mirror, place_of_checkpoints
 from spe_dist.train.plan import build_order, build_plan, open_reader
-from spe_dist.train.run_folder import ENCODER, prepare_run_folder, write_dataset
+from spe_dist.train.rehearsal import largest_records
+from spe_dist.train.run_folder import (
+    ENCODER,
+    log_path,
+    note_saved,
+    prepare_run_folder,
+    require_none_saved,
+    start_log,
+    write_dataset,
+)
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
 from spe_dist.train.starts import StartClock, write_start
@@ -112,7 +122,10 @@ class Session:
         sizes = torch.stack([batch.sizes for batch in batches]).sum(dim=0)
         comparisons = sum(len(batch.record_ids) for batch in batches) * self.method.negatives
         digests = torch.stack([batch.digests for batch in batches]).sum(dim=0)
-        step = torch.cat([counts, sizes, torch.tensor([comparisons]), digests]).to(self.world.device)
+        step = torch.cat([counts, sizes, torch.tensor([comparisons]), digests])
+        if self.world.device.type == "cuda":  # from other memory, a copy waits for all that was launched before it
+            step = step.pin_memory()
+        step = step.to(self.world.device, non_blocking=True)
         if self.world.size > 1:
             dist.all_reduce(step)
         counts, work, digests = step.split([len(counts), len(WORK), len(digests)])
@@ -151,19 +164,20 @@ class Session:
         if self.world.device.type == "cpu":
             _give_back_freed_memory()
 
-    def save(self, step: int, *, required: bool) -> None:
+    def save(self, step: int, *, required: bool, while_waiting: Callable[[], None]) -> None:
         """Save in the background; every rank must call this.
 
         Args:
             step: updates made so far.
             required: wait for it.
+            while_waiting: called about once a second while a save, this one or the one before, is waited for.
 
         Raises:
             UserError: a loss is not finite, so nothing is saved; or a save failed that must not.
         """
         started = time.perf_counter()
         self.interval.check_finite(step)
-        self.saver.save(step, lambda: self._snapshot(step), required=required)
+        self.saver.save(step, lambda: self._snapshot(step), required=required, while_waiting=while_waiting)
         self.interval.saving += time.perf_counter() - started
 
     def _snapshot(self, step: int) -> Snapshot:
@@ -232,10 +246,13 @@ def _set_up(
     start: StartClock,
 ) -> Session:
     mirror = open_mirror(config, world)
+    with explain_write_errors(Path(config.run_folder)):
+        start_log(log_path(Path(config.run_folder), world))
     folder = prepare_run_folder(
         config, tokenizer=reader.tokenizer_folder(), fingerprint=reader.manifest.fingerprint, world=world
     )
     if config.encoder.name_or_path:
+        check_encoder_kind(config.encoder)
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
@@ -252,45 +269,29 @@ def _set_up(
         world=world,
     )
     checkpoint = store.latest()
+    if checkpoint is None:
+        require_none_saved(folder, config.run_url or folder, world)
     start.lap("choice of a checkpoint")
     interval = Interval(method, world, accumulation=plan.accumulation)
-    engine = _build_engine(config, plan, method, world, checkpoint, max_pieces=reader.manifest.max_pieces)
+    engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest)
     start.lap("engine")
     restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
     first_step = restored.step if restored else 0
     if not (restored and restored.random_states):
         seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
     start.lap("restore")
-    saver = BackgroundSaver(store, most_failures=config.train.failed_saves, saved_step=first_step)
+    saver = BackgroundSaver(
+        store,
+        world,
+        most_failures=config.train.failed_saves,
+        saved_step=first_step,
+        on_saved=partial(note_saved, folder) if world.is_first else None,
+    )
     log = RunLog(folder, first_step=first_step) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
     return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, mirror, first_step, start)
-
-
-def largest_records(count: int, *, max_pieces: int) -> Records:
-    """Sentences as long as any can be, by turns of words of one piece (most words) and of two (most hidden pieces).
-
-    Every other word is an entity, which methods without entities do not look at.
-    """
-    pieces = max_pieces - 2
-    word_lengths = [np.full(pieces // (1 + row % 2), 1 + row % 2) for row in range(count)]
-    word_starts = [np.cumsum(lengths) - lengths for lengths in word_lengths]
-    entities = [
-        np.stack([np.arange(0, len(lengths), 2), np.arange(0, len(lengths), 2) + 1], axis=1) for lengths in word_lengths
-    ]
-    return Records(
-        _ragged([np.ones(int(lengths.sum()), dtype=np.uint16) for lengths in word_lengths]),
-        _ragged(word_starts),
-        _ragged([np.pad(spans, ((0, 0), (0, 1))) for spans in entities], columns=3),
-    )
-
-
-def _ragged(rows: list[np.ndarray], *, columns: int | None = None) -> Ragged:
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    nothing = np.zeros((0, columns) if columns else 0, dtype=np.int64)
-    return Ragged.from_lengths(np.concatenate([nothing, *rows]), lengths)
 
 
 def _build_engine(
@@ -299,8 +300,7 @@ def _build_engine(
     method: Method,
     world: World,
     checkpoint: LoadedCheckpoint | None,
-    *,
-    max_pieces: int,
+    manifest: Manifest,
 ) -> Engine:
     if checkpoint is not None:
         load_masters_into(method.model, checkpoint.get)
@@ -319,12 +319,18 @@ def _build_engine(
 
     def run_largest_step() -> None:
         for lanes in plan.forwards(world.rank):
-            records = largest_records(len(lanes) * plan.lane_size, max_pieces=max_pieces)
+            records = largest_records(len(lanes) * plan.lane_size, manifest)
             ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
             losses = method.rehearse(engine, method.collate(records, ids, 0, lanes).to(world.device))
             engine.backward(losses.sum() / plan.global_batch)
 
-    engine.initialise_optimizer(run_largest_step)
+    try:
+        engine.initialise_optimizer(run_largest_step)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the GPU's memory is too small for a forward of {plan.lanes_per_forward} lanes of {plan.lane_size} "
+            "records: lower --batch.lanes-per-forward (a step keeps its batch), or set --compute.checkpoint-activations"
+        ) from error
     return engine
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from spe_dist.train.line_files import read_json_lines
+
 STARTS = "starts.jsonl"
 LOGGER = logging.getLogger(__name__)
 
@@ -17,12 +19,13 @@ class StartClock:
     """Times the parts of a start, from the process's own beginning to the end of the first step."""
 
     def __init__(self) -> None:
-        self._last = psutil.Process().create_time()
+        age = max(0.0, time.time() - psutil.Process().create_time())  # of a clock that was set back meanwhile: 0
+        self._last = time.monotonic() - age
         self.seconds: dict[str, float] = {}
 
     def lap(self, part: str) -> None:
         """What was done since the last call was this part."""
-        now = time.time()
+        now = time.monotonic()
         self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
         self._last = now
 
@@ -47,6 +50,4 @@ def write_start(folder: Path, clock: StartClock, *, first_step: int, world_size:
 
 def read_starts(folder: Path) -> list[dict]:
     """The starts of a run, oldest first: `time` (Unix), `after_step`, `world_size`, and `seconds` by part."""
-    path = folder / STARTS
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return [values for _, values in read_json_lines(folder / STARTS, field="time")]

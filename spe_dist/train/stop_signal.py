@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import threading
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
+from data_shards.stop_requests import on_every_request
 from spe_dist.engine.world import World
+from spe_dist.train.run_lock import LOCK
 
 STOP_FILE = "STOP"
 
@@ -31,10 +34,25 @@ def nothing_asked() -> Ask:
     return Ask.NOTHING
 
 
+def remove_stale_stop_file(folder: Path) -> None:
+    """Remove what a run has left that ended before it could obey; the file of a run that goes on is for that run."""
+    if not (folder / STOP_FILE).exists():
+        return
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        except OSError:  # a file system without locks
+            pass
+        (folder / STOP_FILE).unlink(missing_ok=True)
+
+
 class StopSignal:
     """What any rank was asked for; all ranks hear of it at the same step.
 
-    SIGTERM and SIGUSR1 to a rank mean STOP.
+    SIGTERM, SIGINT, SIGHUP and SIGUSR1 to a rank mean STOP, however many of them come: torchrun passes on what it is
+    sent, also Ctrl-C and that its terminal is closed.
 
     Args:
         folder: where the first rank looks for the STOP file.
@@ -52,8 +70,8 @@ class StopSignal:
         # Flags travel on the host: asking a GPU for them would make every step wait for it.
         self._group = dist.new_group(backend="gloo") if world.size > 1 else None
         if threading.current_thread() is threading.main_thread():  # Ray runs ranks in a thread, where this is forbidden
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                signal.signal(number, self._on_signal)
+            on_every_request(self._on_signal)
+            signal.signal(signal.SIGUSR1, self._on_signal)
 
     def poll(self) -> Ask:
         """What to do now. Every rank must call this once per step; the answer is one step old, and never waits."""
@@ -75,5 +93,5 @@ class StopSignal:
             return Ask.STOP
         return self._asked_by_launcher()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None = None) -> None:
         self._signalled = True

@@ -1,5 +1,8 @@
 """Ranks that train while they save: they agree on every save, and none of their messages meets one of the training."""
 
+import signal
+import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -11,8 +14,10 @@ from spe_dist.checkpoint.background import BackgroundSaver
 from spe_dist.checkpoint.snapshot import HostBuffers, Snapshot
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
+from spe_dist.train.watchdog import watched
 from tests.distributed.ranks import run_ranks
 from tests.faults.small_disk import filled, mounted
+from tests.forked import forking_context
 
 pytestmark = pytest.mark.distributed
 
@@ -20,7 +25,7 @@ pytestmark = pytest.mark.distributed
 def open_saver(folder):
     world = World.from_environment()
     store = CheckpointStore(folder, keep_last=2, keep_every=0, world=world)
-    return world, store, BackgroundSaver(store, most_failures=3, saved_step=0)
+    return world, store, BackgroundSaver(store, world, most_failures=3, saved_step=0)
 
 
 def snapshot(buffers, rank, tensor):
@@ -77,3 +82,45 @@ def test_all_ranks_go_on_after_a_failure_and_all_end_after_three(tmp_path):
         assert failures == [1, 2, 0]
         assert "is full (ENOSPC)" in message and "3 saves in a row have failed; the newest checkpoint" in message
         assert step == 4
+
+
+class HarmedStore(CheckpointStore):
+    """Of which rank 1 is harmed while it writes."""
+
+    harm: Callable[[], None]
+
+    def save(self, *args):
+        if not self._world.is_first:
+            self.harm()
+        return super().save(*args)
+
+
+def fail():
+    raise ZeroDivisionError
+
+
+def save_watched(rank, folder, harm):
+    """Where a hang is a second without a sign of life."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    HarmedStore.harm = staticmethod(harm)
+    world = World(rank, 2, rank)
+    store = HarmedStore(folder / "run", keep_last=2, keep_every=0, world=world)
+    saver = BackgroundSaver(store, world, most_failures=3, saved_step=0)
+    with watched(folder / f"log-{rank}", seconds=1) as alive:
+        alive()
+        take = partial(snapshot, HostBuffers(), rank, torch.zeros(10))
+        saver.save(1, take, required=True, while_waiting=alive)
+
+
+@pytest.mark.parametrize(
+    ("harm", "statuses"),
+    [(partial(time.sleep, 2.5), [0, 0]), (partial(signal.raise_signal, signal.SIGSTOP), [1, None]), (fail, [1, 1])],
+)
+def test_a_slow_save_is_no_hang_but_a_stopped_or_failed_rank_is(tmp_path, harm, statuses):
+    ranks = [forking_context().Process(target=save_watched, args=(rank, tmp_path, harm)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank, status in zip(ranks, statuses, strict=True):
+        rank.join(60 if status is not None else 0)
+    assert [rank.exitcode for rank in ranks] == statuses
+    ranks[1].kill()

@@ -6,11 +6,13 @@ upgrade, nothing is wrong yet: read what it says and change `spe_dist/engine/dee
 
 import subprocess
 import sys
+from unittest.mock import patch
 
 import deepspeed
 import pytest
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -164,6 +166,18 @@ def step_without_learning_rate():
     return seen
 
 
+def wait_for_the_device():
+    """How often DeepSpeed asks to, in four steps of two forwards: its timer begins with the third."""
+    seen, accelerator = {}, get_accelerator()
+    for stage in (1, 2, 3):
+        engine, _ = raw_engine(stage, accumulation=2)
+        with patch.object(type(accelerator), "synchronize", autospec=True) as asked:
+            for _ in range(8):
+                step(engine)
+        seen[stage] = asked.call_count
+    return seen
+
+
 OBSERVATIONS = (
     optimizer_classes,
     set_master,
@@ -174,6 +188,7 @@ OBSERVATIONS = (
     average_gradients,
     start_from_rank_0,
     step_without_learning_rate,
+    wait_for_the_device,
 )
 
 
@@ -247,6 +262,12 @@ def test_every_rank_starts_with_the_weights_of_rank_0(seen):
 def test_a_step_of_fused_adam_with_learning_rate_0_changes_no_bit(seen):
     for rank in seen:
         assert rank["step_without_learning_rate"] == {1: True, 2: True, 3: True}
+
+
+def test_no_step_waits_for_the_whole_device(seen):
+    """DeepSpeed's throughput timer does, in every forward and every step, unless it is off."""
+    for rank in seen:
+        assert rank["wait_for_the_device"] == {1: 0, 2: 0, 3: 0}
 
 
 ENGINE = """

@@ -19,6 +19,7 @@ from spe_dist.checkpoint.remote_folder import RemoteFolder
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from spe_dist.train.loop import train
+from spe_dist.train.mirror import Mirror
 from spe_dist.train.starts import read_starts
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import DROPOUT, configure, metrics_of, stopped_after
@@ -100,6 +101,36 @@ def test_a_manifest_cannot_write_outside_of_its_folder(url, bucket, tmp_path):
     with pytest.raises(UserError, match="no checkpoint in"):
         open_store(url, tmp_path / "machines" / "other").latest()
     assert not (tmp_path / "machines" / "evil").exists() and not (tmp_path / "evil").exists()
+
+
+def test_no_clock_says_which_machine_knows_more(url, bucket, tmp_path):
+    """Machine one, two hours ahead, starts a run; the other goes on; one goes on and crashes; one goes on."""
+    one, other = tmp_path / "one", tmp_path / "other"
+
+    def go_on(machine, text, *, sent):
+        mirror = Mirror(RemoteFolder(url), machine)
+        mirror.bring()
+        with (machine / "metrics.jsonl").open("a") as file:
+            file.write(text)
+        (machine / "config.yaml").write_text(text)
+        if machine == one:
+            ahead = time.time() + 7200
+            for path in machine.iterdir():
+                os.utime(path, (ahead, ahead))
+        if sent:
+            mirror.send()
+
+    one.mkdir()
+    go_on(one, "1\n", sent=True)
+    go_on(other, "2\n", sent=True)
+    go_on(one, "3\n", sent=False)
+    assert (one / "metrics.jsonl").read_text() == "1\n2\n3\n"
+    go_on(one, "4\n", sent=True)
+    assert (bucket / "metrics.jsonl").read_text() == "1\n2\n3\n4\n"
+    assert (bucket / "config.yaml").read_text() == "4\n"
+    go_on(other, "", sent=False)
+    assert sorted(path.name for path in other.iterdir()) == ["config.yaml", "metrics.jsonl"]
+    assert (other / "metrics.jsonl").read_text() == "1\n2\n3\n4\n"
 
 
 def test_a_url_that_nothing_opens_is_said_without_its_secrets():

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.pretrain import STOPPED, read_arguments
+from data_shards.stop_requests import STOPPED
+from launcher.pretrain import read_arguments
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.exactness.runs import assert_bitwise, final_state, metrics_of, run

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 
 from data_shards.sample_corpus import generate
-from launcher.pretrain import STOPPED
+from data_shards.stop_requests import STOPPED
 from spe_dist.checkpoint.loaded import list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 from tests.exactness.runs import configure

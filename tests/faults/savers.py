@@ -195,7 +195,7 @@ def _save_as_rank(trial: Trial, rank: int, meeting: str, pipe: int) -> None:
     store = CheckpointStore(
         place_of(trial.folder, trial.url, rank), keep_last=KEEP_LAST, keep_every=KEEP_EVERY, world=world
     )
-    saver = BackgroundSaver(store, most_failures=3, saved_step=0)
+    saver = BackgroundSaver(store, world, most_failures=3, saved_step=0)
     snapshot = Snapshot(expected_tensors(trial.step, rank), {"step": trial.step})
     world.barrier()
     hook = ctypes.CDLL(os.environ[_HOOK])

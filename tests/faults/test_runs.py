@@ -10,6 +10,7 @@ from spe_dist.checkpoint.loaded import list_checkpoints
 from spe_dist.train.run_folder import CHECKPOINTS, METRICS
 from tests.faults import catalogue
 from tests.faults.catalogue import Laboratory
+from tests.faults.command_runs import CommandRun
 from tests.faults.trials import Injected, judge, trials_of
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
@@ -44,6 +45,18 @@ def test_a_worker_killed_under_torchrun(laboratory):
 def test_a_worker_killed_under_ray(laboratory):
     (trial,) = one_try(laboratory, catalogue.workers_killed_on_ray).trials
     assert trial.steps_lost <= 2 * catalogue.EVERY + 1
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_loader_process_killed_under_ray(laboratory):
+    def loaders(laboratory, ranks):
+        return [child for child in ranks[0].children() if "spawn_main" in " ".join(child.cmdline())]
+
+    alone = laboratory.alone  # before the run starts
+    run = CommandRun(laboratory.config(data={"workers": 1}))
+    tried = catalogue._killed(laboratory, run, alone, 1, loaders)
+    assert tried.verdict.wrong is None and tried.trials[0].seconds < 300  # hang_seconds is 600
 
 
 @pytest.mark.slow

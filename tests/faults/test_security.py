@@ -185,7 +185,14 @@ def _rewrite_shard(folder, change):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    content = path.read_bytes()
+    list_shard_as_it_is(folder)
+
+
+def list_shard_as_it_is(folder):
+    """Make the manifest agree with the present content of the first shard."""
+    document = json.loads((folder / "manifest.json").read_text())
+    entry = document["shardlist"][0]
+    content = (folder / entry["url"]).read_bytes()
     entry |= {"filesize": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(document))
 
@@ -209,11 +216,8 @@ def test_a_pickle_in_an_array_does_not_run_and_ends_a_run_with_one_line(copy, tr
 
 
 def test_a_shard_that_is_a_pickle_does_not_run(copy, trap):
-    document = json.loads((copy / "shards" / "manifest.json").read_text())
-    entry = document["shardlist"][0]
-    (copy / "shards" / entry["url"]).write_bytes(trap[0])
-    entry |= {"filesize": len(trap[0]), "sha256": hashlib.sha256(trap[0]).hexdigest()}
-    (copy / "shards" / "manifest.json").write_text(json.dumps(document))
+    (copy / "shards" / "00-000000.tar").write_bytes(trap[0])
+    list_shard_as_it_is(copy / "shards")
     with pytest.raises(UserError, match="not a shard of this program"):
         ShardReader(copy / "shards").read_shard(0)
 

@@ -29,6 +29,15 @@ def test_values_places_and_gradients_are_those_of_the_definition(first_seed):
         assert_as_defined(*random_case(seed))
 
 
+def test_infinities_and_what_is_no_number_come_out_as_in_the_definition():
+    for seed in range(12):
+        taps, starts, ends, kernel_sizes = random_case(seed + 6)
+        taps[torch.rand(taps.shape) < 0.02] = float("nan")
+        taps[torch.rand(taps.shape) < 0.02] = float("inf")
+        taps[torch.rand(taps.shape) < 0.02] = float("-inf")
+        assert_as_defined(taps, starts, ends, kernel_sizes)
+
+
 def assert_as_defined(taps, starts, ends, kernel_sizes):
     body = compiled.body_for(GPU)
     assert body is not None
@@ -39,7 +48,7 @@ def assert_as_defined(taps, starts, ends, kernel_sizes):
     expected = span_pool_reference(taps, starts, ends, kernel_sizes)
     filled = starts < ends
     for mine, other in zip(found[:2], expected[:2], strict=True):
-        assert torch.equal(mine.cpu(), other)
+        torch.testing.assert_close(mine.cpu(), other, rtol=0, atol=0, equal_nan=True)
     for mine, other in zip(found[2:], expected[2:], strict=True):
         assert torch.equal(mine.cpu()[filled], other[filled])
     grads = [torch.randn(expected[0].shape, dtype=expected[0].dtype) for _ in range(2)]
@@ -48,6 +57,15 @@ def assert_as_defined(taps, starts, ends, kernel_sizes):
     other = span_pool_backward_reference(*grads, *expected[2:], starts, ends, kernel_sizes, len(taps))
     torch.testing.assert_close(mine.cpu(), other, rtol=1e-5, atol=1e-4 if taps.dtype != torch.float64 else 1e-11)
     assert torch.equal(mine, body.backward(*arguments))  # no atomics: the same bits every time
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_it_computes_on_the_device_of_its_tensors_whichever_is_current():
+    taps, starts, ends, kernel_sizes = random_case(97)
+    with torch.cuda.device(0):
+        found = compiled.body_for(GPU).forward(*(part.to("cuda:1") for part in (taps, starts, ends)), kernel_sizes)
+    expected = span_pool_reference(taps, starts, ends, kernel_sizes)
+    assert torch.equal(found[0].cpu(), expected[0])
 
 
 def test_the_operator_passes_opcheck_and_gradcheck():

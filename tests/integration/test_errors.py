@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tests.forked import run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run
-from tests.unit.spe_dist.tiny_run import ROOT
+from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 SCRIPT = ROOT / "launcher/pretrain.py"
 
@@ -104,6 +104,18 @@ def test_run_folder_of_another_configuration(shards, tmp_path):
     assert done.returncode != 0
 
 
+def test_a_dry_run_says_how_long_the_run_takes_and_what_is_missing_on_this_machine(shards, tmp_path):
+    small = [SCRIPT, *small_run(shards, f"--run.folder={tmp_path / 'runs'}"), "--dry-run"]
+    done = run_script(*small, "--speed", "0.5")
+    assert "time         0.03 hours at 0.5 records/s (as given)" in done.stdout and done.returncode == 0
+    assert not (tmp_path / "runs").exists()
+    done = run_script(*small, "--cluster.gpus_per_worker=1", CUDA_VISIBLE_DEVICES="")
+    assert "parameters" in done.stdout and "in order" not in done.stdout
+    assert "2 workers with a GPU each, but torch can use no GPUs" in only_error(done)
+    assert "--speed fast: give a number of records per second" in only_error(run_script(*small, "--speed=fast"))
+    assert "--speed is for --dry-run alone" in only_error(run_script(SCRIPT, *small_run(shards), "--speed=9"))
+
+
 def test_every_recipe_has_a_dry_run(shards, tmp_path):
     encoder = tmp_path / "encoder"
     shutil.copytree(shards / "shards/tokenizer", encoder)
@@ -115,8 +127,27 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
         if not path.stem.startswith(("finetune", "ablations"))
     ]
     assert {recipe.stem for recipe in recipes} >= {"debug", "spe_wiki", "minilm_cpu"}
+    write_dataset(tmp_path / "entities", entities=True)
     for recipe in recipes:
-        small = [f"--data.shards={shards / 'shards'}", "--batch.lane_size=4", f"--encoder.name_or_path={encoder}"]
+        data = tmp_path / "entities" if recipe.stem.startswith("enpar") else shards / "shards"
+        small = [f"--data.shards={data}", "--batch.lane_size=4", f"--encoder.name_or_path={encoder}"]
+        small.append("--cluster.address=auto")  # where the GPUs are that some ask for
         done = run_script(SCRIPT, "--config", recipe, "--dry-run", *small)
         assert done.returncode == 0, done.stderr[-2000:]
         assert "dry run: everything" in done.stdout and "memory" in done.stdout
+
+
+def test_the_address_of_rays_dashboard(shards):
+    error = only_error(run_script(SCRIPT, *small_run(shards), RAY_ADDRESS="http://head:8265"))
+    assert "http://head:8265 is that of Ray's dashboard" in error and "HOST:PORT" in error
+
+
+@pytest.mark.ray
+def test_a_home_that_cannot_be_written(shards):
+    error = only_error(run(*PRETRAIN, *small_run(shards), HOME="/proc"))
+    assert "/proc/.ray" in error and "set HOME" in error
+
+
+def test_a_home_that_cannot_be_written_under_torchrun(shards, tmp_path):
+    done = run_as_only_rank(SCRIPT, *small_run(shards, f"--run.folder={tmp_path}"), TORCH_EXTENSIONS_DIR="/proc/cache")
+    assert "/proc/cache" in only_error(done) and "set HOME" in only_error(done)

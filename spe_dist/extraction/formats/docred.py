@@ -14,7 +14,7 @@ from pathlib import Path
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, SHARED_MENTION, ReadReport
+from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, SHARED_MENTION, TEXTS_WITHOUT_WORDS, ReadReport
 from spe_dist.extraction.formats.schema import Fields, Id, Index, Label, Text, parse
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
@@ -53,17 +53,19 @@ def load_relation_names(folder: Path) -> dict[str, str]:
     try:
         names = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path}: not JSON: mend or remove it") from error
+        raise UserError(f"{path}: not JSON: correct or remove it") from error
     if not isinstance(names, dict) or not all(isinstance(name, str) and name for name in names.values()):
-        raise UserError(f"{path}: expected an object of codes and names: mend or remove it")
+        raise UserError(f"{path}: expected an object of codes and names: correct or remove it")
     return names
 
 
 def read(item: Item, index: int, report: ReadReport, *, relation_names: Mapping[str, str]) -> list[AnnotatedSentence]:
     """The sentences of a document; see `unified.read`. Codes without a name stay codes."""
     document = parse(item, _Document, report)
+    if not document.sents:
+        report.findings[TEXTS_WITHOUT_WORDS] += 1
     builders = [
-        SentenceBuilder(words, f"{item.where}, sentence {number}", report, document=str(document.title), number=number)
+        SentenceBuilder(words, f"{item.where}, sentence {number}", report, document=document.title, number=number)
         for number, words in enumerate(document.sents)
     ]
     mentions = [_add_mentions(mentions, builders, item.where) for mentions in document.vertexSet]
@@ -71,10 +73,10 @@ def read(item: Item, index: int, report: ReadReport, *, relation_names: Mapping[
         if max(fact.h, fact.t) >= len(mentions):
             raise UserError(
                 f"{item.where}: relation {fact.r!r} from entity {fact.h} to {fact.t}, but 'vertexSet' has "
-                f"{len(mentions)} entities, counted from 0: mend the numbers"
+                f"{len(mentions)} entities, counted from 0: correct the numbers"
             )
         if fact.h == fact.t:
-            raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: mend or remove it")
+            raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: correct or remove it")
         _add_fact(fact, mentions, builders, relation_names.get(fact.r, fact.r), report)
     return [sentence for builder in builders for sentence in builder.build()]
 
@@ -86,7 +88,7 @@ def _add_mentions(mentions: list[_Mention], builders: list[SentenceBuilder], whe
         if mention.sent_id >= len(builders):
             raise UserError(
                 f"{where}: mention {mention.name!r} in sentence {mention.sent_id}, but the document has "
-                f"{len(builders)} sentences, counted from 0: mend 'sent_id'"
+                f"{len(builders)} sentences, counted from 0: correct 'sent_id'"
             )
         number = builders[mention.sent_id].add_entity(*mention.pos, mention.type)
         found = numbers.setdefault(mention.sent_id, [])

@@ -13,7 +13,7 @@ from itertools import accumulate
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, ReadReport
+from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, TEXTS_WITHOUT_WORDS, ReadReport
 from spe_dist.extraction.formats.schema import Fields, Id, Index, Label, Text, parse
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
@@ -37,11 +37,11 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
                 f"{item.where}: {len(rows)} lists in {name!r} for {len(document.sentences)} sentences: give one list "
                 "for each sentence, [] where it has none"
             )
+    if not document.sentences:
+        report.findings[TEXTS_WITHOUT_WORDS] += 1
     starts = list(accumulate(map(len, document.sentences), initial=0))
     builders = [
-        SentenceBuilder(
-            words, f"{item.where}, sentence {number}", report, document=str(document.doc_key), number=number
-        )
+        SentenceBuilder(words, f"{item.where}, sentence {number}", report, document=document.doc_key, number=number)
         for number, words in enumerate(document.sentences)
     ]
     for number, entities in enumerate(document.ner):
@@ -70,7 +70,7 @@ def _add_relation(
     if not (head_first <= head_last < starts[-1] and tail_first <= tail_last < starts[-1]):
         raise UserError(
             f"{where}: relation {type!r} between words {list(words)}, but the document has words 0 to {starts[-1] - 1}"
-            ": mend the offsets"
+            ": correct the offsets"
         )
     # Looked up by its words, as some files list a relation with another sentence than that of its arguments.
     sentences = {bisect.bisect_right(starts, word) - 1 for word in words}

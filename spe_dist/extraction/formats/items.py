@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError
+from data_shards.input_format import DESCRIPTIONS, TextFormat, format_of
+from data_shards.input_stream import InputStream, open_input
+from data_shards.json_values import JsonError, read_values
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_INSTEAD: dict[TextFormat, str] = {
+    "bio": "spe ner train and spe shards build --gold-entities read it, spe predict finds entities in its words",
+    "text": "spe predict finds entities and relations in text",
+    "wikiextractor": "spe predict finds entities and relations in text",
+    "parquet": "spe predict finds entities and relations in its texts",
+}
 
 
 @dataclass(frozen=True)
@@ -27,62 +34,59 @@ class Item:
     value: dict[str, Any]
 
 
-def read_items(path: Path) -> list[Item]:
-    """The objects of a file: one per line, or the elements of one list, or one object.
+def read_items(path: Path) -> Iterator[Item]:
+    """The objects of a file (`-` is standard input): one per line, or the elements of one list, or objects over lines.
+
+    Memory is that of one object.
 
     Raises:
         UserError: there is no such file, or it holds something else; names the line or item.
     """
-    text = _read_text(path)
-    if not text.strip():
-        raise UserError(f"{path} is empty: there is nothing to read")
-    if text.lstrip().startswith("["):
-        values = _parse(text, str(path))
-        return [_item(value, f"{path}: item {number}") for number, value in enumerate(values, start=1)]
-    # Not splitlines(): it also cuts at characters that may stand inside a JSON string, such as U+2028.
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if not _is_json(lines[0][1]) and _is_json(text):
-        return [_item(_parse(text, str(path)), f"{path}: item 1")]
-    return [_item(_parse(line, f"{path}:{number}"), f"{path}:{number}") for number, line in lines]
+    with open_input(path) as stream:
+        yield from _items_of_values(stream) if _check_is_json(stream) == "json" else _items_of_lines(stream)
 
 
-def _read_text(path: Path) -> str:
+def _check_is_json(stream: InputStream) -> TextFormat:
+    form = format_of(stream)
+    if form in ("json", "jsonl"):
+        return form
+    index = 0
+    while (line := stream.look(index)) and not line.strip():
+        index += 1
+    if not line:
+        raise UserError(f"{stream.name} is empty: there is nothing to read")
+    if form is None and line.lstrip().startswith((b"{", b"[")):
+        return "json"
+    found = form or "text"
+    raise UserError(f"{stream.name} is {DESCRIPTIONS[found]}, not annotated data in JSON: {_INSTEAD[found]}")
+
+
+def _items_of_lines(stream: InputStream) -> Iterator[Item]:
+    for number, raw in enumerate(stream.lines(), start=1):
+        if raw.strip():
+            where = f"{stream.name}:{number}"
+            yield _item(_parse(raw, where), where)
+
+
+def _items_of_values(stream: InputStream) -> Iterator[Item]:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    if data.startswith(_GZIP_MAGIC):
-        data = _decompress(data, path)
+        for number, value in enumerate(read_values(stream.blocks()), start=1):
+            yield _item(value, f"{stream.name}: item {number}")
+    except JsonError as error:
+        raise UserError(f"{stream.name}: {error} (not JSON): fix it") from error
+
+
+def _parse(raw: bytes, where: str) -> Any:
     try:
-        return data.decode("utf-8-sig")
+        return json.loads(raw.decode())
     except UnicodeDecodeError as error:
-        line = 1 + data.count(b"\n", 0, error.start)
-        raise UserError(f"{path}:{line}: not UTF-8 text: convert the file to UTF-8") from error
-
-
-def _decompress(data: bytes, path: Path) -> bytes:
-    try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: damaged gzip file ({error}): copy or download it again") from error
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
+        raise UserError(f"{where}: not UTF-8 text: convert the file to UTF-8") from error
     except json.JSONDecodeError as error:
-        place = f"{where}: line {error.lineno}, column {error.colno}" if error.lineno > 1 else where
-        raise UserError(f"{place}: not JSON ({error.msg.lower()} at character {error.colno}): mend it") from error
-    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error.msg.lower()} at character {error.colno}): fix it") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: JSON that is nested too deeply") from error
+    except ValueError as error:
         raise UserError(f"{where}: JSON that cannot be read: {error}") from error
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _item(value: Any, where: str) -> Item:

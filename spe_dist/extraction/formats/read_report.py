@@ -14,7 +14,9 @@ SHARED_MENTION = "relations left out because both arguments are the same mention
 WITHOUT_ENTITY = "relations left out because an argument is no entity"
 WIDENED = "entities widened to whole words"
 ENTITIES_ACROSS_SENTENCES = "entities across sentences left out"
+TEXTS_WITHOUT_WORDS = "texts without words left out"
 NOT_ACCEPTED = "texts left out because the answer to them was not accept"
+SPANS_NOT_ACCEPTED = "spans left out because the answer to them was not accept"
 ENTITIES_WITHOUT_WORDS = "entities without words left out"
 WITHOUT_WORDS = "sentences without words left out"
 
@@ -31,6 +33,7 @@ class ReadReport:
         findings: what happened, and how often.
         unread_fields: fields that hold something else, by their number of occurrences.
         places: of each sentence: its file and line, or file and item.
+        warnings: what is odd, one line each.
         format_is_given: a person has named the format; otherwise the fields of the first item told it.
     """
 
@@ -41,13 +44,19 @@ class ReadReport:
     findings: Counter[str] = field(default_factory=Counter)
     unread_fields: Counter[str] = field(default_factory=Counter)
     places: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     format_is_given: bool = False
     _first_unread: dict[str, str] = field(default_factory=dict)
 
     def count_unread(self, name: str, where: str) -> None:
         """Count a field that is not read, and remember where it stood first."""
         self.unread_fields[name] += 1
-        self._first_unread.setdefault(name, where.removeprefix(f"{self.path}:").strip())
+        self._first_unread.setdefault(name, self.place(where))
+
+    def place(self, where: str) -> str:
+        """Where something stands, without the file."""
+        number = where.removeprefix(f"{self.path}:").strip()
+        return f"line {number}" if number.isdecimal() else number
 
     def lines(self) -> list[str]:
         """The report for people; its first line says what was read."""
@@ -55,12 +64,7 @@ class ReadReport:
         told += [f"  {count:,} {what}" for what, count in self.findings.items()]
         if self.unread_fields:
             names = ", ".join(
-                f"{name} ({count:,}, first in {_place(self._first_unread[name])})"
-                for name, count in self.unread_fields.items()
+                f"{name} ({count:,}, first in {self._first_unread[name]})" for name, count in self.unread_fields.items()
             )
             told.append(f"  fields that are not read: {names}")
-        return told
-
-
-def _place(where: str) -> str:
-    return f"line {where}" if where.isdecimal() else where
+        return told + self.warnings

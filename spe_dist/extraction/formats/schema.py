@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -19,21 +21,52 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from data_shards.errors import UserError
+from data_shards.gold_entities import checked_type
 from spe_dist.extraction.formats.items import Item
 from spe_dist.extraction.formats.read_report import ReadReport
 
 
 def _check_characters(text: str) -> str:
-    text.encode()  # half a surrogate pair can be written in JSON, but is not text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # can be written in JSON
+        raise PydanticCustomError(_OWN, "has half of a surrogate pair, which is no text") from error
     return text
 
 
 Text = Annotated[str, Field(strict=True), AfterValidator(_check_characters)]
-Label = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_check_characters)]
-Index = Annotated[int, Field(strict=True, ge=0)]
-Id = Annotated[str | int, Field(union_mode="left_to_right")]
 
-_MISSPELT = "misspelt"  # a kind of error of our own
+
+def _check_label(label: str) -> str:
+    try:
+        return checked_type(label)
+    except ValueError as error:
+        raise PydanticCustomError(_OWN, "{problem}", {"problem": str(error)}) from error
+
+
+def _as_text(name: Any) -> Any:
+    if isinstance(name, float) and name.is_integer():  # as tables write whole numbers beside what is not there
+        return str(int(name))
+    return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+
+
+Label = Annotated[str, Field(strict=True), AfterValidator(_check_label)]
+Index = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
+Id = Annotated[str, Field(strict=True), BeforeValidator(_as_text)]
+"""What something is called: a text, or a number, which is the same as its digits."""
+
+_MISSPELT, _OWN = "misspelt", "own"  # kinds of errors of our own
+_EXPECTED = {  # pydantic's kinds of errors
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "greater_than_equal": "0 or more",
+    "less_than": "a smaller number",
+    "list_type": "a list",
+    "is_instance_of": "a list",
+    "tuple_type": "a list",
+    "model_type": "an object",
+    "too_long": "a shorter list",
+}
 _CLOSE = 0.75  # "haed" is as close to "head"
 _TELLING = 4  # letters of a name; "uid" is as close to "id" too
 
@@ -41,16 +74,21 @@ OBJECT, LIST = "object", "list"  # two ways to write an entity or relation; see 
 
 
 class Fields(BaseModel):
-    """An object of a format. Fields that it does not name are kept, to be counted, unless they look misspelt."""
+    """An object of a format. Fields that it does not name are kept, to be counted, unless they look misspelt.
+
+    A field that is null is as if it were not there, as files from tables write what is not there.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_misspelt(cls, value: Any) -> Any:
+    def _drop_null_and_refuse_misspelt(cls, value: Any) -> Any:
         """A field almost of the name of one that is not there: what it holds would silently be no part of the data."""
         if not isinstance(value, dict):
             return value
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        value = {name: one for name, one in value.items() if one is not None or name in required}
         lacking = {name for name in cls.model_fields.keys() - value.keys() if len(name) >= _TELLING}
         for name in value.keys() - cls.model_fields.keys():
             nearest = nearest_name(name, lacking)
@@ -112,13 +150,15 @@ def parse(item: Item, fields: type[AnyFields], report: ReadReport) -> AnyFields:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    parts = [part for part in first["loc"] if part not in (OBJECT, LIST)]
+    kind, parts = first["type"], [part for part in first["loc"] if part not in (OBJECT, LIST)]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
-    if first["type"] == "missing":
+    if kind == "missing":
         return f"no field {place!r}"
-    if first["type"] == _MISSPELT:
+    if kind == _OWN:
+        return f"{place} {first['msg']}"
+    if kind == _MISSPELT or kind not in _EXPECTED:
         return f"{place}: {first['msg']}" if place else first["msg"]
-    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}, not {str(first['input'])[:40]!r}"
+    return f"{place} is {json.dumps(first['input'], ensure_ascii=False)[:40]}: expected {_EXPECTED[kind]}"
 
 
 def _unread(value: Any, prefix: str = "") -> Iterator[str]:

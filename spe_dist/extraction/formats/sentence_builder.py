@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from data_shards.errors import UserError
@@ -43,10 +44,15 @@ class SentenceBuilder:
         Raises:
             UserError: the span is empty or reaches beyond the sentence.
         """
+        if 0 <= word_end <= word_start <= len(self._words):
+            raise UserError(
+                f"{self._where}: entity of type {type!r} begins at word {word_start} and ends at {word_end}, which "
+                "leaves it empty: ends are exclusive"
+            )
         if not 0 <= word_start < word_end <= len(self._words):
             raise UserError(
                 f"{self._where}: entity of type {type!r} on words {word_start} up to, not including, {word_end}, but "
-                f"the sentence has words 0 to {len(self._words) - 1}: mend the offsets"
+                f"the sentence has words 0 to {len(self._words) - 1}: correct the offsets"
             )
         entity = Entity(word_start, word_end, type)
         if entity in self._entities:
@@ -67,7 +73,7 @@ class SentenceBuilder:
             text = " ".join(self._words[entity.word_start : entity.word_end])
             raise UserError(
                 f"{self._where}: relation {type!r} of {text!r} (words {entity.word_start} up to, not including, "
-                f"{entity.word_end}) with itself: mend its arguments or remove it"
+                f"{entity.word_end}) with itself: correct its arguments or remove it"
             )
         relation = Relation(head, tail, type)
         if relation in self._relations:
@@ -99,8 +105,8 @@ class SentenceBuilder:
         words = " ".join(self._words[word_start:word_end])
         if text is not None and without_spaces(words) != without_spaces(text):
             raise UserError(
-                f"{self._where}: {name} says {text!r}, but its words {[word_start, word_end]} are {words!r}: mend the "
-                "offset (the end is exclusive) or the text"
+                f"{self._where}: {name} says {text!r}, but its words {[word_start, word_end]} are {words!r}: correct "
+                "the offset (the end is exclusive) or the text"
             )
 
     def build(self) -> list[AnnotatedSentence]:
@@ -114,5 +120,5 @@ class SentenceBuilder:
 
 
 def without_spaces(text: str) -> str:
-    """What two texts are compared by: neither spaces nor case count."""
-    return "".join(text.split()).casefold()
+    """What two texts are compared by: neither spaces nor case count, nor whether letters are composed (é) or not."""
+    return unicodedata.normalize("NFD", "".join(text.split()).casefold())

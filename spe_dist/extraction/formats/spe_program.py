@@ -43,8 +43,8 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
     """The sentence of an item; see `unified.read`."""
     fields = parse(item, _Sentence, report)
     words = _words(fields, item.where)
-    builder = SentenceBuilder(words, item.where, report, document=str(fields.articleId), number=index)
-    numbers: dict[str | int, int] = {}
+    builder = SentenceBuilder(words, item.where, report, document=fields.articleId, number=index)
+    numbers: dict[str, int] = {}
     for mention in fields.entityMentions:
         if mention.emId in numbers:
             raise UserError(f"{item.where}: two entity mentions with emId {mention.emId!r}: give each its own")

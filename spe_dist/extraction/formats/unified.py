@@ -8,9 +8,11 @@ We write objects; `document` and `number` are our own additions, left out where 
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +30,7 @@ from spe_dist.extraction.formats.schema import (
     EntityFields,
     EntityList,
     Fields,
+    Id,
     Index,
     Label,
     RelationFields,
@@ -37,6 +40,7 @@ from spe_dist.extraction.formats.schema import (
 )
 from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress}
 _ListedRelation = tuple[Index, Index, Index, Index, Label]
 _AnyRelation = Annotated[
     Annotated[RelationFields, Tag(OBJECT)] | Annotated[_ListedRelation, Tag(LIST)], Discriminator(form)
@@ -47,7 +51,7 @@ class _Sentence(Fields):
     tokens: list[Text]
     entities: list[AnyEntity]
     relations: Sequence[_AnyRelation] = ()
-    document: Text = ""
+    document: Id = ""
     number: Index | None = None
 
 
@@ -85,7 +89,7 @@ def _add_entity(entity: EntityFields | EntityList, index: int, builder: Sentence
 
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
-    """Write sentences as unified JSON lines; compressed if the name ends in `.gz`. Reading gives the same sentences.
+    """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences.
 
     Raises:
         UserError: the file cannot be written.
@@ -94,7 +98,7 @@ def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
     data = "".join(line + "\n" for line in lines).encode()
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))
 
 
 def _to_json(sentence: AnnotatedSentence, index: int) -> dict[str, Any]:
@@ -118,5 +122,5 @@ def _check_arguments(relation: RelationFields, num_entities: int, where: str) ->
     if max(relation.head, relation.tail) >= num_entities:
         raise UserError(
             f"{where}: relation {relation.type!r} from entity {relation.head} to {relation.tail}, but the sentence has "
-            f"{num_entities} entities, counted from 0: mend the numbers"
+            f"{num_entities} entities, counted from 0: correct the numbers"
         )

@@ -44,7 +44,9 @@ void pool_channels(const Tap* taps, int64_t row, int64_t start, int64_t end, int
     }
     const int32_t at = static_cast<int32_t>(window);
     for (int64_t c = 0; c < count; ++c) {
-      const bool lower = total[c] < lowest[c], higher = total[c] > highest[c];
+      // NaN is lower and higher than any number: the first one stays, as in the definition.
+      const bool open = lowest[c] == lowest[c];
+      const bool lower = open & !(total[c] >= lowest[c]), higher = open & !(total[c] <= highest[c]);
       lowest[c] = lower ? total[c] : lowest[c];
       lowest_at[c] = lower ? at : lowest_at[c];
       highest[c] = higher ? total[c] : highest[c];

@@ -80,11 +80,13 @@ __global__ void forward(Sizes sizes, const Tap* __restrict__ taps, const int64_t
     }
 #pragma unroll
     for (int n = 0; n < N; ++n) {
-      if (window == 0 || total[n] < low.values[n]) {
+      // NaN is lower and higher than any number: the first one stays, as in the definition.
+      const bool open = low.values[n] == low.values[n];
+      if (window == 0 || (open && !(total[n] >= low.values[n]))) {
         low.values[n] = total[n];
         low_at.values[n] = static_cast<int32_t>(window);
       }
-      if (window == 0 || total[n] > high.values[n]) {
+      if (window == 0 || (open && !(total[n] <= high.values[n]))) {
         high.values[n] = total[n];
         high_at.values[n] = static_cast<int32_t>(window);
       }

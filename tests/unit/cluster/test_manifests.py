@@ -189,7 +189,7 @@ def test_a_pod_has_time_to_announce_that_it_leaves_and_to_save(rayjob):
 
 
 def test_versions_are_those_of_the_project(rayjob):
-    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    pinned = re.search(r"^ray==(\S+) ", (ROOT / ".ci/locks/run.txt").read_text(), flags=re.MULTILINE)
     assert rayjob["spec"]["rayClusterSpec"]["rayVersion"] == pinned[1]
     version = re.search(r'^version = "(\S+)"$', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
     assert {container_of(pod)["image"] for pod in pods_of(rayjob)} == {f"spe-dist:{version[1]}"}

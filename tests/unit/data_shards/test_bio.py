@@ -86,14 +86,34 @@ def test_what_is_no_tag_is_told_with_its_line(tag: str) -> None:
 
 
 def test_bad_sentences_are_told_with_their_lines(tmp_path: Path) -> None:
-    (tmp_path / "a.bio").write_bytes(COLUMNS.encode() + b"\nalone\n\nx Q\n\n\xff O\n\ngood O\n")
+    (tmp_path / "a.bio").write_bytes(COLUMNS.encode() + b"\nalone\n\nx - Q\n\n\xff - O\n\ngood - O\n")
     documents, bad_lines = read(tmp_path / "a.bio")
     assert [document.text for document in documents[2:]] == ["good"]
     assert [(bad.line, bad.reason.split(":")[0]) for bad in bad_lines] == [
-        (12, "no tag"), (14, "'Q' is no tag"), (16, "invalid UTF-8")
+        (12, "1 columns, where the first row has 3"), (14, "'Q' is no tag"), (16, "invalid UTF-8")
     ]  # fmt: skip
     (tmp_path / "a.csv").write_text(TABLE + "Sentence: 3,alone,NN,\n,two\n")
-    assert [bad.line for bad in read(tmp_path / "a.csv")[1]] == [8]
+    assert [(bad.line, bad.reason) for bad in read(tmp_path / "a.csv")[1]] == [
+        (9, "2 columns, where the first row has 4")
+    ]
+
+
+def test_columns_are_split_at_blanks_and_tabs_only(tmp_path: Path) -> None:
+    rows = ["10\u00a0000 _ B-NUM", "New\u00a0York  _ B-LOC", "a\u2028b _ O", "", "Name\t_\tO", "Last Name\t_\tB-PER"]
+    (tmp_path / "a.conll").write_text("\n".join(rows))
+    documents, bad_lines = read(tmp_path / "a.conll")
+    assert [document.text for document in documents] == ["10\u00a0000 New\u00a0York a\u2028b", "Name Last Name"]
+    assert documents[0].entities == (GoldEntity(0, 6, "NUM"), GoldEntity(7, 15, "LOC")) and not bad_lines
+
+
+def test_a_row_of_other_columns_is_a_bad_line(tmp_path: Path) -> None:
+    (tmp_path / "a.conll").write_text("Name _ O B-PER\nLast Name _ O I-PER\n\nlives _ O O\n")
+    documents, bad_lines = read(tmp_path / "a.conll")
+    assert [document.text for document in documents] == ["lives"]
+    assert bad_lines == [BadLine(2, "5 columns, where the first row has 4")]
+    (tmp_path / "a.csv").write_text("sentence,word,tag\n1,a,O\n1,10,000,B-NUM\n2,b,O\n")
+    documents, bad_lines = read(tmp_path / "a.csv")
+    assert [document.text for document in documents] == ["b"] and [bad.line for bad in bad_lines] == [3]
 
 
 def test_a_table_may_name_the_sentence_in_every_row(tmp_path: Path) -> None:

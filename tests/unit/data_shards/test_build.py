@@ -38,6 +38,7 @@ def test_parallelism_changes_no_byte(config: BuildConfig, dataset: Path, tmp_pat
     assert tars(tmp_path / "1") == tars(tmp_path / "2") == tars(dataset)
     assert len(tars(dataset)) == 8
     assert summaries[1].manifest.fingerprint == summaries[2].manifest.fingerprint
+    assert summaries[1].manifest.statistics == summaries[2].manifest.statistics
     assert names(tmp_path / "1") == {*tars(dataset), "manifest.json", "tokenizer"}
     assert summaries[1].workers >= 1
 
@@ -87,9 +88,26 @@ def test_rows_and_blocks_that_are_no_document_count_as_bad_lines(config: BuildCo
     pq.write_table(pa.table({"text": ["Some words here .", None]}), tmp_path / "rows.parquet")
     (tmp_path / "wiki_00").write_text('<doc id="1" title="x">\nNo end .\n')
     bad = replace(config, inputs=(str(tmp_path / "rows.parquet"), str(tmp_path / "wiki_00")), out=tmp_path / "out")
-    with pytest.raises(UserError, match=r"more than 1 bad.*rows\.parquet:2: null.*wiki_00:1: <doc …> without </doc>"):
+    with pytest.raises(UserError, match="more than 1 bad") as caught:
         build(replace(bad, max_bad_lines=1))
+    for line in ("rows.parquet:2: null", "wiki_00:1: <doc …> without </doc>"):  # in the order in which they were met
+        assert line in str(caught.value)
     assert build(bad).statistics.bad_lines == 2
+
+
+def test_what_a_file_holds_counts_more_than_its_ending(
+    config: BuildConfig, documents: list[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    write_documents(folder / "wiki_00", documents[:20]).rename(folder / "all.txt")
+    (folder / "list.json").write_text(json.dumps([{"text": document} for document in documents[20:40]], indent=1))
+    pq.write_table(pa.table({"text": pa.nulls(3)}), folder / "part-1.parquet")
+    built = build(replace(config, inputs=(str(folder),), out=tmp_path / "out"))
+    assert [part["format"] for part in built.build["inputs"]] == ["wikiextractor", "json", "parquet"]
+    assert (built.statistics.documents, built.statistics.bad_lines) == (40, 3)
+    as_lines = write_documents(tmp_path / "a.jsonl", documents[:40])
+    build(replace(config, inputs=(str(as_lines),), out=tmp_path / "lines"))
+    assert records_of(tmp_path / "out") == records_of(tmp_path / "lines")
 
 
 def test_a_missing_column_ends_the_build_with_its_name(

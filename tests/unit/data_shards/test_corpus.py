@@ -2,6 +2,7 @@ import bz2
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,18 +49,18 @@ def test_formats_are_told_by_endings_or_by_the_option(tmp_path: Path) -> None:
     [
         ("missing.txt", "no such file"),
         ("empty", "empty is a folder without files"),
+        ("pipe", "pipe is a pipe or device, .*: give it as standard input"),
         ("x.dump", r"x\.dump.*--format"),
         (".", r"x\.dump.*--format"),
-        ("-", "--format"),
     ],
 )
 def test_inputs_that_cannot_be_are_refused_by_name(tmp_path: Path, name: str, message: str) -> None:
     write(tmp_path / "x.dump", b"x")
+    os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty" / "_SUCCESS", b"")
-    given = name if name == "-" else str(tmp_path / name)
     with pytest.raises(UserError, match=message):
-        resolve_sources([given], None, tmp_path)
+        resolve_sources([str(tmp_path / name)], None, tmp_path)
 
 
 def test_a_folder_is_its_files_in_the_order_of_their_paths(tmp_path: Path) -> None:
@@ -87,9 +88,17 @@ def test_standard_input_is_spooled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_damaged_compression_is_named(tmp_path: Path, damage, ending: str, compress) -> None:
     path = tmp_path / f"a.txt{ending}"
     path.write_bytes(damage(compress(bytes(i * i % 251 for i in range(20_000)))))
-    (source,) = resolve_sources([str(path)], None, tmp_path)
+    (source,) = resolve_sources([str(path)], "text", tmp_path)
     with pytest.raises(UserError, match=r"a\.txt\.(gz|bz2).*damaged or truncated"):
         list(read_units(source, 0, text_field="text", unit_documents=1))
+
+
+def test_a_line_that_memory_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_shards.input_stream.MAX_LINE", 2 << 20)
+    path = write(tmp_path / "a.txt.gz", b"one .\n" + b"x" * (5 << 20))
+    (source,) = resolve_sources([path], None, tmp_path)
+    with pytest.raises(UserError, match=r"a\.txt\.gz: line 2 is longer than 2 MiB: is this a text file\?"):
+        list(read_units(source, 0, text_field="text"))
 
 
 def test_bad_lines_are_told_apart_with_number_and_reason(tmp_path: Path) -> None:

@@ -71,6 +71,17 @@ def test_json_with_sentences_is_read_too(tmp_path: Path) -> None:
     assert sentences[("Bell", "left", "Rome", "-", "bound", "trains", ".")] == ((0, 1, "PER"), (2, 3, "LOC"))
 
 
+def test_offsets_count_what_is_said_and_are_looked_at(tmp_path: Path) -> None:
+    text = {"text": "🎉🎉 Ada Smith lives here.", "entities": [[5, 14, "PER"]]}
+    (tmp_path / "a.jsonl").write_text((json.dumps(text) + "\n") * 3)
+    config = NerTrainingConfig((str(tmp_path / "a.jsonl"),), tmp_path / "ner")
+    lines: list[str] = []
+    assert _read_parts(config, lines.append)["train"][0].entities == ((2, 5, "PER"),)  # "Ada Smith lives"
+    assert len(lines) == 1 and "a.jsonl: in 3 of 3 texts" in lines[0] and "--offsets utf16" in lines[0]
+    parts = _read_parts(replace(config, offsets="utf16"), lines.append)
+    assert parts["train"][0].entities == ((2, 4, "PER"),) and len(lines) == 1
+
+
 def test_mistakes_are_one_line(config: NerTrainingConfig, tmp_path: Path) -> None:
     (tmp_path / "bad.bio").write_text("a B-X\nb Q\n")
     (tmp_path / "none.bio").write_text("a O\n\n" * 30)
@@ -78,7 +89,7 @@ def test_mistakes_are_one_line(config: NerTrainingConfig, tmp_path: Path) -> Non
     for name, match in (
         ("bad.bio", r"bad\.bio:2: 'Q' is no tag"),
         ("none.bio", "with no entity"),
-        ("a.txt", "lists no"),
+        ("a.txt", "has no entities"),
     ):
         with pytest.raises(UserError, match=match):
             train_ner(replace(config, inputs=(str(tmp_path / name),)))

@@ -22,7 +22,10 @@ def units_of(path: Path, text_field: str = "text", **options) -> list[WorkUnit]:
     return list(read_units(source, 0, text_field=text_field, **options))
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+KINDS = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("row_group_size", [1, 3, 100])
 def test_units_are_runs_of_rows_whatever_the_row_groups(tmp_path: Path, kind: pa.DataType, row_group_size: int) -> None:
     path = write(tmp_path / "a.parquet", pa.array(TEXTS).cast(kind), row_group_size=row_group_size)
@@ -43,7 +46,40 @@ def test_rows_without_text_are_counted_with_their_numbers(tmp_path: Path) -> Non
     assert [(line.line, line.reason) for line in bad] == [(2, "null instead of text"), (3, "invalid UTF-8")]
 
 
+def test_a_part_without_any_text_is_read(tmp_path: Path) -> None:
+    (unit,) = units_of(write(tmp_path / "a.parquet", pa.nulls(2)))
+    documents, bad = parse_documents(unit, "parquet", "text")
+    assert documents == [] and [line.reason for line in bad] == ["null instead of text"] * 2
+
+
+@pytest.mark.parametrize("plaintext_footer", [True, False])
+def test_an_encrypted_file_is_refused(tmp_path: Path, plaintext_footer: bool) -> None:
+    from pyarrow.parquet import encryption
+
+    class Keys(encryption.KmsClient):
+        def __init__(self, _):
+            super().__init__()
+
+        def wrap_key(self, key, _):
+            return key.hex().encode()
+
+    settings = encryption.EncryptionConfiguration(
+        "key", column_keys={"key": ["text"]}, plaintext_footer=plaintext_footer
+    )
+    factory = encryption.CryptoFactory(Keys)
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), settings)
+    path = write(tmp_path / "a.parquet", TEXTS, encryption_properties=properties)
+    with pytest.raises(UserError, match=r"a\.parquet: an encrypted Parquet file: write it without encryption"):
+        units_of(path)
+
+
 def test_a_column_that_cannot_be_is_refused_by_name(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(UserError, match=r"twice\.parquet: 2 columns are named 'text': rename all but one"):
+        units_of(tmp_path / "twice.parquet")
+    with pytest.raises(UserError, match="column 'text' holds binary, not strings: convert it to strings"):
+        units_of(write(tmp_path / "binary.parquet", pa.array([b"a"])))
     path = write(tmp_path / "a.parquet", TEXTS)
     with pytest.raises(UserError, match=r"a\.parquet: no column 'body', only id, text: name one with --text-field"):
         units_of(path, "body")

@@ -11,9 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 import data_shards
 from data_shards.errors import UserError
 from data_shards.sample_corpus import generate
-from data_shards.tokenizer_files import SPECIAL_PIECES
 from data_shards.vocabulary import train_vocabulary
 from data_shards.word_pieces import WordPieces
+from data_shards.wordpiece import SPECIAL_PIECES
 
 DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 TEXTS = [" ".join(sentence.words) for sentence in generate(400, seed=9)]
@@ -154,7 +154,7 @@ def test_fingerprint_follows_what_decides_pieces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("\n".join(piece for piece in SPECIAL_PIECES if piece != "[MASK]"), r"no piece \[MASK\]"),
+        ("\n".join(piece for piece in SPECIAL_PIECES if piece != "[MASK]"), r"no mask piece \(looked for \[MASK\]"),
         ("\n".join([*SPECIAL_PIECES, "a", "a"]), "occur twice"),
         (None, "no tokenizer there"),
     ],
@@ -171,7 +171,7 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UserError, match="no mask piece"):
         WordPieces.load(str(tmp_path))
-    with pytest.raises(UserError, match=r"neither tokenizer\.json nor vocab\.txt"):
+    with pytest.raises(UserError, match=r"no tokenizer\.json, no vocab\.txt"):
         WordPieces.load(str(tmp_path.parent))
 
 

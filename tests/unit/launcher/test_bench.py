@@ -5,6 +5,7 @@ import statistics
 from unittest.mock import patch
 
 import pytest
+import torch
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
@@ -42,14 +43,36 @@ def bench(case, tmp_path, *settings):
 def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, capsys):
     with patch.object(span_pool, "ON_CPU", (Size(4, 12, 5, 16, 8), Size(4, 12, 20, 16, 8))):
         data, table = bench("span-pool", tmp_path)
-    assert [len(row["seconds"]) for row in data["rows"]] == [2] * 6
-    for padded, ours, kernel in zip(data["rows"][::3], data["rows"][1::3], data["rows"][2::3], strict=True):
-        assert kernel["notes"]["GB/s"] > 0
+    assert [len(row["seconds"]) for row in data["rows"]] == [2] * 8
+    for padded, ours, *kernels in zip(*(data["rows"][first::4] for first in range(4)), strict=True):
+        assert [row["case"].partition(": ")[2] for row in kernels] == [
+            "forward of the kernel alone",
+            "backward of the kernel alone",
+        ]
+        assert all(row["notes"]["GB/s"] > 0 for row in kernels)
         assert ours["case"] == padded["case"]
         assert ours["notes"]["largest difference"] < 1e-5
         assert ours["notes"]["peak MiB"] < padded["notes"]["peak MiB"]
     assert table in capsys.readouterr().out
     assert data["machine"]["device"] == "CPU" and data["versions"]["torch"]
+
+
+def test_the_compiled_baseline_is_compiled_at_every_size():
+    """torch compiles a function eight times; then it runs as it is, which the table would not show."""
+    compile_, graphs = torch.compile, []
+
+    def seen(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    sizes = [Size(2, 8, 20, 8, channels) for channels in (2, 3, 4)]
+    with (
+        patch.object(span_pool, "ON_CPU", sizes),
+        patch.object(torch, "compile", lambda way, **options: compile_(way, backend=seen, **options)),
+        torch._dynamo.config.patch(recompile_limit=1),
+    ):
+        span_pool.measure_span_pool(torch.device("cpu"), repeats=1, dtype=torch.float32, compiled=True)
+    assert len(graphs) == len(sizes)
 
 
 @pytest.mark.distributed

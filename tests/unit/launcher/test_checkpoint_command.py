@@ -1,10 +1,14 @@
 """`spe checkpoint list|verify`, as a person sees them."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
+from spe_dist.checkpoint.loaded import newest_checkpoint, step_of
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 
@@ -64,3 +68,41 @@ def test_what_is_not_there_is_said(run, tmp_path):
     (tmp_path / "new" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match="no finished checkpoint yet"):
         dispatch(["checkpoint", "list", str(tmp_path / "new")])
+
+
+@pytest.fixture
+def deleted_while_read(run, monkeypatch):
+    """The run goes on, and deletes its newest but one and then its newest as soon as they are looked at."""
+    store = CheckpointStore(run / "checkpoints", keep_last=5, keep_every=0, world=World())
+    read_bytes = Path.read_bytes
+
+    def prune(path):
+        step = step_of(path.parent) if path.name == "manifest.json" else 0
+        if step in (200, 300):
+            store.save(400, {"weight": torch.ones(3)}, {})
+            store._place.delete(step)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", prune)
+    return run
+
+
+def test_what_the_run_deletes_meanwhile_is_no_damage(deleted_while_read, capsys):
+    dispatch(["checkpoint", "verify", str(deleted_while_read)])
+    assert capsys.readouterr().out.splitlines() == [
+        "step-000000100: every file is as it was written",
+        "step-000000200: deleted by its run meanwhile",
+        "step-000000300: deleted by its run meanwhile",
+    ]
+
+
+def test_the_list_leaves_out_what_the_run_deletes_meanwhile(deleted_while_read, capsys):
+    dispatch(["checkpoint", "list", str(deleted_while_read)])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["step", "100"]
+
+
+def test_a_reader_of_the_newest_gets_the_one_that_came_instead(deleted_while_read):
+    checkpoint = newest_checkpoint(deleted_while_read / "checkpoints")
+    assert (checkpoint.step, checkpoint.skipped) == (400, ())
+    shutil.rmtree(checkpoint.folder)
+    assert torch.equal(checkpoint.get("weight"), torch.ones(3))

@@ -39,12 +39,12 @@ def test_check_prints_what_files_hold(tmp_path, capsys):
     assert "fields that are not read: source (1, first in line 1)" in printed
     assert row(printed, "sentences", "sentences") == ["2", "1"]
     assert row(printed, "  a sentence, most", "sentences") == ["4", "4"]
-    assert row(printed, "  Person", "entities") == ["1", "1"]
-    assert row(printed, "  all", "entities") == ["1", "0"]  # a type may be called as a row is
+    assert row(printed, "  'Person'", "entities") == ["1", "1"]
+    assert row(printed, "  'all'", "entities") == ["1", "0"]  # a type may be called as a row is
     assert row(printed, "all", "entities") == ["4", "2"]
     assert row(printed, "  one inside the other", "entities") == ["1", "0"]
     assert row(printed, "words between related, median", "pairs") == ["2", "-"]
-    assert row(printed, "  lives in", "relations (left to right)") == ["1", "(100%)", "0"]
+    assert row(printed, "  'lives in'", "relations (left to right)") == ["1", "(100%)", "0"]
     assert row(printed, "sentences of more than 9", "pieces, special ones included") == ["1", "0"]
     assert printed.count("annotated differently") == 1
     assert (
@@ -84,6 +84,25 @@ def test_convert_keeps_every_sentence(tmp_path, capsys):
     dispatch(["data", "convert", str(source), str(tmp_path / "out.jsonl.gz"), "--format", "dygie"])
     assert "2 sentences, format unified" in capsys.readouterr().out
     assert read_annotated(tmp_path / "out.jsonl.gz")[0] == read_annotated(source)[0]
+
+
+def test_check_warns_and_convert_does_what_it_says(tmp_path, capsys):
+    item = {"text": "🎉🎉 Ada met Bo again.", "entities": [[5, 8, "PER"], [13, 15, "PER "]],
+            "relations": [{"type": "NA", "head": 0, "tail": 1}, {"type": "met", "head": 1, "tail": 0}]}  # fmt: skip
+    source, out = written(tmp_path / "in.jsonl", item), tmp_path / "out.jsonl"
+    dispatch(["data", "check", str(source)])
+    printed = capsys.readouterr().out
+    assert "warning:" in printed and "add --offsets utf16" in printed and "--without-relations 'NA'" in printed
+    assert row(printed, "  'PER '", "entities") == ["1"]
+    assert "warning: entity types 'PER', 'PER ' differ" in printed
+    dispatch(["data", "check", str(source), "--offsets", "utf16"])
+    assert "--offsets" not in capsys.readouterr().out
+    dispatch(["data", "convert", str(source), str(out), "--offsets", "utf16", "--without-relations", "NA"])
+    (sentence,), _ = read_annotated(out)
+    assert [(one.word_start, one.word_end) for one in sentence.entities] == [(2, 3), (4, 5)]
+    assert [(one.head, one.tail, one.type) for one in sentence.relations] == [(1, 0, "met")]
+    with pytest.raises(UserError, match=r"no relations of type 'Na' to leave out; its types are: 'NA', 'met'"):
+        dispatch(["data", "convert", str(source), str(out), "--without-relations", "Na"])
 
 
 def test_mistakes_are_user_errors(tmp_path):

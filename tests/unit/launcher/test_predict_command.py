@@ -76,6 +76,36 @@ def test_the_same_texts_in_every_form_of_input(predict, tmp_path, monkeypatch):
     assert [line["relations"] for line in predict("--text-field", "body")] == [line["relations"] for line in expected]
 
 
+def test_standard_input_may_begin_with_a_mark_or_empty_lines(predict, monkeypatch):
+    objects = "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(TEXTS)).encode()
+    give(monkeypatch, objects)
+    expected = predict()
+    assert [found["text"] for found in expected] == TEXTS
+    for before in (b"\xef\xbb\xbf", b"\n \n", b"\xef\xbb\xbf\n"):
+        give(monkeypatch, before + objects)
+        assert predict() == expected
+    give(monkeypatch, b"\xef\xbb\xbf\n" + TEXTS[0].encode())
+    assert [found["text"] for found in predict()] == ["", TEXTS[0]]  # a text is a line, be it empty
+
+
+def test_the_file_that_was_learned_from_is_read(predict, tmp_path):
+    words = TEXTS[0].split()
+    sentence = {"tokens": words, "entities": [[0, 2, "LOC"]], "relations": []}
+    (tmp_path / "list.json").write_text(json.dumps([sentence, sentence | {"orig_id": 7}]))
+    found = predict(tmp_path / "list.json")
+    assert [line["tokens"] for line in found] == [words, words] and found[1]["orig_id"] == 7
+    (tmp_path / "indented.json").write_text(json.dumps(sentence, indent=1))
+    assert predict(tmp_path / "indented.json") == found[:1]
+    document = {"doc_key": "d", "sentences": [words, []], "ner": [[[0, 1, "LOC"]], []]}
+    (tmp_path / "dygie.json").write_text(json.dumps(document))
+    assert predict(tmp_path / "dygie.json", "--out", tmp_path / "found.jsonl") == []
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [(line["document"], line["number"], line["tokens"]) for line in lines] == [("d", 0, words), ("d", 1, [])]
+    assert lines[0]["entities"] == found[0]["entities"]
+    sentences, _ = read_annotated(tmp_path / "found.jsonl")  # predictions are annotated data again
+    assert [(one.document, one.number) for one in sentences] == [("d", 0)]
+
+
 def test_words_give_annotated_data(predict, tmp_path):
     (tmp_path / "words.jsonl").write_text(
         "".join(
@@ -109,7 +139,7 @@ def test_half_of_a_surrogate_pair_is_given_back_as_it_came(predict, tmp_path):
         (b'{"text": "a"}\n\n{"text": "b"\n', "line 3: invalid JSON"),
         (b"[1]\n", "line 1: not a JSON object but list"),
         (b'{"tokens": ["a", 1]}\n', "line 1: field 'tokens' is not a list of strings"),
-        (b'{"title": "a"}\n', r"line 1: neither a field 'text' nor 'tokens' \(name another with --text-field\)"),
+        (b'{"title": "a"}\n', r"line 1: no field 'text' and none with words .*, only title: name .* --text-field"),
         (b'{"text": "\xff"}\n', "line 1: invalid UTF-8 at byte 11"),
         (b'{"a":' * 100_000 + b"\n", "line 1: invalid JSON: nested too deeply"),
     ],
@@ -125,10 +155,12 @@ def test_a_malformed_line_is_named_and_nothing_is_left(predict, tmp_path, conten
 
 def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
     (tmp_path / "a.txt").write_text("a\n")
+    (tmp_path / "nothing").mkdir()
     (tmp_path / "cut.txt.gz").write_bytes(gzip.compress(b"a\n" * 1000)[:-20])
     for arguments, complaint in (
         (["nowhere.txt"], "nowhere.txt: no such file"),
-        ([tmp_path], "this is a folder: name files"),
+        ([tmp_path / "nothing"], "is a folder without files"),
+        ([tmp_path, "--out", tmp_path / "found.jsonl"], "lies in a folder to read"),
         ([tmp_path / "cut.txt.gz"], "damaged or truncated"),
         (["--text", "a", tmp_path / "a.txt"], "either --text or files"),
         ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is a file to read"),

@@ -1,4 +1,4 @@
-"""How commands end when nobody reads what they print."""
+"""How commands end when nobody reads what they print, or it cannot be written."""
 
 import os
 import subprocess
@@ -29,3 +29,32 @@ def test_another_broken_pipe_is_not_hidden():
     fails = "from launcher.run_command import run_command\ndef fail(_): raise BrokenPipeError\nrun_command(fail)"
     done = subprocess.run([sys.executable, "-c", fails], cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1 and "BrokenPipeError" in done.stderr
+
+
+def to_a_full_disk(*command, cwd):
+    environment = clean_environment() | {"PYTHONPATH": str(ROOT)}
+    with open("/dev/full", "w") as full:
+        return subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment, timeout=100
+        )
+
+
+@pytest.mark.parametrize("lines", [1, 5000])
+def test_a_command_whose_output_cannot_be_written_ends_with_one_line(tmp_path, lines):
+    prints = (
+        f"from launcher.run_command import run_command\nrun_command(lambda _: [print('x' * 9) for _ in range({lines})])"
+    )
+    done = to_a_full_disk(sys.executable, "-c", prints, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: standard output, or a file of this command, cannot be written (No space left on device): "
+        "free some space\n"
+    )
+
+
+def test_what_does_not_live_by_its_output_goes_on_without(tmp_path):
+    says = "from launcher.run_command import run_command\nfrom launcher.output import say\n"
+    says += "run_command(lambda _: [say(str(number)) for number in range(3)])"
+    done = to_a_full_disk(sys.executable, "-c", says, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    assert "standard output cannot be written any more (No space left on device)" in done.stderr

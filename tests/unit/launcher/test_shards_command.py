@@ -38,6 +38,23 @@ def test_summary_says_what_came_out_and_how_fast() -> None:
     assert "already built" in summary_text(summary(0, 0), Path("out"))
 
 
+def test_summary_shows_what_spoils_a_corpus() -> None:
+    plain = summary(2, 0)
+    assert "unknown   0.00% of the pieces" in summary_text(plain, Path("out"))
+    assert "warning" not in summary_text(plain, Path("out")) and "times" not in summary_text(plain, Path("out"))
+    counts = replace(
+        plain.manifest.statistics,
+        dropped={"headings": 2870, "too_few_words": 3},
+        unknown_pieces=26,  # of 2,500
+        repeated={"See also the other page.": 1200, "a\x1b[31m" + "b" * 200: 70, "c": 3, "d": 2},
+    )
+    text = summary_text(replace(plain, manifest=replace(plain.manifest, statistics=counts)), Path("out"))
+    assert "dropped 2,870 section headings, 3 with too few words" in text
+    assert "warning: 1.0% of the pieces are unknown: use a tokenizer whose vocabulary covers" in text
+    assert "  repeated  1,200 times or more: See also the other page.\n" in text
+    assert "\x1b" not in text and "b" * 80 not in text and "3 times or more: c" in text and "2 times" not in text
+
+
 def test_a_sample_becomes_a_vocabulary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus, vocabulary = tmp_path / "c.jsonl", tmp_path / "v" / "vocab.txt"
     main(["sample-corpus", "--sentences", "50", "--seed", "2", "--out", str(corpus)])

@@ -80,7 +80,7 @@ def test_what_cannot_run_is_refused(arguments, words, tmp_path):
 
 
 def test_an_unknown_setting_is_refused(tmp_path):
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match=r"unknown argument --train\.stepz"):
         main(["--config", RECIPE, "--train.stepz", "3", "--out", str(tmp_path / "x")])
     assert not (tmp_path / "x").exists()
 

@@ -26,7 +26,7 @@ class SlowStore(CheckpointStore):
 
 def open_saver(folder, most_failures=3, kind=CheckpointStore):
     store = kind(folder, keep_last=2, keep_every=4, world=World())
-    return store, BackgroundSaver(store, most_failures=most_failures, saved_step=0)
+    return store, BackgroundSaver(store, World(), most_failures=most_failures, saved_step=0)
 
 
 def taking(tensor, buffers, step=0):

@@ -1,12 +1,28 @@
-"""What is refused before any rank starts."""
+"""What is refused before any rank starts, and what a dry run says."""
+
+import json
+import re
+import shutil
 
 import pytest
 import yaml
+from transformers import BertConfig, BertModel
 
 from data_shards.errors import UserError
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
-from spe_dist.train.dry_run import check_run
+from spe_dist.train.dry_run import check_run, describe_run
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
+
+
+def config_in(folder, recipe="debug", *, entities=False, **changes):
+    """A recipe on tiny shards, its runs in `folder`/runs."""
+    if not (folder / "shards").exists():
+        write_dataset(folder / "shards", entities=entities)
+    values = yaml.safe_load(config_yaml(load_recipe(ROOT / f"launcher/recipes/{recipe}.yaml")))
+    places = {"data": {"shards": str(folder / "shards")}, "run": {"folder": str(folder / "runs")}}
+    for section, settings in (*places.items(), *changes.items()):
+        values[section] |= settings
+    return config_from_values(values, source="test")
 
 
 @pytest.mark.parametrize(
@@ -18,10 +34,71 @@ from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
     ],
 )
 def test_settings_that_do_not_go_together(tmp_path, section, changes, message):
-    write_dataset(tmp_path / "shards")
-    values = yaml.safe_load(config_yaml(load_recipe(ROOT / "launcher/recipes/debug.yaml")))
-    values["data"]["shards"] = str(tmp_path / "shards")
-    values["train"]["zero_stage"] = 3
-    values[section] |= changes
+    changed = {"train": {"zero_stage": 3}, section: changes}
     with pytest.raises(UserError, match=message):
-        check_run(config_from_values(values, source="test"), world_size=1)
+        check_run(config_in(tmp_path, **changed), world_size=1)
+
+
+def test_enpar_without_entities(tmp_path):
+    with pytest.raises(UserError, match="has no entities: add them with: spe shards annotate"):
+        check_run(config_in(tmp_path, "enpar_debug"), world_size=1)
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(UserError, match=rf"cannot write to .*runs/debug: {tmp_path}/runs is a file, not a folder"):
+        check_run(config_in(tmp_path), world_size=1)
+    with pytest.raises(UserError, match="cannot write to /proc/runs/debug: /proc: "):
+        check_run(config_in(tmp_path, run={"folder": "/proc/runs"}), world_size=1)
+
+
+def test_a_dry_run_leaves_nothing_behind(tmp_path):
+    config = config_in(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    describe_run(config)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_finds_a_run_of_another_configuration_in_the_folder(tmp_path):
+    config = config_in(tmp_path)
+    folder = tmp_path / "runs" / "debug"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(config_yaml(config_in(tmp_path, run={"seed": 7})))
+    with pytest.raises(UserError, match=r"holds a run of another configuration \(run\.seed was 7"):
+        describe_run(config)
+
+
+def test_a_dry_run_prints_the_sizes_of_the_encoder_that_is_named(tmp_path):
+    config = config_in(tmp_path)
+    shutil.copytree(tmp_path / "shards/tokenizer", tmp_path / "encoder")
+    sizes = {"hidden_size": 36, "num_hidden_layers": 5, "num_attention_heads": 3, "intermediate_size": 44}
+    BertModel(BertConfig(vocab_size=1500, max_position_embeddings=99, **sizes)).save_pretrained(tmp_path / "encoder")
+    config = config_in(tmp_path, encoder={"name_or_path": str(tmp_path / "encoder")})
+    told = describe_run(config)
+    assert "/encoder: 5 layers of 36, 3 heads, 44 inside, 99 positions, vocabulary of 1,500" in told
+    printed = yaml.safe_load(told.partition("\n\n")[0])["encoder"]
+    expected = {"layers": 5, "hidden_size": 36, "heads": 3, "intermediate_size": 44, "max_positions": 99}
+    assert {key: printed[key] for key in expected} == expected
+
+
+def test_a_dry_run_says_which_sequences_each_method_computes(tmp_path):
+    told = describe_run(config_in(tmp_path / "spe"))
+    assert "computed: each record in two views" in told
+    read, computed = (int(number.replace(",", "")) for number in re.findall(r"about ([\d,]+)", told))
+    assert computed == pytest.approx(2 * read, rel=1e-3)
+    told = describe_run(config_in(tmp_path / "enpar", "enpar_debug", entities=True))
+    assert "in up to 5 perturbed copies (ACD), in up to 4 other orders (PP), once with hidden entities" in told
+    read, computed = (int(number.replace(",", "")) for number in re.findall(r"about ([\d,]+)", told))
+    assert computed == pytest.approx((1 + 5 + 4 + 1) * read, rel=1e-3)
+
+
+def test_a_dry_run_says_how_long_it_takes_if_that_can_be_known(tmp_path):
+    config = config_in(tmp_path, train={"steps": 900})  # of 64 records
+    assert "time         not known: give a speed as --speed" in describe_run(config)
+    assert "time         1.00 hours at 16 records/s (as given)" in describe_run(config, records_per_second=16)
+    folder = tmp_path / "runs" / "debug"
+    folder.mkdir(parents=True)
+    lines = [{"step": step, "records_per_second": speed} for step, speed in ((300, 1), (400, 8), (450, 9))]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = describe_run(config)
+    assert f"1.00 hours for the 450 steps after step 450 at 8 records/s (as measured in {folder}/metrics.jsonl)" in told

@@ -78,6 +78,21 @@ def test_a_tolerance_is_for_floats_and_leaves_accuracies_out(first, tmp_path):
     assert difference(first, tmp_path, [line(1, counter=10**9)], 1e-5).field == "counter"
 
 
+@pytest.mark.parametrize(
+    ("field", "one", "other", "same"),
+    [
+        ("cspo_positive_similarity", 3e-3, 3e-3 + 4e-7, True),
+        ("cspo_positive_similarity", 0.0, -4e-7, True),
+        ("cspo_positive_similarity", 3e-3, 3.1e-3, False),
+        ("learning_rate", 1e-6, 1.1e-6, False),
+        ("gradient_norm", 1e-6, 1.1e-6, False),
+    ],
+)
+def test_near_zero_the_scale_of_the_quantity_counts(first, tmp_path, field, one, other, same):
+    runs = [write_run(tmp_path / str(number), [line(1, **{field: number})]) for number in (one, other)]
+    assert (compare_runs(*runs, rtol=1e-5).difference is None) == same
+
+
 def test_half_a_line_and_a_damaged_checkpoint_are_passed_over(first, tmp_path):
     second = write_run(tmp_path / "second", [line(step) for step in (1, 2, 3, 4)])
     with (second / METRICS).open("a") as file:

@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 import re
+import stat
 import subprocess
 
 import pytest
@@ -129,6 +132,60 @@ def test_the_newest_and_every_so_many_th_are_kept(tmp_path):
         save(store, step)
     kept = [LoadedCheckpoint(path).step for path in list_checkpoints(store.folder)]
     assert kept == [300, 600, 900, 1000]
+
+
+def test_an_old_checkpoint_on_another_disk_stays_with_one_warning(two, tmp_path, caplog):
+    """Somebody has moved it there and left a symbolic link."""
+    old = two.folder / "step-000000100"
+    old.rename(tmp_path / "elsewhere")
+    old.symlink_to(tmp_path / "elsewhere")
+    store = open_store(two.folder, keep_last=1)
+    save(store, 300)
+    save(store, 400)
+    assert names(store.folder) == ["step-000000100", "step-000000400"]
+    assert caplog.text.count("step 100 cannot be deleted and stays") == caplog.text.count("WARNING") == 1
+    assert open_store(two.folder).latest().step == 400
+
+
+def test_a_busy_file_in_what_is_deleted_is_a_warning(two, monkeypatch, caplog):
+    def busy(path):
+        raise OSError(errno.EBUSY, "Device or resource busy", f"{path}/.nfs01")
+
+    monkeypatch.setattr("shutil.rmtree", busy)
+    store = open_store(two.folder, keep_last=1)
+    save(store, 300)
+    left = [".partial-deleting-step-000000100", ".partial-deleting-step-000000200"]
+    assert names(store.folder) == [*left, "step-000000300"]
+    assert open_store(two.folder).latest().step == 300
+    assert caplog.text.count("cannot delete") == 4
+
+
+def test_files_are_as_readable_as_umask_says(tmp_path):
+    store = open_store(tmp_path / "run")
+    before = os.umask(0o022)
+    try:
+        save(store, 100)
+        os.umask(0o027)
+        save(store, 200)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (store.folder / "step-000000100").iterdir()}
+    assert modes == {0o644}
+    assert (store.folder / "step-000000200" / RANK_FILE).stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_system_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def of_files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", of_files_alone)
+    store = open_store(tmp_path / "run")
+    save(store, 100)
+    assert store.latest().step == 100
 
 
 def test_a_damaged_later_checkpoint_does_not_push_out_the_one_just_written(two):

@@ -1,6 +1,7 @@
 """Annotated text with characters, as annotation tools and `spe predict` write it."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.errors import UserError
+from data_shards.offset_units import OffsetUnit
 from data_shards.sentences import locate_sentences
 from data_shards.word_rules import WordRules
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
@@ -19,6 +21,8 @@ from spe_dist.extraction.formats.read_report import (
     ENTITIES_WITHOUT_WORDS,
     NOT_ACCEPTED,
     SHARED_MENTION,
+    SPANS_NOT_ACCEPTED,
+    TEXTS_WITHOUT_WORDS,
     WIDENED,
     WITHOUT_ENTITY,
 )
@@ -176,19 +180,137 @@ def test_other_names_than_id_are_not_taken_for_a_misspelt_one(tmp_path: Path, na
     assert set(report.unread_fields) == {name}
 
 
+EMOJI = "🎉🎉🎉 Ada Byron met Bo\u0301 in Paris."
+COUNTS = {"characters": (len, 4), "utf16": (lambda text: len(text.encode("utf-16-le")) // 2, 7),
+          "bytes": (lambda text: len(text.encode()), 13)}  # fmt: skip
+
+
+@pytest.mark.parametrize("offsets", COUNTS)
+@pytest.mark.parametrize("way", ["ours", "doccano", "prodigy"])
+def test_offsets_count_what_is_said(tmp_path: Path, offsets: OffsetUnit, way: str) -> None:
+    count, first = COUNTS[offsets]
+    spans = [(count(EMOJI[:a]), count(EMOJI[:b]), type) for a, b, type in ((4, 13, "P"), (18, 21, "P"), (25, 30, "L"))]
+    assert spans[0][0] == first
+    item = {
+        "ours": {"entities": spans, "relations": [{"type": "r", "head": 0, "tail": 2}]},
+        "doccano": {
+            "entities": [
+                {"id": i, "label": t, "start_offset": a, "end_offset": b} for i, (a, b, t) in enumerate(spans)
+            ],
+            "relations": [{"type": "r", "from_id": 0, "to_id": 2}],
+        },
+        "prodigy": {
+            "spans": [{"start": a, "end": b, "label": t} for a, b, t in spans],
+            "relations": [{"label": "r", "head_span": argument(spans[0]), "child_span": argument(spans[2])}],
+        },
+    }[way]
+    sentences, report = read_annotated(saved(tmp_path, {"text": EMOJI} | item), offsets=offsets)
+    assert sentences[0].entities == (Entity(3, 5, "P"), Entity(6, 7, "P"), Entity(8, 9, "L"))
+    assert sentences[0].relations == (Relation(0, 2, "r"),)
+    assert not report.findings and not report.warnings
+
+
+def argument(span: tuple[int, int, str]) -> dict:
+    return {"start": span[0], "end": span[1], "label": span[2]}
+
+
+def test_a_likely_unit_is_named_with_the_place(tmp_path: Path) -> None:
+    item = {"text": "🎉🎉🎉 Ada Byron came.", "entities": [[7, 16, "P"]]}
+    _, report = read_annotated(saved(tmp_path, {"text": "Ada.", "entities": [[0, 3, "P"]]}, item))
+    (line,) = report.warnings
+    assert "in 1 of 2 texts" in line and "' Byron ca' in line 2, which becomes 'Byron came'" in line
+    assert "UTF-16 units" in line and "--offsets utf16" in line and report.lines()[-1] == line
+
+
+@pytest.mark.parametrize("span", [[1, 2], [2, 3]])
+def test_an_offset_inside_a_surrogate_pair_is_an_error(tmp_path: Path, span: list[int]) -> None:
+    item = {"text": "a🎉b🎉", "entities": [[*span, "X"]]}
+    with pytest.raises(UserError, match=rf"jsonl:1: entity 0 of type 'X' is on UTF-16 units {span[0]} .* a part of a "):
+        read_annotated(saved(tmp_path, item), offsets="utf16")
+
+
+def test_an_error_about_offsets_names_the_likely_unit(tmp_path: Path) -> None:
+    beyond = {"text": "🎉🎉🎉 Ada", "entities": [[7, 10, "P"]]}
+    inside = {"text": "🎉 Ada", "entities": [[2, 5, "P"]]}
+    with pytest.raises(UserError, match=r"text has 7 \(10 UTF-16 units, .*counted in UTF-16 units, .*--offsets utf16"):
+        read_annotated(saved(tmp_path, beyond))
+    with pytest.raises(UserError, match=r"a part of a character; counted in characters .*--offsets characters"):
+        read_annotated(saved(tmp_path, inside), offsets="bytes")
+
+
+@pytest.mark.parametrize("fields", [{"_input_hash": 1}, {"answer": "accept"}, {"tokens": [{"text": "Ada", "id": 0}]}])
+@pytest.mark.parametrize("rest", [{}, {"spans": None, "relations": None, "answer": None}])
+def test_texts_of_prodigy_without_spans_have_no_entities(tmp_path: Path, fields: dict, rest: dict) -> None:
+    empty = {"text": "Ada sips."} | rest | fields
+    for items in ([empty, PRODIGY], [PRODIGY, empty]):
+        sentences, report = read_annotated(saved(tmp_path, *items))
+        assert sorted(len(sentence.entities) for sentence in sentences) == [0, 0, 0, 2]
+        assert report.format == "characters" and not report.findings
+
+
+def test_spans_that_were_not_accepted_are_left_out(tmp_path: Path) -> None:
+    item = PRODIGY | {"spans": [PERSON | {"answer": "reject"}, PLACE | {"answer": "accept"}]}
+    sentences, report = read_annotated(saved(tmp_path, item))
+    assert sentences[1].entities == (Entity(4, 5, "Place"),)
+    assert report.findings == {SPANS_NOT_ACCEPTED: 1, WITHOUT_ENTITY: 1}
+
+
+def test_texts_without_words_are_counted(tmp_path: Path) -> None:
+    items = [{"text": text, "label": []} for text in ("", "  ", "Ada.")]
+    sentences, report = read_annotated(saved(tmp_path, *items))
+    assert len(sentences) == 1 and report.findings == {TEXTS_WITHOUT_WORDS: 2}
+
+
+@pytest.mark.parametrize("id", [None, 7, "7", 7.0])
+def test_names_may_be_numbers_or_null(tmp_path: Path, id: object) -> None:
+    entities = [{"id": "1", "label": "P", "start_offset": 0, "end_offset": 3},
+                {"id": 2, "label": "L", "start_offset": 7, "end_offset": 11}]  # fmt: skip
+    relations = [{"from_id": 1, "to_id": "2", "type": "r"}]
+    item = {"id": id, "text": "Ada in Rome", "entities": entities, "relations": relations}
+    (sentence,), _ = read_annotated(saved(tmp_path, item))
+    assert sentence.document == ("text 0" if id is None else "7") and sentence.relations == (Relation(0, 1, "r"),)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_the_text_of_an_entity_may_be_composed_or_not(tmp_path: Path, form: str) -> None:
+    text = unicodedata.normalize("NFD", "José came.")
+    entity = {"start": 0, "end": 5, "type": "P", "text": unicodedata.normalize(form, "JOSÉ")}
+    (sentence,), _ = read_annotated(saved(tmp_path, {"text": text, "entities": [entity]}))
+    assert sentence.entities == (Entity(0, 1, "P"),)
+
+
 BAD_ITEMS = {
     "end beyond": (
         LISTED | {"entities": [[40, 99, "X"]], "relations": []},
-        "'X' on characters 40 .* has 44",
+        "'X' is on characters 40 .* has 44; correct its offsets",
     ),
-    "empty": (LISTED | {"entities": [[5, 5, "X"]], "relations": []}, "characters 5 up to, not including, 5"),
+    "empty": (LISTED | {"entities": [[5, 5, "X"]], "relations": []}, "begins at 5 and ends at 5, .*empty"),
     "other text": (
         OURS | {"entities": [{"type": "X", "start": 5, "end": 8, "text": "Ada Byron"}], "relations": []},
-        r"says 'Ada Byron', but its characters \[5, 8\] are 'Ada'",
+        "says 'Ada Byron', but its characters are 'Ada'",
     ),
     "no such entity": (OURS | {"relations": [{"type": "r", "head": 0, "tail": 2}]}, "has 2 entities, counted from 0"),
     "with itself": (OURS | {"relations": [{"type": "r", "head": 1, "tail": 1}]}, "of entity 1 with itself"),
     "doccano, no label": (DOCCANO | {"entities": [{"id": 1, "start_offset": 0, "end_offset": 2}]}, "no field .*label"),
+    "doccano, same id": (DOCCANO | {"entities": DOCCANO["entities"] * 2}, "2 entities with the id '91'"),
+    "doccano, with itself": (
+        DOCCANO | {"relations": [{"from_id": 91, "to_id": 91, "type": "r"}]},
+        "91 with itself",
+    ),
+    "prodigy, with itself": (
+        PRODIGY | {"relations": [{"label": "r", "head_span": PERSON, "child_span": PERSON}]},
+        r"of entity 'Person' \[5, 14\] with itself",
+    ),
+    "prodigy, no label": (PRODIGY | {"spans": [{"start": 0, "end": 2}]}, r"no field 'spans\[0\]\.label'"),
+    "end before start": (LISTED | {"entities": [[8, 5, "X"]], "relations": []}, "begins at 8 and ends at 5"),
+    "huge": (LISTED | {"entities": [[0, 10**30, "X"]], "relations": []}, "expected a smaller number"),
+    "blank type": (LISTED | {"entities": [[0, 3, " "]], "relations": []}, r"entities\[0\]\[2\] has the type ' ': give"),
+    "control": (LISTED | {"entities": [[0, 3, "a\tb"]], "relations": []}, r"'a\\tb', with a control character"),
+    "null where a list belongs": (LISTED | {"entities": None}, "entities is null: expected a list"),
+    "nothing listed": ({"text": "Ada."}, r"no field 'entities' \(Prodigy: 'spans'; Doccano"),
+    "a label of the whole text": ({"text": "Ada.", "label": ["good"]}, "text classification"),
+    "a choice": ({"text": "Ada.", "label": "good", "answer": "accept"}, "text classification"),
+    "JSON-MIN": ({"text": "Ada", "label": [{"start": 0, "end": 3, "labels": ["P"]}]}, r"Label Studio \(JSON-MIN\)"),
     "misspelt": (OURS | {"relations": [{"type": "r", "haed": 0, "tail": 1}]}, "unknown field 'haed'"),
 }
 

@@ -1,4 +1,8 @@
-from spe_dist.extraction.data_warnings import data_warnings
+from dataclasses import replace
+
+import pytest
+
+from spe_dist.extraction.data_warnings import data_warnings, file_warnings, type_warnings
 from spe_dist.extraction.encoded_sentences import Labels
 from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence
 
@@ -16,11 +20,50 @@ def test_sentences_that_are_learned_from_and_tested_with():
 
 def test_types_that_cannot_be_predicted_are_named():
     entities, relations = data_warnings(LABELS, SENTENCES, {"dev": [NEW]})
-    assert entities.startswith("warning: dev has entity types") and entities.endswith(": CITY")
-    assert relations.startswith("warning: dev has relation types") and relations.endswith(": left")
+    assert entities.startswith("warning: dev has entity types") and entities.endswith(": 'CITY'")
+    assert relations.startswith("warning: dev has relation types") and relations.endswith(": 'left'")
 
 
 def test_data_without_relations():
     alone = [sentence("Warsaw", "0-1:LOC")]
     (line,) = data_warnings(Labels.of(alone), alone, {"dev": [sentence("x")]})
     assert "no file has a relation" in line
+
+
+@pytest.mark.parametrize("other", ["PER ", "per", "P\u200bER", "P_ER", "\xa0PER"])
+def test_types_that_differ_in_little_are_named_with_quotes(other):
+    (line,) = type_warnings(["LOC", "PER", other], ["LOC"])
+    assert line.startswith("warning: entity types ") and "'PER'" in line and ascii(other) in line
+    (line,) = type_warnings(["LOC"], ["PER", other])
+    assert line.startswith("warning: relation types ")
+    assert type_warnings(["LOC", "PERS"], ["PER", "PER2"]) == []
+
+
+def test_composed_and_decomposed_types_are_told_apart():
+    (line,) = type_warnings(["Ort\xe9", "Orte\u0301"], [])
+    assert r"'Ort\xe9'" in line and r"'Orte\u0301'" in line
+
+
+@pytest.mark.parametrize("type", ["no_relation", "NA", "N/A", "Other", "None", "no relation"])
+def test_relations_that_stand_for_none_are_named(type):
+    (line,) = type_warnings(["Other", "None"], ["born in", type])
+    assert repr(type) in line and f"--without-relations {type!r}" in line
+    labels = Labels(("PER",), ("left", type))
+    assert data_warnings(labels, SENTENCES[:2], {}) == [line]
+
+
+def test_what_is_odd_in_a_file():
+    assert file_warnings("f", SENTENCES) == []
+    assert file_warnings("f", []) == []
+    (line,) = file_warnings("f", [sentence("x"), sentence("y")])
+    assert "f has no entities at all" in line
+    (line,) = file_warnings("f", [NEW, NEW, replace(NEW, entities=NEW.entities[:1], relations=()), sentence(".")])
+    assert line.startswith("warning: 1 sentences of f occurred before with other annotations")
+    (line,) = file_warnings("f", [replace(NEW, document="d"), replace(SENTENCES[0], document="d")])
+    assert "1 sentences of f have the document and number of another one" in line
+
+
+def test_sentences_are_compared_composed_or_not():
+    one, other = (sentence(f"Jos{e} left .", "0-1:PER") for e in ("\xe9", "e\u0301"))
+    (line, _) = data_warnings(Labels.of([one]), [one], {"dev": [other]})
+    assert "1 of 1 dev sentences are learned from too" in line

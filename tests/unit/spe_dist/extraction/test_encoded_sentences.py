@@ -36,12 +36,20 @@ def test_a_batch_is_the_sentences_in_the_asked_order():
     assert batch.gold_tagged.all()
 
 
-def test_words_without_pieces_keep_their_place():
-    encoded = encode([sentence("Marie \x07 Warsaw", "2-3:LOC")])
-    batch = encoded.batch(np.array([0]))
-    assert len(batch.word_pieces) == 3
-    assert batch.packed.piece_ids[batch.word_pieces[1]] == word_pieces().special_ids.unk
-    assert batch.gold_spans.tolist() == [[2, 3]]
+def test_words_without_pieces_are_passed_over_and_words_keep_their_numbers():
+    told = sentence(
+        "\u200f Marie \x07 Curie \u200b Warsaw \ufe0f", "0-5:PER 5-6:LOC 2-3:ORG 4-7:LOC", "0>1:born_in 2>1:seat"
+    )
+    encoded = encode([told, sentence("\u200b"), sentence("Ann", "0-1:PER")])
+    assert [encoded.word_numbers.row(number).tolist() for number in range(3)] == [[1, 3, 5], [], [0]]
+    batch = encoded.batch(np.array([0, 1, 2]))
+    expected = word_pieces().encode_words(["Marie", "Curie", "Warsaw"])
+    assert batch.packed.piece_ids[batch.word_pieces[:3]].tolist() == expected.values[expected.offsets[:-1]].tolist()
+    assert word_pieces().special_ids.unk not in batch.packed.piece_ids
+    assert batch.word_offsets.tolist() == [0, 3, 3, 4]
+    assert batch.gold_spans.tolist() == [[0, 2], [2, 3], [3, 4]]
+    assert batch.gold_pairs.tolist() == [[0, 1]]
+    assert encoded.left_out == LeftOut(without_pieces=2, entities_with_an_end_without_pieces=2, second_types_of_spans=1)
 
 
 def test_no_sentences_and_sentences_without_words():

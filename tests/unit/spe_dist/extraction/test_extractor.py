@@ -26,7 +26,7 @@ from data_shards.sentences import split_sentences
 from spe_dist.extraction import extractor as module
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import encode_sentences
-from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedText
+from spe_dist.extraction.extracted_text import ExtractedText
 from spe_dist.extraction.extractor import Extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.html_page import html_page
@@ -243,18 +243,12 @@ def test_what_a_stream_is_given_must_be_text():
             lively()([wrong])
 
 
-def test_a_word_without_characters_belongs_to_its_sentence():
-    entity = ExtractedEntity(4, 4, "", "LOC", 0.5, 1, 2)
-    found = ExtractedText("abc ", (entity,), (), ((0, 4),), ("abc", ""))
-    assert [sentence.entities for sentence in found.by_sentence()] == [{0: entity}]
-
-
 def check(found: ExtractedText, given: str | list[str]) -> None:
     text = given if isinstance(given, str) else " ".join(given)
     assert found.text == text
     before = 0
     for entity in found.entities:
-        assert before <= entity.start < entity.end <= len(text) or (entity.start == entity.end and found.tokens)
+        assert before <= entity.start < entity.end <= len(text)
         assert text[entity.start : entity.end] == entity.text
         assert entity.type in LABELS.entity_types and 0 < entity.score <= 1
         before = entity.end

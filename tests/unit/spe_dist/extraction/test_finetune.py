@@ -21,7 +21,7 @@ from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.finetune import describe, epoch_order, finetune
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_data import read_data
-from spe_dist.extraction.finetune_folder import Result, selection_score
+from spe_dist.extraction.finetune_folder import Result, check_same_run, selection_score
 from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
@@ -213,6 +213,20 @@ def test_the_subset_that_was_learned_from_is_kept(tmp_path):
     assert [SENTENCES[number].words for number in kept["numbers"]] == [one.words for one in data.train]
 
 
+def test_a_run_of_before_there_was_a_setting_for_offsets_goes_on(learned):
+    config, _ = learned
+    third = replace(config, run=replace(config.run, seed=3))
+    path = Path(config.run_folder) / "seed-1" / "config.yaml"
+    text = path.read_text()
+    try:
+        path.write_text(text.replace("  offsets: characters\n", ""))
+        check_same_run(third)
+        with pytest.raises(UserError, match=r"data\.offsets was characters and is bytes"):
+            check_same_run(replace(third, data=replace(third.data, offsets="bytes")))
+    finally:
+        path.write_text(text)
+
+
 def test_raw_text_is_cut_by_the_rules_of_the_language_that_the_model_will_predict_by(tmp_path):
     text = {"text": "L'ami d'Ada vit là.", "entities": [{"type": "Peop", "start": 8, "end": 11}]}
     (tmp_path / "text.jsonl").write_text(json.dumps(text) + "\n")
@@ -223,6 +237,17 @@ def test_raw_text_is_cut_by_the_rules_of_the_language_that_the_model_will_predic
         data = read_data(config_in(tmp_path, data=places, start=start))
         (words[language],) = (sentence.words for sentence in data.train)
     assert words["fr"] == ("L'", "ami", "d'", "Ada", "vit", "là", ".") != words["en"]
+
+
+def test_offsets_count_what_the_configuration_says(tmp_path):
+    text = {"text": "🎉🎉 Ada came.", "entities": [{"type": "Peop", "start": 5, "end": 8}]}
+    (tmp_path / "text.jsonl").write_text(json.dumps(text) + "\n")
+    places = {"train": str(tmp_path / "text.jsonl"), "dev": str(tmp_path / "text.jsonl"), "test": None}
+    start = {"tokenizer": str(DEBUG_VOCAB)}
+    for offsets, word in (("characters", "came"), ("utf16", "Ada")):
+        data = read_data(config_in(tmp_path, data=places | {"offsets": offsets}, start=start))
+        (found,) = ((one.words, one.entities) for one in data.train)
+        assert found[0][found[1][0].word_end - 1] == word
 
 
 def finetune_until(config: FinetuneConfig, epochs: int) -> None:
@@ -379,7 +404,7 @@ def test_a_dry_run_says_what_would_be_done(tmp_path):
     config = config_in(tmp_path)
     told = describe(config)
     assert "5 sentences to learn from, 5 to choose the best epoch, 5 to test" in told
-    assert "entity types: LOC, ORG, PER" in told
+    assert "entity types: 'LOC', 'ORG', 'PER'" in told
     assert "cannot learn: nothing" in told
     assert "120 updates in 40 epochs" in told
     assert not Path(config.run_folder).exists()

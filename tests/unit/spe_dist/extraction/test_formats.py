@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from spe_dist.extraction.formats.read_report import (
     DUPLICATE_ENTITIES,
     DUPLICATE_RELATIONS,
     SHARED_MENTION,
+    TEXTS_WITHOUT_WORDS,
     WITHOUT_ENTITY,
     WITHOUT_WORDS,
 )
@@ -120,7 +122,7 @@ def test_layouts_of_json(tmp_path, layout):
 @settings(deadline=None)
 @given(
     st.lists(annotated_sentences().map(without_loops), min_size=1, max_size=5),
-    st.sampled_from(["a.jsonl", "a.jsonl.gz"]),
+    st.sampled_from(["a.jsonl", "a.jsonl.gz", "a.jsonl.bz2"]),
 )
 def test_what_was_written_is_read_again(tmp_path_factory, sentences, name):
     path = tmp_path_factory.mktemp("unified") / name
@@ -223,23 +225,26 @@ def test_unknown_ids_of_the_spe_program_are_counted_and_tokens_win(tmp_path):
 
 BAD_ITEMS = {
     "end beyond": (changed(OBJECTS, entities=[{"type": "X", "start": 4, "end": 7}]), "words 4 up to.*words 0 to 5"),
-    "empty span": (changed(OBJECTS, entities=[{"type": "X", "start": 4, "end": 4}]), "words 4 up to"),
+    "empty span": (
+        changed(OBJECTS, entities=[{"type": "X", "start": 4, "end": 4}]),
+        "begins at word 4 and ends at 4",
+    ),
     "list end beyond": (changed(LISTS, entities=[[5, 7, "X"]]), "words 5 up to"),
-    "negative": (changed(LISTS, entities=[[-1, 2, "X"]]), r"entities\[0\]\[0\]: input should be greater.*not '-1'"),
+    "negative": (changed(LISTS, entities=[[-1, 2, "X"]]), r"entities\[0\]\[0\] is -1: expected 0 or more"),
     "word for a number": (
         changed(OBJECTS, entities=[{"type": "X", "start": "0", "end": 1}]),
         r"entities\[0\]\.start",
     ),
     "true for number": (
         changed(LISTS, entities=[[True, 2, "X"]]),
-        r"entities\[0\]\[0\]: input should be a valid int",
+        r"entities\[0\]\[0\] is true: expected a whole number",
     ),
     "no type": (changed(OBJECTS, entities=[{"start": 0, "end": 1}]), r"no field 'entities\[0\]\.type'"),
     "short list": (changed(LISTS, entities=[[0, 2]]), r"no field 'entities\[0\]\[2\]'"),
     "number of no entity": (changed(OBJECTS, relations=[{"type": "r", "head": 0, "tail": 2}]), "has 2 entities"),
-    "tokens as text": (changed(OBJECTS, tokens="Ada Byron"), "tokens: input should be a valid list"),
-    "token that is no text": (changed(OBJECTS, tokens=["a", 1]), r"tokens\[1\]: input should be a valid string"),
-    "half a character": (changed(OBJECTS, tokens=["\ud800"]), r"tokens\[0\]"),
+    "tokens as text": (changed(OBJECTS, tokens="Ada Byron"), 'tokens is "Ada Byron": expected a list'),
+    "token that is no text": (changed(OBJECTS, tokens=["a", 1]), r"tokens\[1\] is 1: expected a text in quotes"),
+    "half a character": (changed(OBJECTS, tokens=["\ud800"]), r"tokens\[0\] has half of a surrogate pair"),
     "dygie, offsets of the sentence": (changed(DYGIE, ner=[[], [[0, 1, "X"]]]), "sentence 1: .*is words 2 to 7"),
     "dygie, end beyond": (changed(DYGIE, ner=[[], [[6, 8, "X"]]]), "words 6 to 8"),
     "dygie, lists missing": (changed(DYGIE, ner=[[]]), "1 lists in 'ner' for 2 sentences"),
@@ -304,14 +309,17 @@ def test_what_cannot_be_right_is_an_error_that_says_where(tmp_path, item, error,
 BAD_FILES = {
     "empty": (b" \n", "is empty"),
     "empty list": (b"[]", "empty list"),
-    "no json": (b'{"tokens": []}\n{"tokens"\n', r"data:2: not JSON"),
-    "no json in a list": (b'[{"tokens": []},\n{"tokens"]', "data: line 2, column 10: not JSON"),
-    "no object": (b'[{"tokens": []}, 3]', "item 2: expected an object with fields, found 3"),
-    "no object in a line": (b'{"tokens": []}\n"x"', 'data:2: expected an object with fields, found "x"'),
+    "no json": (b'{"tokens": [], "entities": []}\n{"tokens"\n', r"data:2: not JSON"),
+    "no json in a list": (b'[{"tokens": [], "entities": []},\n{"tokens"]', r"data: line 2, column 10: .*\(not JSON\)"),
+    "no object": (b'[{"tokens": [], "entities": []}, 3]', "item 2: expected an object with fields, found 3"),
+    "no object in a line": (
+        b'{"tokens": [], "entities": []}\n"x"',
+        'data:2: expected an object with fields, found "x"',
+    ),
     "no format": (b'{"text": "x"}', "data:1: no known format, its fields are: text; .*--format"),
-    "not utf-8": (b'{"tokens":\n\xff', "data:2: not UTF-8"),
-    "damaged gzip": (gzip.compress(b"x" * 99)[:-9], "damaged gzip"),
-    "nested too deep": (b"[" * 100_000, "data: JSON that cannot be read"),
+    "not utf-8": (b'{"tokens":\n\xff', "data: line 2: invalid UTF-8"),
+    "damaged or truncated": (gzip.compress(b"x" * 99)[:-9], "damaged or truncated"),
+    "nested too deep": (b"[" * 100_000, "data: line 1, column 2: nested too deeply"),
 }
 
 
@@ -322,10 +330,47 @@ def test_files_that_hold_no_sentences(tmp_path, content, error):
         read_annotated(tmp_path / "data")
 
 
+OTHER_PROGRAMS = {
+    "Label Studio (JSON)": {"id": 1, "data": {"text": "Ada"}, "annotations": []},
+    "Doccano before": {"id": 1, "data": "Ada", "label": [[0, 3, "P"]]},
+    "INCEpTION": {"%TYPES": {}, "%FEATURE_STRUCTURES": []},
+    "GLiNER": {"tokenized_text": ["Ada"], "ner": [[0, 0, "P"]]},
+    "PubAnnotation": {"text": "Ada", "denotations": []},
+    "spaCy": {"text": "Ada", "ents": [], "tokens": [{"id": 0, "start": 0, "end": 3}]},
+    "TACRED": {"token": ["Ada"], "relation": "no_relation", "subj_start": 0},
+    "a tagging data set": {"tokens": ["Ada"], "ner_tags": [1]},
+}
+
+
+@pytest.mark.parametrize(("program", "item"), OTHER_PROGRAMS.items(), ids=OTHER_PROGRAMS)
+def test_files_of_other_programs_are_named(tmp_path, program, item):
+    with pytest.raises(UserError, match=rf"a\.jsonl:1: this looks like {re.escape(program)}.*, which is not read: "):
+        read_annotated(saved(tmp_path / "a.jsonl", item))
+
+
+@pytest.mark.parametrize("name", [None, 12, "12"])
+def test_null_is_as_if_it_were_not_there_and_names_may_be_numbers(tmp_path, name):
+    unified = {"tokens": ["Ada"], "entities": [], "relations": None, "document": name, "number": None, "x": None}
+    dygie = {"doc_key": name, "sentences": [["Ada"]], "ner": [[]], "relations": None}
+    docred = {"title": name, "sents": [["Ada"]], "vertexSet": [], "labels": None}
+    spe = {"articleId": name, "tokens": ["Ada"], "sentText": None, "entityMentions": [], "relationMentions": None}
+    for item in (unified, dygie, docred, spe):
+        (sentence,), report = read_annotated(saved(tmp_path / "a.jsonl", item))
+        assert sentence.document == ("" if name is None else "12")
+        assert not report.unread_fields
+
+
+def test_documents_without_sentences_are_counted(tmp_path):
+    items = [{"sentences": [], "ner": []}, {"sentences": [["a"]], "ner": [[]]}]
+    assert read_annotated(saved(tmp_path / "a.jsonl", *items))[1].findings == {TEXTS_WITHOUT_WORDS: 1}
+    items = [{"sents": [], "vertexSet": []}]
+    assert read_annotated(saved(tmp_path / "b.jsonl", *items))[1].findings == {TEXTS_WITHOUT_WORDS: 1}
+
+
 def test_files_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_annotated(tmp_path / "missing.json")
-    with pytest.raises(UserError, match="is a directory"):
+    with pytest.raises(UserError, match="is a folder: name the files in it"):
         read_annotated(tmp_path)
 
 

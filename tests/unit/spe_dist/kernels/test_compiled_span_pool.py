@@ -62,6 +62,22 @@ def test_values_places_and_gradients_are_those_of_the_definition(case):
     torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-5 if dtype != torch.float64 else 1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_infinities_and_what_is_no_number_come_out_as_in_the_definition(dtype):
+    torch.manual_seed(0)
+    taps = torch.randn(60, 9 * 5).to(dtype)
+    taps[torch.rand(taps.shape) < 0.05] = float("nan")
+    taps[torch.rand(taps.shape) < 0.05] = float("inf")
+    taps[torch.rand(taps.shape) < 0.05] = float("-inf")
+    starts = torch.arange(50)
+    ends = starts + 1 + starts % 7
+    found = compiled.body_for(CPU).forward(taps, starts, ends, (2, 3, 4))
+    expected = span_pool_reference(taps, starts, ends, (2, 3, 4))
+    assert found[0].isnan().any() and found[0].isfinite().any()
+    for mine, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=0, equal_nan=True)
+
+
 def test_spans_of_512_words_and_bounds_of_any_integer_type():
     taps = torch.randn(600, 9 * 4)
     starts, ends = torch.tensor([0, 88], dtype=torch.int32), torch.tensor([512, 600], dtype=torch.int32)
@@ -156,3 +172,22 @@ def test_the_reference_can_be_asked_for():
 def test_the_cuda_source_compiles_for_every_generation(tmp_path):
     library = compiled.build("cuda", folder=tmp_path)
     assert library.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "machine_code", "ptx"),
+    [
+        pytest.param((80, 90, 100), (75, 80, 90, 100, 120), ["sm_80", "sm_90", "sm_100"], "compute_100", id="all"),
+        pytest.param((80, 90, 100), (75, 80, 90), ["sm_80", "sm_90"], "compute_90", id="an older nvcc"),
+        pytest.param((90,), (75, 80, 90, 100), ["sm_90"], "compute_90", id="one GPU"),
+        pytest.param((120,), (75, 80, 90), [], "compute_90", id="a GPU younger than nvcc"),
+    ],
+)
+def test_nvcc_is_asked_for_what_it_knows(wanted, known, machine_code, ptx):
+    codes = [argument.rpartition("code=")[2] for argument in compiled.gpu_targets(wanted, known)]
+    assert codes == [*machine_code, ptx]
+
+
+def test_a_gpu_older_than_all_that_nvcc_knows_has_no_compiled_body():
+    with pytest.raises(OSError, match="nvcc is too new for compute capability 70"):
+        compiled.gpu_targets((70,), (75, 80))

@@ -1,5 +1,7 @@
 """Two runs in one folder: only one writes."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -44,3 +46,13 @@ def test_a_killed_run_holds_nothing(tmp_path, holder):
 def test_a_released_lock_can_be_taken_again(tmp_path):
     for _ in range(2):
         RunLock(tmp_path, World()).release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_without_locks_a_run_goes_on_with_a_warning(tmp_path, monkeypatch, caplog, number):
+    def refuse(file, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    RunLock(tmp_path, World()).release()
+    assert "has no locks" in caplog.text and "nothing keeps a second run out" in caplog.text

@@ -1,0 +1,67 @@
+"""What a command prints: to a terminal, a pipe, or a file whose disk may be full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+_NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader is gone, a terminal that is closed
+
+
+def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
+    """Print at once; a full disk under standard output does not end what the command does.
+
+    Then the rest of the output is dropped, after a line on standard error.
+
+    Args:
+        text: a line as a rule.
+        end: after it.
+        to: what standard output was, for a thread: another one may have redirected it for a while.
+
+    Raises:
+        OSError: nobody reads any more.
+    """
+    try:
+        print(text, end=end, file=to, flush=True)
+    except OSError as error:
+        if error.errno in _NOBODY_READS:
+            raise
+        _drop_output(
+            to or sys.stdout,
+            f"warning: standard output cannot be written any more ({error.strerror}); the command goes on",
+        )
+
+
+def flush_output() -> None:
+    """At the end of a command.
+
+    Raises:
+        OSError: nobody reads any more.
+        SystemExit: what was printed cannot be written.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        end_if_full(error)
+        raise
+
+
+def end_if_full(error: OSError) -> None:
+    """End the command with one line if a disk is full, that of standard output as a rule: others are named before.
+
+    Raises:
+        SystemExit: it is.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        line = f"standard output, or a file of this command, cannot be written ({error.strerror}): free some space"
+        _drop_output(sys.stdout, f"error: {line}")
+        sys.exit(1)
+
+
+def _drop_output(output: TextIO, line: str) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # or Python complains when it ends
+    with suppress(OSError):  # it may go to the same disk
+        print(line, file=sys.stderr, flush=True)

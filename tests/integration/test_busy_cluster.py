@@ -1,0 +1,55 @@
+"""A cluster whose cores another command holds: what waits says so, can be stopped, and disturbs nobody."""
+
+import os
+import secrets
+import signal
+from contextlib import ExitStack
+
+import pytest
+import ray
+
+from launcher import pretrain
+from tests.faults.command_runs import CommandRun
+from tests.faults.trials import last_step, wait_until
+from tests.forked import clean_environment, run_script
+from tests.integration.command import only_error, small_run
+from tests.integration.ray_head import ray_head
+
+pytestmark = pytest.mark.ray
+
+JOIN_WITH_ANOTHER_RAY = """
+import ray
+ray.__version__ = "0.1"
+from launcher.pretrain import main
+from launcher.run_command import run_command
+run_command(main)
+"""
+
+
+def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the_run_of_the_same_folder(
+    shards, tmp_path
+):
+    config, _ = pretrain.read_arguments(
+        small_run(shards, f"--run.folder={tmp_path}", "--cluster.workers=1", "--train.steps=100000")
+    )
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    with ExitStack() as stack:
+        head = stack.enter_context(ray_head(clean_environment() | token, cpus=1))
+        cluster = token | {"RAY_ADDRESS": head.address}
+        first = stack.enter_context(CommandRun(config, **cluster))
+        first.wait_for_step(2)
+        with CommandRun(config, **cluster) as second:
+            waits = "waiting for the cluster: 1 worker needs 1 CPU each; free: 0 of 1 CPUs"
+            wait_until(lambda: waits in second.output or second.process.poll() is not None, seconds=120, what="a line")
+            second.process.send_signal(signal.SIGTERM)
+            assert second.wait(seconds=60) == os.EX_TEMPFAIL, second.output
+            assert "stopped as asked before the first step" in second.output and "Traceback" not in second.output
+            said = [line for line in second.output.splitlines() if not line.startswith("step ")]  # it shows the first's
+            assert len(said) <= 4, said
+        first.wait_for_step(last_step(first.folder) + 2)
+        first.process.send_signal(signal.SIGINT)
+        assert first.wait() == os.EX_TEMPFAIL, first.output
+        assert f"stopped after step {last_step(first.folder)} as asked, and saved" in first.output
+        (tmp_path / "join.py").write_text(JOIN_WITH_ANOTHER_RAY)
+        error = only_error(run_script(tmp_path / "join.py", *small_run(shards), **cluster))
+        assert f"runs Ray {ray.__version__} on Python" in error and "here are Ray 0.1 and Python" in error
