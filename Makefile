@@ -110,17 +110,20 @@ $(BIN)/pip:
 INSTALL := pip install --quiet --require-hashes --no-deps --requirement
 THIS := pip install --quiet --no-deps --no-build-isolation --editable .
 define install
+	$(BIN)/pip download --quiet --no-deps --dest $(VENV)/torch "$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' .ci/locks/torch.txt)"
+	$(BIN)/$(INSTALL) .ci/locks/torch.txt --no-index --find-links $(VENV)/torch
+	rm -r $(VENV)/torch
 	$(BIN)/$(INSTALL) .ci/locks/$(1).txt
 	cuda=$$($(BIN)/python .ci/requirements.py cuda) && { [ -z "$$cuda" ] || $(BIN)/$(INSTALL) "$$cuda"; }
 	$(BIN)/$(THIS)
 	$(BIN)/pip check
 endef
 
-$(VENV)/.installed: pyproject.toml .ci/locks/run.txt .ci/locks/cuda.txt | $(BIN)/pip
+$(VENV)/.installed: pyproject.toml .ci/locks/run.txt .ci/locks/torch.txt .ci/locks/cuda.txt | $(BIN)/pip
 	$(call install,run)
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml .ci/locks/dev.txt .ci/locks/cuda.txt | $(BIN)/pip
+$(VENV)/.installed-dev: pyproject.toml .ci/locks/dev.txt .ci/locks/torch.txt .ci/locks/cuda.txt | $(BIN)/pip
 	$(call install,dev)
 	touch $@ $(VENV)/.installed
 

@@ -3,8 +3,10 @@
 `.ci/locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.13 on
 any system that PyPI has files for: `run.txt` for a run, `dev.txt` for tests and checks besides, `tools.txt` for this
 script and its like. They are installed without dependencies, as they are complete; `pip check` says whether they were.
-Torch comes in two kinds under one version: PyPI's for Linux needs the CUDA libraries, a CPU build does not. So these
-are in a file of their own, `cuda.txt`, which is installed only where the torch that was found asks for them.
+Torch comes in two kinds under one version: PyPI's for Linux needs the CUDA libraries, a CPU build does not. So it is in
+a file of its own, `torch.txt`: the kind that pip finds is downloaded first, as with hashes pip would prefer files whose
+link states one, and its hash is checked then. The libraries are in `cuda.txt`, which is installed only where that torch
+asks for them.
 """
 
 import argparse
@@ -24,6 +26,8 @@ LOCKS = ROOT / ".ci" / "locks"
 EXTRAS = {"run": (), "dev": ("plots", "test", "dev")}
 UNIVERSAL = ("--universal", "--python-version=3.11", "--generate-hashes")
 
+APART = (LOCKS / "torch.txt", LOCKS / "cuda.txt")
+_TORCH = re.compile(r"torch==")
 _CUDA = re.compile(r"(nvidia|cuda)-|triton\b")
 _PINNED = re.compile(r"^([a-z0-9-]+)(?:\[.*\])?==(\S+)")
 # PyTorch's own CPU build for Linux x86_64 and Python 3.11, which is no file of PyPI.
@@ -33,16 +37,15 @@ _CPU_BUILDS = {"2.13.0": ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080d
 def lock(*upgrade: str) -> None:
     """Write the lock files anew; pins stay where they still fit, unless told to upgrade."""
     LOCKS.mkdir(exist_ok=True)
-    cuda: list[str] = []
     for name in ("dev", "run"):  # what both have, both have in the same version
         path = LOCKS / f"{name}.txt"
         same = () if name == "dev" else (f"--constraints={LOCKS / 'dev.txt'}",)
-        compiled = _compile(EXTRAS[name], *UNIVERSAL, *same, *upgrade, kept=path)
-        cuda = [entry for entry in compiled if _CUDA.match(entry)]
-        path.write_text("".join(_with_cpu_build(entry) for entry in compiled if not _CUDA.match(entry)))
-    (LOCKS / "cuda.txt").write_text("".join(cuda))
+        compiled = _compile(EXTRAS[name], *UNIVERSAL, *same, *upgrade, kept=(path, *APART))
+        for apart, mark in zip(APART, (_TORCH, _CUDA), strict=True):
+            apart.write_text("".join(_with_cpu_build(entry) for entry in compiled if mark.match(entry)))
+        path.write_text("".join(entry for entry in compiled if not (_TORCH.match(entry) or _CUDA.match(entry))))
     tools = LOCKS / "tools.txt"
-    tools.write_text("".join(_compile((), *UNIVERSAL, *upgrade, kept=tools, group="tools")))
+    tools.write_text("".join(_compile((), *UNIVERSAL, *upgrade, kept=(tools,), group="tools")))
 
 
 def floors(torch: str | None) -> None:
@@ -50,7 +53,7 @@ def floors(torch: str | None) -> None:
 
     Torch is the locked one unless another is given: at PyPI an older one is a download of several gigabytes.
     """
-    (torch,) = [torch] if torch else _versions((LOCKS / "run.txt").read_text())["torch"]
+    (torch,) = [torch] if torch else _versions((LOCKS / "torch.txt").read_text())["torch"]
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as override:
         override.write(f"torch=={torch}\n")
         override.flush()
@@ -60,7 +63,7 @@ def floors(torch: str | None) -> None:
 
 def outdated() -> None:
     """Print each locked package of which there is a newer release that all others admit."""
-    locked = _versions((LOCKS / "dev.txt").read_text())
+    locked = _versions("".join((LOCKS / f"{name}.txt").read_text() for name in ("dev", "torch", "cuda")))
     newest = _versions("".join(_compile(EXTRAS["dev"], *UNIVERSAL, "--upgrade")))
     newer = [
         f"{name} {' and '.join(versions)} -> {' and '.join(newest[name])}"
@@ -75,7 +78,7 @@ def audit() -> None:
 
     A package that PyPI says nothing about counts as not asked about: pip-audit would call it clean.
     """
-    for name in ("dev", "tools", "cuda"):
+    for name in ("dev", "tools", "torch", "cuda"):
         command = ["pip-audit", "--requirement", f"{LOCKS / name}.txt", "--disable-pip", "--format=json"]
         done = subprocess.run(command, capture_output=True, text=True)
         try:
@@ -107,13 +110,15 @@ def cuda() -> None:
         print(LOCKS / "cuda.txt")
 
 
-def _compile(extras: tuple[str, ...], *options: str, kept: Path | None = None, group: str | None = None) -> list[str]:
+def _compile(
+    extras: tuple[str, ...], *options: str, kept: tuple[Path, ...] = (), group: str | None = None
+) -> list[str]:
     """The entries of a compiled file, each with its hashes and who asks for it."""
     what = [f"--group={group}"] if group else ["pyproject.toml", *(f"--extra={extra}" for extra in extras)]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.txt")
-        if kept and kept.exists():
-            out.write_text(kept.read_text())
+        if kept:
+            out.write_text("".join(path.read_text() for path in kept if path.exists()))
         command = ["uv", "pip", "compile", *what, *options, "--no-header", "--quiet", "--output-file", str(out)]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         return re.split(r"^(?=[a-z0-9])", out.read_text(), flags=re.MULTILINE)[1:]
