@@ -87,6 +87,16 @@ def _join_runs(words: list[str]) -> list[str]:
     return joined
 
 
+def _matching_language(language: str) -> str:
+    """The code by which spaCy knows a language."""
+    import spacy
+
+    try:
+        return spacy.util.find_matching_language(language) or language
+    except ValueError:  # no code of a language, to some releases of spaCy
+        return language
+
+
 def _load_tokenizer(language: str) -> tuple[Any, str]:
     """The rules, and the language they are of: spaCy finds it by other codes as well."""
     import spacy  # reading shards needs no spaCy
@@ -94,7 +104,7 @@ def _load_tokenizer(language: str) -> tuple[Any, str]:
     try:
         rules = spacy.blank(language)
     except (ImportError, AttributeError) as error:  # the latter if there is a module, but no language, of the name
-        if packages := _PACKAGES.get(spacy.util.find_matching_language(language) or language):
+        if packages := _PACKAGES.get(_matching_language(language)):
             raise UserError(
                 f"the word rules of language {language!r} need a package: pip install {packages}"
             ) from error
