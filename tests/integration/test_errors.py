@@ -130,7 +130,12 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
     write_dataset(tmp_path / "entities", entities=True)
     for recipe in recipes:
         data = tmp_path / "entities" if recipe.stem.startswith("enpar") else shards / "shards"
-        small = [f"--data.shards={data}", "--batch.lane_size=4", f"--encoder.name_or_path={encoder}"]
+        small = [
+            f"--data.shards={data}",
+            f"--run.folder={tmp_path}",
+            "--batch.lane_size=4",
+            f"--encoder.name_or_path={encoder}",
+        ]
         small.append("--cluster.address=auto")  # where the GPUs are that some ask for
         done = run_script(SCRIPT, "--config", recipe, "--dry-run", *small)
         assert done.returncode == 0, done.stderr[-2000:]
