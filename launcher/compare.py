@@ -18,6 +18,8 @@ from spe_dist.extraction.score_report import score_text, write_scores
 from spe_dist.extraction.scored_run import check_same_gold, compare_scored_runs, score_run
 from spe_dist.train.run_folder import CONFIG, flatten
 
+ARCHITECTURE = "model."  # settings of what a model is made of
+
 
 @dataclass(frozen=True)
 class Compare:
@@ -70,7 +72,13 @@ def _settings_line(folders: tuple[Path, Path]) -> str:
     one, other = (flatten(values or {}) for values in settings)
     differing = [key for key in sorted((one.keys() | other.keys()) - FREE) if one.get(key) != other.get(key)]
     told = "; ".join(f"{key} {one.get(key)} → {other.get(key)}" for key in differing)
-    return f"settings that differ: {told or 'none'}"
+    line = f"settings that differ: {told or 'none'}"
+    if any(key.startswith(ARCHITECTURE) for key in differing):
+        line += (
+            "\nwarning: the two differ in architecture, so the difference says nothing about what they started from; "
+            "give both runs the same --model settings to compare pre-trainings"
+        )
+    return line
 
 
 def _settings(folder: Path) -> dict[str, Any] | None:

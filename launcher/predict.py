@@ -67,6 +67,11 @@ class Predict:
     """fp32 on a CPU and bf16 on a GPU if not given."""
     batch_size: int = 256
     """Most sentences computed at a time."""
+    min_entity_score: float = 0.0
+    """Leave out entities with a lower score, and their relations. Scores are probabilities, fitted on the dev data of
+    the fine-tuning; its scores.txt shows precision and recall at each least score."""
+    min_relation_score: float = 0.0
+    """Leave out relations with a lower score."""
 
 
 def main(argv: list[str]) -> None:
@@ -107,7 +112,12 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     if note:
         print(note, file=sys.stderr)
     extractor = Extractor.from_pretrained(
-        command.model, device=command.device, precision=command.precision, batch_size=command.batch_size
+        command.model,
+        device=command.device,
+        precision=command.precision,
+        batch_size=command.batch_size,
+        min_entity_score=command.min_entity_score,
+        min_relation_score=command.min_relation_score,
     )
     form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()

@@ -119,7 +119,12 @@ def finetuning(config: AblationConfig, name: VariantName) -> FinetuneConfig:
         start["start"]["tokenizer"] = f"{config.pretrain.data.shards}/tokenizer"
     ours, theirs = config_values(config.finetune.encoder), config_values(config.pretrain.encoder)
     sizes = {"encoder": {key: theirs[key] for key in theirs if not key.endswith("dropout")} | _dropouts(ours)}
-    heads = {part: config_values(getattr(config.pretrain, part)) for part in ("span_encoder", "pair_encoder")}
+    heads = {
+        "model": {
+            "span_encoder": config_values(config.pretrain.span_encoder),
+            "attention": config_values(config.pretrain.pair_encoder),
+        }
+    }
     values = _merged(config_values(config.finetune), run, start, sizes, heads, VARIANTS[name].finetune)
     return checked_config(FinetuneConfig, values, source=name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, order=True)
@@ -13,11 +13,13 @@ class Entity:
         word_start: its first word.
         word_end: one past its last word.
         type: its label.
+        score: of a prediction, its probability; makes no difference to what is equal.
     """
 
     word_start: int
     word_end: int
     type: str
+    score: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, order=True)
@@ -28,11 +30,13 @@ class Relation:
         head: number of its first argument among the sentence's entities.
         tail: number of its second argument.
         type: its label.
+        score: of a prediction, its probability, that of its arguments included.
     """
 
     head: int
     tail: int
     type: str
+    score: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ class ExtractedEntity:
         end: one past its last character.
         text: these characters.
         type: one of the model's entity types.
-        score: probability that the model gives the type.
+        score: probability that these words are an entity of this type.
         token_start: its first word, if the text was given as words.
         token_end: one past its last word.
     """
@@ -41,7 +41,7 @@ class ExtractedRelation:
         head: number of its first argument among the text's entities.
         tail: number of its second argument.
         type: one of the model's relation types.
-        score: probability that the model gives type and direction.
+        score: probability of the relation, its direction and both arguments.
     """
 
     head: int
@@ -68,12 +68,44 @@ class ExtractedSentence:
 
 
 @dataclass(frozen=True)
+class Nested:
+    """An entity with those that lie in it, to be shown as brackets in brackets.
+
+    Args:
+        number: of the entity.
+        entity: itself.
+        inside: in the order of the text.
+    """
+
+    number: int
+    entity: ExtractedEntity
+    inside: list[Nested]
+
+
+def nest(entities: dict[int, ExtractedEntity]) -> tuple[list[Nested], dict[int, ExtractedEntity]]:
+    """Entities as a forest of brackets, and those that cross a bracket and can only be listed beside it."""
+    roots: list[Nested] = []
+    opened: list[Nested] = []
+    crossing: dict[int, ExtractedEntity] = {}
+    for number, entity in sorted(entities.items(), key=lambda item: (item[1].start, -item[1].end, item[0])):
+        while opened and opened[-1].entity.end <= entity.start:
+            opened.pop()
+        if opened and opened[-1].entity.end < entity.end:
+            crossing[number] = entity
+            continue
+        node = Nested(number, entity, [])
+        (opened[-1].inside if opened else roots).append(node)
+        opened.append(node)
+    return roots, crossing
+
+
+@dataclass(frozen=True)
 class ExtractedText:
     """What a model finds in a text.
 
     Args:
         text: as given; words joined by spaces if it was given as words.
-        entities: in the order of the text, without overlaps.
+        entities: in the order of the text; they overlap only where the training data did.
         relations: in the order of their sentences.
         sentences: characters (start, end) of each sentence; no relation leaves one.
         tokens: the words, if it was given as words.

@@ -19,12 +19,13 @@ import torch
 
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
+from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.cut_texts import CutTexts, Text, cut_texts
 from spe_dist.extraction.encoded_sentences import SPECIALS
 from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
-from spe_dist.extraction.prediction import BATCH_SIZE, Found, batches_by_length, find_in_records, put_together
+from spe_dist.extraction.prediction import BATCH_SIZE, batches_by_length, find_in_records, put_together, scored_at_least
 
 Precision = Literal["bf16", "fp32"]
 
@@ -46,6 +47,8 @@ class Extractor:
         device: "cpu", "cuda" or "cuda:N"; CUDA if there is a GPU when not given.
         precision: "fp32" or "bf16"; fp32 on a CPU and bf16 on a GPU if not given.
         batch_size: most sentences of a forward.
+        min_entity_score: entities with a lower score are left out, and their relations with them.
+        min_relation_score: relations with a lower score are left out.
 
     Raises:
         UserError: there is no such device, or it cannot compute in this precision.
@@ -59,9 +62,15 @@ class Extractor:
         device: str | None = None,
         precision: Precision | None = None,
         batch_size: int = BATCH_SIZE,
+        min_entity_score: float = 0.0,
+        min_relation_score: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}: it must be at least 1")
+        self.min_entity_score, self.min_relation_score = min_entity_score, min_relation_score
+        for name in ("min_entity_score", "min_relation_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is {getattr(self, name):g}: scores are probabilities, from 0 to 1")
         self.device = _device(device)
         self.precision = precision or ("bf16" if self.device.type == "cuda" else "fp32")
         if self.precision not in _DTYPES:
@@ -83,6 +92,8 @@ class Extractor:
         device: str | None = None,
         precision: Precision | None = None,
         batch_size: int = BATCH_SIZE,
+        min_entity_score: float = 0.0,
+        min_relation_score: float = 0.0,
     ) -> Extractor:
         """Load what `spe finetune` wrote (RUN/seed-N/model); arguments as of the class.
 
@@ -90,7 +101,15 @@ class Extractor:
             UserError: not an extractor, a damaged one, or one that this version does not read.
         """
         model, word_pieces = load_extractor(Path(folder))
-        return cls(model, word_pieces, device=device, precision=precision, batch_size=batch_size)
+        return cls(
+            model,
+            word_pieces,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            min_entity_score=min_entity_score,
+            min_relation_score=min_relation_score,
+        )
 
     @property
     def entity_types(self) -> tuple[str, ...]:
@@ -141,7 +160,8 @@ class Extractor:
         texts = [_Collected() for _ in cut.strings]
         sentence_texts, first_words = cut.sentence_texts.tolist(), cut.word_offsets.tolist()
         for sentence, (text, windows) in enumerate(zip(sentence_texts, cut.windows, strict=True)):
-            found = put_together(windows, list(islice(rows, len(windows))))
+            found = put_together(AnnotatedSentence(()), windows, list(islice(rows, len(windows))))
+            found = scored_at_least(found, self.min_entity_score, self.min_relation_score)
             texts[text].add(cut, sentence, first_words[sentence], found, cut.strings[text])
         for string, tokens, of_text in zip(cut.strings, cut.tokens, texts, strict=True):
             yield of_text.result(string, tokens)
@@ -155,25 +175,32 @@ class _Collected:
         self.relations: list[ExtractedRelation] = []
         self.sentences: list[tuple[int, int]] = []
 
-    def add(self, cut: CutTexts, sentence: int, first_word: int, found: Found, text: str) -> None:
+    def add(self, cut: CutTexts, sentence: int, first_word: int, found: AnnotatedSentence, text: str) -> None:
         start, end = cut.sentence_characters[sentence].tolist()
         self.sentences.append((start, end))
         first_entity = len(self.entities)
         given_as_words = cut.tokens[cut.sentence_texts[sentence]] is not None
-        for entity, score in zip(found.entities, found.entity_scores, strict=True):
+        for entity in found.entities:
             first, last = first_word + entity.word_start, first_word + entity.word_end - 1
             start, end = int(cut.word_characters[first, 0]), int(cut.word_characters[last, 1])
             words: tuple[int | None, int | None] = (None, None)
             if given_as_words:
                 words = (int(cut.word_numbers[first]), int(cut.word_numbers[last]) + 1)
-            self.entities.append(ExtractedEntity(start, end, text[start:end], entity.type, score, *words))
+            self.entities.append(ExtractedEntity(start, end, text[start:end], entity.type, _score(entity), *words))
         self.relations += [
-            ExtractedRelation(first_entity + relation.head, first_entity + relation.tail, relation.type, score)
-            for relation, score in zip(found.relations, found.relation_scores, strict=True)
+            ExtractedRelation(
+                first_entity + relation.head, first_entity + relation.tail, relation.type, _score(relation)
+            )
+            for relation in found.relations
         ]
 
     def result(self, text: str, tokens: tuple[str, ...] | None) -> ExtractedText:
         return ExtractedText(text, tuple(self.entities), tuple(self.relations), tuple(self.sentences), tokens)
+
+
+def _score(found: Entity | Relation) -> float:
+    assert found.score is not None  # it is a prediction
+    return found.score
 
 
 def _device(name: str | None) -> torch.device:

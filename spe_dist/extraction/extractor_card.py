@@ -14,8 +14,9 @@ from spe_dist.extraction.extractor_place import DESCRIPTION
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import Result
 from spe_dist.recipe import config_values
+from spe_dist.train.run_folder import flatten
 
-_SECTIONS = ("span_encoder", "pair_encoder", "sampling", "optimizer", "train")
+_SECTIONS = ("model", "sampling", "optimizer", "train")
 _LEFT_OUT = ("train.checkpoint_every",)  # says nothing about the model
 
 _HEADER = """---
@@ -142,8 +143,7 @@ def _data(config: FinetuneConfig, data: Mapping[str, Sequence[AnnotatedSentence]
 
 def _settings(config: FinetuneConfig) -> list[tuple[str, Any]]:
     values = config_values(config)
-    rows = [(f"{section}.{key}", value) for section in _SECTIONS for key, value in values[section].items()]
-    rows = [("relation_size", config.relation_size), ("heads_dropout", config.heads_dropout), *rows]
+    rows = [(f"{section}.{key}", value) for section in _SECTIONS for key, value in flatten(values[section]).items()]
     return [(key, value) for key, value in rows if key not in _LEFT_OUT]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,14 +22,16 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from data_shards.errors import UserError
+from data_shards.files import write_atomically
 from data_shards.word_pieces import WordPieces
 from spe_dist.checkpoint.export import written_whole
-from spe_dist.config import STRICT, Positive
+from spe_dist.config import STRICT
+from spe_dist.extraction.architecture import Architecture
+from spe_dist.extraction.calibration import Calibration
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.extractor_place import DESCRIPTION, check_is_extractor
-from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
-from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     load_sentence_encoder,
@@ -37,7 +39,7 @@ from spe_dist.models.sentence_encoder import (
     save_tokenizer,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _KNOWN_CHUNKS = 100_000  # some ten megabytes: an extractor may live long, and reads text of all kinds
 WEIGHTS = "extractor.safetensors"
 _ENCODER = "sentence_encoder."
@@ -50,11 +52,10 @@ class ExtractorDescription:
     entity_types: tuple[str, ...]
     """In the order of their classes."""
     relation_types: tuple[str, ...]
-    span_encoder: SpanEncoderSizes
-    context_encoder: SpanEncoderSizes | None = None
-    """Of left, middle and right of a pair; None: as the span encoder's."""
-    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes
-    relation_size: Positive
+    architecture: Architecture
+    constraints: Constraints
+    calibration: Calibration | None = None
+    """Fitted on dev; None: scores are the model's own probabilities, which are too sure of themselves."""
     language: str
     """Whose rules cut text into words (a spaCy language code)."""
     format_version: int = FORMAT_VERSION
@@ -68,21 +69,12 @@ class ExtractorDescription:
 def build_extractor(
     description: ExtractorDescription, sentence_encoder: SentenceEncoder, *, dropout: float
 ) -> ExtractorModel:
-    """An extractor of given sizes; all but the sentence encoder is new, and encoders of equal sizes begin equal."""
-    hidden, span, pair = sentence_encoder.hidden_size, description.span_encoder, description.pair_encoder
-    context = description.context_encoder or span
-    span_encoder, context_encoder = (span_encoder_of(sizes, hidden, dropout=dropout) for sizes in (span, context))
-    if description.context_encoder is None:
-        context_encoder.load_state_dict(span_encoder.state_dict())
-    return ExtractorModel(
-        description.labels,
-        sentence_encoder=sentence_encoder,
-        span_encoder=span_encoder,
-        context_encoder=context_encoder,
-        pair_encoder=pair_encoder_of(pair, hidden, span=span, context=context, dropout=dropout),
-        relation_size=description.relation_size,
-        dropout=dropout,
+    """An extractor as described; all but the sentence encoder is new, and encoders of equal sizes begin equal."""
+    model = description.architecture.build(
+        description.labels, description.constraints, sentence_encoder, dropout=dropout
     )
+    model.calibration = description.calibration or Calibration()
+    return model
 
 
 def save_extractor(
@@ -111,9 +103,14 @@ def save_extractor(
         save_sentence_encoder(model.sentence_encoder, unfinished, encoder)
         save_file(rest, unfinished / WEIGHTS)
         save_tokenizer(word_pieces, model.sentence_encoder, unfinished)
-        (unfinished / DESCRIPTION).write_text(json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n")
+        (unfinished / DESCRIPTION).write_bytes(_as_json(description))
         for file in unfinished.iterdir():  # safetensors' own are for their owner only
             shutil.copymode(unfinished / DESCRIPTION, file)
+
+
+def calibrate(folder: Path, calibration: Calibration) -> None:
+    """Keep the scaling of scores with an extractor that is there."""
+    write_atomically(folder / DESCRIPTION, _as_json(replace(_load_description(folder), calibration=calibration)))
 
 
 def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
@@ -135,6 +132,10 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{folder} is not a whole extractor ({reason}): copy it again, or fine-tune again") from error
     return model.requires_grad_(False).eval(), word_pieces
+
+
+def _as_json(description: ExtractorDescription) -> bytes:
+    return (json.dumps(asdict(description), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _load_description(folder: Path) -> ExtractorDescription:

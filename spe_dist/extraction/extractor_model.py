@@ -1,11 +1,12 @@
-"""Joint extraction as the papers fine-tune it: spans by tags, their types, and the relations of their pairs.
+"""Joint extraction: spans that are entities, their types, and the relations of their pairs.
 
-    tags        O, B, I, E, U of every word, from the state of its first piece
+    spans       by a tag of every word (the papers' way) or by a score of every span (see span_detection.py)
     types       of every candidate span, from the pre-trained span encoder; the last class is "no entity"
-    relations   of every pair of entities, from the pre-trained span pair encoder; two directions per type, and "none"
+    relations   of every pair of entities, from the pre-trained span pair encoder and, if the architecture says so, the
+                types of both; two directions per type, and "none". What the two types do not allow is not predicted
 
-Left, middle and right of a pair have a span encoder of their own, which begins as a copy of the pre-trained one. Each
-of the two encoders is called once per forward, for all spans of all sentences.
+Left, middle and right of a pair have a span encoder of their own. Each of the two encoders is called once per forward,
+for all spans of all sentences.
 """
 
 from __future__ import annotations
@@ -20,24 +21,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
+from spe_dist.extraction.calibration import Calibration
 from spe_dist.extraction.candidates import (
-    TAGS,
     ContextSpans,
     Spans,
-    decode_tags,
     distinct_rows,
     labels_of,
     places_of,
     sentences_of,
     span_pairs,
-    tag_words,
 )
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import ExtractionBatch, Labels
 from spe_dist.extraction.scheduled_sampling import GoldDraws
+from spe_dist.extraction.span_detection import Detector, cross_entropy, linear, without_overlaps
 from spe_dist.models.from_sizes import PairEncoder
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_encoder import SpanEncoder
-from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.transform_block import INITIAL_STD, TransformBlock
 
 TASKS = ("span", "entity", "relation")
@@ -48,9 +48,9 @@ _MOST_PAIRS = 16_384  # classified at a time when extracting: a sentence full of
 class TaskLosses:
     """Of the three tasks of a batch."""
 
-    losses: Tensor  # [3] mean cross-entropy of each task; the loss is their sum
+    losses: Tensor  # [3] mean loss of each task; the loss is their sum
     correct: Tensor  # [3] int64, how many items were right
-    counts: Tensor  # [3] int64: words, candidate spans, candidate pairs
+    counts: Tensor  # [3] int64: words or spans, candidate spans, candidate pairs
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Extracted:
 
     spans: Spans  # [N, 2] packed words of entities, sorted
     types: NDArray[np.int64]  # [N]
-    type_scores: NDArray[np.float32]  # [N] probability of the type
+    entity_scores: NDArray[np.float32]  # [N] probability that these words are an entity of this type
     pairs: NDArray[np.int64]  # [M, 2] first and second entity of each relation, in the order of the text
     relations: NDArray[np.int64]  # [M] 2 * type + direction
-    relation_scores: NDArray[np.float32]  # [M] probability of type and direction
+    relation_scores: NDArray[np.float32]  # [M] probability of relation, direction and both arguments
 
 
 @dataclass(frozen=True)
@@ -72,52 +72,78 @@ class _Encoded:
 
 
 class RelationClassifier(nn.Module):
-    """Transform blocks of the given sizes and a linear layer, [M, pair size] → [M, 2 R + 1]."""
+    """Transform blocks of the given sizes and a linear layer, [M, pair size] and types of both entities → [M, 2 R + 1].
 
-    def __init__(self, pair_size: int, hidden_sizes: Sequence[int], classes: int, *, dropout: float) -> None:
+    Args:
+        pair_size: of pair vectors.
+        hidden_sizes: of the blocks.
+        labels: entity and relation types.
+        type_size: of the vector of an entity's type; 0 without.
+        dropout: of the blocks.
+    """
+
+    def __init__(
+        self, pair_size: int, hidden_sizes: Sequence[int], labels: Labels, *, type_size: int, dropout: float
+    ) -> None:
         super().__init__()
-        sizes = (pair_size, *hidden_sizes)
+        self.types = nn.Embedding(labels.no_entity + 1, type_size) if type_size else None
+        if self.types is not None:
+            nn.init.normal_(self.types.weight, std=INITIAL_STD)
+        sizes = (pair_size + 2 * type_size, *hidden_sizes)
         self.blocks = nn.Sequential(*(TransformBlock(*pair, dropout=dropout) for pair in pairwise(sizes)))
-        self.scores = _linear(sizes[-1], classes)
+        self.scores = linear(sizes[-1], labels.no_relation + 1)
 
-    def forward(self, pairs: Tensor) -> Tensor:
-        """Scores of every relation in both directions, and of none."""
+    def forward(self, pairs: Tensor, types: Tensor) -> Tensor:
+        """Scores of every relation in both directions, and of none.
+
+        Args:
+            pairs: vectors, [M, pair size].
+            types: probabilities of the types of first and second entity, [M, 2, T + 1].
+        """
+        if self.types is not None:
+            pairs = torch.cat([pairs, (types.to(pairs.dtype) @ self.types.weight).flatten(1)], dim=1)
         return self.scores(self.blocks(pairs))
 
 
 class ExtractorModel(nn.Module):
-    """Sentence, span, context and pair encoders with three classifiers.
+    """Sentence, span, context and pair encoders, a detector of spans and two classifiers.
 
     Args:
         labels: entity and relation types.
+        constraints: what the training data allow.
         sentence_encoder: with "packed" attention.
+        detector: of the spans that are entities.
         span_encoder: of the spans themselves.
         context_encoder: of left, middle and right.
         pair_encoder: SPE's attention over the five spans, or ENPAR's concatenation of them.
-        relation_size: of the relation classifier's hidden layer, which ENPAR's vectors go without.
-        dropout: of the states of words and of the relation classifier.
+        relations: classifier of pairs.
+        dropout: of the states of words.
     """
+
+    allowed: Tensor
 
     def __init__(
         self,
         labels: Labels,
+        constraints: Constraints,
         *,
         sentence_encoder: SentenceEncoder,
+        detector: Detector,
         span_encoder: SpanEncoder,
         context_encoder: SpanEncoder,
         pair_encoder: PairEncoder,
-        relation_size: int,
+        relations: RelationClassifier,
         dropout: float,
     ) -> None:
         super().__init__()
-        self.labels = labels
-        self.sentence_encoder = sentence_encoder
+        self.labels, self.constraints = labels, constraints
+        self.calibration = Calibration()
+        self.sentence_encoder, self.detector = sentence_encoder, detector
         self.span_encoder, self.context_encoder, self.pair_encoder = span_encoder, context_encoder, pair_encoder
         self.dropout = nn.Dropout(dropout)
-        self.tags = _linear(sentence_encoder.hidden_size, len(TAGS))
-        self.types = _linear(span_encoder.size, labels.no_entity + 1)
-        hidden_sizes = (pair_encoder.size, relation_size) if isinstance(pair_encoder, SpanPairEncoder) else ()
-        self.relations = RelationClassifier(pair_encoder.size, hidden_sizes, labels.no_relation + 1, dropout=dropout)
+        self.types = linear(span_encoder.size, labels.no_entity + 1)
+        self.relations = relations
+        self.register_buffer("allowed", torch.from_numpy(constraints.allowed(labels)), persistent=False)
 
     def forward(self, batch: ExtractionBatch, gold: GoldDraws) -> TaskLosses:
         """Losses of the three tasks.
@@ -125,67 +151,105 @@ class ExtractorModel(nn.Module):
         Args:
             batch: annotated sentences.
             gold: for each sentence, whether gold spans alone are candidates, and whether gold entities alone are paired
-                (related gold pairs always are).
+                (related gold pairs always are) and their gold types are what the relation classifier sees.
         """
         encoded = self._encode(batch)
-        tag_scores = self.tags(encoded.words)
-        tags = tag_words(batch.gold_spans[batch.gold_tagged], len(batch.word_pieces))
-        spans = self._candidates(batch, tag_scores, gold)
+        span_scores = self.detector(encoded.words, batch.word_offsets)
+        detection = self.detector.loss(span_scores, batch)
+        spans = self._candidates(batch, span_scores, gold)
         vectors = self._span_vectors(self.span_encoder, encoded, spans)
         type_scores = self.types(vectors)
         types = labels_of(spans, batch.gold_spans, batch.gold_types, none=self.labels.no_entity)
         pairs, relations = self._training_pairs(batch, spans, type_scores, gold)
-        relation_scores = self._relation_scores(encoded, batch, spans, vectors, pairs)
-        scored = ((tag_scores, tags), (type_scores, types), (relation_scores, relations))
-        losses, correct = zip(*(_cross_entropy(scores, labels) for scores, labels in scored), strict=True)
-        counts = torch.tensor([len(labels) for _, labels in scored])
-        return TaskLosses(torch.stack(losses), torch.stack(correct), counts)
+        seen = self._seen_types(batch, spans, types, type_scores, gold)
+        relation_scores = self._relation_scores(encoded, batch, spans, vectors, seen, pairs)
+        type_loss, types_correct = cross_entropy(type_scores, types)
+        relation_loss, relations_correct = cross_entropy(relation_scores, relations)
+        return TaskLosses(
+            torch.stack([detection.loss, type_loss, relation_loss]),
+            torch.stack([detection.correct, types_correct, relations_correct]),
+            torch.tensor([detection.count, len(types), len(relations)]),
+        )
 
     @torch.no_grad()
     def extract(self, batch: ExtractionBatch) -> Extracted:
         """Entities and relations; nothing that is annotated is looked at."""
         encoded = self._encode(batch)
-        spans = self._tagged_spans(batch, self.tags(encoded.words))
+        spans, likely = self.detector.propose(self.detector(encoded.words, batch.word_offsets), batch.word_offsets)
         vectors = self._span_vectors(self.span_encoder, encoded, spans)
-        types, type_scores = _best(self.types(vectors))
-        entities = np.flatnonzero(types != self.labels.no_entity)
-        spans, vectors = spans[entities], vectors[_on(vectors, entities)]
+        type_scores = self.types(vectors).float().softmax(dim=1)
+        best, types = (likely[:, None] * type_scores[:, :-1]).max(dim=1)
+        scores = best.cpu().numpy()
+        entities = np.flatnonzero(self.detector.accept(best, likely * type_scores[:, -1]))
+        if not self.constraints.overlapping:
+            entities = entities[without_overlaps(spans[entities], scores[entities])]
+        on_device = _on(vectors, entities)
+        spans, scores, vectors, type_scores = (
+            spans[entities],
+            scores[entities],
+            vectors[on_device],
+            type_scores[on_device],
+        )
+        types = types[on_device]
         pairs = span_pairs(spans, sentences_of(spans, batch.word_offsets))
-        relations, relation_scores = self._best_relations(encoded, batch, spans, vectors, pairs)
+        relations, likely_relations = self._best_relations(encoded, batch, spans, vectors, type_scores, types, pairs)
         related = np.flatnonzero(relations != self.labels.no_relation)
+        pairs = pairs[related]
         return Extracted(
-            spans, types[entities], type_scores[entities], pairs[related], relations[related], relation_scores[related]
+            spans,
+            types.cpu().numpy(),
+            self.calibration.entities(scores),
+            pairs,
+            relations[related],
+            self.calibration.relations(likely_relations[related] * scores[pairs].prod(axis=1)),
         )
 
     def _best_relations(
-        self, encoded: _Encoded, batch: ExtractionBatch, spans: Spans, vectors: Tensor, pairs: NDArray[np.int64]
+        self,
+        encoded: _Encoded,
+        batch: ExtractionBatch,
+        spans: Spans,
+        vectors: Tensor,
+        type_scores: Tensor,
+        types: Tensor,
+        pairs: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The best relation of each pair, and its probability, in portions that fit into memory."""
-        if len(pairs) <= _MOST_PAIRS:
-            return _best(self._relation_scores(encoded, batch, spans, vectors, pairs))
+        """The best relation that the types of each pair allow, and its probability, in portions that fit in memory."""
         portions = []
-        for first in range(0, len(pairs), _MOST_PAIRS):
-            portion = pairs[first : first + _MOST_PAIRS]
-            used, places = np.unique(portion, return_inverse=True)
-            of_portion = (spans[used], vectors[_on(vectors, used)], places.reshape(portion.shape))
-            portions.append(_best(self._relation_scores(encoded, batch, *of_portion)))
-        relations, scores = (np.concatenate(parts) for parts in zip(*portions, strict=True))
-        return relations, scores
+        for first in range(0, max(len(pairs), 1), _MOST_PAIRS):
+            used, places = np.unique(pairs[first : first + _MOST_PAIRS], return_inverse=True)
+            places, on_device = places.reshape(-1, 2), _on(vectors, used)
+            scores = self._relation_scores(
+                encoded, batch, spans[used], vectors[on_device], type_scores[on_device], places
+            )
+            of_pairs = types[on_device][_on(types, places)]
+            allowed = self.allowed[of_pairs[:, 0], of_pairs[:, 1]]
+            best, classes = scores.float().masked_fill(~allowed, -torch.inf).softmax(dim=1).max(dim=1)
+            portions.append((classes.cpu().numpy(), best.cpu().numpy()))
+        relations, probabilities = (np.concatenate(parts) for parts in zip(*portions, strict=True))
+        return relations, probabilities
 
     def _encode(self, batch: ExtractionBatch) -> _Encoded:
         states = self.dropout(self.sentence_encoder(batch.packed))
         return _Encoded(states[batch.word_pieces], states[batch.packed.sequence_starts[:-1]])
 
-    def _tagged_spans(self, batch: ExtractionBatch, tag_scores: Tensor) -> Spans:
-        return decode_tags(tag_scores.argmax(dim=1).cpu().numpy(), batch.word_offsets)
-
-    def _candidates(self, batch: ExtractionBatch, tag_scores: Tensor, gold: GoldDraws) -> Spans:
-        """Gold spans, and in sentences that do not learn from gold alone the spans that the tags mark."""
+    def _candidates(self, batch: ExtractionBatch, span_scores: Tensor, gold: GoldDraws) -> Spans:
+        """Gold spans, and in sentences that do not learn from gold alone the spans that the model proposes."""
         if gold.spans.all():
             return batch.gold_spans
-        tagged = self._tagged_spans(batch, tag_scores.detach())
-        own = tagged[~gold.spans[sentences_of(tagged, batch.word_offsets)]]
+        proposed, _ = self.detector.propose(span_scores.detach(), batch.word_offsets)
+        own = proposed[~gold.spans[sentences_of(proposed, batch.word_offsets)]]
         return distinct_rows(batch.gold_spans, own)
+
+    def _seen_types(
+        self, batch: ExtractionBatch, spans: Spans, types: IntArray, type_scores: Tensor, gold: GoldDraws
+    ) -> Tensor:
+        """Probabilities of types that the relation classifier sees, [N, T + 1]: gold ones, or the model's own."""
+        certain = nn.functional.one_hot(_on(type_scores, types), self.labels.no_entity + 1).float()
+        if gold.entities.all():
+            return certain
+        from_gold = _on(type_scores, gold.entities[sentences_of(spans, batch.word_offsets)])
+        return torch.where(from_gold[:, None], certain, type_scores.detach().float().softmax(dim=1))
 
     def _training_pairs(
         self, batch: ExtractionBatch, spans: Spans, type_scores: Tensor, gold: GoldDraws
@@ -218,31 +282,12 @@ class ExtractorModel(nn.Module):
         return self.pair_encoder.from_parts(of_pairs, around, sentences, empty=_on(around, empty))
 
     def _relation_scores(
-        self, encoded: _Encoded, batch: ExtractionBatch, spans: Spans, vectors: Tensor, pairs: IntArray
+        self, encoded: _Encoded, batch: ExtractionBatch, spans: Spans, vectors: Tensor, types: Tensor, pairs: IntArray
     ) -> Tensor:
-        return self.relations(self._pair_vectors(encoded, batch, spans, vectors, pairs))
-
-
-def _linear(size: int, classes: int) -> nn.Linear:
-    layer = nn.Linear(size, classes)
-    nn.init.normal_(layer.weight, std=INITIAL_STD)
-    nn.init.zeros_(layer.bias)
-    return layer
+        pair_vectors = self._pair_vectors(encoded, batch, spans, vectors, pairs)
+        return self.relations(pair_vectors, types[_on(types, pairs)])
 
 
 def _on(tensor: Tensor, array: np.ndarray) -> Tensor:
     """An array as a tensor where another one is."""
     return torch.from_numpy(array).to(tensor.device)
-
-
-def _cross_entropy(scores: Tensor, labels: IntArray) -> tuple[Tensor, Tensor]:
-    """Mean over all rows, 0 without any but still in the graph; and how many rows are right."""
-    targets = _on(scores, labels)
-    loss = nn.functional.cross_entropy(scores.float(), targets, reduction="sum") / max(len(labels), 1)
-    return loss, (scores.detach().argmax(dim=1) == targets).sum()
-
-
-def _best(scores: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The best class of each row, and its probability."""
-    probabilities, classes = scores.float().softmax(dim=1).max(dim=1)
-    return classes.cpu().numpy(), probabilities.cpu().numpy()

@@ -34,7 +34,7 @@ from spe_dist.engine.world import World, start_process_group
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import EncodedSentences, encode_sentences
 from spe_dist.extraction.extractor_card import extractor_card
-from spe_dist.extraction.extractor_folder import load_extractor, save_extractor
+from spe_dist.extraction.extractor_folder import calibrate, load_extractor, save_extractor
 from spe_dist.extraction.extractor_model import TASKS, ExtractorModel
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_data import Data, about_data, read_data
@@ -56,6 +56,7 @@ from spe_dist.extraction.load_encoder import Start, load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import write_gold, write_predictions
 from spe_dist.extraction.scheduled_sampling import GoldDraws, draw_gold, gold_probability
+from spe_dist.extraction.score_quality import fit_calibration
 from spe_dist.extraction.scoring import score
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.models.export_format import MODEL_CARD
@@ -121,7 +122,7 @@ def describe(config: FinetuneConfig) -> str:
     _check(config, World.from_environment())
     require_writable(Path(config.run_folder))
     data = read_data(config)
-    start = load_start(config, data.labels)
+    start = load_start(config, data.labels, data.constraints)
     encoded = _encode(data.train, start)
     steps = config.train.epochs * _steps_per_epoch(config, encoded)
     folders = [seed_folder(seed) for seed in config.of_each_seed()]
@@ -173,7 +174,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     start_process_group(world)
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
-    start = load_start(config, data.labels)
+    start = load_start(config, data.labels, data.constraints)
     check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)
     train, dev = _encode(data.train, start), _encode(data.dev, start)
@@ -358,24 +359,28 @@ def _build_engine(config: FinetuneConfig, world: World, model: ExtractorModel) -
 
 
 def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progress: Progress) -> Result:
-    """Predict dev and test with the weights that were kept, in the precision that they were evaluated in."""
-    model, word_pieces = load_extractor(seed_folder(config) / MODEL)
-    dtype = torch.bfloat16 if config.train.precision == "bf16" else torch.float32
-    model = model.to(world.device, dtype)
-    scores: dict[str, dict[str, float] | None] = {DEV: None, "test": None}
-    run = Path(config.run_folder)
-    for name, folder, sentences in ((DEV, run / DEV, data.dev), ("test", run, data.test)):
+    """Predict dev and test with the weights that were kept, in the precision that they were evaluated in.
+
+    Scores are calibrated on dev in between.
+    """
+    folder, run = seed_folder(config) / MODEL, Path(config.run_folder)
+    model, word_pieces = load_extractor(folder)
+    model = model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
+
+    def find(sentences: Sequence[AnnotatedSentence]) -> list[AnnotatedSentence]:
+        encoded = encode_sentences(sentences, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces)
+        return predict(model, encoded, device=world.device)
+
+    model.calibration = fit_calibration(data.dev, find(data.dev))
+    calibrate(folder, model.calibration)
+    scores: dict[str, dict[str, float]] = {}
+    for name, place, sentences in ((DEV, run / DEV, data.dev), ("test", run, data.test)):
         if sentences is not None:
-            encoded = encode_sentences(
-                sentences, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces
-            )
-            predicted = predict(model, encoded, device=world.device)
-            write_gold(folder, sentences)
-            write_predictions(folder, config.run.seed, predicted)
+            predicted = find(sentences)
+            write_gold(place, sentences)
+            write_predictions(place, config.run.seed, predicted)
             scores[name] = _micro_f1(sentences, predicted)
-    dev = scores[DEV]
-    assert dev is not None
-    return Result(config.run.seed, progress.epochs, progress.best_epoch, dev, scores["test"])
+    return Result(config.run.seed, progress.epochs, progress.best_epoch, scores[DEV], scores.get("test"))
 
 
 def _write_card(config: FinetuneConfig, data: Data, result: Result) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, replace
+from dataclasses import field, fields, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.offset_units import OffsetUnit
 from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
-from spe_dist.methods.spe_config import PairEncoderConfig, SpanEncoderConfig
+from spe_dist.extraction.architecture import Architecture
 
 BERT = "bert"
 
@@ -43,6 +43,21 @@ class StartConfig:
     """Tokenizer of a new encoder, or of one whose folder has none."""
     language: str = "en"
     """Whose rules cut raw text into words, in annotated data and when predicting; a run's own is taken from the run."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelConfig(Architecture):
+    """Architecture above the sentence encoder, the same whatever the weights begin as."""
+
+    dropout: Share
+    """Dropout of word states, span and pair encoders and classifiers."""
+    type_constraints: bool = True
+    """Predict a relation only between types of entities that the training data relate in this way."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """What a trained model keeps."""
+        return Architecture(**{each.name: getattr(self, each.name) for each in fields(Architecture)})
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -116,14 +131,7 @@ class FinetuneConfig:
     data: FinetuneDataConfig
     start: StartConfig
     encoder: EncoderConfig
-    span_encoder: SpanEncoderConfig
-    """Sizes of a new one; a pre-trained one has its own."""
-    pair_encoder: PairEncoderConfig
-    """Sizes of a new one; a pre-trained one has its own."""
-    relation_size: Positive
-    """Of the relation classifier's hidden layer."""
-    heads_dropout: Share
-    """Of the words' states, span and pair encoders and classifiers."""
+    model: ModelConfig
     sampling: SamplingConfig
     optimizer: FinetuneOptimizerConfig
     train: FinetuneTrainConfig

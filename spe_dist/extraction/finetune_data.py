@@ -11,6 +11,7 @@ from data_shards.errors import UserError
 from data_shards.input_stream import STANDARD_INPUT
 from data_shards.offset_units import OffsetUnit
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.data_warnings import data_warnings
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.finetune_config import FinetuneConfig
@@ -28,6 +29,7 @@ class Data:
 
     Args:
         labels: of the whole training data.
+        constraints: of the sentences to learn from.
         train: the sentences to learn from.
         dev: decides which epoch is the best.
         test: looked at when training is over.
@@ -36,6 +38,7 @@ class Data:
     """
 
     labels: Labels
+    constraints: Constraints
     train: list[AnnotatedSentence]
     dev: list[AnnotatedSentence]
     test: list[AnnotatedSentence] | None
@@ -57,7 +60,9 @@ def read_data(config: FinetuneConfig) -> Data:
     if not labels.entity_types:
         raise UserError(f"{config.data.train} holds no entities: there is nothing to learn from it")
     chosen = choose_fraction(train, config.data.fraction, config.run.seed)
-    return Data(labels, [train[number] for number in chosen], dev, test, chosen, len(train))
+    learned = [train[number] for number in chosen]
+    constraints = Constraints.of(learned, types=config.model.type_constraints)
+    return Data(labels, constraints, learned, dev, test, chosen, len(train))
 
 
 def about_data(data: Data) -> list[str]:

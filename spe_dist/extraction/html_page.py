@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from spe_dist.extraction.extracted_text import ExtractedSentence, ExtractedText
+from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedSentence, ExtractedText, Nested, nest
 from spe_dist.extraction.terminal_text import visible
 
 _PLACE_OF_TEXTS = "<!-- texts -->\n"
@@ -31,7 +31,12 @@ def html_page(
     hues = {kind: round(number * _GOLDEN_ANGLE + 210) % 360 for number, kind in enumerate(entity_types)}
     legend = " ".join(f'<mark style="--hue:{hue}">{_safe(kind)}</mark>' for kind, hue in hues.items())
     about = f"<p>{_safe(source)}</p>" if source else ""
-    yield f"{before}<header>{about}{legend}</header>\n"
+    least = "".join(
+        f'<label>least {kind} score <input type="range" min="0" max="1" step="0.01" value="0" data-least="{kind}">'
+        "<output>0.00</output></label>"
+        for kind in ("entity", "relation")
+    )
+    yield f"{before}<header>{about}{legend}<div>{least}</div></header>\n"
     for number, (title, text) in enumerate(texts, start=1):
         yield _article(f"{number}. {title}" if title else f"{number}.", text, hues)
     yield after
@@ -44,15 +49,30 @@ def _article(heading: str, text: ExtractedText, hues: Mapping[str, int]) -> str:
 
 
 def _sentence(text: str, sentence: ExtractedSentence, hues: Mapping[str, int]) -> str:
-    parts, at = [], sentence.start
-    for number, entity in sentence.entities.items():
-        inside = f"{_safe(entity.text)}<small>{_safe(entity.type)}</small>"
-        tip = f"{_safe(entity.type)} {entity.score:.2f}"
-        opened = f'<mark style="--hue:{hues[entity.type]}" data-entity="{number}" title="{tip}">'
-        parts += [_safe(text[at : entity.start]), f"{opened}{inside}</mark>"]
+    roots, crossing = nest(sentence.entities)
+    marked = _marked(text, roots, sentence.start, sentence.end, hues)
+    also = "".join(
+        f" {_mark(number, entity, _safe(entity.text), hues)}" for number, entity in crossing.items()
+    )  # they cross another entity: beside the sentence
+    return f'<p class="sentence" dir="auto">{marked}{also}</p>{_relations(sentence)}'
+
+
+def _marked(text: str, nodes: Sequence[Nested], start: int, end: int, hues: Mapping[str, int]) -> str:
+    parts, at = [], start
+    for node in nodes:
+        entity = node.entity
+        inside = _marked(text, node.inside, entity.start, entity.end, hues)
+        parts += [_safe(text[at : entity.start]), _mark(node.number, entity, inside, hues)]
         at = entity.end
-    marked = "".join([*parts, _safe(text[at : sentence.end])])
-    return f'<p class="sentence" dir="auto">{marked}</p>{_relations(sentence)}'
+    return "".join([*parts, _safe(text[at:end])])
+
+
+def _mark(number: int, entity: ExtractedEntity, inside: str, hues: Mapping[str, int]) -> str:
+    kind = _safe(entity.type)
+    return (
+        f'<mark style="--hue:{hues[entity.type]}" data-entity="{number}" data-score="{entity.score:.4f}" '
+        f'title="{kind} {entity.score:.2f}">{inside}<small>{kind}</small></mark>'
+    )
 
 
 def _relations(sentence: ExtractedSentence) -> str:
@@ -63,7 +83,8 @@ def _relations(sentence: ExtractedSentence) -> str:
         kind = _safe(relation.type)
         head, tail = (_safe(sentence.entities[number].text) for number in (relation.head, relation.tail))
         items.append(
-            f'<li data-head="{relation.head}" data-tail="{relation.tail}" data-type="{kind}">'
+            f'<li data-head="{relation.head}" data-tail="{relation.tail}" data-type="{kind}" '
+            f'data-score="{relation.score:.4f}">'
             f"<bdi>{head}</bdi> → <b>{kind}</b> → <bdi>{tail}</bdi> <span>{relation.score:.2f}</span></li>"
         )
     return f"<ul>{''.join(items)}</ul>"

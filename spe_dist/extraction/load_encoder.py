@@ -1,7 +1,7 @@
 """What fine-tuning starts from: a sentence encoder alone, or the encoders of a pre-trained run.
 
-Nothing is loaded in part: what is missing or does not fit is an error, and a report says what was loaded, what is new
-and what was left out.
+The architecture is the configuration's, whatever the start. A part of the run that has the same sizes gives all its
+weights; the others are new, and a report says what was loaded, what is new and what was left out.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
 from spe_dist.checkpoint.export import TrainedRun, load_model
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_folder import ExtractorDescription, build_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.finetune_folder import check_start
-from spe_dist.models.export_format import (
-    DESCRIPTION,
-    Description,
-    EntityPairEncoderSizes,
-    PairEncoderSizes,
-    SpanEncoderSizes,
-)
+from spe_dist.models.export_format import DESCRIPTION, Description
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     check_encoder_kind,
@@ -38,7 +36,7 @@ from spe_dist.train.run_folder import read_dataset
 
 _SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder", "span pair encoder"
 _CONTEXT_COPY = f"{_CONTEXT} (a copy of the {_SPAN})"
-_CLASSIFIERS = "classifiers of tags, types and relations"
+_CLASSIFIERS = "classifiers of spans, types and relations"
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,17 @@ class Start:
     report: LoadReport
 
 
-def load_start(config: FinetuneConfig, labels: Labels) -> Start:
-    """The model that `config.start` and `config.encoder` describe, for these labels.
+def load_start(config: FinetuneConfig, labels: Labels, constraints: Constraints) -> Start:
+    """The model that `config.model`, `config.start` and `config.encoder` describe, for these labels.
 
     Raises:
         UserError: there is nothing of that name, or its weights are not all there.
     """
     check_start(config)
+    config.model.check()
     if config.start.pretrained == BERT:
-        return _from_encoder(config, labels)
-    return _from_run(config, labels, _load_run(Path(config.start.pretrained)))
+        return _from_encoder(config, labels, constraints)
+    return _from_run(config, labels, constraints, _load_run(Path(config.start.pretrained)))
 
 
 def language_of_start(config: FinetuneConfig) -> str:
@@ -89,7 +88,7 @@ def language_of_start(config: FinetuneConfig) -> str:
     return Description.load(folder).language if (folder / DESCRIPTION).is_file() else read_dataset(folder).language
 
 
-def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
+def _from_encoder(config: FinetuneConfig, labels: Labels, constraints: Constraints) -> Start:
     if config.start.no_cnn:
         raise UserError(
             f'start.no_cnn leaves out parts of a run, and start.pretrained is "{BERT}": name a run (--from)'
@@ -101,7 +100,7 @@ def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
         check_encoder_kind(config.encoder)
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, tokenizer=tokenizer)
-    description = _describe(config, labels, language=config.start.language)
+    description = _describe(config, labels, constraints, language=config.start.language)
     new: tuple[str, ...] = (_SPAN, _CONTEXT_COPY, _PAIR, _CLASSIFIERS)
     loaded: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
@@ -111,21 +110,14 @@ def _from_encoder(config: FinetuneConfig, labels: Labels) -> Start:
     else:
         encoder, unused = load_sentence_encoder_strictly(name, hf_config)
         loaded, left_out = (f"sentence encoder of {name}",), tuple(f"{weight} of {name}" for weight in unused)
-    model = build_extractor(description, encoder, dropout=config.heads_dropout)
+    model = build_extractor(description, encoder, dropout=config.model.dropout)
     return Start(model, description, word_pieces, LoadReport(loaded, new, left_out))
 
 
-def _from_run(config: FinetuneConfig, labels: Labels, run: SpanPairModel) -> Start:
-    name, sizes = config.start.pretrained, run.description
-    description = _describe(
-        config,
-        labels,
-        language=sizes.language,
-        span_encoder=sizes.span_encoder,
-        context_encoder=sizes.context_encoder,
-        pair_encoder=sizes.pair_encoder,
-    )
-    model = build_extractor(description, _with_dropout(run.sentence_encoder, config), dropout=config.heads_dropout)
+def _from_run(config: FinetuneConfig, labels: Labels, constraints: Constraints, run: SpanPairModel) -> Start:
+    name = config.start.pretrained
+    description = _describe(config, labels, constraints, language=run.description.language)
+    model = build_extractor(description, _with_dropout(run.sentence_encoder, config), dropout=config.model.dropout)
     # A run without encoder of contexts reads them with its span encoder, and a copy of it learns to here.
     own_context = run.context_encoder is not None
     parts = {
@@ -133,23 +125,24 @@ def _from_run(config: FinetuneConfig, labels: Labels, run: SpanPairModel) -> Sta
         _CONTEXT if own_context else _CONTEXT_COPY: (run.context_encoder or run.span_encoder, model.context_encoder),
         _PAIR: (run.pair_encoder, model.pair_encoder),
     }
-    loaded, new = ["sentence encoder"], []
+    loaded, new, left_out = ["sentence encoder"], [], []
     for part, (trained, fine_tuned) in parts.items():
-        if trained is None or config.start.no_cnn:
-            new.append(part)
-        else:
+        fits = trained is not None and _shapes(trained) == _shapes(fine_tuned)
+        if trained is not None and fits and not config.start.no_cnn:
             fine_tuned.load_state_dict(trained.state_dict())
             loaded.append(part)
-    own = [part for part, (trained, _) in parts.items() if trained is not None and part != _CONTEXT_COPY]
-    left_out = [part for part in own if part in new]
-    left_out += ["projection head"] if run.head is not None else []
-    where = f"of {name}, step {sizes.step}"
-    report = LoadReport(
-        tuple(f"{part} {where}" for part in loaded),
-        (*new, _CLASSIFIERS),
-        tuple(f"{part} of {name}" for part in left_out),
-    )
+            continue
+        new.append(part)
+        if trained is not None and part != _CONTEXT_COPY:
+            left_out.append(f"{part} of {name}" + ("" if fits else " (the model's has other sizes)"))
+    left_out += [f"projection head of {name}"] if run.head is not None else []
+    where = f"of {name}, step {run.description.step}"
+    report = LoadReport(tuple(f"{part} {where}" for part in loaded), (*new, _CLASSIFIERS), tuple(left_out))
     return Start(model, description, run.word_pieces, report)
+
+
+def _shapes(module: nn.Module) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in module.state_dict().items()}
 
 
 def _load_run(folder: Path) -> SpanPairModel:
@@ -159,25 +152,13 @@ def _load_run(folder: Path) -> SpanPairModel:
 
 
 def _describe(
-    config: FinetuneConfig,
-    labels: Labels,
-    *,
-    language: str,
-    span_encoder: SpanEncoderSizes | None = None,
-    context_encoder: SpanEncoderSizes | None = None,
-    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None = None,
+    config: FinetuneConfig, labels: Labels, constraints: Constraints, *, language: str
 ) -> ExtractorDescription:
-    """Sizes of the pre-trained encoders, and where there is none, of the configuration."""
-    span, pair = config.span_encoder, config.pair_encoder
     return ExtractorDescription(
         entity_types=labels.entity_types,
         relation_types=labels.relation_types,
-        span_encoder=span_encoder
-        or SpanEncoderSizes(kernel_sizes=span.kernel_sizes, channels=span.channels, size=span.size),
-        context_encoder=context_encoder,
-        pair_encoder=pair_encoder
-        or PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size),
-        relation_size=config.relation_size,
+        architecture=config.model.architecture,
+        constraints=constraints,
         language=language,
     )
 

@@ -20,7 +20,7 @@ from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Re
 from spe_dist.extraction.candidates import sentences_of
 from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, batch_of_records
 from spe_dist.extraction.extractor_model import Extracted, ExtractorModel
-from spe_dist.extraction.windows import Window, deciding_window, stitch
+from spe_dist.extraction.windows import Window, stitch
 from spe_dist.kernels import compiled
 
 BATCH_SIZE = 256  # products of matrices of few rows are slow; memory is bounded by the pieces
@@ -30,12 +30,10 @@ _FORWARDS_AT_ONCE = 4  # at most, on a CPU: two of one thread each are faster th
 
 @dataclass
 class Found:
-    """Entities and relations of a row or a sentence, counted in its words and entities, and their probabilities."""
+    """Entities and relations of a row, counted in its words and entities, with scores."""
 
     entities: list[Entity] = field(default_factory=list)
-    entity_scores: list[float] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
-    relation_scores: list[float] = field(default_factory=list)
 
 
 def predict(
@@ -53,10 +51,13 @@ def predict(
     rows = iter(find_in_records(model, encoded.records, encoded.special, batches, device=device))
     predicted = []
     for number, (sentence, windows) in enumerate(zip(encoded.sentences, encoded.windows, strict=True)):
-        found = put_together(windows, list(islice(rows, len(windows))))
+        found = put_together(sentence, windows, list(islice(rows, len(windows))))
         read = encoded.word_numbers.row(number).tolist()
-        entities = [Entity(read[one.word_start], read[one.word_end - 1] + 1, one.type) for one in found.entities]
-        predicted.append(replace(sentence, entities=tuple(entities), relations=tuple(found.relations)))
+        entities = [
+            replace(entity, word_start=read[entity.word_start], word_end=read[entity.word_end - 1] + 1)
+            for entity in found.entities
+        ]
+        predicted.append(replace(found, entities=tuple(entities)))
     return predicted
 
 
@@ -142,40 +143,40 @@ def batches_by_length(
         first += max(fitting, 1)
 
 
-def put_together(windows: Sequence[Window], parts: Sequence[Found]) -> Found:
-    """What was found in the windows of a sentence as what was found in the sentence (see `windows.stitch`)."""
-    if len(windows) == 1:
-        return parts[0]
-    unread = AnnotatedSentence(())
-    stitched = stitch(
-        unread, windows, [AnnotatedSentence((), tuple(part.entities), tuple(part.relations)) for part in parts]
+def put_together(sentence: AnnotatedSentence, windows: Sequence[Window], parts: Sequence[Found]) -> AnnotatedSentence:
+    """A sentence with what was found in its windows (see `windows.stitch`); its annotation is not looked at."""
+    found = [AnnotatedSentence((), tuple(part.entities), tuple(part.relations)) for part in parts]
+    if len(found) > 1:
+        return stitch(sentence, windows, found)
+    return replace(sentence, entities=found[0].entities, relations=found[0].relations)
+
+
+def scored_at_least(found: AnnotatedSentence, entities: float, relations: float) -> AnnotatedSentence:
+    """What was found without what has a lower score; without an argument there is no relation.
+
+    Args:
+        found: a prediction.
+        entities: least score of an entity.
+        relations: least score of a relation.
+    """
+    if not (entities or relations):
+        return found
+    kept = [number for number, entity in enumerate(found.entities) if _score(entity) >= entities]
+    numbers = {number: new for new, number in enumerate(kept)}
+    return replace(
+        found,
+        entities=tuple(found.entities[number] for number in kept),
+        relations=tuple(
+            replace(relation, head=numbers[relation.head], tail=numbers[relation.tail])
+            for relation in found.relations
+            if _score(relation) >= relations and relation.head in numbers and relation.tail in numbers
+        ),
     )
-    entities, relations = list(stitched.entities), list(stitched.relations)
-    entity_scores = [dict(zip(part.entities, part.entity_scores, strict=True)) for part in parts]
-    relation_scores = [
-        {
-            (part.entities[relation.head], part.entities[relation.tail], relation.type): score
-            for relation, score in zip(part.relations, part.relation_scores, strict=True)
-        }
-        for part in parts
-    ]
-    found = Found(entities, relations=relations)
-    for entity in entities:
-        number, (inside,) = _decided(windows, entity)
-        found.entity_scores.append(entity_scores[number][inside])
-    for relation in relations:
-        number, (head, tail) = _decided(windows, entities[relation.head], entities[relation.tail])
-        found.relation_scores.append(relation_scores[number][head, tail, relation.type])
-    return found
 
 
-def _decided(windows: Sequence[Window], *entities: Entity) -> tuple[int, list[Entity]]:
-    """The window that decides about some entities of a sentence together, and the entities counted in its words."""
-    start, end = min(entity.word_start for entity in entities), max(entity.word_end for entity in entities)
-    number = deciding_window(windows, start, end)
-    assert number is not None  # it was found there
-    first = windows[number].word_start
-    return number, [Entity(entity.word_start - first, entity.word_end - first, entity.type) for entity in entities]
+def _score(found: Entity | Relation) -> float:
+    assert found.score is not None  # it is a prediction
+    return found.score
 
 
 def _per_sentence(extracted: Extracted, word_offsets: np.ndarray, labels: Labels) -> list[Found]:
@@ -184,14 +185,12 @@ def _per_sentence(extracted: Extracted, word_offsets: np.ndarray, labels: Labels
     sentences = sentences_of(extracted.spans, word_offsets)
     first_entities = np.searchsorted(sentences, sentences)  # of the entity's sentence, [N]
     spans = extracted.spans - word_offsets[sentences, None]
-    entities = (sentences, spans, extracted.types, extracted.type_scores)
+    entities = (sentences, spans, extracted.types, extracted.entity_scores)
     for sentence, (start, end), kind, score in zip(*(column.tolist() for column in entities), strict=True):
-        found[sentence].entities.append(Entity(start, end, labels.entity_types[kind]))
-        found[sentence].entity_scores.append(score)
+        found[sentence].entities.append(Entity(start, end, labels.entity_types[kind], score))
     pairs = extracted.pairs - first_entities[extracted.pairs]
     relations = (sentences[extracted.pairs[:, 0]], pairs, extracted.relations, extracted.relation_scores)
     for sentence, (first, second), label, score in zip(*(column.tolist() for column in relations), strict=True):
         head, tail = (second, first) if label % 2 == SECOND_IS_HEAD else (first, second)
-        found[sentence].relations.append(Relation(head, tail, labels.relation_types[label // 2]))
-        found[sentence].relation_scores.append(score)
+        found[sentence].relations.append(Relation(head, tail, labels.relation_types[label // 2], score))
     return found

@@ -5,7 +5,7 @@
 
 A line is a sentence: `{"tokens": […], "entities": [{"type", "start", "end"}, …],
 "relations": [{"type", "head", "tail"}, …]}`; `end` is one past the last token, `head` and `tail` are numbers of
-entities. Further fields are ignored.
+entities, and what is predicted has a `score`. Further fields are ignored.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Re
 
 FOLDER = "predictions"
 GOLD = "gold.jsonl"
+_DIGITS = 6  # of scores
 _SEED = re.compile(r"seed-(\d+)\.jsonl")
 
 
@@ -99,22 +100,28 @@ def _object(sentence: AnnotatedSentence) -> dict[str, Any]:
     return {
         "tokens": list(sentence.words),
         "entities": [
-            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} for entity in sentence.entities
+            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} | _score_of(entity)
+            for entity in sentence.entities
         ],
         "relations": [
-            {"type": relation.type, "head": relation.head, "tail": relation.tail} for relation in sentence.relations
+            {"type": relation.type, "head": relation.head, "tail": relation.tail} | _score_of(relation)
+            for relation in sentence.relations
         ],
     }
+
+
+def _score_of(found: Entity | Relation) -> dict[str, float]:
+    return {} if found.score is None else {"score": round(found.score, _DIGITS)}
 
 
 def _sentence(document: dict[str, Any], number: int) -> AnnotatedSentence:
     words = tuple(map(_text, document["tokens"]))
     entities = tuple(
-        Entity(_number(entity["start"]), _number(entity["end"]), _text(entity["type"]))
+        Entity(_number(entity["start"]), _number(entity["end"]), _text(entity["type"]), _score(entity))
         for entity in document["entities"]
     )
     relations = tuple(
-        Relation(_number(relation["head"]), _number(relation["tail"]), _text(relation["type"]))
+        Relation(_number(relation["head"]), _number(relation["tail"]), _text(relation["type"]), _score(relation))
         for relation in document["relations"]
     )
     for entity in entities:
@@ -130,6 +137,13 @@ def _number(value: object) -> int:
     if type(value) is not int:
         raise ValueError(f"{value!r} is not a whole number")
     return value
+
+
+def _score(found: dict[str, Any]) -> float | None:
+    score = found.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        raise ValueError(f"score {score!r} is not a number")
+    return score
 
 
 def _text(value: object) -> str:

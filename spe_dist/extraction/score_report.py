@@ -34,7 +34,12 @@ def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
     """
-    parts = [_headline(runs), _overview(runs, tests or {}), *(_details(runs, measure) for measure in MEASURES)]
+    parts = [
+        _headline(runs),
+        _overview(runs, tests or {}),
+        *(_quality(run) for run in runs if any(run.quality.values())),
+    ]
+    parts += [_details(runs, measure) for measure in MEASURES]
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,6 +55,7 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
             {
                 "name": run.name,
                 "sentences": run.sentences,
+                "score_quality": {kind: [asdict(one) for one in seeds] for kind, seeds in run.quality.items()},
                 "micro_f1": {measure: asdict(estimate) for measure, estimate in run.micro_f1.items()},
                 "seeds": {
                     str(seed): {measure: asdict(run.scores[measure][row]) for measure in MEASURES}
@@ -117,12 +123,14 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
-    figure = Figure(figsize=(15, 8.5), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
-    axes = figure.subplots(2, 3).ravel()
+    figure = Figure(figsize=(20, 8.5), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
+    axes = figure.subplots(2, 4).ravel()
     _draw_overview(axes[0], runs)
     _draw_groups(axes[1], runs, "entity_f1", "by_type")
-    for panel, grouping in zip(axes[2:], _GROUPINGS, strict=True):
+    for panel, grouping in zip(axes[2:6], _GROUPINGS, strict=True):
         _draw_groups(panel, runs, "relation_strict_f1", grouping)
+    _draw_reliability(axes[6], runs)
+    _draw_curves(axes[7], runs)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(runs), frameon=False, fontsize=11
     )
@@ -159,6 +167,29 @@ def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
         unreliable = "intervals and p-values are" if tests else "intervals are"
         text += f"\n(only {runs[0].sentences} sentences: {unreliable} unreliable below {FEW_SENTENCES})"
     return text
+
+
+def _quality(run: ScoredRun) -> str:
+    """Whether scores can be believed, and what is left at each least score: means over seeds."""
+    rows, curves = [], []
+    for kind, seeds in run.quality.items():
+        if not seeds:
+            continue
+        rows.append(
+            [
+                kind,
+                f"{np.mean([one.predicted for one in seeds]):.0f}",
+                *(
+                    f"{np.mean([getattr(one, name) for one in seeds]):.3f}"
+                    for name in ("precision", "mean_score", "calibration_error", "auc")
+                ),
+            ]
+        )
+        for column, (least, *_) in enumerate(seeds[0].curve):
+            precision, recall = np.mean([one.curve[column][1:] for one in seeds], axis=0)
+            curves.append([f"{kind}, score >= {least:g}", f"{100 * precision:.1f}", f"{100 * recall:.1f}"])
+    header = [f"scores of {run.name}", "predicted", "right", "mean score", "calibration error", "AUC right/wrong"]
+    return f"{_table(header, rows)}\n\n{_table(['least score', 'precision', 'recall'], curves)}"
 
 
 def _has_gold(run: ScoredRun, measure: str) -> bool:
@@ -253,6 +284,31 @@ def _draw_groups(axes: Any, runs: Sequence[ScoredRun], measure: str, grouping: s
             _bars(axes, places, f1.mean(1), deviations, number, runs)
     slanted = {"rotation": 25, "ha": "right"} if grouping == "by_type" and len(groups) > 4 else {}
     axes.set_xticks(places, [f"{group}\n{gold}" for group, gold in groups.items()], fontsize=8, **slanted)
+
+
+def _draw_reliability(axes: Any, runs: Sequence[ScoredRun]) -> None:
+    axes.set_title("are scores what they say? (tenths of the predictions)", fontsize=11)
+    axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
+    for number, run in enumerate(runs):
+        for (kind, seeds), marker in zip(run.quality.items(), ("o", "s"), strict=True):
+            points = np.array([point for one in seeds for point in one.bins]).reshape(-1, 2)
+            axes.plot(*points.T, marker, color=_COLORS[number], markersize=4, alpha=0.6, label=f"{run.name}: {kind}")
+            axes.lines[-1].set_markerfacecolor(_COLORS[number] if kind == "entities" else "none")
+    axes.set(xlabel="mean score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _draw_curves(axes: Any, runs: Sequence[ScoredRun]) -> None:
+    axes.set_title("precision and recall by least score; means over seeds", fontsize=11)
+    for number, run in enumerate(runs):
+        for (kind, seeds), style in zip(run.quality.items(), ("-", "--"), strict=True):
+            if seeds:
+                curve = 100 * np.mean([[point[1:] for point in one.curve] for one in seeds], axis=0)
+                axes.plot(
+                    curve[:, 1], curve[:, 0], style, marker=".", color=_COLORS[number], label=f"{run.name}: {kind}"
+                )
+    axes.set(xlabel="recall, %", ylabel="precision, %", xlim=(0, 100), ylim=(0, 100))
+    axes.legend(fontsize=8, frameon=False)
 
 
 def _bars(axes: Any, places: Any, heights: Any, errors: Any, number: int, runs: Sequence[ScoredRun]) -> Any:

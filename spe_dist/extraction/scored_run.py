@@ -12,6 +12,7 @@ from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.bootstrap import RESAMPLES, Estimate, PairedTest, compare_f1, estimate_f1
 from spe_dist.extraction.predictions import RunPredictions
+from spe_dist.extraction.score_quality import KINDS, ScoreQuality, score_quality
 from spe_dist.extraction.scoring import MEASURES, MeasureScores, facts_of, find_facts, score_facts
 
 
@@ -26,6 +27,7 @@ class ScoredRun:
         scores: measure → those of each seed.
         counts: measure → [seeds, sentences, (correct, predicted, gold)].
         micro_f1: measure → the mean over seeds and its interval.
+        quality: "entities" and "relations" → whether the scores of each seed can be believed; empty without scores.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ScoredRun:
     scores: dict[str, list[MeasureScores]]
     counts: dict[str, NDArray[np.int64]]
     micro_f1: dict[str, Estimate]
+    quality: dict[str, list[ScoreQuality]]
 
 
 def score_run(run: RunPredictions, *, symmetric: Collection[str] = (), resamples: int = RESAMPLES) -> ScoredRun:
@@ -61,7 +64,9 @@ def score_run(run: RunPredictions, *, symmetric: Collection[str] = (), resamples
             counts[measure].append(facts.sentence_counts())
     stacked = {measure: np.stack(rows) for measure, rows in counts.items()}
     estimates = {measure: estimate_f1(rows, resamples=resamples) for measure, rows in stacked.items()}
-    return ScoredRun(run.name, tuple(run.by_seed), len(run.gold), scores, stacked, estimates)
+    found = {kind: [score_quality(run.gold, guess, kind) for guess in run.by_seed.values()] for kind in KINDS}
+    quality = {kind: [one for one in of_seeds if one is not None] for kind, of_seeds in found.items()}
+    return ScoredRun(run.name, tuple(run.by_seed), len(run.gold), scores, stacked, estimates, quality)
 
 
 def compare_scored_runs(first: ScoredRun, second: ScoredRun, *, resamples: int = RESAMPLES) -> dict[str, PairedTest]:

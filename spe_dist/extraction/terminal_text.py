@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from spe_dist.extraction.extracted_text import ExtractedSentence, ExtractedText
+from spe_dist.extraction.extracted_text import ExtractedText, Nested, nest
 
 _BACKGROUNDS = (153, 222, 157, 217, 183, 228, 159, 250)  # of 256 colours, light: the text on them is black
 _RESET, _BOLD, _FAINT = "\x1b[0m", "\x1b[1m", "\x1b[2m"
@@ -29,7 +29,9 @@ def terminal_text(extracted: ExtractedText, entity_types: Sequence[str], *, colo
     colours = {kind: _BACKGROUNDS[number % len(_BACKGROUNDS)] for number, kind in enumerate(entity_types)}
     lines = []
     for sentence in extracted.by_sentence():
-        lines.append(_marked(extracted.text, sentence, colours if coloured else {}))
+        roots, crossing = nest(sentence.entities)
+        lines.append(_marked(extracted.text, roots, sentence.start, sentence.end, colours if coloured else {}))
+        lines += [f"    also: {visible(entity.text)} {visible(entity.type)}" for entity in crossing.values()]
         for relation in sentence.relations:
             ends = (sentence.entities[number] for number in (relation.head, relation.tail))
             head, tail = (visible(" ".join(entity.text.split())) for entity in ends)
@@ -38,14 +40,15 @@ def terminal_text(extracted: ExtractedText, entity_types: Sequence[str], *, colo
     return "\n".join([*lines, "", ""])
 
 
-def _marked(text: str, sentence: ExtractedSentence, colours: Mapping[str, int]) -> str:
-    parts, at = [], sentence.start
-    for entity in sentence.entities.values():
+def _marked(text: str, nodes: Sequence[Nested], start: int, end: int, colours: Mapping[str, int]) -> str:
+    parts, at = [], start
+    for node in nodes:
+        entity, kind = node.entity, visible(node.entity.type)
         parts.append(visible(text[at : entity.start]))
-        inside, kind = visible(entity.text), visible(entity.type)
+        inside = _marked(text, node.inside, entity.start, entity.end, {})  # a colour inside a colour would end both
         if colours:
             parts.append(f"\x1b[30;48;5;{colours[entity.type]}m {inside} {_BOLD}{kind} {_RESET}")
         else:
             parts.append(f"[{inside} {kind}]")
         at = entity.end
-    return "".join([*parts, visible(text[at : sentence.end])])
+    return "".join([*parts, visible(text[at:end])])

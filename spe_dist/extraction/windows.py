@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
@@ -149,7 +149,7 @@ def stitch(
             head, tail = found[number][relation.head], found[number][relation.tail]
             believed = head in new_number and tail in new_number
             if believed and deciding_window(windows, *_extent(head, tail)) == number:
-                relations.add(Relation(new_number[head], new_number[tail], relation.type))
+                relations.add(replace(relation, head=new_number[head], tail=new_number[tail]))
     return AnnotatedSentence(
         sentence.words, tuple(entities), tuple(sorted(relations)), sentence.document, sentence.number
     )
@@ -177,4 +177,4 @@ def _extent(head: Entity, tail: Entity) -> tuple[int, int]:
 
 
 def _shift(entity: Entity, words: int) -> Entity:
-    return Entity(entity.word_start + words, entity.word_end + words, entity.type)
+    return replace(entity, word_start=entity.word_start + words, word_end=entity.word_end + words)

@@ -28,8 +28,12 @@ def finetune_config(folder: Path, start: str, seed: int) -> FinetuneConfig:
         "run": {"folder": str(folder), "name": Path(start).name, "seed": seed},
         "data": {part: str(folder / f"{part}.jsonl") for part in ("train", "dev", "test")},
         "start": {"pretrained": start, "tokenizer": str(DEBUG_VOCAB)},
-        "encoder": ENCODER, "span_encoder": SPAN_ENCODER, "pair_encoder": PAIR_ENCODER,
-        "relation_size": 64, "heads_dropout": 0.0, "sampling": {"gold_epochs": 3, "k": 3.0}, "optimizer": optimizer,
+        "encoder": ENCODER,
+        "model": {
+            "detector": "tags", "span_encoder": SPAN_ENCODER, "pair_encoder": "attention", "attention": PAIR_ENCODER,
+            "relation_sizes": [SPAN_ENCODER["size"], 64], "dropout": 0.0,
+        },
+        "sampling": {"gold_epochs": 3, "k": 3.0}, "optimizer": optimizer,
         "train": {"epochs": 14, "batch_size": 10, "patience": 14, "precision": "fp32", "checkpoint_every": 0},
     }  # fmt: skip
     return checked_config(FinetuneConfig, values, source="test")

@@ -42,7 +42,7 @@ def test_the_recipe_is_the_papers():
     assert (optimizer.weight_decay, optimizer.clip, optimizer.heads) == (0.01, 1.0, 1.0)
     assert (train.epochs, train.batch_size, train.first_evaluation, train.patience) == (200, 32, 5, 100)
     assert (config.sampling.gold_epochs, config.sampling.k) == (5, 3.0)
-    assert (config.relation_size, config.heads_dropout, config.encoder.dropout) == (128, 0.1, 0.1)
+    assert (config.model.relation_sizes, config.model.dropout, config.encoder.dropout) == ((300, 128), 0.1, 0.1)
     assert config.encoder.name_or_path == "bert-base-cased"
     assert config.run.seed == 1  # the docs say seed-1
     assert dry_run

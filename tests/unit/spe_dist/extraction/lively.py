@@ -10,8 +10,7 @@ from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor import Extractor
 from spe_dist.extraction.extractor_folder import ExtractorDescription, save_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
-from spe_dist.models.export_format import PairEncoderSizes, SpanEncoderSizes
-from tests.unit.spe_dist.extraction.tiny import SPAN_SIZE, tiny_model, word_pieces
+from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, ARCHITECTURE, tiny_model, word_pieces
 
 LABELS = Labels(("LOC", "ORG", "PER <b>&'\""), ("born_in", "seat <i>", "works"))
 
@@ -19,9 +18,9 @@ LABELS = Labels(("LOC", "ORG", "PER <b>&'\""), ("born_in", "seat <i>", "works"))
 def lively_model() -> ExtractorModel:
     model = tiny_model(LABELS).eval()
     with torch.no_grad():
-        for layer in (model.tags, model.types, model.relations.scores):
+        for layer in (model.detector.tags, model.types, model.relations.scores):
             layer.weight.normal_(std=4.0)
-        model.tags.bias[0] = 2.0
+        model.detector.tags.bias[0] = 2.0
     return model
 
 
@@ -30,9 +29,8 @@ def save_lively(folder: Path) -> Path:
     description = ExtractorDescription(
         entity_types=LABELS.entity_types,
         relation_types=LABELS.relation_types,
-        span_encoder=SpanEncoderSizes(kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE),
-        pair_encoder=PairEncoderSizes(attention_size=8, position_size=4),
-        relation_size=10,
+        architecture=ARCHITECTURE,
+        constraints=ANY_TYPES,
         language="en",
     )
     save_extractor(folder, model, description, word_pieces(), model.state_dict())

@@ -62,8 +62,8 @@ def test_without_pre_training_the_encoder_is_the_same_and_new():
     assert differences(full, none) == {"start.pretrained": "bert", "start.tokenizer": "data/debug/tokenizer"}
     assert none.encoder.hidden_size == config.pretrain.encoder.hidden_size == 128
     assert none.encoder.dropout == config.finetune.encoder.dropout != config.pretrain.encoder.dropout
-    assert none.span_encoder == config.pretrain.span_encoder
-    assert none.pair_encoder == config.pretrain.pair_encoder
+    assert config_values(none.model.span_encoder) == config_values(config.pretrain.span_encoder)
+    assert config_values(none.model.attention) == config_values(config.pretrain.pair_encoder)
 
 
 def test_short_names_are_settings(tmp_path):

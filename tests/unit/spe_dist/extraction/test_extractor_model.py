@@ -1,27 +1,60 @@
 """The packed model against loops that encode one sentence, one span and one pair at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.architecture import Architecture
 from spe_dist.extraction.candidates import BEGIN, END, INSIDE, OUTSIDE, UNIT, sentences_of, span_pairs
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import ExtractionBatch, encode_sentences
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.scheduled_sampling import GoldDraws
+from spe_dist.extraction.span_detection import TagDetector
 from spe_dist.models.export_format import Description, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.span_pair_model import SpanPairModel
-from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, SPAN_SIZE, sentence, tiny_model, word_pieces
+from tests.unit.spe_dist.extraction.tiny import (
+    ARCHITECTURE,
+    LABELS,
+    SENTENCES,
+    SPAN_SIZE,
+    sentence,
+    tiny_model,
+    word_pieces,
+)
+
+SPANS_AND_TYPES = Architecture(
+    detector="spans",
+    span_encoder=SpanEncoderSizes(kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE),
+    context_encoder=SpanEncoderSizes(kernel_sizes=(1, 2), channels=4, size=7),
+    pair_encoder="concatenation",
+    pair_size=9,
+    relation_sizes=(11,),
+    type_size=3,
+)
+CONSTRAINTS = Constraints.of([*SENTENCES, sentence("a b", "0-1:LOC 1-2:PER", "0>1:seat")])
+OVERLAPPING = replace(CONSTRAINTS, overlapping=True)
 
 
-@pytest.fixture(scope="module")
-def model() -> ExtractorModel:
-    """With weights so large that tags, types and relations are of all kinds."""
-    model = tiny_model(seed=5).eval()
+@pytest.fixture(scope="module", params=["papers", "spans", "overlapping"])
+def model(request: pytest.FixtureRequest) -> ExtractorModel:
+    """With weights so large that spans, types and relations are of all kinds."""
+    if request.param == "papers":
+        model = tiny_model(seed=5).eval()
+    else:
+        constraints = OVERLAPPING if request.param == "overlapping" else CONSTRAINTS
+        model = tiny_model(architecture=SPANS_AND_TYPES, constraints=constraints, seed=5).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1 and "detector" not in name:
                 parameter.mul_(3)
+        if request.param != "papers":
+            model.detector.product.weight.mul_(2)
+            model.types.weight.mul_(20)
     return model
 
 
@@ -44,7 +77,7 @@ def span_vector(encoder, words: torch.Tensor, start: int, end: int) -> torch.Ten
     return encoder(words, torch.tensor([start]), torch.tensor([end]))[0]
 
 
-def relation_scores(model: ExtractorModel, words, cls, first, second) -> torch.Tensor:
+def relation_scores(model: ExtractorModel, words, cls, first, second, types=()) -> torch.Tensor:
     (a, b), (c, d) = first, second
     five = [
         span_vector(encoder, words, start, end)
@@ -53,13 +86,49 @@ def relation_scores(model: ExtractorModel, words, cls, first, second) -> torch.T
             (model.span_encoder, c, d), (model.context_encoder, d, len(words)),
         )
     ]  # fmt: skip
-    empty = torch.tensor([[a == 0, False, b == c, False, d == len(words)]])
-    return model.relations(model.pair_encoder(torch.stack(five)[None], cls, empty))[0]
+    empty = [a == 0, False, b == c, False, d == len(words)]
+    if isinstance(model.pair_encoder, SpanPairEncoder):
+        pair = model.pair_encoder(torch.stack(five)[None], cls, torch.tensor([empty]))[0]
+    else:
+        pair = model.pair_encoder.block(
+            torch.cat([vector * (not nothing) for vector, nothing in zip(five, empty, strict=True)])
+        )
+    if model.relations.types is not None:
+        pair = torch.cat([pair, *(probabilities @ model.relations.types.weight for probabilities in types)])
+    return model.relations.scores(model.relations.blocks(pair))
+
+
+def span_score(model: ExtractorModel, words: torch.Tensor, start: int, end: int) -> torch.Tensor:
+    """Log-odds that a span is an entity of any type."""
+    detector = model.detector
+    if isinstance(detector, TagDetector):
+        best = detector.tags(words).softmax(dim=1).max(dim=1).values
+        return best[start:end].prod().logit()
+    first, last = detector.first(words[start]), detector.last(words[end - 1])
+    score = detector.product(first) @ last + detector.of_first(first) + detector.of_last(last)
+    return (score + detector.lengths[end - start - 1])[0]
+
+
+def span_probability(model: ExtractorModel, words: torch.Tensor, start: int, end: int) -> float:
+    return float(span_score(model, words, start, end).sigmoid())
+
+
+def proposed_spans(model: ExtractorModel, words: torch.Tensor) -> list[tuple[int, int]]:
+    if isinstance(model.detector, TagDetector):
+        return tagged_spans(model, words)
+    return [
+        (start, end) for start, end in short_spans(model, words) if span_probability(model, words, start, end) > 0.2
+    ]
+
+
+def short_spans(model: ExtractorModel, words: torch.Tensor) -> list[tuple[int, int]]:
+    longest = model.constraints.max_words
+    return [(a, b) for a in range(len(words)) for b in range(a + 1, min(a + longest, len(words)) + 1)]
 
 
 def tagged_spans(model: ExtractorModel, words: torch.Tensor) -> list[tuple[int, int]]:
     spans, start = [], None
-    for word, tag in enumerate(model.tags(words).argmax(dim=1).tolist()):
+    for word, tag in enumerate(model.detector.tags(words).argmax(dim=1).tolist()):
         if tag in (OUTSIDE, BEGIN, UNIT):
             spans, start = spans if start is None else [*spans, (start, word)], None
         if tag != OUTSIDE and start is None:
@@ -69,8 +138,8 @@ def tagged_spans(model: ExtractorModel, words: torch.Tensor) -> list[tuple[int, 
     return spans if start is None else [*spans, (start, len(words))]
 
 
-def span_type(model: ExtractorModel, words: torch.Tensor, span: tuple[int, int]) -> int:
-    return int(model.types(span_vector(model.span_encoder, words, *span)).argmax())
+def type_probabilities(model: ExtractorModel, words: torch.Tensor, span: tuple[int, int]) -> torch.Tensor:
+    return model.types(span_vector(model.span_encoder, words, *span)).softmax(dim=0)
 
 
 def tags_of(one: AnnotatedSentence) -> list[int]:
@@ -84,34 +153,50 @@ def tags_of(one: AnnotatedSentence) -> list[int]:
 
 
 def slow_losses(model: ExtractorModel, sentences, gold: GoldDraws) -> tuple[list[float], list[int]]:
-    """Mean losses of the tasks and how many items each had, one item at a time."""
+    """Losses of the tasks and how many items each had, one item at a time."""
     losses: list[list[torch.Tensor]] = [[], [], []]
+    softplus = torch.nn.functional.softplus
 
     def add(task: int, scores: torch.Tensor, label: int) -> None:
         losses[task].append(-scores.log_softmax(dim=0)[label])
 
     for number, one in enumerate(sentences):
         words, cls = encode_alone(model, one)
-        for scores, tag in zip(model.tags(words), tags_of(one), strict=True):
-            add(0, scores, tag)
         types = {(e.word_start, e.word_end): LABELS.entity_types.index(e.type) for e in one.entities}
-        spans = set(types) | (set() if gold.spans[number] else set(tagged_spans(model, words)))
+        if isinstance(model.detector, TagDetector):
+            for scores, tag in zip(model.detector.tags(words), tags_of(one), strict=True):
+                add(0, scores, tag)
+        else:
+            scored = [(span, span_score(model, words, *span)) for span in short_spans(model, words)]
+            losses[0] += [softplus(-score if span in types else score) for span, score in scored]
+        spans = set(types) | (set() if gold.spans[number] else set(proposed_spans(model, words)))
+        of_type = {span: type_probabilities(model, words, span) for span in spans}
         for span in spans:
-            add(1, model.types(span_vector(model.span_encoder, words, *span)), types.get(span, LABELS.no_entity))
+            add(1, of_type[span].log(), types.get(span, LABELS.no_entity))
         related = {}
         for relation in one.relations:
             head, tail = (
                 (one.entities[i].word_start, one.entities[i].word_end) for i in (relation.head, relation.tail)
             )
             related[min(head, tail), max(head, tail)] = 2 * LABELS.relation_types.index(relation.type) + (head > tail)
-        typed = {span for span in spans if span_type(model, words, span) != LABELS.no_entity}
+        typed = {span for span in spans if int(of_type[span].argmax()) != LABELS.no_entity}
         paired = set(types) if gold.entities[number] else typed
         for first in spans:
             for second in spans:
                 both = (first, second)
+                seen = [
+                    certain(types.get(span, LABELS.no_entity)) if gold.entities[number] else of_type[span]
+                    for span in both
+                ]
                 if first[1] <= second[0] and ({first, second} <= paired or both in related):
-                    add(2, relation_scores(model, words, cls, *both), related.get(both, LABELS.no_relation))
-    return [float(torch.stack(task).mean()) for task in losses], [len(task) for task in losses]
+                    add(2, relation_scores(model, words, cls, *both, seen), related.get(both, LABELS.no_relation))
+    sums, counts = [float(torch.stack(task).sum()) for task in losses], [len(task) for task in losses]
+    words_in_all = sum(len(one.words) for one in sentences)
+    return [sums[0] / words_in_all, sums[1] / counts[1], sums[2] / counts[2]], counts
+
+
+def certain(kind: int) -> torch.Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(kind), LABELS.no_entity + 1).float()
 
 
 @pytest.mark.parametrize(
@@ -134,31 +219,69 @@ def test_losses_are_those_of_a_loop_over_words_spans_and_pairs(model, spans, ent
         assert counts[1] > sum(len(one.entities) for one in SENTENCES)  # there are candidates of its own
 
 
+def slow_entities(model: ExtractorModel, words: torch.Tensor) -> list[tuple[tuple[int, int], int, float]]:
+    """Spans, types and scores of entities, in the order of the text."""
+    found = []
+    for span in proposed_spans(model, words):
+        *types, none = type_probabilities(model, words, span).tolist()
+        score = max(types) * span_probability(model, words, *span)
+        if max(types) > none if isinstance(model.detector, TagDetector) else score >= 0.5:
+            found.append((span, types.index(max(types)), score))
+    if not model.constraints.overlapping:
+        kept: list = []
+        for candidate in sorted(found, key=lambda entity: -entity[2]):
+            if all(candidate[0][1] <= a or b <= candidate[0][0] for (a, b), _, _ in kept):
+                kept.append(candidate)
+        found = kept
+    return sorted(found)
+
+
+def slow_relations(
+    model: ExtractorModel, words, cls, entities
+) -> list[tuple[tuple[int, int], tuple[int, int], int, float]]:
+    """First span, second span, class and score of relations."""
+    triples, found = model.constraints.triples, []
+    for first, one, score in entities:
+        for second, other, other_score in entities:
+            if first[1] > second[0]:
+                continue
+            seen = [type_probabilities(model, words, span) for span in (first, second)]
+            scores = relation_scores(model, words, cls, first, second, seen)
+            for label in range(LABELS.no_relation):
+                ends = [LABELS.entity_types[kind] for kind in ((one, other), (other, one))[label % 2]]
+                if triples is not None and (ends[0], LABELS.relation_types[label // 2], ends[1]) not in triples:
+                    scores[label] = -torch.inf
+            probabilities = scores.softmax(dim=0)
+            label = int(probabilities.argmax())
+            if label != LABELS.no_relation:
+                found.append((first, second, label, float(probabilities[label]) * score * other_score))
+    return found
+
+
 @torch.no_grad()
 def test_what_is_extracted_is_what_a_loop_extracts(model):
     batch = batch_of(SENTENCES)
     found = model.extract(batch)
     entities, relations = [], []
-    for first_word, one in zip(batch.word_offsets.tolist(), SENTENCES, strict=False):
+    for shift, one in zip(batch.word_offsets.tolist(), SENTENCES, strict=False):
         words, cls = encode_alone(model, one)
-        typed = [(span, kind) for span in tagged_spans(model, words) if (kind := span_type(model, words, span)) < 3]
-        entities += [([a + first_word, b + first_word], kind) for (a, b), kind in typed]
-        for first, _ in typed:
-            for second, _ in typed:
-                if first[1] <= second[0]:
-                    scores = relation_scores(model, words, cls, first, second).softmax(dim=0)
-                    if int(scores.argmax()) != LABELS.no_relation:
-                        relations.append(
-                            (first[0] + first_word, second[0] + first_word, int(scores.argmax()), scores.max())
-                        )
-    assert [(span, kind) for span, kind in zip(found.spans.tolist(), found.types.tolist(), strict=True)] == entities
-    starts = found.spans[found.pairs, 0]
-    found_relations = [(*pair, label) for pair, label in zip(starts.tolist(), found.relations.tolist(), strict=True)]
-    assert found_relations == [relation[:3] for relation in relations]
-    np.testing.assert_allclose(found.relation_scores, [float(r[3]) for r in relations], rtol=1e-4)
+        of_sentence = slow_entities(model, words)
+        entities += [([a + shift, b + shift], kind, score) for (a, b), kind, score in of_sentence]
+        for first, second, *rest in slow_relations(model, words, cls, of_sentence):
+            relations.append(([first[0] + shift, first[1] + shift], [second[0] + shift, second[1] + shift], *rest))
+    spans = found.spans.tolist()
+    assert list(zip(spans, found.types.tolist(), strict=True)) == [entity[:2] for entity in entities]
+    np.testing.assert_allclose(found.entity_scores, [entity[2] for entity in entities], rtol=1e-4)
+    pairs = [(spans[first], spans[second]) for first, second in found.pairs.tolist()]
+    assert [(*pair, label) for pair, label in zip(pairs, found.relations.tolist(), strict=True)] == [
+        relation[:3] for relation in relations
+    ]
+    np.testing.assert_allclose(found.relation_scores, [relation[3] for relation in relations], rtol=1e-4)
     assert len(entities) > 4
     assert len(relations) > 2
-    assert (found.type_scores > 1 / 4).all()
+    ends = found.spans[:, 1]
+    overlaps = (found.spans[1:, 0] < np.maximum.accumulate(ends)[:-1]).sum()
+    assert (overlaps > 0) == model.constraints.overlapping
 
 
 @torch.no_grad()
@@ -200,9 +323,10 @@ def description() -> Description:
     )  # fmt: skip
 
 
-def test_every_parameter_has_a_gradient_even_without_candidates():
+@pytest.mark.parametrize("architecture", [ARCHITECTURE, SPANS_AND_TYPES], ids=["papers", "spans"])
+def test_every_parameter_has_a_gradient_even_without_candidates(architecture):
     """DeepSpeed waits for every one."""
-    model = tiny_model()
+    model = tiny_model(architecture=architecture)
     for sentences in ([sentence("nothing is here .")], [sentence("")]):
         model.zero_grad()
         result = model(batch_of(sentences), gold_draws([True], [True]))

@@ -34,6 +34,12 @@ from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
 
 CPU = torch.device("cpu")
+TINY_MODEL = {
+    "span_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 24},
+    "attention": {"attention_size": 16, "position_size": 4},
+    "relation_sizes": [24, 16],
+    "dropout": 0.0,
+}
 
 
 def config_in(folder: Path, **sections: dict) -> FinetuneConfig:
@@ -50,15 +56,14 @@ def config_in(folder: Path, **sections: dict) -> FinetuneConfig:
             "name_or_path": None, "layers": 2, "hidden_size": 32, "heads": 2, "intermediate_size": 48,
             "max_positions": 64, "dropout": 0.0,
         },
-        "span_encoder": {"channels": 8, "size": 24},
-        "pair_encoder": {"attention_size": 16, "position_size": 4},
+        "model": TINY_MODEL,
         "optimizer": {"learning_rate": 5e-3, "heads": 1.0},
         "sampling": {"gold_epochs": 3},
         "train": {"epochs": 40, "batch_size": 2, "precision": "fp32", "patience": 30},
     }  # fmt: skip
     for changes in (small, sections):
         values |= {key: values.get(key, {}) | change for key, change in changes.items()}
-    return checked_config(FinetuneConfig, values | {"heads_dropout": 0.0}, source="test")
+    return checked_config(FinetuneConfig, values, source="test")
 
 
 @pytest.fixture(scope="module")

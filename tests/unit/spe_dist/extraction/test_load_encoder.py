@@ -16,7 +16,7 @@ from spe_dist.checkpoint.loaded import newest_checkpoint
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.load_encoder import Start, load_start
 from spe_dist.recipe import checked_config, read_values
-from tests.unit.spe_dist.extraction.tiny import LABELS, word_pieces
+from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, word_pieces
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
 
 RECIPE = ROOT / "launcher" / "recipes" / "finetune_spe.yaml"
@@ -38,8 +38,20 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config_of(encoder: str | None = None, **start: object) -> FinetuneConfig:
-    config = checked_config(FinetuneConfig, read_values(RECIPE), source="test")
+SPE = {
+    "detector": "tags", "pair_encoder": "attention", "dropout": 0.1,
+    "span_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 24},
+    "attention": {"attention_size": 16, "position_size": 4},
+}  # fmt: skip
+ENPAR = {
+    "detector": "tags", "pair_encoder": "concatenation", "dropout": 0.1,
+    "span_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 20},
+    "context_encoder": {"kernel_sizes": [3, 4, 5], "channels": 6, "size": 12}, "pair_size": 14,
+}  # fmt: skip
+
+
+def config_of(encoder: str | None = None, *, model: dict = SPE, **start: object) -> FinetuneConfig:
+    config = checked_config(FinetuneConfig, read_values(RECIPE) | {"model": model}, source="test")
     return replace(
         config, start=replace(config.start, **start), encoder=replace(config.encoder, name_or_path=encoder, layers=1)
     )
@@ -47,7 +59,7 @@ def config_of(encoder: str | None = None, **start: object) -> FinetuneConfig:
 
 def load(config: FinetuneConfig, *, seed: int = 0) -> Start:
     torch.manual_seed(seed)
-    return load_start(config, LABELS)
+    return load_start(config, LABELS, ANY_TYPES)
 
 
 def trained_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -72,10 +84,9 @@ PRETRAINED = {"sentence_encoder", "span_encoder", "context_encoder", "pair_encod
 def test_a_run_gives_all_its_encoders(run):
     start = load(config_of(pretrained=str(run)))
     assert equal_weights(start, trained_weights(run)) == PRETRAINED
-    assert start.description.span_encoder.size == 24  # the run's, not the recipe's
     report = start.report
     assert len(report.loaded) == 4 and all(part.endswith(f"of {run}, step 3") for part in report.loaded)
-    assert report.new == ("classifiers of tags, types and relations",)
+    assert report.new == ("classifiers of spans, types and relations",)
     assert report.left_out == (f"projection head of {run}",)
     assert "loaded: sentence encoder of" in str(report)
 
@@ -89,7 +100,6 @@ def test_an_export_gives_the_same_as_its_run(run, tmp_path):
 def test_without_cnn_only_the_sentence_encoder_is_the_runs(run):
     start = load(config_of(pretrained=str(run), no_cnn=True))
     assert equal_weights(start, trained_weights(run)) == {"sentence_encoder"}
-    assert start.description.span_encoder.size == 24  # built as the run's
     assert [part.split(" of ")[0] for part in start.report.left_out] == [
         "span encoder", "span pair encoder", "projection head"
     ]  # fmt: skip
@@ -102,12 +112,10 @@ def enpar_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_of_enpar_gives_its_encoders_and_its_own_of_contexts(enpar_run):
-    start = load(config_of(pretrained=str(enpar_run)))
+    start = load(config_of(model=ENPAR, pretrained=str(enpar_run)))
     weights = trained_weights(enpar_run)
     assert any(name.startswith("context_encoder.") for name in weights)
     assert equal_weights(start, weights) == PRETRAINED
-    assert (start.description.span_encoder.size, start.description.context_encoder.size) == (20, 12)
-    assert len(start.model.relations.blocks) == 0  # as the paper: the pair's vector, then the classifier
     assert start.report.left_out == ()
     assert [part.split(" of ")[0] for part in start.report.loaded] == [
         "sentence encoder", "span encoder", "context encoder", "span pair encoder"
@@ -115,7 +123,7 @@ def test_a_run_of_enpar_gives_its_encoders_and_its_own_of_contexts(enpar_run):
 
 
 def test_an_export_of_enpar_gives_the_same_as_its_run(enpar_run, tmp_path):
-    start = load(config_of(pretrained=str(export_run(enpar_run, tmp_path / "export"))))
+    start = load(config_of(model=ENPAR, pretrained=str(export_run(enpar_run, tmp_path / "export"))))
     assert equal_weights(start, trained_weights(enpar_run)) == PRETRAINED
     card = (tmp_path / "export" / "README.md").read_text()
     assert "EACL 2021" in card
@@ -124,11 +132,36 @@ def test_an_export_of_enpar_gives_the_same_as_its_run(enpar_run, tmp_path):
 
 
 def test_without_cnn_a_run_of_enpar_gives_its_sentence_encoder(enpar_run):
-    start = load(config_of(pretrained=str(enpar_run), no_cnn=True))
+    start = load(config_of(model=ENPAR, pretrained=str(enpar_run), no_cnn=True))
     assert equal_weights(start, trained_weights(enpar_run)) == {"sentence_encoder"}
     assert [part.split(" of ")[0] for part in start.report.left_out] == [
         "span encoder", "context encoder", "span pair encoder"
     ]  # fmt: skip
+
+
+def test_the_architecture_is_the_recipes_and_what_does_not_fit_is_new(run, enpar_run, bert):
+    """So that starts can be compared: only the weights differ."""
+    starts = [
+        load(config_of(name, model=ENPAR, pretrained=pretrained))
+        for name, pretrained in ((None, str(run)), (None, str(enpar_run)), (str(bert), "bert"))
+    ]
+    shapes = [
+        {name: w.shape for name, w in start.model.named_parameters() if "encoder.model" not in name} for start in starts
+    ]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert equal_weights(starts[0], trained_weights(run)) == {"sentence_encoder"}
+    assert starts[0].report.left_out == (
+        f"span encoder of {run} (the model's has other sizes)",
+        f"span pair encoder of {run} (the model's has other sizes)",
+        f"projection head of {run}",
+    )
+    assert starts[0].description.architecture == starts[1].description.architecture
+
+
+def test_parts_that_do_not_fit_each_other_are_refused(run):
+    other_context = SPE | {"context_encoder": ENPAR["context_encoder"]}
+    with pytest.raises(UserError, match=r"size is 24 and model\.context_encoder\.size is 12: make them equal"):
+        load(config_of(model=other_context, pretrained=str(run)))
 
 
 def test_a_run_that_trained_no_pairs_gives_what_it_has(tmp_path):

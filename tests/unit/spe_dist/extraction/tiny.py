@@ -5,11 +5,12 @@ from transformers import BertConfig
 
 from data_shards.word_pieces import WordPieces
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.architecture import Architecture
+from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.models.export_format import PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.sentence_encoder import new_sentence_encoder
-from spe_dist.models.span_encoder import SpanEncoder
-from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 
 SPAN_SIZE, HIDDEN = 12, 16
@@ -40,19 +41,27 @@ def word_pieces() -> WordPieces:
     return WordPieces.load(str(DEBUG_VOCAB))
 
 
-def tiny_model(labels: Labels = LABELS, *, seed: int = 0, dropout: float = 0.0) -> ExtractorModel:
+ARCHITECTURE = Architecture(
+    detector="tags",
+    span_encoder=SpanEncoderSizes(kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE),
+    pair_encoder="attention",
+    attention=PairEncoderSizes(attention_size=8, position_size=4),
+    relation_sizes=(SPAN_SIZE, 10),
+)
+ANY_TYPES = Constraints(max_words=4, overlapping=False, triples=None)
+
+
+def tiny_model(
+    labels: Labels = LABELS,
+    *,
+    architecture: Architecture = ARCHITECTURE,
+    constraints: Constraints = ANY_TYPES,
+    seed: int = 0,
+    dropout: float = 0.0,
+) -> ExtractorModel:
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=word_pieces().vocab_size, hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=24, max_position_embeddings=64, hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
-
-    def span_encoder() -> SpanEncoder:
-        return SpanEncoder(HIDDEN, kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE, dropout=dropout)
-
-    return ExtractorModel(
-        labels, sentence_encoder=new_sentence_encoder(config), span_encoder=span_encoder(),
-        context_encoder=span_encoder(),
-        pair_encoder=SpanPairEncoder(SPAN_SIZE, HIDDEN, attention_size=8, position_size=4, dropout=dropout),
-        relation_size=10, dropout=dropout,
-    )  # fmt: skip
+    return architecture.build(labels, constraints, new_sentence_encoder(config), dropout=dropout)
