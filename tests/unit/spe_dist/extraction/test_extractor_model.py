@@ -55,6 +55,7 @@ def model(request: pytest.FixtureRequest) -> ExtractorModel:
         if request.param != "papers":
             model.detector.product.weight.mul_(2)
             model.types.weight.mul_(20)
+            model.relations.scores.weight.mul_(5)
     return model
 
 
@@ -278,7 +279,7 @@ def test_what_is_extracted_is_what_a_loop_extracts(model):
     ]
     np.testing.assert_allclose(found.relation_scores, [relation[3] for relation in relations], rtol=1e-4)
     assert len(entities) > 4
-    assert len(relations) > 2
+    assert len(relations) > 1
     ends = found.spans[:, 1]
     overlaps = (found.spans[1:, 0] < np.maximum.accumulate(ends)[:-1]).sum()
     assert (overlaps > 0) == model.constraints.overlapping

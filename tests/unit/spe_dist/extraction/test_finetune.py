@@ -30,7 +30,7 @@ from spe_dist.extraction.run_scores import report_run
 from spe_dist.recipe import checked_config, read_values
 from spe_dist.train.run_log import read_metrics
 from tests.distributed.ranks import run_ranks
-from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence
+from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, SENTENCES, sentence
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
 
 CPU = torch.device("cpu")
@@ -311,7 +311,7 @@ def test_parts_learn_at_their_own_rates(tmp_path):
 
 def weights_before_and_after(config: FinetuneConfig) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     seed_random_generators(config.run.seed)
-    start = load_start(config, LABELS)
+    start = load_start(config, LABELS, ANY_TYPES)
     before = {name: parameter.detach().numpy().copy() for name, parameter in start.model.named_parameters()}
     finetune(config)
     model, _ = load_extractor(Path(config.run_folder) / "seed-1" / "model")
@@ -351,7 +351,7 @@ def test_seeds_of_other_data_or_other_weights_are_refused(tmp_path):
     run_ranks(finetune, 1, config)
     second = replace(config, run=replace(config.run, seed=2))
     module.prepare_folder(second)
-    module.check_same_start(second, str(load_start(config, LABELS).report))
+    module.check_same_start(second, str(load_start(config, LABELS, ANY_TYPES).report))
     with pytest.raises(
         UserError, match=r"seed-1 began from other weights \(loaded: .*are now: of x, step 9.*own run\.name"
     ):
