@@ -41,6 +41,9 @@ class Architecture:
     """Size of a pair vector of concatenation; one of attention is as large as a span vector."""
     relation_sizes: tuple[Positive, ...] = ()
     """Hidden layers of the relation classifier, between the pair vector and the scores."""
+    word_shapes: bool = False
+    """Whether the encoder reads how each word is written (lower case, Capitalised, CAPITALS, digits, ...) beside its
+    pieces. An uncased tokenizer throws this away."""
     type_size: Count = 0
     """Size of the vectors of both entities' types that the relation classifier reads beside the pair vector; 0: it does
     not see the types."""
@@ -89,5 +92,6 @@ class Architecture:
             context_encoder=context_encoder,
             pair_encoder=pair_encoder,
             relations=relations,
+            word_shapes=self.word_shapes,
             dropout=dropout,
         )

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import Ragged, offsets_from_lengths
-from data_shards.record import Records
 from data_shards.sentences import locate_sentences
 from data_shards.word_pieces import LocatedWords, WordPieces
-from spe_dist.extraction.encoded_sentences import cut_records
+from spe_dist.extraction.encoded_sentences import Rows, cut_rows
 from spe_dist.extraction.windows import Window
+from spe_dist.extraction.word_shapes import word_shapes
 
 Text = str | Sequence[str]
 """A raw text, or the words of one sentence."""
@@ -36,7 +36,7 @@ class CutTexts:
     word_numbers: NDArray[np.int64]  # [W] of each word in its sentence; words without pieces count if they were given
     word_offsets: NDArray[np.int64]  # [S + 1]
     windows: Sequence[list[Window]]  # of each sentence
-    records: Records  # of each window
+    rows: Rows  # a row for each window
 
 
 def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int) -> CutTexts:
@@ -57,7 +57,11 @@ def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int
     }
     sentences = _Sentences.concat(_of_raw(raw, word_pieces), _of_words(given, word_pieces))
     words = sentences.words
-    windows, records = cut_records(words.pieces, words.word_offsets, room=max_pieces)
+    texts_of_words = np.repeat(sentences.texts, np.diff(words.word_offsets)).tolist()
+    shapes = word_shapes(
+        strings[text][start:end] for text, (start, end) in zip(texts_of_words, words.characters.tolist(), strict=True)
+    )
+    windows, rows = cut_rows(words.pieces, shapes, words.word_offsets, room=max_pieces)
     return CutTexts(
         strings=strings,
         tokens=[None if isinstance(text, str) else tuple(text) for text in texts],
@@ -67,7 +71,7 @@ def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int
         word_numbers=sentences.word_numbers,
         word_offsets=words.word_offsets,
         windows=windows,
-        records=records,
+        rows=rows,
     )
 
 

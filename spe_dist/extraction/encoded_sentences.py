@@ -21,6 +21,7 @@ from spe_dist.batches.batch import PackedSequences
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.candidates import Spans
 from spe_dist.extraction.windows import Window, cut_windows, find_misfits, take_window
+from spe_dist.extraction.word_shapes import NO_WORD, word_shapes
 
 SPECIALS = 2  # [CLS] and [SEP]
 FIRST_IS_HEAD, SECOND_IS_HEAD = 0, 1  # direction of a relation between two spans in the order of the text
@@ -85,6 +86,7 @@ class ExtractionBatch:
     """S sentences of one forward, with W words and G gold spans; other sizes as in `batches/batch.py`."""
 
     packed: PackedSequences
+    piece_shapes: torch.Tensor  # [P] how the word of each piece is written (see word_shapes.py)
     word_pieces: torch.Tensor  # [W] packed index of each word's first piece
     word_offsets: NDArray[np.int64]  # [S + 1]
     gold_spans: Spans  # [G, 2] sorted, distinct
@@ -95,7 +97,42 @@ class ExtractionBatch:
 
     def to(self, device: torch.device) -> ExtractionBatch:
         """The same with its tensors on a device."""
-        return replace(self, packed=self.packed.to(device), word_pieces=self.word_pieces.to(device))
+        return replace(
+            self,
+            packed=self.packed.to(device),
+            piece_shapes=self.piece_shapes.to(device),
+            word_pieces=self.word_pieces.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Windows of sentences as pieces, with what pieces do not tell of their words."""
+
+    records: Records
+    shapes: NDArray[np.int64]  # [W] of each word (see word_shapes.py)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def batch(self, rows: IntArray, special: SpecialIds) -> ExtractionBatch:
+        """Some rows, without annotation, as one packed forward."""
+        records = self.records.take(rows)
+        shapes = Ragged(self.shapes, self.records.word_starts.offsets).take(rows).values
+        packed, piece_shapes, word_pieces = _pack(records, shapes, special)
+        nothing = np.zeros(0, dtype=np.int64)
+        no_rows = nothing.reshape(0, 2)
+        return ExtractionBatch(
+            packed=packed,
+            piece_shapes=torch.from_numpy(piece_shapes),
+            word_pieces=torch.from_numpy(word_pieces),
+            word_offsets=records.word_starts.offsets,
+            gold_spans=no_rows,
+            gold_types=nothing,
+            gold_tagged=nothing.astype(bool),
+            gold_pairs=no_rows,
+            gold_relations=nothing,
+        )
 
 
 @dataclass(frozen=True)
@@ -105,14 +142,19 @@ class EncodedSentences:
     sentences: Sequence[AnnotatedSentence]
     word_numbers: Ragged  # of the words that have pieces, and so are read, in each sentence
     windows: Sequence[Sequence[Window]]  # of each sentence, over the words that are read; its rows, in this order
-    records: Records
+    rows: Rows
     entities: Ragged  # rows (word_start, word_end, type, tagged), sorted, one per span
     relations: Ragged  # rows (first, second, 2 * type + direction): entities of the sentence, sorted, one per pair
     special: SpecialIds
     left_out: LeftOut
 
     def __len__(self) -> int:
-        return len(self.records)
+        return len(self.rows)
+
+    @property
+    def records(self) -> Records:
+        """The pieces of each row."""
+        return self.rows.records
 
     @property
     def num_pieces(self) -> NDArray[np.int64]:
@@ -121,32 +163,19 @@ class EncodedSentences:
 
     def batch(self, rows: IntArray) -> ExtractionBatch:
         """Some sentences as one packed forward."""
-        records, entities, relations = self.records.take(rows), self.entities.take(rows), self.relations.take(rows)
+        batch, entities, relations = (
+            self.rows.batch(rows, self.special),
+            self.entities.take(rows),
+            self.relations.take(rows),
+        )
         return replace(
-            batch_of_records(records, self.special),
-            gold_spans=entities.values[:, :2] + records.word_starts.offsets[entities.row_index(), None],
+            batch,
+            gold_spans=entities.values[:, :2] + batch.word_offsets[entities.row_index(), None],
             gold_types=entities.values[:, 2],
             gold_tagged=entities.values[:, 3].astype(bool),
             gold_pairs=relations.values[:, :2] + entities.offsets[relations.row_index(), None],
             gold_relations=relations.values[:, 2],
         )
-
-
-def batch_of_records(records: Records, special: SpecialIds) -> ExtractionBatch:
-    """Sentences without annotation as one packed forward."""
-    packed, word_pieces = _pack(records, special)
-    nothing = np.zeros(0, dtype=np.int64)
-    no_rows = nothing.reshape(0, 2)
-    return ExtractionBatch(
-        packed=packed,
-        word_pieces=torch.from_numpy(word_pieces),
-        word_offsets=records.word_starts.offsets,
-        gold_spans=no_rows,
-        gold_types=nothing,
-        gold_tagged=nothing.astype(bool),
-        gold_pairs=no_rows,
-        gold_relations=nothing,
-    )
 
 
 def encode_sentences(
@@ -165,7 +194,10 @@ def encode_sentences(
     """
     room = max_pieces - SPECIALS
     given = word_pieces.encode_given([sentence.words for sentence in sentences])
-    windows, records = cut_records(given.pieces, given.numbers.offsets, room=room)
+    shapes = word_shapes(
+        sentence.words[number] for row, sentence in enumerate(sentences) for number in given.numbers.row(row).tolist()
+    )
+    windows, rows_read = cut_rows(given.pieces, shapes, given.numbers.offsets, room=room)
     read, without_pieces = _read_sentences(sentences, given)
     per_row = list(zip(read, windows, strict=True))
     rows = [take_window(sentence, window) if len(cut) > 1 else sentence for sentence, cut in per_row for window in cut]
@@ -176,7 +208,7 @@ def encode_sentences(
         sentences=sentences,
         word_numbers=given.numbers,
         windows=windows,
-        records=records,
+        rows=rows_read,
         entities=_ragged([entities for entities, _, _ in annotations], columns=4),
         relations=_ragged([relations for _, relations, _ in annotations], columns=3),
         special=word_pieces.special_ids,
@@ -220,11 +252,14 @@ def _without_other_words(sentence: AnnotatedSentence, numbers: IntArray) -> tupl
     return replace(sentence, words=words, entities=tuple(entities), relations=tuple(relations)), lost
 
 
-def cut_records(pieces: Ragged, word_offsets: IntArray, *, room: int) -> tuple[list[list[Window]], Records]:
-    """Sentences as windows that fit an encoder, and a record for each of them, in the same order.
+def cut_rows(
+    pieces: Ragged, shapes: NDArray[np.int64], word_offsets: IntArray, *, room: int
+) -> tuple[list[list[Window]], Rows]:
+    """Sentences as windows that fit an encoder, and a row for each of them, in the same order.
 
     Args:
         pieces: of all words of all sentences, [words]; a word has at least one.
+        shapes: of all words, [words].
         word_offsets: first word of each sentence, and the number of words, [sentences + 1].
         room: most pieces of a window, without special pieces.
     """
@@ -235,7 +270,7 @@ def cut_records(pieces: Ragged, word_offsets: IntArray, *, room: int) -> tuple[l
         [Window(0, end - start)] if total <= room else cut_windows(pieces.lengths[start:end].tolist(), room, room // 2)
         for (start, end), total in zip(pairwise(word_offsets.tolist()), totals.tolist(), strict=True)
     ]
-    return windows, _records_of(pieces, word_offsets, windows)
+    return windows, _rows_of(pieces, shapes, word_offsets, windows)
 
 
 def _limited(pieces: Ragged, *, most: int) -> Ragged:
@@ -244,21 +279,26 @@ def _limited(pieces: Ragged, *, most: int) -> Ragged:
     return Ragged.from_lengths(pieces.values[concat_ranges(pieces.offsets[:-1], lengths)], lengths)
 
 
-def _records_of(pieces: Ragged, word_offsets: IntArray, windows: Sequence[Sequence[Window]]) -> Records:
-    """A record for every window.
+def _rows_of(
+    pieces: Ragged, shapes: NDArray[np.int64], word_offsets: IntArray, windows: Sequence[Sequence[Window]]
+) -> Rows:
+    """A row for every window.
 
     Args:
         pieces: of all words.
+        shapes: of all words.
         word_offsets: first word of each sentence, and the number of words, [sentences + 1].
         windows: of each sentence.
     """
     starts = [first + window.word_start for first, cut in zip(word_offsets, windows, strict=False) for window in cut]
     lengths = np.array([window.word_end - window.word_start for cut in windows for window in cut], dtype=np.int64)
-    words = pieces.take(concat_ranges(np.array(starts, dtype=np.int64), lengths))
+    numbers = concat_ranges(np.array(starts, dtype=np.int64), lengths)
+    words = pieces.take(numbers)
     row_offsets = offsets_from_lengths(lengths)
     piece_offsets = words.offsets[row_offsets]
     first_pieces = np.repeat(piece_offsets[:-1], lengths)
-    return Records(Ragged(words.values, piece_offsets), Ragged(words.offsets[:-1] - first_pieces, row_offsets))
+    records = Records(Ragged(words.values, piece_offsets), Ragged(words.offsets[:-1] - first_pieces, row_offsets))
+    return Rows(records, shapes[numbers])
 
 
 def _annotation_of(sentence: AnnotatedSentence, labels: Labels) -> tuple[list, list, LeftOut]:
@@ -318,17 +358,23 @@ def _ragged(rows: Sequence[Sequence[tuple]], *, columns: int) -> Ragged:
     return Ragged.from_lengths(np.array(values, dtype=np.int64).reshape(-1, columns), lengths)
 
 
-def _pack(records: Records, special: SpecialIds) -> tuple[PackedSequences, NDArray[np.int64]]:
-    """[CLS] pieces [SEP] of every sentence, and the packed index of each word's first piece, [W]."""
+def _pack(
+    records: Records, shapes: NDArray[np.int64], special: SpecialIds
+) -> tuple[PackedSequences, NDArray[np.int64], NDArray[np.int64]]:
+    """[CLS] pieces [SEP] of every sentence, the shape of each piece's word, [P], and each word's first piece, [W]."""
     lengths = records.pieces.lengths + SPECIALS
     starts = offsets_from_lengths(lengths)
     ids = np.empty(starts[-1], dtype=np.int64)
     ids[starts[:-1]], ids[starts[1:] - 1] = special.cls, special.sep
-    ids[concat_ranges(starts[:-1] + 1, lengths - SPECIALS)] = records.pieces.values
+    places = concat_ranges(starts[:-1] + 1, lengths - SPECIALS)
+    ids[places] = records.pieces.values
+    first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
+    piece_shapes = np.full(len(ids), NO_WORD, dtype=np.int64)
+    piece_shapes[places] = np.repeat(shapes, np.diff(first_pieces, append=len(places)))
     packed = PackedSequences(
         piece_ids=torch.from_numpy(ids),
         positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),
         sequence_starts=torch.from_numpy(starts.astype(np.int32)),
         longest=int(lengths.max(initial=0)),
     )
-    return packed, records.word_starts.values + starts[:-1][records.word_starts.row_index()] + 1
+    return packed, piece_shapes, records.word_starts.values + starts[:-1][records.word_starts.row_index()] + 1

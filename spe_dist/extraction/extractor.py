@@ -25,7 +25,7 @@ from spe_dist.extraction.encoded_sentences import SPECIALS
 from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 from spe_dist.extraction.extractor_folder import load_extractor
 from spe_dist.extraction.extractor_model import ExtractorModel
-from spe_dist.extraction.prediction import BATCH_SIZE, batches_by_length, find_in_records, put_together, scored_at_least
+from spe_dist.extraction.prediction import BATCH_SIZE, batches_by_length, find_in_rows, put_together, scored_at_least
 
 Precision = Literal["bf16", "fp32"]
 
@@ -154,9 +154,9 @@ class Extractor:
             return cut_texts(texts, self._word_pieces, max_pieces=self._model.sentence_encoder.max_pieces - SPECIALS)
 
     def _find(self, cut: CutTexts) -> Iterator[ExtractedText]:
-        batches = batches_by_length(cut.records, batch_size=self.batch_size)
+        batches = batches_by_length(cut.rows.records, batch_size=self.batch_size)
         special = self._word_pieces.special_ids
-        rows = iter(find_in_records(self._model, cut.records, special, batches, device=self.device))
+        rows = iter(find_in_rows(self._model, cut.rows, special, batches, device=self.device))
         texts = [_Collected() for _ in cut.strings]
         sentence_texts, first_words = cut.sentence_texts.tolist(), cut.word_offsets.tolist()
         for sentence, (text, windows) in enumerate(zip(sentence_texts, cut.windows, strict=True)):

@@ -35,6 +35,7 @@ from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import ExtractionBatch, Labels
 from spe_dist.extraction.scheduled_sampling import GoldDraws
 from spe_dist.extraction.span_detection import Detector, cross_entropy, linear, without_overlaps
+from spe_dist.extraction.word_shapes import SHAPES
 from spe_dist.models.from_sizes import PairEncoder
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_encoder import SpanEncoder
@@ -117,6 +118,7 @@ class ExtractorModel(nn.Module):
         context_encoder: of left, middle and right.
         pair_encoder: SPE's attention over the five spans, or ENPAR's concatenation of them.
         relations: classifier of pairs.
+        word_shapes: whether the sentence encoder reads how words are written.
         dropout: of the states of words.
     """
 
@@ -133,6 +135,7 @@ class ExtractorModel(nn.Module):
         context_encoder: SpanEncoder,
         pair_encoder: PairEncoder,
         relations: RelationClassifier,
+        word_shapes: bool,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -141,6 +144,10 @@ class ExtractorModel(nn.Module):
         self.sentence_encoder, self.detector = sentence_encoder, detector
         self.span_encoder, self.context_encoder, self.pair_encoder = span_encoder, context_encoder, pair_encoder
         self.dropout = nn.Dropout(dropout)
+        self.word_shapes: nn.Embedding | None = None
+        if word_shapes:
+            self.word_shapes = nn.Embedding(len(SHAPES), sentence_encoder.word_embeddings.embedding_dim)
+            nn.init.zeros_(self.word_shapes.weight)  # the encoder begins as it was pre-trained
         self.types = linear(span_encoder.size, labels.no_entity + 1)
         self.relations = relations
         self.register_buffer("allowed", torch.from_numpy(constraints.allowed(labels)), persistent=False)
@@ -230,7 +237,8 @@ class ExtractorModel(nn.Module):
         return relations, probabilities
 
     def _encode(self, batch: ExtractionBatch) -> _Encoded:
-        states = self.dropout(self.sentence_encoder(batch.packed))
+        added = None if self.word_shapes is None else self.word_shapes(batch.piece_shapes)
+        states = self.dropout(self.sentence_encoder(batch.packed, added))
         return _Encoded(states[batch.word_pieces], states[batch.packed.sequence_starts[:-1]])
 
     def _candidates(self, batch: ExtractionBatch, span_scores: Tensor, gold: GoldDraws) -> Spans:

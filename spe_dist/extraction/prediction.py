@@ -18,7 +18,7 @@ from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.candidates import sentences_of
-from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, batch_of_records
+from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, Rows
 from spe_dist.extraction.extractor_model import Extracted, ExtractorModel
 from spe_dist.extraction.windows import Window, stitch
 from spe_dist.kernels import compiled
@@ -48,7 +48,7 @@ def predict(
         batch_size: most rows of a forward; changes no result but by rounding.
     """
     batches = batches_by_length(encoded.records, batch_size=batch_size)
-    rows = iter(find_in_records(model, encoded.records, encoded.special, batches, device=device))
+    rows = iter(find_in_rows(model, encoded.rows, encoded.special, batches, device=device))
     predicted = []
     for number, (sentence, windows) in enumerate(zip(encoded.sentences, encoded.windows, strict=True)):
         found = put_together(sentence, windows, list(islice(rows, len(windows))))
@@ -61,32 +61,32 @@ def predict(
     return predicted
 
 
-def find_in_records(
+def find_in_rows(
     model: ExtractorModel,
-    records: Records,
+    rows: Rows,
     special: SpecialIds,
     batches: Iterable[IntArray],
     *,
     device: torch.device,
 ) -> list[Found]:
-    """What a model finds in each record.
+    """What a model finds in each row.
 
     Args:
         model: in evaluation mode, on the device.
-        records: of the model's tokenizer, none longer than its encoder takes.
+        rows: of the model's tokenizer, none longer than its encoder takes.
         special: ids of the same tokenizer.
-        batches: which records make up each forward; all of them, each once.
+        batches: which rows make up each forward; all of them, each once.
         device: to compute on.
 
     Returns:
-        In the order of the records.
+        In the order of the rows.
     """
-    found = [Found() for _ in range(len(records))]
+    found = [Found() for _ in range(len(rows))]
 
-    def find(rows: IntArray) -> None:
-        batch = batch_of_records(records.take(rows), special)
+    def find(numbers: IntArray) -> None:
+        batch = rows.batch(numbers, special)
         of_batch = _per_sentence(model.extract(batch.to(device)), batch.word_offsets, model.labels)
-        for row, of_row in zip(rows.tolist(), of_batch, strict=True):
+        for row, of_row in zip(numbers.tolist(), of_batch, strict=True):
             found[row] = of_row
 
     _in_each(list(batches), find, device)

@@ -55,16 +55,22 @@ class SentenceEncoder(nn.Module):
         """The table of piece embeddings, [vocabulary, embedding size]."""
         return self.model.get_input_embeddings()
 
-    def forward(self, packed: PackedSequences) -> Tensor:
-        """States of the last layer, [P, H]."""
+    def forward(self, packed: PackedSequences, added: Tensor | None = None) -> Tensor:
+        """States of the last layer, [P, H].
+
+        Args:
+            packed: pieces of S sequences.
+            added: vectors to add to the embeddings of the pieces, [P, embedding size]; not with padded layers.
+        """
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.packed:
             return self._padded_states(packed)
         layout = layout_of(packed)
         if isinstance(layout, VarlenLayout):
-            return self._states(packed.piece_ids, packed.positions, layout)
-        states = self._states(packed.piece_ids[layout.order], packed.positions[layout.order], layout)
+            return self._states(packed.piece_ids, packed.positions, layout, added)
+        added = None if added is None else added[layout.order]
+        states = self._states(packed.piece_ids[layout.order], packed.positions[layout.order], layout, added)
         return states.index_select(0, layout.places)
 
     def _padded_states(self, packed: PackedSequences) -> Tensor:
@@ -91,9 +97,16 @@ class SentenceEncoder(nn.Module):
         """Keep one state per layer in the forward pass; the backward pass computes the rest again."""
         self.model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def _states(self, piece_ids: Tensor, positions: Tensor, layout: VarlenLayout | PaddedLayout) -> Tensor:
+    def _states(
+        self, piece_ids: Tensor, positions: Tensor, layout: VarlenLayout | PaddedLayout, added: Tensor | None = None
+    ) -> Tensor:
+        pieces = (
+            {"input_ids": piece_ids[None]}
+            if added is None
+            else {"inputs_embeds": (self.word_embeddings(piece_ids) + added)[None]}
+        )
         states = self.model(
-            input_ids=piece_ids[None],
+            **pieces,
             position_ids=positions[None] + self.first_position,
             token_type_ids=torch.zeros_like(piece_ids)[None],
             layout=layout,

@@ -14,7 +14,9 @@ from spe_dist.extraction.encoded_sentences import ExtractionBatch, encode_senten
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.scheduled_sampling import GoldDraws
 from spe_dist.extraction.span_detection import TagDetector
+from spe_dist.extraction.word_shapes import NO_WORD, word_shape
 from spe_dist.models.export_format import Description, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.span_pair_model import SpanPairModel
 from tests.unit.spe_dist.extraction.tiny import (
@@ -34,6 +36,7 @@ SPANS_AND_TYPES = Architecture(
     pair_encoder="concatenation",
     pair_size=9,
     relation_sizes=(11,),
+    word_shapes=True,
     type_size=3,
 )
 CONSTRAINTS = Constraints.of([*SENTENCES, sentence("a b", "0-1:LOC 1-2:PER", "0>1:seat")])
@@ -47,7 +50,7 @@ def model(request: pytest.FixtureRequest) -> ExtractorModel:
         model = tiny_model(seed=5).eval()
     else:
         constraints = OVERLAPPING if request.param == "overlapping" else CONSTRAINTS
-        model = tiny_model(architecture=SPANS_AND_TYPES, constraints=constraints, seed=5).eval()
+        model = tiny_model(architecture=SPANS_AND_TYPES, constraints=constraints, seed=2).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1 and "detector" not in name:
@@ -55,6 +58,7 @@ def model(request: pytest.FixtureRequest) -> ExtractorModel:
         if request.param != "papers":
             model.detector.product.weight.mul_(2)
             model.types.weight.mul_(20)
+            model.word_shapes.weight.normal_(std=0.02)
             model.relations.scores.weight.mul_(5)
     return model
 
@@ -70,7 +74,22 @@ def gold_draws(spans: list[bool], entities: list[bool]) -> GoldDraws:
 def encode_alone(model: ExtractorModel, one: AnnotatedSentence) -> tuple[torch.Tensor, torch.Tensor]:
     """States of the words of a sentence, and of [CLS]."""
     batch = batch_of([one])
-    states = model.sentence_encoder(batch.packed)
+    if model.word_shapes is None:
+        states = model.sentence_encoder(batch.packed)
+        return states[batch.word_pieces], states[:1]
+    of_words = [model.word_shapes.weight[word_shape(word)] for word in one.words]
+    ends = [*batch.word_pieces.tolist()[1:], len(batch.packed.piece_ids) - 1]
+    of_pieces = [
+        vector for vector, first, end in zip(of_words, batch.word_pieces.tolist(), ends, strict=True)
+        for _ in range(first, end)
+    ]  # fmt: skip
+    no_word = model.word_shapes.weight[NO_WORD]
+    embeddings = model.sentence_encoder.word_embeddings(batch.packed.piece_ids)
+    states = model.sentence_encoder.model(
+        inputs_embeds=(embeddings + torch.stack([no_word, *of_pieces, no_word]))[None],
+        position_ids=batch.packed.positions[None],
+        layout=layout_of(batch.packed),
+    ).last_hidden_state[0]
     return states[batch.word_pieces], states[:1]
 
 
