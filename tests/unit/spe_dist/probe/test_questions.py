@@ -115,6 +115,12 @@ def test_the_seed_says_which_questions_they_are():
     assert again.candidates.values.tolist() != other.candidates.values.tolist()
 
 
+def test_candidates_differ_though_every_pair_occurs_many_times():
+    questions = draw([CHANCE.choices([[piece] for piece in range(4, 16)], k=7) for _ in range(4000)], questions=20)
+    ids = sequences(questions.pair_views(np.arange(20)).packed)
+    assert all(len({tuple(i) for i in ids[question * N : (question + 1) * N]}) == N for question in range(20))
+
+
 def test_too_few_sentences_of_one_frame_are_named():
     with pytest.raises(UserError, match=r"text: of 900 sentences \d+ have 7 others .* --questions or --candidates"):
         draw(SENTENCES[:450] * 2)
