@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -24,9 +25,10 @@ from spe_dist.recipe import checked_config, config_values, read_values
 from spe_dist.versions import package_versions, this_machine
 
 if TYPE_CHECKING:
+    from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "methods", "loader", "costs", "saving", "predict"]
+Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "costs", "saving", "predict"]
 C = TypeVar("C", bound=Config)
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
@@ -40,6 +42,7 @@ class Bench:
     packing        a whole step, against padding and the reference body of span_pool
     objectives     a whole step of SPE, against masked language modelling alone
     methods        a whole step of ENPAR, against one of SPE (recipe minilm_cpu) on the same records and encoder
+    gradients      which share of a run's first step each objective has (not timed)
     loader         records per second of one loader process
     costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
     saving         how long training waits for a save every 20 steps, and the parts of a restart
@@ -86,18 +89,32 @@ def main(argv: list[str]) -> None:
         if command.cases != ("predict",):
             raise UserError("predict takes other settings after -- than the other cases: measure it alone")
         predict: PredictBench = parse_arguments(PredictBench, settings, prog="spe bench predict --")
-        _report("predict", command, argv, _measure_prediction(predict, command.repeats), None)
+        rows = _measure_prediction(predict, command.repeats)
+        _report("predict", command, argv, rows, _table(rows), None)
         return
     config = read_arguments(settings)[0]
     cores = torch.get_num_threads()
     for case in command.cases:
         torch.set_num_threads(cores if case == "span-pool" else config.cluster.cpus_per_worker)  # as a rank would
+        values = None if case == "span-pool" else config_values(config)
+        if case == "gradients":
+            from spe_dist.benchmarks.gradients import measure_gradients
+
+            gradients = measure_gradients(config)
+            _report(case, command, argv, gradients, _gradient_table(gradients), values)
+            continue
         rows = _measure(case, command, config)
-        _report(case, command, argv, rows, None if case == "span-pool" else config_values(config))
+        _report(case, command, argv, rows, _table(rows), values)
 
 
-def _report(case: Case, command: Bench, argv: list[str], rows: list[Timed], config: dict[str, Any] | None) -> None:
-    table = _table(rows)
+def _report(
+    case: Case,
+    command: Bench,
+    argv: list[str],
+    rows: Sequence[Timed | ObjectiveGradient],
+    table: str,
+    config: dict[str, Any] | None,
+) -> None:
     print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
     if command.out is None:
         return
@@ -163,8 +180,8 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             from spe_dist.benchmarks.saving import measure_saving
 
             return measure_saving(_of_method(case, config, SpeConfig), repeats=command.repeats)
-        case "predict":
-            raise AssertionError("it has settings of its own")
+        case "predict" | "gradients":
+            raise AssertionError("they have reports of their own")
 
 
 def _of_method(case: Case, config: Config, kind: type[C]) -> C:
@@ -197,6 +214,18 @@ def _table(rows: list[Timed]) -> str:
         cells = [row.case, row.variant, f"{row.median * 1e3:,.1f} ms", f"{row.spread:.0%}"]
         cells.append("1" if row is baseline else f"{row.times_faster(baseline):.2f} x")
         lines.append("| " + " | ".join([*cells, *(_note(row.notes.get(name)) for name in notes)]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _gradient_table(rows: list[ObjectiveGradient]) -> str:
+    """Markdown."""
+    lines = [
+        "| objective | weight | loss | gradient on the layers, weighted | share of the step |",
+        "|---|" + "---:|" * 4,
+    ]
+    lines += [
+        f"| {row.objective} | {row.weight:g} | {row.loss:.3f} | {row.norm:.3g} | {row.share:.1%} |" for row in rows
+    ]
     return "\n".join(lines) + "\n"
 
 

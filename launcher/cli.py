@@ -22,6 +22,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   doctor --config RECIPE                                every node of the cluster, examined before a run
   checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
   export RUN                                            a run as a Hugging Face folder
+  probe RUN --shards DIR                                do its span pairs know words, or only places and lengths?
   report RUN --out FOLDER                               a run's curves as picture, table and JSON
   compare RUN_A RUN_B                                   scores of two fine-tuned runs, and whether they differ
   runs diff A B                                         the first step and field in which two runs differ
@@ -56,6 +57,7 @@ def dispatch(arguments: list[str]) -> None:
         "doctor": _doctor,
         "checkpoint": _checkpoint,
         "export": _export,
+        "probe": _probe,
         "report": _report,
         "compare": _compare,
         "runs": _runs,
@@ -136,6 +138,12 @@ def _doctor() -> Callable[[list[str]], None]:
 
 def _export() -> Callable[[list[str]], None]:
     from launcher.export import main
+
+    return main
+
+
+def _probe() -> Callable[[list[str]], None]:
+    from launcher.probe import main
 
     return main
 

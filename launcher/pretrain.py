@@ -127,6 +127,7 @@ def _dry_run(config: Config, speed: float | None) -> None:
     from spe_dist.train.dry_run import describe_run
 
     print(describe_run(config, records_per_second=speed), flush=True)
+    _warn_of_settings(config)
     if _starts_own_ray(config):
         _check_machine(config, Machine.here())
     else:
@@ -165,7 +166,7 @@ def _train_as_rank(config: Config) -> None:
     check_run(config, world_size=int(os.environ["WORLD_SIZE"]))
     if first:
         _say(machine.unused_gpus(ranks_here, f"torchrun --nproc-per-node {machine.gpus} uses all"))
-        _warn_of_slow_bf16(config, World.from_environment().device.type)
+        _warn(config, World.from_environment().device.type)
     with shown_progress(config, enabled=first):
         summary = train(config)
     if first:
@@ -182,7 +183,7 @@ def _train_on_ray(config: Config) -> None:
     check_run(config, world_size=config.cluster.workers)
     if _starts_own_ray(config):
         _check_machine(config, Machine.here())
-    _warn_of_slow_bf16(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
+    _warn(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
     with shown_progress(config, enabled=True):
         summary = train_on_ray(config)
     say(_ending(summary.folder, summary.step, summary.finished))
@@ -190,11 +191,18 @@ def _train_on_ray(config: Config) -> None:
         sys.exit(STOPPED)
 
 
-def _warn_of_slow_bf16(config: Config, device_type: str) -> None:
-    """Of this machine: those of a cluster are mostly alike."""
+def _warn(config: Config, device_type: str) -> None:
+    """Of settings that are odd, and of this machine: those of a cluster are mostly alike."""
     from spe_dist.engine.slow_bf16 import slow_bf16_warning
 
     _say(slow_bf16_warning(config.train.precision, device_type))
+    _warn_of_settings(config)
+
+
+def _warn_of_settings(config: Config) -> None:
+    from spe_dist.methods.registry import oddities_of
+
+    _say(*map(str, oddities_of(config)))
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

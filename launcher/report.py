@@ -21,7 +21,13 @@ _ROWS = 12
 _PANELS = (
     ("Token boundary", "loss", ("tbo_loss",), "accuracy", ("tbo_accuracy",)),
     ("Span permutation", "loss", ("spo_loss",), "accuracy", ("spo_accuracy",)),
-    ("Contrast, against the queue", "loss", ("cspo_loss",), "accuracy", ("cspo_accuracy",)),
+    (
+        "Contrast, against the queue (dashed: against the step's own keys)",
+        "loss",
+        ("cspo_loss",),
+        "accuracy",
+        ("cspo_accuracy", "cspo_step_accuracy"),
+    ),
     (
         "Contrast, among views that look alike (dashed: chance)",
         "same geometry",
@@ -54,6 +60,8 @@ _COLUMNS = {
     "spo_accuracy": "SPO accuracy",
     "cspo_loss": "CSPO loss",
     "cspo_accuracy": "CSPO accuracy",
+    "cspo_step_accuracy": "among the step's keys",
+    "cspo_step_chance": "chance",
     "cspo_geometry_accuracy": "same geometry",
     "cspo_geometry_chance": "chance",
     "cspo_layout_accuracy": "same layout",
@@ -149,4 +157,5 @@ def _draw(metrics: list[dict[str, Any]], path: Path) -> None:
 def _lines(axes: Any, metrics: list[dict[str, Any]], names: tuple[str, ...], color: str) -> None:
     for name, style in zip(names, ("-", "--"), strict=False):
         points = [(line["step"], line[name]) for line in metrics if line.get(name) is not None]
-        axes.plot(*zip(*points, strict=True), style, color=color, linewidth=1.3)
+        if points:  # an older run may not have logged it
+            axes.plot(*zip(*points, strict=True), style, color=color, linewidth=1.3)

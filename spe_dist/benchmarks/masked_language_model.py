@@ -93,6 +93,7 @@ class Mlm:
 
     terms: Sequence[str] = ("mlm",)
     measures: Sequence[str] = ("found",)
+    step_measures: Sequence[str] = ()
     term_weights: Sequence[float] = (1.0,)
     negatives = 0
 
@@ -119,8 +120,9 @@ class Mlm:
     def send_keys(self, world: World, plan: BatchPlan) -> None:
         """There are none."""
 
-    def after_step(self, engine: Engine) -> None:
+    def after_step(self, engine: Engine) -> Tensor:
         """Nothing follows."""
+        return torch.zeros(0)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing beyond the engine's."""

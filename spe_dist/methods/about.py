@@ -17,6 +17,17 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Oddity:
+    """Something about a configuration that can be trained, but will hardly do what its settings say."""
+
+    what: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"warning: {self.what}; {self.cure}"
+
+
+@dataclass(frozen=True)
 class AboutRun:
     """What was trained, and how big it is; the parts have the names of `SpanPairModel`'s."""
 

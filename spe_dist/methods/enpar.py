@@ -182,6 +182,7 @@ class Enpar:
 
     terms: Sequence[str] = TERMS
     measures: Sequence[str] = MEASURES
+    step_measures: Sequence[str] = ()
     negatives = 0
 
     def __init__(self, config: EnparConfig, reader: ShardReader, *, device: torch.device) -> None:
@@ -212,8 +213,9 @@ class Enpar:
     def send_keys(self, world: World, plan: BatchPlan) -> None:
         """Ranks exchange nothing but gradients."""
 
-    def after_step(self, engine: Engine) -> None:
+    def after_step(self, engine: Engine) -> Tensor:
         """Nothing follows the optimizer step."""
+        return torch.zeros(0)
 
     def model_flops(self, work: Work) -> int:
         """FLOPs of some steps on all ranks."""

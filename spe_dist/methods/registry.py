@@ -14,12 +14,13 @@ from spe_dist.batches.loader import Collate
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
-from spe_dist.methods.about import AboutRun
+from spe_dist.methods.about import AboutRun, Oddity
 from spe_dist.methods.costs import Costs
 from spe_dist.methods.enpar import Enpar, about_enpar, require_entity_pairs
 from spe_dist.methods.enpar_costs import EnparCosts
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe, about_spe
+from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe_about import about_spe, oddities_of_spe
 from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
 
@@ -32,6 +33,7 @@ class Method(Protocol):
 
     terms: Sequence[str]
     measures: Sequence[str]
+    step_measures: Sequence[str]
     term_weights: Sequence[float]
     encoder_json: str
 
@@ -58,8 +60,8 @@ class Method(Protocol):
         """What ranks exchange while the step's last backward pass runs."""
         ...
 
-    def after_step(self, engine: Engine) -> None:
-        """What follows the optimizer step."""
+    def after_step(self, engine: Engine) -> Tensor:
+        """What follows the optimizer step; sums over this rank's records of measures that need the whole step."""
         ...
 
     def rehearse(self, engine: Engine, batch: Any) -> Tensor:
@@ -83,7 +85,14 @@ class Method(Protocol):
 METHODS: dict[str, Callable[..., Method]] = {"spe": Spe, "enpar": Enpar}
 _ABOUT: dict[str, Callable[..., AboutRun]] = {"spe": about_spe, "enpar": about_enpar}
 _COSTS: dict[str, Callable[..., Costs]] = {"spe": SpeCosts.of, "enpar": EnparCosts.of}
+_ODDITIES: dict[str, Callable[..., list[Oddity]]] = {"spe": oddities_of_spe}
 _REQUIRE: dict[str, Callable[[ShardReader], None]] = {"enpar": require_entity_pairs}
+
+
+def oddities_of(config: Config) -> list[Oddity]:
+    """What is odd about a configuration; it can be trained."""
+    find = _ODDITIES.get(config.method)
+    return find(config) if find is not None else []
 
 
 def require_data(config: Config, reader: ShardReader) -> None:

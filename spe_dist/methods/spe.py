@@ -28,7 +28,6 @@ from spe_dist.batches.geometry_probe import build_probes
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
-from spe_dist.methods.about import AboutRun, Objective
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe_config import SpeConfig
 from spe_dist.methods.spe_flops import spe_flops
@@ -36,7 +35,6 @@ from spe_dist.methods.work import Work
 from spe_dist.moco.gather import GlobalOrderGather
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.moco.momentum_encoder import MomentumEncoder
-from spe_dist.models.export_format import PairEncoderSizes
 from spe_dist.models.projection_head import ProjectionHead
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
@@ -47,7 +45,12 @@ from spe_dist.models.sentence_encoder import (
 from spe_dist.models.span_encoder import SpanEncoder
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.objectives.contrastive_span_pair import MEASURES as CSPO_MEASURES
-from spe_dist.objectives.contrastive_span_pair import ContrastiveSpanPairObjective, Negatives
+from spe_dist.objectives.contrastive_span_pair import (
+    STEP_MEASURES,
+    ContrastiveSpanPairObjective,
+    Negatives,
+    count_found_in_step,
+)
 from spe_dist.objectives.span_permutation import SpanPermutationObjective
 from spe_dist.objectives.token_boundary import TokenBoundaryObjective
 
@@ -159,7 +162,9 @@ class SpeModel(nn.Module):
         of_a_record = 2 * 4 * self.encoder.key_size + 8  # its two keys and its id
         return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
 
-    def forward(self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Losses and measures of a batch, as sums over its items.
 
         Args:
@@ -168,12 +173,13 @@ class SpeModel(nn.Module):
             negatives: the queue; None without CSPO.
 
         Returns:
-            losses [5], one for each of `TERMS`; measures [7], of `MEASURES`, without gradient.
+            losses [5], one for each of `TERMS`; measures [7], of `MEASURES`, and the queries [S, D] (none without
+            CSPO), both without gradient.
         """
         encoded = self.encoder.encode(batch)
         none = torch.zeros(2, device=encoded.states.device)
         tbo = spo = (none, none)
-        cspo, contrast = none[:1], none.new_zeros(len(CSPO_MEASURES))
+        cspo, contrast, queries = none[:1], none.new_zeros(len(CSPO_MEASURES)), none[:0]
         if self.tbo is not None:
             scored = self.tbo(encoded.states[batch.tbo_anchors], batch.tbo_offsets, batch.tbo_targets)
             tbo = _sum_views(scored, batch.tbo_views)
@@ -181,9 +187,11 @@ class SpeModel(nn.Module):
             scored = self.spo(self._permuted_spans(encoded, batch), batch.spo_classes)
             spo = _sum_views(scored, batch.spo_views)
         if self.cspo is not None:
+            assert encoded.queries is not None
+            queries = encoded.queries.detach()
             losses, contrast = self.cspo(encoded.queries, keys, negatives)
             cspo = losses.sum()[None]
-        return torch.cat([tbo[0], spo[0], cspo]), torch.cat([tbo[1], spo[1], contrast])
+        return torch.cat([tbo[0], spo[0], cspo]), torch.cat([tbo[1], spo[1], contrast]), queries
 
     def _permuted_spans(self, encoded: Encoded, batch: SpanPairBatch) -> Tensor:
         assert encoded.spans is not None
@@ -231,6 +239,7 @@ class Spe:
         self.term_weights: Sequence[float] = (
             (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
         )
+        self.step_measures: Sequence[str] = STEP_MEASURES if config.cspo.weight > 0 else ()
         self.momentum_encoder: MomentumEncoder | None = None
         if config.cspo.weight > 0:
             self.momentum_encoder = MomentumEncoder(
@@ -244,14 +253,18 @@ class Spe:
             if self.momentum_encoder is not None:
                 cast(SpeEncoder, self.momentum_encoder.encoder).sentence_encoder.compile_layers()
         self._keys: list[tuple[Tensor, Tensor]] = []  # record ids [R] and keys [S, D] of this step's forwards
+        self._queries: list[Tensor] = []  # [2, R, D] of each of them
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
         """Losses [5] and measures [7] of a batch, as `SpeModel.forward`; its keys wait for `after_step`."""
         if self.momentum_encoder is None:
-            return engine.forward(batch, None, None)
+            losses, measures, _ = engine.forward(batch, None, None)
+            return losses, measures
         keys = self.momentum_encoder.encode(batch)
         self._keys.append((batch.record_ids, keys))
-        return engine.forward(batch, keys, self.queue.negatives())
+        losses, measures, queries = engine.forward(batch, keys, self.queue.negatives())
+        self._queries.append(queries.unflatten(0, (2, len(batch.record_ids))))
+        return losses, measures
 
     def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
         """Losses [5] of a forward that is no part of a step, with as many negatives as there will ever be."""
@@ -271,18 +284,27 @@ class Spe:
             for record_ids, keys in self._keys
         ]
         self._sent = GlobalOrderGather(torch.cat(rows), rows_of_ranks)
+        self._first_row = sum(rows_of_ranks[: world.rank])
 
-    def after_step(self, engine: Engine) -> None:
-        """Move the momentum encoder, then enqueue the keys of the step, in global order (Figure 6)."""
+    def after_step(self, engine: Engine) -> Tensor:
+        """Move the momentum encoder, then enqueue the keys of the step, in global order (Figure 6).
+
+        Returns:
+            The sums named in `step_measures`, over this rank's records.
+        """
         if self.momentum_encoder is None:
-            return
+            return torch.zeros(0)
         names = {f"encoder.{name}": name for name in self.momentum_encoder.state()}
         with engine.gather_parameters(names) as parameters:
             self.momentum_encoder.update({names[name]: parameters[name] for name in names})
         gathered = self._sent.wait()
         record_ids, keys = gathered[:, :2].contiguous().view(torch.int64), gathered[:, 2:]
-        self.queue.enqueue(record_ids.squeeze(1), *keys.chunk(2, dim=1))
+        pair_keys, context_keys = keys.chunk(2, dim=1)
+        self.queue.enqueue(record_ids.squeeze(1), pair_keys, context_keys)
+        queries = torch.cat(self._queries, dim=1)
         self._keys.clear()
+        self._queries.clear()
+        return count_found_in_step(queries, torch.stack([pair_keys, context_keys]), self._first_row)[None]
 
     @property
     def negatives(self) -> int:
@@ -311,6 +333,8 @@ class Spe:
         if self.momentum_encoder is not None:
             report["cspo_loss"] = sums.mean_loss("cspo")
             report["cspo_accuracy"] = sums.share(["found"], ["cspo"])
+            report["cspo_step_accuracy"] = sums.share(["found_in_step"], ["cspo"])
+            report["cspo_step_chance"] = 1 / (self._config.batch.lanes * self._config.batch.lane_size)
             for similarity in ("positive_similarity", "negative_similarity"):
                 report[f"cspo_{similarity}"] = sums.share([similarity], ["cspo"])
             report |= self._probe_report()
@@ -346,30 +370,6 @@ def build_collate(config: SpeConfig, manifest: Manifest) -> SpanPairCollate:
         tbo_share=config.tbo.budget_share if config.tbo.weight > 0 else 0.0,
         tbo_cap=config.tbo.budget_cap,
         spo_spans=config.spo.max_spans if config.spo.weight > 0 else 0,
-    )
-
-
-def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
-    """Which parts a run trains, and their sizes."""
-    contrast, span, pair = config.cspo.weight > 0, config.span_encoder, config.pair_encoder
-    spans = contrast or config.spo.weight > 0
-    return AboutRun(
-        method="SPE",
-        paper="Wang et al., EMNLP 2020: "
-        '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"',
-        trained_on="plain text",
-        objectives=(
-            Objective("tbo", "token boundary", config.tbo.weight),
-            Objective("spo", "span permutation", config.spo.weight),
-            Objective("cspo", "contrastive span pair", config.cspo.weight),
-        ),
-        span_encoder=span.sizes if spans else None,
-        context_encoder=None,
-        pair_encoder=PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size)
-        if contrast
-        else None,
-        head_size=encoder.hidden_size if contrast and config.cspo.head else None,
-        normalize=config.cspo.normalize,
     )
 
 

@@ -143,7 +143,7 @@ class SpanPairModel(nn.Module):
         device = self.sentence_encoder.word_embeddings.weight.device
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
             span_vectors, pair_vectors = self._forward(marked, word_spans, word_pairs, device)
-            pair_vectors = self._project(pair_vectors) if project else pair_vectors
+            pair_vectors = self.project(pair_vectors) if project else pair_vectors
         per_text = (
             v.float().split([len(given) for given in counted])
             for v, counted in ((span_vectors, word_spans), (pair_vectors, word_pairs))
@@ -187,7 +187,8 @@ class SpanPairModel(nn.Module):
         empty = around[..., 0] == around[..., 1]
         return spans, self.pair_encoder.from_parts(of_pairs, contexts, sentences, empty=empty)
 
-    def _project(self, pairs: Tensor) -> Tensor:
+    def project(self, pairs: Tensor) -> Tensor:
+        """Pair vectors in the space of contrast, where pre-training compared them, [M, D]."""
         projected = pairs if self.head is None else self.head(pairs)
         return nn.functional.normalize(projected.float(), dim=1) if self.description.normalize else projected
 

@@ -56,6 +56,35 @@ class ContrastiveSpanPairObjective(nn.Module):
         return (by_pair.losses + by_context.losses) / 2, (_measure(by_pair) + _measure(by_context)) / 2
 
 
+STEP_MEASURES = ("found_in_step",)
+
+
+@torch.no_grad()
+def count_found_in_step(queries: Tensor, keys: Tensor, first: int) -> Tensor:
+    """How many records find their other view's key among the keys of the whole step, as the mean of both directions.
+
+    All of these keys are made by one key encoder. Those in the queue are older than the positive: a query may find its
+    key by the age alone.
+
+    Args:
+        queries: of this rank's records, pair views and context views, [2, R, D].
+        keys: of all records of the step in global order, pair views and context views, [2, G, D].
+        first: the global place of this rank's first record.
+
+    Returns:
+        The sum over this rank's records, [] fp32.
+    """
+    (pair_query, context_query), (pair_key, context_key) = queries.float(), keys
+    return (_find_own(pair_query, context_key, first) + _find_own(context_query, pair_key, first)) / 2
+
+
+def _find_own(queries: Tensor, keys: Tensor, first: int) -> Tensor:
+    similarity = queries @ keys.T
+    own = torch.arange(first, first + len(queries), device=similarity.device)[:, None]
+    others = similarity.scatter(1, own, float("-inf"))
+    return (similarity.gather(1, own) > others.amax(dim=1, keepdim=True)).sum().float()
+
+
 @torch.no_grad()
 def _measure(result: InfoNce) -> Tensor:
     negatives = result.negatives.mean(dim=1).nan_to_num()

@@ -23,7 +23,8 @@ class Terms(Protocol):
     """What an interval must know of a method."""
 
     terms: Sequence[str]
-    measures: Sequence[str]
+    measures: Sequence[str]  # of each forward
+    step_measures: Sequence[str]  # of each step
     term_weights: Sequence[float]
 
     def model_flops(self, work: Work) -> int:
@@ -47,7 +48,8 @@ class Interval:
         peak = peak_of_device(world.device)
         self._peak = peak and peak * world.size  # FLOP/s of all ranks; None if nobody publishes it
         device = world.device
-        self._local = torch.zeros(len(method.terms) + len(method.measures), dtype=torch.float64, device=device)
+        summed = (*method.terms, *method.measures, *method.step_measures)
+        self._local = torch.zeros(len(summed), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
         # Of the steps since the clock was started, which after a restart are not all of the interval:
         self._work = torch.zeros(len(method.terms) + len(WORK), dtype=torch.int64, device=device)
@@ -79,7 +81,12 @@ class Interval:
 
     def add_forward(self, losses: Tensor, measures: Tensor) -> None:
         """Add a forward's sums on this rank."""
-        self._local += torch.cat([losses.detach(), measures]).double()
+        sums = torch.cat([losses.detach(), measures]).double()
+        self._local[: len(sums)] += sums
+
+    def add_step_measures(self, measures: Tensor) -> None:
+        """Add a step's sums on this rank."""
+        self._local[len(self._local) - len(measures) :] += measures.to(self._local)
 
     def close(self, step: int) -> tuple[Measures, dict[str, float | str]]:
         """Global sums and speeds of the interval; the next one begins. Every rank must call this.
@@ -88,10 +95,11 @@ class Interval:
             PassingError: a loss is not finite.
         """
         sums = self._global_sums()
+        names = (*self._method.measures, *self._method.step_measures)
         measures = Measures(
             losses=dict(zip(self._method.terms, sums.tolist(), strict=False)),
             counts=dict(zip(self._method.terms, self._counts.double().tolist(), strict=True)),
-            sums=dict(zip(self._method.measures, sums[len(self._method.terms) :].tolist(), strict=True)),
+            sums=dict(zip(names, sums[len(self._method.terms) :].tolist(), strict=True)),
         )
         _require_finite(measures, step)
         seconds = time.perf_counter() - self._started

@@ -94,6 +94,8 @@ _COLUMNS = (
     ("spo_accuracy", "{:4.0%}"),
     ("cspo_loss", "cspo {:5.2f}"),
     ("cspo_accuracy", "{:4.0%}"),
+    ("cspo_step_accuracy", "among the step's keys {:4.0%}"),
+    ("cspo_step_chance", "(chance {:.1%})"),
     ("cspo_geometry_accuracy", "same geometry {:4.0%}"),
     ("cspo_geometry_chance", "(chance {:.0%})"),
     ("cspo_layout_accuracy", "same layout {:4.0%}"),

@@ -106,7 +106,7 @@ class Session:
         for batch in batches:
             self._forward_backward(batch, last=batch is batches[-1])
         self.engine.step(learning_rate)
-        self.method.after_step(self.engine)
+        self.interval.add_step_measures(self.method.after_step(self.engine))
         if self.start is not None:
             self._started(self.start)
 

@@ -41,7 +41,12 @@ ALL = [
 ]
 # Which terms an accuracy is over.
 ACCURACIES = {
-    "spe": {"tbo_accuracy": slice(0, 2), "spo_accuracy": slice(2, 4), "cspo_accuracy": slice(4, 5)},
+    "spe": {
+        "tbo_accuracy": slice(0, 2),
+        "spo_accuracy": slice(2, 4),
+        "cspo_accuracy": slice(4, 5),
+        "cspo_step_accuracy": slice(4, 5),
+    },
     "enpar": {f"{term}_accuracy": slice(i, i + 1) for i, term in enumerate(("met", "mep", "acd", "pp"))},
 }
 # What `make test` runs; the others are marked slow (make test-exact).
@@ -69,11 +74,12 @@ def watched(seen, method_class):
 
     def watched_after_step(method, engine):
         keys = [(ids.clone(), keys.clone()) for ids, keys in getattr(method, "_keys", [])]
-        after_step(method, engine)
+        measures = after_step(method, engine)
         if isinstance(method, Spe):
             watch_queue(method.queue.state(), keys, engine)
         seen["counts"].append([])
         seen["windows"].append(0)
+        return measures
 
     def watch_queue(state, keys, engine):
         seen["keys"].append(keys)

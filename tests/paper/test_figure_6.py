@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from spe_dist.engine.world import World
+from spe_dist.methods.measures import Measures
 from tests.paper.tiny_spe import LANE_SIZE, LANES, build_spe, forwards_of_step
 
 G = LANES * LANE_SIZE
@@ -85,6 +86,32 @@ def test_the_steps_own_keys_are_enqueued_in_order_of_records():
     queue = spe.queue.negatives()
     assert torch.equal(queue.pair_keys, torch.cat([part[: len(part) // 2] for part in keys]))
     assert torch.equal(queue.context_keys, torch.cat([part[len(part) // 2 :] for part in keys]))
+
+
+def test_the_accuracy_of_a_step_is_over_its_own_keys_and_no_others():
+    spe, engine = build_spe()
+    queries = []
+    spe.model.register_forward_hook(lambda _, __, outputs: queries.append(outputs[2]))
+    for step in range(3):
+        queries.clear()
+        engine.calls.clear()
+        plan, _ = run_step(spe, engine, step=step)
+        by_view = [torch.stack(part.chunk(2)) for part in queries]
+        keys = torch.cat([torch.stack(keys.chunk(2)) for _, keys, _ in engine.calls], dim=1)
+        similarity = torch.cat(by_view, dim=1) @ keys.flip(0).transpose(1, 2)
+        assert similarity.shape == (2, G, G)
+        found = (similarity.argmax(dim=2) == torch.arange(G)).sum() / 2
+        spe.send_keys(World(), plan)
+        assert spe.after_step(engine).tolist() == [float(found)]
+        move_weights(spe)
+    report = spe.report(
+        Measures(
+            dict.fromkeys(spe.terms, 0.0),
+            dict.fromkeys(spe.terms, G),
+            dict.fromkeys((*spe.measures, *spe.step_measures), G / 2),
+        )
+    )
+    assert (report["cspo_step_accuracy"], report["cspo_step_chance"]) == (0.5, 1 / G)
 
 
 def test_the_momentum_encoder_moves_once_per_step_towards_the_new_weights():

@@ -106,7 +106,7 @@ def test_reported_losses_are_means_over_items_and_over_both_views():
     spe, _ = build_spe()
     losses = {"tbo_pair": 6.0, "tbo_context": 5.0, "spo_pair": 8.0, "spo_context": 0.0, "cspo": 20.0}
     counts = {"tbo_pair": 2.0, "tbo_context": 5.0, "spo_pair": 4.0, "spo_context": 0.0, "cspo": 5.0}
-    report = spe.report(Measures(losses, counts, dict.fromkeys(spe.measures, 1.0)))
+    report = spe.report(Measures(losses, counts, dict.fromkeys((*spe.measures, *spe.step_measures), 1.0)))
     assert report["tbo_loss"] == (6 / 2 + 5 / 5) / 2
     assert report["spo_loss"] == (8 / 4 + 0) / 2  # a view without items counts as 0, as in the released program
     assert report["cspo_loss"] == 4.0

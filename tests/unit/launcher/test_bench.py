@@ -132,3 +132,16 @@ def test_prediction(tmp_path):
         bench("predict", tmp_path, *settings[:-1], "5000")
     with pytest.raises(UserError, match="measure it alone"):
         dispatch(["bench", "predict", "loader", *settings])
+
+
+def test_gradients_are_those_of_the_recipes_objectives(tmp_path, settings):
+    data, table = bench("gradients", tmp_path, *settings)
+    assert [row["objective"] for row in data["rows"]] == ["tbo", "spo", "cspo"]
+    assert sum(row["share"] for row in data["rows"]) == pytest.approx(1, abs=1e-4)
+    assert all(row["norm"] > 0 for row in data["rows"])
+    assert "| cspo | 0.3 |" in table
+
+
+def test_gradients_of_an_objective_that_is_off_are_left_out(tmp_path, settings):
+    data, _ = bench("gradients", tmp_path, *settings, "--cspo.weight=0")
+    assert [row["objective"] for row in data["rows"]] == ["tbo", "spo"]

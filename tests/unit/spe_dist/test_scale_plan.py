@@ -147,7 +147,7 @@ def test_activations_are_roughly_what_autograd_keeps(forward):
     padded_pieces = sum(sequences * longest for sequences, longest in groups)
     padding = 3 * 4 * 4 * 64 * (padded_pieces - sizes["pieces"])  # query, key, value, attended
     assert predicted + scores + padding == pytest.approx(held, rel=0.1)
-    assert len(result) == 2
+    assert len(result) >= 2
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def step_of(spe):
 
 def loss_of(spe, batch, negatives):
     keys = spe.momentum_encoder.encode(batch)
-    losses, _ = spe.model(batch, keys, negatives)
+    losses, *_ = spe.model(batch, keys, negatives)
     return losses.sum()
 
 

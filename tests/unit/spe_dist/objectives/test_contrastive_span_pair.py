@@ -1,7 +1,12 @@
 import torch
 from torch.nn.functional import cross_entropy, normalize
 
-from spe_dist.objectives.contrastive_span_pair import MEASURES, ContrastiveSpanPairObjective, Negatives
+from spe_dist.objectives.contrastive_span_pair import (
+    MEASURES,
+    ContrastiveSpanPairObjective,
+    Negatives,
+    count_found_in_step,
+)
 
 R, D, K, T = 5, 6, 8, 0.2
 OBJECTIVE = ContrastiveSpanPairObjective(temperature=T)
@@ -59,6 +64,31 @@ def test_an_empty_queue_gives_no_loss_and_finite_measures():
     losses, measures = OBJECTIVE(QUERIES, KEYS, Negatives(none, none))
     assert losses.tolist() == [0.0] * R
     assert measures.isfinite().all()
+
+
+def found_in_step_by_loops(queries, keys):
+    found = 0.0
+    for query_view, key_view in ((0, 1), (1, 0)):
+        for row in range(queries.shape[1]):
+            similarities = [float(queries[query_view, row] @ key) for key in keys[key_view]]
+            found += all(similarities[row] > other for i, other in enumerate(similarities) if i != row) / 2
+    return found
+
+
+def test_a_rank_looks_for_its_records_among_the_keys_of_all_ranks():
+    records = 40
+    keys = vectors(2 * records, 5).view(2, records, D)
+    queries = normalize(keys.flip(0) + 0.6 * vectors(2 * records, 6).view(2, records, D), dim=2)
+    expected = found_in_step_by_loops(queries, keys)
+    assert 0.2 * records < expected < 0.9 * records
+    assert float(count_found_in_step(queries, keys, 0)) == expected
+    parts = [(0, 13), (13, 13), (13, 40)]  # of three ranks, one of which has no records
+    assert sum(float(count_found_in_step(queries[:, a:b], keys, a)) for a, b in parts) == expected
+
+
+def test_equal_keys_are_not_told_apart_in_a_step():
+    keys = vectors(2, 5).view(2, 1, D).expand(2, R, D)
+    assert float(count_found_in_step(keys.flip(0), keys, 0)) == 0.0
 
 
 def test_it_has_no_parameters():

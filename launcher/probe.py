@@ -1,0 +1,160 @@
+"""`spe probe RUN --shards HELDOUT`: do the vectors of span pairs know words, or only places and lengths?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+from data_shards.reader import ShardReader
+from launcher.arguments import parse_arguments
+from launcher.output import say
+from spe_dist.batches.packing import SpecialPieces
+from spe_dist.engine.world import World
+from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.probe.questions import Questions, draw_questions
+from spe_dist.probe.scores import Score, score
+from spe_dist.probe.similarity import Note, by_contrast, by_sentence_vectors
+from spe_dist.probe.subject import Subject, load_subject, require_tokenizer_of
+from spe_dist.recipe import load_recipe
+from spe_dist.versions import package_versions, this_machine
+
+_HEADS = Path(__file__).with_name("recipes") / "spe_wiki.yaml"
+_FEWEST_QUESTIONS, _FEWEST_CANDIDATES = 20, 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Ask which of some span pairs stood in a sentence. All candidates have the frame of the right one (its length,
+    places and word boundaries), so that whoever does not read words finds one in --candidates. Beside the encoder stand
+    one with new weights, which must be at that chance, and the mean states of the same encoder on plain text.
+
+    Of an encoder that no run has trained, the parts above it are new. Give shards of text that nobody trained on.
+    """  # noqa: D205
+
+    encoder: tyro.conf.Positional[str]
+    """Folder of an SPE run or of its export, or a Hugging Face encoder."""
+    shards: str
+    """Sentences to ask about, cut with the encoder's tokenizer."""
+    out: Path | None = None
+    """Folder for probe.json and probe.txt."""
+    questions: int = 200
+    candidates: int = 32
+    pool: int = 40_000
+    """Sentences that questions and candidates are drawn from: the first ones."""
+    seed: int = 0
+
+
+def main(argv: list[str]) -> None:
+    """Run `spe probe`.
+
+    Raises:
+        UserError: encoder or shards are not what the probe takes, or there are too few sentences.
+    """
+    command: Probe = parse_arguments(Probe, argv, prog="spe probe")
+    _check(command)
+    reader = ShardReader(command.shards)
+    require_tokenizer_of(command.encoder, reader)
+    heads = load_recipe(_HEADS)
+    assert isinstance(heads, SpeConfig)
+    subject = load_subject(command.encoder, reader, heads, seed=command.seed)
+    if subject.trained_on == reader.manifest.fingerprint:
+        say(f"warning: {command.shards} is what the run was trained on: probe it with shards of other text")
+    special = reader.manifest.tokenizer.special_ids
+    questions = draw_questions(
+        reader.take(np.arange(min(command.pool, len(reader)))),
+        SpecialPieces(special.cls, special.sep, special.mask),
+        questions=command.questions,
+        candidates=command.candidates,
+        seed=command.seed,
+        source=command.shards,
+    )
+    results = _ask(command, subject, questions)
+    table = _table(command, results)
+    print(table, end="")
+    if command.out is not None:
+        _write(command, argv, subject, reader.manifest.fingerprint, results, table)
+
+
+def _check(command: Probe) -> None:
+    for name, value, least in (
+        ("questions", command.questions, _FEWEST_QUESTIONS),
+        ("candidates", command.candidates, _FEWEST_CANDIDATES),
+        ("pool", command.pool, command.questions),
+    ):
+        if value < least:
+            raise UserError(f"--{name} {value}: give at least {least}")
+
+
+def _ask(command: Probe, subject: Subject, questions: Questions) -> dict[str, list[Score]]:
+    device = World().device
+    model, untrained = subject.model.to(device), subject.untrained(seed=command.seed).to(device)
+    title = f"{subject.title}{' (heads new)' if subject.new_heads else ''}"
+    askings: dict[str, Callable[[Note], Tensor]] = {
+        title: lambda note: by_contrast(model, questions, note),
+        "new weights": lambda note: by_contrast(untrained, questions, note),
+        "its mean states, plain text": lambda note: by_sentence_vectors(model.sentence_encoder, questions, note),
+    }
+    results = {}
+    for name, ask in askings.items():
+        say(f"{name}: {len(questions)} questions of {questions.candidates_each} candidates")
+        similarity = ask(lambda done: say(f"  {done} answered"))
+        if not torch.isfinite(similarity).all():
+            raise UserError(f"{name}: vectors are not finite; take an earlier checkpoint of the run")
+        results[name] = score(similarity, questions, seed=command.seed)
+    return results
+
+
+def _table(command: Probe, results: dict[str, list[Score]]) -> str:
+    strata = max(len(row.stratum) for rows in results.values() for row in rows)
+    lines = [
+        "",
+        f"chance: accuracy {1 / command.candidates:.1%}, mean percentile 50.0; in brackets 95 % of bootstrap resamples",
+    ]
+    for name, rows in results.items():
+        lines += ["", name]
+        lines += [
+            f"  {row.stratum:{strata}}  {row.questions:4d} questions   accuracy {row.accuracy:6.1%} "
+            f"{_interval(row.accuracy_interval)}   mean percentile {100 * row.mean_percentile:5.1f} "
+            f"{_interval(row.percentile_interval)}"
+            for row in rows
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"[{100 * interval[0]:5.1f}, {100 * interval[1]:5.1f}]"
+
+
+def _write(
+    command: Probe,
+    argv: list[str],
+    subject: Subject,
+    fingerprint: str,
+    results: dict[str, list[Score]],
+    table: str,
+) -> None:
+    assert command.out is not None
+    data: dict[str, Any] = {
+        "command": " ".join(["spe probe", *argv]),
+        "machine": this_machine(),
+        "versions": package_versions(),
+        "shards": fingerprint,
+        "held_out": None if subject.trained_on is None else subject.trained_on != fingerprint,
+        "chance": 1 / command.candidates,
+        "results": {name: [asdict(row) for row in rows] for name, rows in results.items()},
+    }
+    with explain_write_errors(command.out):
+        command.out.mkdir(parents=True, exist_ok=True)
+        write_atomically(command.out / "probe.json", (json.dumps(data, indent=1) + "\n").encode())
+        write_atomically(command.out / "probe.txt", table.encode())
+    print(f"\n{command.out / 'probe.json'} and probe.txt")

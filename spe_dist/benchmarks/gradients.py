@@ -1,0 +1,123 @@
+"""What share of a run's first step each objective has: its gradient on the layers of the sentence encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_shards.reader import ShardReader
+from spe_dist.batches.batch import Batch
+from spe_dist.checkpoint.random_states import seed_random_generators
+from spe_dist.config import Config
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.world import World
+from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.methods.registry import METHODS, Method, about_run
+from spe_dist.methods.spe import Spe
+from spe_dist.train.plan import build_order, build_plan, open_reader
+
+if TYPE_CHECKING:
+    from spe_dist.engine.deepspeed_engine import Engine
+
+_MOST_NEGATIVES = 2_048  # keys of other records that are made for it; a longer queue changes little, and takes long
+
+
+@dataclass(frozen=True)
+class ObjectiveGradient:
+    """Of the step's mean loss of one objective, times its weight."""
+
+    objective: str
+    weight: float
+    loss: float
+    """Without the weight."""
+    norm: float
+    share: float
+    """Of the step's gradient g: g_i · g / |g|², which is below 0 for one that the others overrule; the sum is 1."""
+
+
+def measure_gradients(config: Config) -> list[ObjectiveGradient]:
+    """The gradient of each objective at the start of a run: a whole step's records, no dropout.
+
+    SPE's queue holds keys of other records, as many as the recipe's queue or 2,048.
+
+    Raises:
+        UserError: data or encoder do not fit.
+    """
+    device, plan, reader = World().device, build_plan(config, 1), open_reader(config)
+    seed_random_generators(config.run.seed)
+    span_pool_bodies.choose(config.kernels.span_pool, device)
+    method = METHODS[config.method](config, reader, device=device)
+    method.model.to(device).eval()
+    if isinstance(method, Spe) and method.momentum_encoder is not None:
+        _fill_queue(method, config, plan, reader, device)
+    batches = _batches(method, config, plan, reader, step=0)
+    return gradients_of_step(method, [batch.to(device) for batch in batches], objectives_of(config, method))
+
+
+def objectives_of(config: Config, method: Method) -> dict[str, float]:
+    """Weights of the objectives that are trained."""
+    about = about_run(config, cast(Any, method)._encoder_config)
+    return {objective.key: objective.weight for objective in about.objectives if objective.weight}
+
+
+def gradients_of_step(method: Method, batches: list[Batch], objectives: dict[str, float]) -> list[ObjectiveGradient]:
+    """Gradients of the forwards of one step, added up as training does.
+
+    Args:
+        method: without an engine, its model in the mode to be measured.
+        batches: of the step.
+        objectives: weights by objective; a term belongs to the one whose name it begins with.
+    """
+    counts = torch.stack([batch.counts for batch in batches]).sum(dim=0).clamp(min=1)
+    scale = torch.tensor(method.term_weights, device=counts.device) / counts
+    layers = list(cast(Any, method.model).encoder.sentence_encoder.model.encoder.parameters())
+    gradients = {name: [torch.zeros_like(parameter) for parameter in layers] for name in objectives}
+    losses = dict.fromkeys(objectives, 0.0)
+    for batch in batches:
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=batch.counts.device.type == "cuda"):
+            weighted = method.forward(cast("Engine", _PlainEngine(method.model)), batch)[0] * scale
+        for name, total in gradients.items():
+            terms = [i for i, term in enumerate(method.terms) if term.partition("_")[0] == name]
+            loss = weighted[terms].sum()
+            losses[name] += float(loss.detach()) / objectives[name]
+            found = torch.autograd.grad(loss, layers, retain_graph=True, allow_unused=True)
+            for sum_, gradient in zip(total, found, strict=True):
+                if gradient is not None:
+                    sum_ += gradient
+    flat = {name: torch.cat([part.flatten() for part in total]).double() for name, total in gradients.items()}
+    step = torch.stack(list(flat.values())).sum(dim=0)
+    return [
+        ObjectiveGradient(name, objectives[name], losses[name], float(one.norm()), float(one @ step / (step @ step)))
+        for name, one in flat.items()
+    ]
+
+
+class _PlainEngine:
+    """What a method asks of an engine in a forward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.forward = model
+
+
+def _fill_queue(method: Spe, config: Config, plan: BatchPlan, reader: ShardReader, device: torch.device) -> None:
+    """With keys of the steps after the first."""
+    assert method.momentum_encoder is not None
+    step = 0
+    while method.queue.filled < min(method.queue.size, _MOST_NEGATIVES):
+        step += 1
+        for batch in _batches(method, config, plan, reader, step=step):
+            keys: Tensor = method.momentum_encoder.encode(batch.to(device))
+            method.queue.enqueue(batch.record_ids.to(device), *keys.chunk(2))
+
+
+def _batches(method: Method, config: Config, plan: BatchPlan, reader: ShardReader, *, step: int) -> list[Batch]:
+    order = build_order(config, reader.manifest)
+    batches = []
+    for lanes in plan.forwards(0):
+        ids = np.asarray(order.record_ids(step, lanes))
+        batches.append(method.collate(reader.take(ids), ids, step, lanes))
+    return batches
