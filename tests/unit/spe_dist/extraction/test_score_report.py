@@ -46,7 +46,7 @@ def test_few_sentences_are_said_to_be_few():
 def test_a_score_of_no_gold_fact_is_none(tmp_path, monkeypatch):
     run = scored("a", UNRELATED, RELATED)
     text = score_text([run, run], compare_scored_runs(run, run, resamples=500))
-    assert re.search(rf"^relation_f1( +{DASH}){{4}}$", text, re.MULTILINE)
+    assert re.search(rf"^relation_f1( +{DASH}){{5}}$", text, re.MULTILINE)
     assert re.search(rf"^type: in +0( +{DASH}){{2}}$", text, re.MULTILINE)
     assert f"relation_f1 {DASH}," in overview_text(run)
     heights = []
