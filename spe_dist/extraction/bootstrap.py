@@ -26,11 +26,11 @@ Student's t has one degree of freedom: reports say that such an interval says al
 
 Of several p-values some are small by chance. Reports show them raw and corrected (`holm`), with their number.
 
-What difference could be seen (two-sided 0.05, power 0.8): (t₀.₉₇₅ + t₀.₈) · s, with quantiles of Student's t of K − 1
-degrees of freedom (K₁ + K₂ − 2 if seeds are independent) and s² the variance of the resampled means plus τ² / K. That
-is right where seeds are what is uncertain, and somewhat too much where sentences are. Of one run alone, for it and
-another like it: s² = 2 v / K, v the variance of the seeds' F1s. That knows no sentences that only one of two methods
-finds hard, so methods that differ much need more. The tests simulate it.
+What difference could be seen (two-sided 0.05, power 0.8): (t₀.₉₇₅ + t₀.₈) · s, s² = e + τ² / K, e the variance of the
+resampled means. The quantiles are Student's, of f degrees of freedom (after Satterthwaite): as the seeds alone know,
+K − 1 (of the method with fewer), times the square of s² / (v / K), v the variance of the seeds' F1s, if that is more
+than 1. Of one run alone, for it and another like it: s² = 2 v / K and f = K − 1. That knows no sentences that only one
+of two methods finds hard, so methods that differ much need more. The tests simulate it.
 
 Why not simply resample seeds too: with few seeds it is badly calibrated. The noise that is particular to a seed and a
 sentence is then counted three times over. `tests/unit/spe_dist/extraction/test_bootstrap.py` simulates two methods that
@@ -52,6 +52,7 @@ FEW_SENTENCES = 50  # with fewer, neither intervals nor p-values can be relied u
 _LEVEL = 0.95
 POWER = 0.8
 _DRAWS = 100_000  # of Student's t: its quantiles to some per cent
+_MANY, _TINY = 1e6, 1e-12  # degrees of freedom that are as good as normal, and a variance that is none
 _CELLS = 2**22  # of the matrix of a batch of resamples: memory
 
 
@@ -127,17 +128,13 @@ def compare_f1(
         differences = f1[1] - f1[0]
         deviation = _deviation(differences)
         drawn = _mean_over_new_seeds(differences, resampled[1] - resampled[0], generator)
-        from_seeds, freedom = _seed_variance(differences, resampled[1] - resampled[0]), len(differences) - 1
     else:
         deviation = None
         means = [_mean_over_new_seeds(one, draws, generator) for one, draws in zip(f1, resampled, strict=True)]
         drawn = means[1] - means[0]
-        from_seeds = sum(_seed_variance(one, draws) for one, draws in zip(f1, resampled, strict=True))
-        freedom = len(first) + len(second) - 2
     difference = _estimate(f1[1].mean() - f1[0].mean(), deviation, drawn, lowest=-1.0)
-    variance = (resampled[1].mean(1) - resampled[0].mean(1)).var() + from_seeds
-    few = min(len(first), len(second)) < 2
-    return PairedTest(difference, _two_sided_p(drawn), paired_seeds, None if few else _detectable(variance, freedom))
+    detectable = None if min(map(len, f1)) < 2 else _detectable_of(f1, resampled, paired_seeds=paired_seeds)
+    return PairedTest(difference, _two_sided_p(drawn), paired_seeds, detectable)
 
 
 def detectable_difference(counts: NDArray[np.int64]) -> float | None:
@@ -233,7 +230,27 @@ def _deviation(values: NDArray[np.float64]) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _detectable(variance: float, freedom: int) -> float:
+def _detectable_of(
+    f1: Sequence[NDArray[np.float64]], resampled: Sequence[NDArray[np.float64]], *, paired_seeds: bool
+) -> float:
+    """What a comparison could see.
+
+    Args:
+        f1: [seeds] of each method.
+        resampled: [resamples, seeds] of each.
+        paired_seeds: as in `compare_f1`.
+    """
+    parts = list(zip(f1, resampled, strict=True))
+    if paired_seeds:
+        parts = [(f1[1] - f1[0], resampled[1] - resampled[0])]
+    from_sentences = float((resampled[1].mean(1) - resampled[0].mean(1)).var())
+    variance = from_sentences + sum(_seed_variance(*part) for part in parts)
+    of_seeds = sum(float(values.var(ddof=1)) / len(values) for values, _ in parts)
+    freedom = min(len(values) - 1 for values, _ in parts) * max(1.0, variance / max(of_seeds, _TINY)) ** 2
+    return _detectable(variance, min(freedom, _MANY))
+
+
+def _detectable(variance: float, freedom: float) -> float:
     draws = np.random.default_rng(0).standard_t(freedom, size=_DRAWS)
     return float(np.quantile(draws, [(1 + _LEVEL) / 2, POWER]).sum() * np.sqrt(variance))
 
