@@ -136,7 +136,7 @@ def draw_curves(axes: Any, runs: list[tuple[ScoredRun, str]]) -> None:
         axes: of matplotlib.
         runs: with their colours.
     """
-    axes.set_title("precision and false relations by least score; means over seeds", fontsize=11)
+    axes.set_title("precision and false relations by least score", fontsize=11)
     for run, color in runs:
         for (kind, seeds), style in zip(run.quality.items(), ("-", "--"), strict=True):
             if seeds:
