@@ -93,7 +93,9 @@ def generate(sentences: int, *, seed: int) -> Iterator[Sentence]:
         yield sentence
 
 
-def generate_annotated(sizes: Sequence[int], *, sentences: int, seed: int) -> list[list[Sentence]]:
+def generate_annotated(
+    sizes: Sequence[int], *, sentences: int, seed: int, negatives: int | None = None
+) -> list[list[Sentence]]:
     """Parts of annotated data, such as train, dev and test.
 
     The telling that made the corpus goes on, and a sentence that was told before, in the corpus or in another part, is
@@ -104,6 +106,7 @@ def generate_annotated(sizes: Sequence[int], *, sentences: int, seed: int) -> li
         sizes: sentences of each part; a part does not depend on those after it.
         sentences: of the corpus.
         seed: of the corpus.
+        negatives: size of one more part, of sentences with two or more entities and no relation.
 
     Returns:
         The sentences of each part.
@@ -111,11 +114,11 @@ def generate_annotated(sizes: Sequence[int], *, sentences: int, seed: int) -> li
     telling = generate(sys.maxsize, seed=seed)
     told = {sentence.words for sentence in islice(telling, sentences)}
     parts = []
-    for size in sizes:
+    for size, unrelated in (*((size, False) for size in sizes), *([] if negatives is None else [(negatives, True)])):
         part = list[Sentence]()
         while len(part) < size:
             sentence = next(telling)
-            if sentence.words not in told:
+            if sentence.words not in told and not (unrelated and (sentence.relations or len(sentence.entities) < 2)):
                 told.add(sentence.words)
                 part.append(sentence)
         parts.append(part)

@@ -14,6 +14,7 @@ from data_shards.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.data_statistics import is_unrelated
 from spe_dist.extraction.formats import FormatName, read_annotated, write_unified
 
 _SPECIAL_PIECES = 2  # before and after a sentence
@@ -37,6 +38,8 @@ class Check:
     """Folder, vocabulary file or hub name: count pieces too."""
     max_pieces: int = 512
     """What the encoder takes at most, special pieces included."""
+    triples: bool = False
+    """Show how often each relation stands between each two types of entities, also where these are many."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Convert:
     """What the first one is in; told by its first item if not given."""
     without_relations: tuple[str, ...] = ()
     """Types of relations to leave out, such as one that stands for pairs without a relation."""
+    only_unrelated: bool = False
+    """Write only the sentences in which two or more entities stand and none is related: what false relations are
+    measured with."""
     language: str = "en"
     """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
     offsets: OffsetUnit = "characters"
@@ -81,6 +87,10 @@ def run_convert(command: Convert) -> None:
         command.source, command.format, language=command.language, offsets=command.offsets
     )
     sentences = _without_relations(sentences, command.without_relations, command.source)
+    if command.only_unrelated:
+        sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
+        if not sentences:
+            raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
     if command.out.exists() and command.out.samefile(command.source):
         raise UserError(f"{command.out} is the file to read: name another one to write")
     write_unified(sentences, command.out)
@@ -116,7 +126,7 @@ def run_check(command: Check) -> None:
         print("\n".join(report.lines()))
     pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None
     print()
-    print(check_text(data, places, pieces, command.max_pieces))
+    print(check_text(data, places, pieces, command.max_pieces, all_triples=command.triples))
 
 
 def _count_pieces(data: Mapping[str, Sequence[AnnotatedSentence]], tokenizer: str) -> dict[str, list[int]]:

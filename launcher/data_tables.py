@@ -11,11 +11,13 @@ from typing import TypeVar
 import numpy as np
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.constraints import Triple
 from spe_dist.extraction.data_statistics import DataStatistics, count_data, find_shared
-from spe_dist.extraction.data_warnings import file_warnings, type_warnings
+from spe_dist.extraction.data_warnings import file_warnings, negatives_warnings, type_warnings
 
 _NONE = "-"
 _NAMED = 3  # places of sentences that are in two files
+_SHORT = 20  # triples: a table of so many is shown unasked
 _SUMMARIES: dict[str, Callable[[Sequence[int]], str]] = {
     "mean": lambda numbers: f"{np.mean(numbers):.1f}",
     "median": lambda numbers: f"{np.median(numbers):g}",
@@ -32,14 +34,17 @@ def check_text(
     places: Mapping[str, Sequence[str]],
     pieces: Mapping[str, Sequence[int]] | None = None,
     max_pieces: int = 512,
+    *,
+    all_triples: bool = False,
 ) -> str:
     """The tables for people.
 
     Args:
-        data: sentences by name of their file.
+        data: sentences by name of their file, the one to learn from first.
         places: file and line of every sentence by name of its file.
         pieces: of every sentence by name of its file, special pieces included.
         max_pieces: what the encoder takes.
+        all_triples: show the table of triples even if it is long.
     """
     counts = {name: count_data(sentences) for name, sentences in data.items()}
     parts = [
@@ -48,6 +53,8 @@ def check_text(
         _entity_table(counts),
         _pair_table(counts),
         _relation_table(counts),
+        _triple_table(counts, all_triples),
+        _unseen_triples(counts, all_triples),
         _shared_lines(data, places),
         _missing_types(counts),
         _warnings(data, counts),
@@ -60,6 +67,8 @@ def _sentence_table(counts: Mapping[str, DataStatistics]) -> str:
         ("sentences", lambda of: f"{of.sentences:,}"),
         ("  of documents", lambda of: f"{of.documents:,}" if of.documents else _NONE),
         ("  without entities", lambda of: f"{of.without_entities:,}"),
+        ("  with two or more", lambda of: f"{of.of_several_entities:,}"),
+        ("    without relations", lambda of: f"{of.unrelated:,}"),
         ("  whose words occurred before", lambda of: f"{of.repeated:,}"),
         ("words", lambda of: f"{of.words:,}"),
         *_summary_rows("  a sentence", lambda of: of.words_of_sentence),
@@ -129,6 +138,46 @@ def _relation_cell(type: str, of: DataStatistics) -> str:
     return f"{relation.count:,} ({relation.left_to_right / relation.count:4.0%}){mark}"
 
 
+def _triple_table(counts: Mapping[str, DataStatistics], all_triples: bool) -> str:
+    first, *_ = counts.values()
+    total = sum((of.triples for of in counts.values()), Counter())
+    if not total:
+        return ""
+    if len(total) > _SHORT and not all_triples:
+        return f"{len(total):,} triples of head type, relation and tail type: --triples shows them"
+    ordered = sorted(total, key=lambda triple: (-first.triples[triple], -total[triple], triple))
+    rows: list[Row[DataStatistics]] = [(_triple(triple), partial(_triple_cell, triple)) for triple in ordered]
+    return _table("triples (head type, relation, tail type)", rows, counts)
+
+
+def _unseen_triples(counts: Mapping[str, DataStatistics], all_triples: bool) -> str:
+    """Triples of later files that the first one, to learn from, has not."""
+    (train, learned), *others = counts.items()
+    lines = []
+    for name, of in others:
+        unseen = [(triple, count) for triple, count in of.triples.most_common() if triple not in learned.triples]
+        if unseen:
+            missed, total = sum(count for _, count in unseen), of.triples.total()
+            lines.append(
+                f"{missed:,} of {total:,} relations of {name} ({missed / total:.1%}) stand between types that they "
+                f"never stand between in {train}: a model that learns from it cannot predict them, unless fine-tuned "
+                "with --model.no-type-constraints"
+            )
+            shown = unseen if all_triples else unseen[:_SHORT]
+            lines += [f"  {_triple(triple)}: {count:,}" for triple, count in shown]
+            if len(shown) < len(unseen):
+                lines.append(f"  and {len(unseen) - len(shown):,} rarer ones: --triples shows them")
+    return "\n".join(lines)
+
+
+def _triple(triple: Triple) -> str:
+    return " ".join(map(repr, triple))
+
+
+def _triple_cell(triple: Triple, of: DataStatistics) -> str:
+    return f"{of.triples[triple]:,}"
+
+
 def _shared_lines(data: Mapping[str, Sequence[AnnotatedSentence]], places: Mapping[str, Sequence[str]]) -> str:
     """What is in two files, the later one's sentences held against those of the earlier one."""
     if len(data) == 1:
@@ -166,7 +215,9 @@ def _missing_types(counts: Mapping[str, DataStatistics]) -> str:
 
 
 def _warnings(data: Mapping[str, Sequence[AnnotatedSentence]], counts: Mapping[str, DataStatistics]) -> str:
-    lines = [line for name, sentences in data.items() for line in file_warnings(name, sentences)]
+    first, *_ = data
+    lines = negatives_warnings(first, data[first])
+    lines += [line for name, sentences in data.items() for line in file_warnings(name, sentences)]
     entity_types = [type for of in counts.values() for type in of.entity_types]
     relation_types = [type for of in counts.values() for type in of.relation_types]
     return "\n".join(lines + type_warnings(entity_types, relation_types))

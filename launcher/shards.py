@@ -93,6 +93,9 @@ class SampleCorpus:
     annotated: int = 0
     """Also write annotated sentences beside it: so many to learn from (….train.jsonl) and to test with (….test.jsonl),
     half as many to choose the best epoch with (….dev.jsonl). No sentence is in two of these files, or in the corpus."""
+    negatives: int = 0
+    """Also write so many sentences in which two or more entities stand unrelated (….negatives.jsonl), to measure false
+    relations with; none of them is in another file."""
 
 
 @dataclass(frozen=True)
@@ -235,14 +238,16 @@ def run_sample_corpus(command: SampleCorpus) -> None:
 
     if command.out.is_dir():
         raise UserError(f"--out {command.out} is a folder: name a file to write")
-    if command.sentences < 1 or command.annotated < 0:
-        raise UserError("--sentences must be at least 1, and --annotated not negative")
+    if command.sentences < 1 or command.annotated < 0 or command.negatives < 0:
+        raise UserError("--sentences must be at least 1, --annotated and --negatives not negative")
     write_corpus(command.out, sentences=command.sentences, seed=command.seed)
     print(f"{command.out}: {command.sentences:,} sentences")
-    if command.annotated:
-        sizes = {"train": command.annotated, "dev": (command.annotated + 1) // 2, "test": command.annotated}
-        parts = generate_annotated(tuple(sizes.values()), sentences=command.sentences, seed=command.seed)
-        for name, part in zip(sizes, parts, strict=True):
+    sizes = {"train": command.annotated, "dev": (command.annotated + 1) // 2, "test": command.annotated}
+    parts = generate_annotated(
+        tuple(sizes.values()), sentences=command.sentences, seed=command.seed, negatives=command.negatives
+    )
+    for name, part in zip((*sizes, "negatives"), parts, strict=True):
+        if part:
             path = command.out.with_suffix(f".{name}.jsonl")
             write_annotated(path, part)
             print(f"{path}: {len(part):,} annotated sentences")

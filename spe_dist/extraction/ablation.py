@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT
-from spe_dist.extraction.bootstrap import RESAMPLES, Estimate, PairedTest
+from spe_dist.extraction.bootstrap import RESAMPLES, Estimate, PairedTest, few_seeds_note, holm
 from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
 from spe_dist.extraction.predictions import read_run
 from spe_dist.extraction.scored_run import ScoredRun, compare_scored_runs, score_run
@@ -195,22 +195,33 @@ def ablation_table(rows: Sequence[Row], about: str) -> str:
     header = ["variant"]
     for measure in MEASURES:
         header += [measure, "- SPE"]
-    header += ["p (strict)", "paper: relation / strict", "- SPE"]
-    cells = [header, *(_cells(row) for row in rows)]
+    header += ["p (strict)", "p (Holm)", "paper: relation / strict", "- SPE"]
+    corrected = _corrected(rows)
+    cells = [header, *(_cells(row, corrected) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [_line(cells[0], widths), "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"]
     lines[1] = lines[1].replace(":", "-", 1)
     lines += [_line(row, widths) for row in cells[1:]]
-    return f"{about}\n\n" + "\n".join(lines) + "\n"
+    notes = [f"Holm: p corrected for {len(corrected)} comparisons with {VARIANTS[FULL].title}."] if corrected else []
+    notes += filter(None, map(few_seeds_note, sorted({len(row.seeds) for row in rows})))
+    return f"{about}\n\n" + "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
 
 
 def ablation_json(rows: Sequence[Row], about: str) -> dict[str, Any]:
     """The same for programs, and what it was made with; scores as fractions of 1, the paper's in percent as printed."""
     made_with = {"machine": this_machine(), "packages": package_versions()}
-    return {"about": about, **made_with, "rows": [asdict(row) for row in rows]}
+    corrected = _corrected(rows)
+    written = [asdict(row) | {"p_strict_holm": corrected.get(row.name)} for row in rows]
+    return {"about": about, **made_with, "rows": written}
 
 
-def _cells(row: Row) -> list[str]:
+def _corrected(rows: Sequence[Row]) -> dict[VariantName, float]:
+    """P-values of the strict F1, corrected for the number of variants that are compared with the full method."""
+    compared = {row.name: test.p_value for row in rows if (test := row.minus_full.get("relation_strict_f1"))}
+    return dict(zip(compared, holm(list(compared.values())), strict=True))
+
+
+def _cells(row: Row, corrected: Mapping[VariantName, float]) -> list[str]:
     cells = [row.title]
     for measure in MEASURES:
         estimate = row.micro_f1[measure]
@@ -220,7 +231,8 @@ def _cells(row: Row) -> list[str]:
     strict = row.minus_full.get("relation_strict_f1")
     full = VARIANTS[FULL].paper
     theirs = [f"{ours - reference:+.1f}" for ours, reference in zip(row.paper, full, strict=True)]
-    cells += ["" if strict is None else f"{strict.p_value:.3f}", f"{row.paper[0]:.1f} / {row.paper[1]:.1f}"]
+    cells += ["", ""] if strict is None else [f"{strict.p_value:.3f}", f"{corrected[row.name]:.3f}"]
+    cells += [f"{row.paper[0]:.1f} / {row.paper[1]:.1f}"]
     return [*cells, "" if row.name == FULL else " / ".join(theirs)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -61,13 +62,13 @@ class Constraints:
         return allowed
 
 
-def triples_of(sentences: Sequence[AnnotatedSentence]) -> set[Triple]:
-    """Head type, relation type and tail type of every relation."""
-    return {
+def triples_of(sentences: Sequence[AnnotatedSentence]) -> Counter[Triple]:
+    """Head type, relation type and tail type of every relation, counted."""
+    return Counter(
         (one.entities[relation.head].type, relation.type, one.entities[relation.tail].type)
         for one in sentences
         for relation in one.relations
-    }
+    )
 
 
 def _overlaps(sentence: AnnotatedSentence) -> int:

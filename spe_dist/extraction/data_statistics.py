@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity
+from spe_dist.extraction.constraints import Triple, triples_of
 
 _MOSTLY_LEFT_TO_RIGHT = 0.85
 _OFTEN = 0.5
@@ -46,10 +47,13 @@ class DataStatistics:
         documents: names of documents, how many.
         words: how many.
         without_entities: sentences without any.
+        of_several_entities: sentences with two or more.
+        unrelated: of them, those without any relation.
         words_of_sentence: [sentences].
         entities_of_sentence: [sentences].
         entity_types: entities of each type.
         relation_types: relations of each type.
+        triples: relations of each type between entities of each type.
         overlapping: pairs of entities that share words.
         nested: of them, pairs of which one lies in the other.
         equal_words: of them, pairs on the same words.
@@ -66,10 +70,13 @@ class DataStatistics:
     documents: int
     words: int
     without_entities: int
+    of_several_entities: int
+    unrelated: int
     words_of_sentence: list[int]
     entities_of_sentence: list[int]
     entity_types: Counter[str]
     relation_types: dict[str, RelationStatistics]
+    triples: Counter[Triple]
     overlapping: int
     nested: int
     equal_words: int
@@ -102,10 +109,13 @@ def count_data(sentences: Sequence[AnnotatedSentence]) -> DataStatistics:
         documents=len({sentence.document for sentence in sentences} - {""}),
         words=sum(lengths),
         without_entities=entities.count(0),
+        of_several_entities=sum(count > 1 for count in entities),
+        unrelated=sum(is_unrelated(sentence) for sentence in sentences),
         words_of_sentence=lengths,
         entities_of_sentence=entities,
         entity_types=Counter(entity.type for sentence in sentences for entity in sentence.entities),
         relation_types=_count_relations(sentences),
+        triples=triples_of(sentences),
         overlapping=overlaps["overlapping"],
         nested=overlaps["nested"],
         equal_words=overlaps["equal"],
@@ -118,6 +128,11 @@ def count_data(sentences: Sequence[AnnotatedSentence]) -> DataStatistics:
         ],
         repeated=len(sentences) - len({_composed(sentence.words) for sentence in sentences}),
     )
+
+
+def is_unrelated(sentence: AnnotatedSentence) -> bool:
+    """Whether two or more entities stand in a sentence, and none is related to another."""
+    return len(sentence.entities) > 1 and not sentence.relations
 
 
 def count_contradictions(sentences: Sequence[AnnotatedSentence]) -> int:

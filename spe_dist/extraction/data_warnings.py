@@ -6,11 +6,13 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.data_statistics import count_contradictions, find_shared
+from spe_dist.extraction.data_statistics import count_contradictions, find_shared, is_unrelated
 from spe_dist.extraction.encoded_sentences import Labels
 
 # What corpora call a pair of entities without a relation, spelt as `_plain` spells it.
 _NO_RELATION = {"norelation", "norel", "none", "na", "n/a", "nil", "null", "other", "unrelated", "nota"}
+_ENOUGH = 20  # sentences: of fewer, it says nothing that none is without entities
+_NEARLY_NONE = 0.01  # share of them
 
 
 def data_warnings(
@@ -23,7 +25,7 @@ def data_warnings(
         train: the sentences to learn from.
         judged: "dev" and "test", if there is any.
     """
-    lines = type_warnings(labels.entity_types, labels.relation_types)
+    lines = type_warnings(labels.entity_types, labels.relation_types) + negatives_warnings("the training data", train)
     for name, sentences in judged.items():
         shared = len(find_shared(sentences, train))
         if shared:
@@ -61,6 +63,37 @@ def type_warnings(entity_types: Iterable[str], relation_types: Iterable[str]) ->
         for type in sorted(set(relation_types))
         if _plain(type) in _NO_RELATION
     ]
+
+
+def negatives_warnings(name: str, train: Sequence[AnnotatedSentence]) -> list[str]:
+    """One line for each kind of sentence that training data lack, so that a model never learns to find nothing.
+
+    Args:
+        name: of the file.
+        train: the sentences to learn from.
+    """
+    lines = []
+    annotated = any(sentence.entities for sentence in train)
+    empty = sum(not sentence.entities for sentence in train)
+    if annotated and _nearly_none(empty, len(train)):
+        lines.append(
+            f"warning: {empty:,} of {len(train):,} sentences of {name} are without entities: a model trained on them "
+            "has hardly seen a text with nothing in it, and finds false entities and relations in such texts: add "
+            "sentences of your texts in which there is nothing to find"
+        )
+    several = sum(len(sentence.entities) > 1 for sentence in train)
+    unrelated = sum(map(is_unrelated, train))
+    if any(sentence.relations for sentence in train) and _nearly_none(unrelated, several):
+        lines.append(
+            f"warning: {unrelated:,} of {several:,} sentences of {name} with two or more entities are without "
+            "relations: a model trained on them has hardly seen unrelated entities alone, and finds false relations "
+            "between such: add sentences whose entities are annotated and unrelated"
+        )
+    return lines
+
+
+def _nearly_none(count: int, of: int) -> bool:
+    return of >= _ENOUGH and count < _NEARLY_NONE * of
 
 
 def file_warnings(name: str, sentences: Sequence[AnnotatedSentence]) -> list[str]:

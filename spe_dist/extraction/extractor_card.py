@@ -8,6 +8,7 @@ from typing import Any
 
 from spe_dist.checkpoint.model_card import markdown_table, without_folders
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.diagnostics import ABOUT
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_folder import WEIGHTS
 from spe_dist.extraction.extractor_place import DESCRIPTION
@@ -74,6 +75,7 @@ def extractor_card(
         _summary(config, labels, result),
         "## How to use it\n\n" + _USAGE,
         "## Scores\n\n" + _scores(result),
+        "## What the scores do not say\n\n" + _diagnostics(result),
         "## Types\n\n" + markdown_table(("kind", "types"), _types(labels)),
         "## Data\n\n" + markdown_table(("part", "file", "sentences", "entities", "relations"), _data(config, data)),
         "## Settings\n\n" + markdown_table(("setting", "value"), _settings(config)),
@@ -119,6 +121,21 @@ def _scores(result: Result) -> str:
         "Micro F1 in percent. A relation is right with the words of both arguments, type and direction; strict: with "
         "the types of both arguments, too.\n\n" + markdown_table(("measure", "dev", "test"), rows)
     )
+
+
+def _diagnostics(result: Result) -> str:
+    dev, test = (result.diagnostics.get(part, {}) for part in ("dev", "test"))
+    rows = [(about, _three_digits(dev.get(name)), _three_digits(test.get(name))) for name, about in ABOUT.items()]
+    return (
+        "How far scores can be believed (dev is what they were calibrated on), how often unrelated entities are "
+        "related, and what rules that look at the types of entities alone would reach. As fractions of 1; of F1s, "
+        "higher than the relation F1 above means that the rule is better.\n\n"
+        + markdown_table(("measure", "dev", "test"), rows)
+    )
+
+
+def _three_digits(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _types(labels: Labels) -> list[tuple[str, str]]:

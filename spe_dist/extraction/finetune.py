@@ -32,6 +32,7 @@ from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.slow_bf16 import slow_bf16_warning
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from spe_dist.extraction.diagnostics import diagnose
 from spe_dist.extraction.encoded_sentences import EncodedSentences, encode_sentences
 from spe_dist.extraction.extractor_card import extractor_card
 from spe_dist.extraction.extractor_folder import calibrate, load_extractor, save_extractor
@@ -54,10 +55,11 @@ from spe_dist.extraction.finetune_folder import (
 from spe_dist.extraction.layer_rates import layer_rate
 from spe_dist.extraction.load_encoder import Start, load_start
 from spe_dist.extraction.prediction import predict
-from spe_dist.extraction.predictions import write_gold, write_predictions
+from spe_dist.extraction.predictions import write_gold, write_predictions, write_rules
 from spe_dist.extraction.scheduled_sampling import GoldDraws, draw_gold, gold_probability
 from spe_dist.extraction.score_quality import fit_calibration
 from spe_dist.extraction.scoring import score
+from spe_dist.extraction.type_rules import TypeRules
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
@@ -373,14 +375,18 @@ def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progres
 
     model.calibration = fit_calibration(data.dev, find(data.dev))
     calibrate(folder, model.calibration)
+    rules = TypeRules.of(data.train)
     scores: dict[str, dict[str, float]] = {}
+    diagnostics: dict[str, dict[str, float | None]] = {}
     for name, place, sentences in ((DEV, run / DEV, data.dev), ("test", run, data.test)):
         if sentences is not None:
             predicted = find(sentences)
             write_gold(place, sentences)
             write_predictions(place, config.run.seed, predicted)
+            write_rules(place, config.run.seed, rules)
             scores[name] = _micro_f1(sentences, predicted)
-    return Result(config.run.seed, progress.epochs, progress.best_epoch, scores[DEV], scores.get("test"))
+            diagnostics[name] = diagnose(sentences, predicted, rules)
+    return Result(config.run.seed, progress.epochs, progress.best_epoch, scores[DEV], scores.get("test"), diagnostics)
 
 
 def _write_card(config: FinetuneConfig, data: Data, result: Result) -> None:

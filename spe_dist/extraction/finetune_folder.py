@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Result:
         best_epoch: the one that was kept, counted from 1.
         dev: micro F1 of the best epoch by measure, in 0..1.
         test: the same on test; None if there was no test data.
+        diagnostics: of "dev" and "test", what `diagnostics.ABOUT` describes.
     """
 
     seed: int
@@ -56,6 +57,7 @@ class Result:
     best_epoch: int
     dev: dict[str, float]
     test: dict[str, float] | None
+    diagnostics: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def seed_folder(config: FinetuneConfig) -> Path:

@@ -2,6 +2,7 @@
 
     RUN/predictions/gold.jsonl      the test data
     RUN/predictions/seed-1.jsonl    the same sentences in the same order, with what the model of seed 1 found
+    RUN/predictions/rules-1.json    what its training data say about types alone, to hold the model against
 
 A line is a sentence: `{"tokens": […], "entities": [{"type", "start", "end"}, …],
 "relations": [{"type", "head", "tail"}, …]}`; `end` is one past the last token, `head` and `tail` are numbers of
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.json_lines import parse_object
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.constraints import Triple
+from spe_dist.extraction.type_rules import TypeRules
 
 FOLDER = "predictions"
 GOLD = "gold.jsonl"
 _DIGITS = 6  # of scores
+_RULES = "rules-{}.json"
 _SEED = re.compile(r"seed-(\d+)\.jsonl")
 
 
@@ -36,11 +40,13 @@ class RunPredictions:
         name: of the run.
         gold: the test data.
         by_seed: seed → the same sentences with predicted entities and relations; in the order of the seeds.
+        rules: seed → rules of its training data; none of runs that have not kept them.
     """
 
     name: str
     gold: list[AnnotatedSentence]
     by_seed: dict[int, list[AnnotatedSentence]]
+    rules: dict[int, TypeRules] = field(default_factory=dict)
 
 
 def write_gold(run: Path, sentences: Sequence[AnnotatedSentence]) -> None:
@@ -51,6 +57,11 @@ def write_gold(run: Path, sentences: Sequence[AnnotatedSentence]) -> None:
 def write_predictions(run: Path, seed: int, sentences: Sequence[AnnotatedSentence]) -> None:
     """Write what the model of a seed predicted: the sentences of the test data, in their order."""
     _write(run / FOLDER / f"seed-{seed}.jsonl", sentences)
+
+
+def write_rules(run: Path, seed: int, rules: TypeRules) -> None:
+    """Write the rules that a seed's training data give."""
+    write_atomically(run / FOLDER / _RULES.format(seed), (json.dumps(asdict(rules)) + "\n").encode())
 
 
 def read_run(run: Path) -> RunPredictions:
@@ -70,6 +81,7 @@ def read_run(run: Path) -> RunPredictions:
         run.resolve().name,
         read_sentences(folder / GOLD),
         {seed: read_sentences(path) for seed, path in paths.items()},
+        {seed: _read_rules(path) for seed in paths if (path := folder / _RULES.format(seed)).is_file()},
     )
 
 
@@ -88,6 +100,19 @@ def read_sentences(path: Path) -> list[AnnotatedSentence]:
                 what = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 raise UserError(f"{path}, line {number}: {what}: write the file again") from error
     return sentences
+
+
+def _read_rules(path: Path) -> TypeRules:
+    try:
+        rules = {name: tuple(map(_triple, triples)) for name, triples in parse_object(path.read_text()).items()}
+        return TypeRules(**rules)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {error}: remove it, or fine-tune again") from error
+
+
+def _triple(value: list[object]) -> Triple:
+    head, relation, tail = map(_text, value)
+    return head, relation, tail
 
 
 def _write(path: Path, sentences: Sequence[AnnotatedSentence]) -> None:

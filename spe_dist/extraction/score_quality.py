@@ -26,7 +26,7 @@ class ScoreQuality:
         precision: share of them that is right.
         mean_score: of all of them.
         calibration_error: see `calibration.calibration_error`.
-        auc: see `calibration.ranking_auc`.
+        auc: see `calibration.ranking_auc`; None where all are right, or all wrong.
         bins: (mean score, share of right ones) of ten equal parts, by rising score.
         curve: (least score, precision, recall) if predictions below the least score are left out.
     """
@@ -35,7 +35,7 @@ class ScoreQuality:
     precision: float
     mean_score: float
     calibration_error: float
-    auc: float
+    auc: float | None
     bins: tuple[tuple[float, float], ...]
     curve: tuple[tuple[float, float, float], ...]
 
@@ -62,7 +62,7 @@ def score_quality(
         precision=float(right.mean()),
         mean_score=float(scores.mean()),
         calibration_error=calibration_error(scores, right, bins=_BINS),
-        auc=ranking_auc(scores, right),
+        auc=ranking_auc(scores, right) if 0 < right.mean() < 1 else None,
         bins=tuple((float(scores[part].mean()), float(right[part].mean())) for part in bins),
         curve=tuple(
             (least, float(right[rows].mean()) if rows.any() else 0.0, float(right[rows].sum() / max(true, 1)))

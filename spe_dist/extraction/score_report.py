@@ -13,9 +13,11 @@ import numpy as np
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.extraction.bootstrap import FEW_SENTENCES, PairedTest
+from spe_dist.extraction.bootstrap import FEW_SENTENCES, PairedTest, few_seeds_note, holm
 from spe_dist.extraction.scored_run import ScoredRun
 from spe_dist.extraction.scoring import MEASURES, MeasureScores
+from spe_dist.extraction.text_table import UNDEFINED, estimate_cell, seeds_cell, text_table
+from spe_dist.extraction.trust_report import draw_curves, draw_reliability, trust_parts
 
 _GROUPINGS = {
     "by_type": "type",
@@ -24,7 +26,6 @@ _GROUPINGS = {
     "by_distance": "words between the arguments",
 }
 _COLORS = ("tab:blue", "tab:orange")
-_UNDEFINED = "\N{EN DASH}"  # an F1 where there are no gold facts
 
 
 def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> str:
@@ -34,11 +35,7 @@ def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
     """
-    parts = [
-        _headline(runs),
-        _overview(runs, tests or {}),
-        *(_quality(run) for run in runs if any(run.quality.values())),
-    ]
+    parts = [_headline(runs), _overview(runs, tests or {}), *(part for run in runs for part in trust_parts(run))]
     parts += [_details(runs, measure) for measure in MEASURES]
     return "\n\n".join(parts) + "\n"
 
@@ -50,12 +47,16 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
     """
+    corrected = _corrected(runs, tests or {})
     return {
         "runs": [
             {
                 "name": run.name,
                 "sentences": run.sentences,
                 "score_quality": {kind: [asdict(one) for one in seeds] for kind, seeds in run.quality.items()},
+                "false_relations": [asdict(one) for one in run.false_relations],
+                "rules": {rule: asdict(of) for rule, of in run.rules.items()},
+                "detectable": run.detectable,
                 "micro_f1": {measure: asdict(estimate) for measure, estimate in run.micro_f1.items()},
                 "seeds": {
                     str(seed): {measure: asdict(run.scores[measure][row]) for measure in MEASURES}
@@ -64,7 +65,9 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
             }
             for run in runs
         ],
-        "second_minus_first": {measure: asdict(test) for measure, test in (tests or {}).items()},
+        "second_minus_first": {
+            measure: asdict(test) | {"p_value_holm": corrected.get(measure)} for measure, test in (tests or {}).items()
+        },
     }
 
 
@@ -105,7 +108,8 @@ def write_scores(
 def overview_text(run: ScoredRun) -> str:
     """One line: the micro F1s of a run, in percent."""
     estimates = ", ".join(f"{measure} {_micro_f1(run, measure)}" for measure in MEASURES)
-    return f"{run.name}: {estimates}"
+    note = few_seeds_note(len(run.seeds)) if len(run.seeds) == 2 else ""
+    return f"{run.name}: {estimates}" + (f"\n{note}" if note else "")
 
 
 def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
@@ -129,8 +133,9 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
     _draw_groups(axes[1], runs, "entity_f1", "by_type")
     for panel, grouping in zip(axes[2:6], _GROUPINGS, strict=True):
         _draw_groups(panel, runs, "relation_strict_f1", grouping)
-    _draw_reliability(axes[6], runs)
-    _draw_curves(axes[7], runs)
+    colored = list(zip(runs, _COLORS, strict=False))
+    draw_reliability(axes[6], colored)
+    draw_curves(axes[7], colored)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(runs), frameon=False, fontsize=11
     )
@@ -145,8 +150,7 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
 def _headline(runs: Sequence[ScoredRun]) -> str:
     seeds = "; ".join(f"{run.name}: seeds {', '.join(map(str, run.seeds))}" for run in runs)
     lines = [f"{runs[0].sentences} sentences; {seeds}", "In percent: mean over seeds ± deviation [95 % interval]."]
-    if any(len(run.seeds) == 1 for run in runs):
-        lines.append("Of a single seed the interval knows other sentences, but not how training anew would change it.")
+    lines += filter(None, map(few_seeds_note, sorted({len(run.seeds) for run in runs})))
     return "\n".join(lines)
 
 
@@ -154,42 +158,47 @@ def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
     header = ["micro F1", *(run.name for run in runs)]
     rows = [[measure, *(_micro_f1(run, measure) for run in runs)] for measure in MEASURES]
     if tests:
-        header += [f"{runs[1].name} - {runs[0].name}", "p"]
+        header += [f"{runs[1].name} - {runs[0].name}", "p", "p (Holm)"]
+        corrected = _corrected(runs, tests)
         for row in rows:
-            test = tests[row[0]]
-            defined = _has_gold(runs[0], row[0])
-            row += [_estimate(test.difference, "+"), f"{test.p_value:.4f}"] if defined else [_UNDEFINED, _UNDEFINED]
-    text = _table(header, rows)
+            test, defined = tests[row[0]], row[0] in corrected
+            p_values = [f"{test.p_value:.4f}", f"{corrected[row[0]]:.4f}"] if defined else [UNDEFINED, UNDEFINED]
+            row += [estimate_cell(test.difference, "+") if defined else UNDEFINED, *p_values]
+    text = text_table(header, rows)
     if tests:
         paired = "equal seeds compared with each other" if tests[MEASURES[0]].paired_seeds else "seeds independent"
-        text += f"\n(p: two-sided, paired bootstrap over sentences and seeds; {paired})"
+        text += f"\n(p: two-sided, paired bootstrap over sentences and seeds; {paired}; Holm: corrected for "
+        text += f"{len(corrected)} comparisons)" if len(corrected) > 1 else "1 comparison)"
+    text += _power_line(runs, tests)
     if runs[0].sentences < FEW_SENTENCES:
         unreliable = "intervals and p-values are" if tests else "intervals are"
         text += f"\n(only {runs[0].sentences} sentences: {unreliable} unreliable below {FEW_SENTENCES})"
     return text
 
 
-def _quality(run: ScoredRun) -> str:
-    """Whether scores can be believed, and what is left at each least score: means over seeds."""
-    rows, curves = [], []
-    for kind, seeds in run.quality.items():
-        if not seeds:
-            continue
-        rows.append(
-            [
-                kind,
-                f"{np.mean([one.predicted for one in seeds]):.0f}",
-                *(
-                    f"{np.mean([getattr(one, name) for one in seeds]):.3f}"
-                    for name in ("precision", "mean_score", "calibration_error", "auc")
-                ),
-            ]
-        )
-        for column, (least, *_) in enumerate(seeds[0].curve):
-            precision, recall = np.mean([one.curve[column][1:] for one in seeds], axis=0)
-            curves.append([f"{kind}, score >= {least:g}", f"{100 * precision:.1f}", f"{100 * recall:.1f}"])
-    header = [f"scores of {run.name}", "predicted", "right", "mean score", "calibration error", "AUC right/wrong"]
-    return f"{_table(header, rows)}\n\n{_table(['least score', 'precision', 'recall'], curves)}"
+def _corrected(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> dict[str, float]:
+    """P-values corrected for their number, of measures that there is something to measure with."""
+    compared = [measure for measure in tests if _has_gold(runs[0], measure)]
+    return dict(zip(compared, holm([tests[measure].p_value for measure in compared]), strict=True))
+
+
+def _power_line(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
+    """What difference could be seen; nothing where a run has a single seed."""
+    known = {measure: test.detectable for measure, test in tests.items()} if tests else runs[0].detectable
+    points = [
+        f"{measure} {100 * value:.1f}"
+        for measure, value in known.items()
+        if value is not None and _has_gold(runs[0], measure)
+    ]
+    if not points:
+        return ""
+    seeds = " and ".join(str(len(run.seeds)) for run in runs) if len({len(run.seeds) for run in runs}) > 1 else ""
+    what = (
+        f"With {seeds or len(runs[0].seeds)} seeds and this test set ({runs[0].sentences} sentences) a difference of "
+    )
+    what += "this many points can be seen (two-sided .05, power .8): "
+    alone = "" if tests else "; more, where the other run finds other sentences hard"
+    return f"\n{what}{', '.join(points)}{alone}"
 
 
 def _has_gold(run: ScoredRun, measure: str) -> bool:
@@ -197,7 +206,7 @@ def _has_gold(run: ScoredRun, measure: str) -> bool:
 
 
 def _micro_f1(run: ScoredRun, measure: str) -> str:
-    return _estimate(run.micro_f1[measure], "") if _has_gold(run, measure) else _UNDEFINED
+    return estimate_cell(run.micro_f1[measure], "") if _has_gold(run, measure) else UNDEFINED
 
 
 def _details(runs: Sequence[ScoredRun], measure: str) -> str:
@@ -215,7 +224,7 @@ def _details(runs: Sequence[ScoredRun], measure: str) -> str:
         for group, gold in _groups(runs, measure, grouping).items():
             values = (_f1_of_group(run, measure, grouping, group) for run in runs)
             rows.append([f"{title}: {group}", str(gold), *(_cell(of_seeds, gold) for of_seeds in values)])
-    return _table([measure, "gold", *(run.name for run in runs)], rows)
+    return text_table([measure, "gold", *(run.name for run in runs)], rows)
 
 
 def _groups(runs: Sequence[ScoredRun], measure: str, grouping: str) -> dict[str, int]:
@@ -235,27 +244,8 @@ def _f1_of_group(run: ScoredRun, measure: str, grouping: str, group: str) -> lis
     return [score.f1 if score else 0.0 for score in found]
 
 
-def _estimate(estimate: Any, sign: str) -> str:
-    deviation = "" if estimate.deviation is None else f" ± {100 * estimate.deviation:.1f}"
-    low, high = (f"{100 * end:{sign}.1f}" for end in (estimate.low, estimate.high))
-    return f"{100 * estimate.mean:{sign}.1f}{deviation} [{low}, {high}]"
-
-
 def _cell(values: list[float], gold: int) -> str:
-    if not gold:
-        return _UNDEFINED
-    deviation = f" ± {100 * np.std(values, ddof=1):4.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{deviation}"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    """Columns under each other: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in (header, ["-" * width for width in widths], *rows):
-        first, *rest = zip(row, widths, strict=True)
-        lines.append("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
-    return "\n".join(lines)
+    return seeds_cell(values) if gold else UNDEFINED
 
 
 def _draw_overview(axes: Any, runs: Sequence[ScoredRun]) -> None:
@@ -284,31 +274,6 @@ def _draw_groups(axes: Any, runs: Sequence[ScoredRun], measure: str, grouping: s
             _bars(axes, places, f1.mean(1), deviations, number, runs)
     slanted = {"rotation": 25, "ha": "right"} if grouping == "by_type" and len(groups) > 4 else {}
     axes.set_xticks(places, [f"{group}\n{gold}" for group, gold in groups.items()], fontsize=8, **slanted)
-
-
-def _draw_reliability(axes: Any, runs: Sequence[ScoredRun]) -> None:
-    axes.set_title("are scores what they say? (tenths of the predictions)", fontsize=11)
-    axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-    for number, run in enumerate(runs):
-        for (kind, seeds), marker in zip(run.quality.items(), ("o", "s"), strict=True):
-            points = np.array([point for one in seeds for point in one.bins]).reshape(-1, 2)
-            axes.plot(*points.T, marker, color=_COLORS[number], markersize=4, alpha=0.6, label=f"{run.name}: {kind}")
-            axes.lines[-1].set_markerfacecolor(_COLORS[number] if kind == "entities" else "none")
-    axes.set(xlabel="mean score", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
-    axes.legend(fontsize=8, frameon=False)
-
-
-def _draw_curves(axes: Any, runs: Sequence[ScoredRun]) -> None:
-    axes.set_title("precision and recall by least score; means over seeds", fontsize=11)
-    for number, run in enumerate(runs):
-        for (kind, seeds), style in zip(run.quality.items(), ("-", "--"), strict=True):
-            if seeds:
-                curve = 100 * np.mean([[point[1:] for point in one.curve] for one in seeds], axis=0)
-                axes.plot(
-                    curve[:, 1], curve[:, 0], style, marker=".", color=_COLORS[number], label=f"{run.name}: {kind}"
-                )
-    axes.set(xlabel="recall, %", ylabel="precision, %", xlim=(0, 100), ylim=(0, 100))
-    axes.legend(fontsize=8, frameon=False)
 
 
 def _bars(axes: Any, places: Any, heights: Any, errors: Any, number: int, runs: Sequence[ScoredRun]) -> Any:

@@ -10,10 +10,40 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.bootstrap import RESAMPLES, Estimate, PairedTest, compare_f1, estimate_f1
+from spe_dist.extraction.bootstrap import (
+    RESAMPLES,
+    Estimate,
+    PairedTest,
+    compare_f1,
+    detectable_difference,
+    estimate_f1,
+)
+from spe_dist.extraction.false_relations import FalseRelations, false_relations
 from spe_dist.extraction.predictions import RunPredictions
-from spe_dist.extraction.score_quality import KINDS, ScoreQuality, score_quality
-from spe_dist.extraction.scoring import MEASURES, MeasureScores, facts_of, find_facts, score_facts
+from spe_dist.extraction.score_quality import KINDS, THRESHOLDS, ScoreQuality, score_quality
+from spe_dist.extraction.scoring import (
+    MEASURES,
+    RELATION_MEASURES,
+    MeasureScores,
+    facts_of,
+    find_facts,
+    precision_recall_f1,
+    score_facts,
+)
+from spe_dist.extraction.type_rules import RULES, relate
+
+
+@dataclass(frozen=True)
+class RuleScores:
+    """A rule that relates a run's own entities by their types alone, against the run.
+
+    Args:
+        f1: measure of relations → micro F1 of the rule for each seed.
+        run_minus_rule: measure of relations → how much better the run's own relations are.
+    """
+
+    f1: dict[str, list[float]]
+    run_minus_rule: dict[str, PairedTest]
 
 
 @dataclass(frozen=True)
@@ -27,7 +57,11 @@ class ScoredRun:
         scores: measure → those of each seed.
         counts: measure → [seeds, sentences, (correct, predicted, gold)].
         micro_f1: measure → the mean over seeds and its interval.
+        detectable: measure → by how much two such runs must differ to be told apart; None of a single seed.
         quality: "entities" and "relations" → whether the scores of each seed can be believed; empty without scores.
+        false_relations: of each seed, relations between unrelated entities; empty without scores.
+        rules: name of a rule on types → how it does with the entities that each seed has found, if its training data
+            were kept.
     """
 
     name: str
@@ -36,7 +70,10 @@ class ScoredRun:
     scores: dict[str, list[MeasureScores]]
     counts: dict[str, NDArray[np.int64]]
     micro_f1: dict[str, Estimate]
+    detectable: dict[str, float | None]
     quality: dict[str, list[ScoreQuality]]
+    false_relations: list[FalseRelations]
+    rules: dict[str, RuleScores]
 
 
 def score_run(run: RunPredictions, *, symmetric: Collection[str] = (), resamples: int = RESAMPLES) -> ScoredRun:
@@ -66,7 +103,37 @@ def score_run(run: RunPredictions, *, symmetric: Collection[str] = (), resamples
     estimates = {measure: estimate_f1(rows, resamples=resamples) for measure, rows in stacked.items()}
     found = {kind: [score_quality(run.gold, guess, kind) for guess in run.by_seed.values()] for kind in KINDS}
     quality = {kind: [one for one in of_seeds if one is not None] for kind, of_seeds in found.items()}
-    return ScoredRun(run.name, tuple(run.by_seed), len(run.gold), scores, stacked, estimates, quality)
+    unrelated = [false_relations(run.gold, guess, THRESHOLDS) for guess in run.by_seed.values()]
+    return ScoredRun(
+        run.name,
+        tuple(run.by_seed),
+        len(run.gold),
+        scores,
+        stacked,
+        estimates,
+        {measure: detectable_difference(rows) for measure, rows in stacked.items()},
+        quality,
+        [one for one in unrelated if one is not None],
+        _score_rules(run, stacked, symmetric, resamples),
+    )
+
+
+def _score_rules(
+    run: RunPredictions, counts: dict[str, NDArray[np.int64]], symmetric: Collection[str], resamples: int
+) -> dict[str, RuleScores]:
+    if run.rules.keys() != run.by_seed.keys():
+        return {}
+    scores = {}
+    for rule in RULES:
+        related = [relate(guess, getattr(run.rules[seed], rule)) for seed, guess in run.by_seed.items()]
+        f1, tests = {}, {}
+        for measure in RELATION_MEASURES:
+            facts = [find_facts(run.gold, guess, measure, symmetric=symmetric) for guess in related]
+            of_rule = np.stack([one.sentence_counts() for one in facts])
+            f1[measure] = precision_recall_f1(of_rule.sum(1))[:, 2].tolist()
+            tests[measure] = compare_f1(of_rule, counts[measure], paired_seeds=True, resamples=resamples)
+        scores[rule] = RuleScores(f1, tests)
+    return scores
 
 
 def compare_scored_runs(first: ScoredRun, second: ScoredRun, *, resamples: int = RESAMPLES) -> dict[str, PairedTest]:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity
 
-MEASURES = ("entity_f1", "relation_f1", "relation_strict_f1")
+RELATION_MEASURES = ("relation_f1", "relation_strict_f1")
+MEASURES = ("entity_f1", *RELATION_MEASURES)
 
 # Smallest value of each group; the last group has no upper end.
 ENTITIES_IN_SENTENCE = (0, 1, 2, 3, 4, 5, 6)

@@ -201,6 +201,15 @@ def test_a_part_does_not_depend_on_the_parts_after_it() -> None:
     assert one[0] == other[0] and one[1] == other[1][:20]
 
 
+def test_negatives_are_sentences_of_unrelated_entities_that_stand_nowhere_else() -> None:
+    *parts, negatives = generate_annotated((300, 100), sentences=500, seed=2, negatives=200)
+    assert parts == generate_annotated((300, 100), sentences=500, seed=2)
+    assert len(negatives) == 200
+    assert all(len(one.entities) > 1 and not one.relations for one in negatives)
+    before = {one.words for part in (*parts, sample(2, 500)) for one in part}
+    assert len({one.words for one in negatives} - before) == 200
+
+
 def test_annotated_sentences_are_read_back_as_they_were_told(tmp_path: Path) -> None:
     (part,) = generate_annotated((40,), sentences=10, seed=3)
     write_annotated(tmp_path / "train.jsonl", part)

@@ -114,3 +114,57 @@ def test_mistakes_are_user_errors(tmp_path):
     assert not (tmp_path / "x").exists()
     with pytest.raises(UserError, match="no input"):
         dispatch(["data", "check"])
+
+
+def related(number: int, head: str, tail: str) -> dict:
+    """A sentence of its own with one relation between entities of these types."""
+    entities = [{"type": head, "start": 0, "end": 1}, {"type": tail, "start": 2, "end": 3}]
+    relations = [{"type": "knows", "head": 0, "tail": 1}]
+    return {"tokens": ["a", "knows", "b", str(number)], "entities": entities, "relations": relations}
+
+
+def test_check_shows_which_types_are_related_and_what_was_never_learned(tmp_path, capsys):
+    train = written(tmp_path / "train.jsonl", *(related(number, "Dog", "Cat") for number in range(30)))
+    dev = written(
+        tmp_path / "dev.jsonl", related(31, "Dog", "Cat"), related(32, "Cat", "Dog"), related(33, "Cat", "Dog")
+    )
+    dispatch(["data", "check", str(train), str(dev)])
+    printed = capsys.readouterr().out
+    table = "triples (head type, relation, tail type)"
+    assert row(printed, "'Dog' 'knows' 'Cat'", table) == ["30", "1"]
+    assert row(printed, "'Cat' 'knows' 'Dog'", table) == ["0", "2"]
+    assert (
+        "2 of 3 relations of dev.jsonl (66.7%) stand between types that they never stand between in train.jsonl: a "
+        "model that learns from it cannot predict them, unless fine-tuned with --model.no-type-constraints\n"
+        "  'Cat' 'knows' 'Dog': 2\n" in printed
+    )
+    assert "warning: 0 of 30 sentences of train.jsonl are without entities" in printed
+    assert "warning: 0 of 30 sentences of train.jsonl with two or more entities are without relations" in printed
+    assert row(printed, "  with two or more", "sentences") == ["30", "3"]
+
+
+def test_many_triples_are_shown_when_asked(tmp_path, capsys):
+    train = written(tmp_path / "train.jsonl", related(0, "Dog", "Cat"))
+    dev = written(tmp_path / "dev.jsonl", *(related(1 + n, f"T{n}", "Cat") for n in range(25)))
+    dispatch(["data", "check", str(train), str(dev)])
+    printed = capsys.readouterr().out
+    assert "26 triples of head type, relation and tail type: --triples shows them" in printed
+    assert printed.count("' 'knows' 'Cat': 1\n") == 20 and "  and 5 rarer ones: --triples shows them" in printed
+    dispatch(["data", "check", str(train), str(dev), "--triples"])
+    printed = capsys.readouterr().out
+    assert row(printed, "'T24' 'knows' 'Cat'", "triples (head type, relation, tail type)") == ["0", "1"]
+    assert printed.count("' 'knows' 'Cat': 1\n") == 25 and "--triples" not in printed
+
+
+def test_convert_can_leave_sentences_of_unrelated_entities_alone(tmp_path):
+    one = related(1, "Dog", "Cat")
+    source = written(
+        tmp_path / "in.jsonl", one, related(2, "Dog", "Cat") | {"relations": []}, ADA | {"entities": []}, ADA
+    )
+    dispatch(["data", "convert", str(source), str(tmp_path / "out.jsonl"), "--only-unrelated"])
+    assert [s.words[-1] for s in read_annotated(tmp_path / "out.jsonl")[0]] == ["2", "London"]
+    with pytest.raises(UserError, match="no sentence with two or more entities and without relations"):
+        dispatch(
+            ["data", "convert", str(written(tmp_path / "one.jsonl", one)), str(tmp_path / "x"), "--only-unrelated"]
+        )
+    assert not (tmp_path / "x").exists()

@@ -118,12 +118,14 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
     assert "400 steps of 64 records (25,600; paper: 40,000 of 256)" in table
     assert "new, 2 layers of 128" in table and "200 sentences of sample.train.jsonl" in table
     assert "of debug;" in table and "/some/where" not in table
-    full, no_tbo = table.splitlines()[4:]
+    full, no_tbo, *notes = table.splitlines()[4:]
+    assert notes[1] == "Holm: p corrected for 1 comparisons with SPE." and "Of two seeds" in notes[3]
     assert full.startswith("| SPE ") and "100.0 ± 0.0" in full and "66.7 / 63.2" in full
     assert no_tbo.startswith("| - TBO") and "-100.0 [-100.0, -100.0]" in no_tbo and "-3.0 / -2.0 |" in no_tbo
-    assert len({len(line) for line in table.splitlines()[2:]}) == 1  # columns stand under each other
+    assert len({len(line) for line in table.splitlines()[2:6]}) == 1  # columns stand under each other
     written = json.loads(json.dumps(ablation_json(rows, about)))
     assert written["rows"][1]["minus_full"]["entity_f1"]["difference"]["mean"] == -1
+    assert written["rows"][1]["p_strict_holm"] == written["rows"][1]["minus_full"]["relation_strict_f1"]["p_value"]
     assert written["machine"]["cores"] and written["packages"]["torch"]
 
 

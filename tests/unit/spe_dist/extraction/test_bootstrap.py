@@ -1,9 +1,11 @@
 """Intervals and p-values on simulated data, where the truth is known."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
-from spe_dist.extraction.bootstrap import compare_f1, estimate_f1
+from spe_dist.extraction.bootstrap import compare_f1, detectable_difference, estimate_f1, few_seeds_note, holm
 
 SENTENCES, SEEDS, RESAMPLES = 200, 5, 300
 
@@ -138,3 +140,71 @@ def test_seeds_may_be_different_ones():
     first, second = (simulate_runs(difficulty, generator, skill=skill) for skill in (0.0, 1.0))
     test = compare_f1(first[:3], second, paired_seeds=False)
     assert test.p_value < 0.01 and test.difference.low > 0 and test.difference.deviation is None
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([0.2]) == [0.2] and holm([]) == []
+
+
+def test_holm_is_the_closed_test_of_bonferroni():
+    """By definition: a hypothesis is rejected if Bonferroni's test rejects every set of hypotheses that it is in."""
+    generator = np.random.default_rng(8)
+    for count in (1, 2, 3, 5, 6):
+        p = generator.uniform(0, 0.4, count).round(2).tolist()  # with ties
+        sets = [one for size in range(1, count + 1) for one in combinations(range(count), size)]
+        slow = [max(min(1.0, len(one) * min(p[i] for i in one)) for one in sets if i in one) for i in range(count)]
+        assert holm(p) == pytest.approx(slow)
+
+
+def test_intervals_of_few_seeds_are_not_without_a_word():
+    assert "single seed" in few_seeds_note(1) and "one degree of freedom" in few_seeds_note(2)
+    assert few_seeds_note(3) == few_seeds_note(5) == ""
+
+
+def mean_f1(counts):
+    return np.mean([2 * correct / (predicted + gold) for correct, predicted, gold in counts.sum(1)])
+
+
+@pytest.mark.parametrize(
+    ("noise", "paired_seeds"),
+    [
+        ({"run_noise": 0.3, "seed_noise": 0.15}, True),
+        ({"run_noise": 0.3, "seed_noise": 0.15}, False),
+        ({"sentence_noise": 1.0}, True),
+    ],
+    ids=["of seeds, paired", "of seeds", "of sentences"],
+)
+def test_a_detectable_difference_is_detected_in_four_cases_of_five(noise, paired_seeds):
+    """On average over what comparisons of runs that do not differ promise."""
+    generator = np.random.default_rng(9)
+
+    def pair(skill):
+        difficulty = generator.normal(size=SENTENCES)
+        return tuple(simulate_runs(difficulty, generator, skill=one, **noise) for one in (0.0, skill))
+
+    def test(skill, number):
+        return compare_f1(*pair(skill), paired_seeds=paired_seeds, resamples=RESAMPLES, seed=number)
+
+    promised = np.mean([test(0.0, number).detectable for number in range(120)])
+    steps = np.linspace(0, 0.8, 5)  # skill, and how far it takes the F1
+    reached = [np.mean([mean_f1(two) - mean_f1(one) for one, two in map(pair, [skill] * 150)]) for skill in steps]
+    skill = np.interp(promised, reached, steps)
+    assert 0.7 < np.mean([test(skill, number).p_value < 0.05 for number in range(200)]) < 0.9
+    if "sentence_noise" not in noise:  # runs that differ in nothing but the noise of their seeds
+        alone = np.mean([detectable_difference(run) for _ in range(100) for run in pair(0.0)])
+        assert alone == pytest.approx(promised, rel=0.3)
+
+
+def test_what_can_be_seen_follows_from_the_scatter_of_the_seeds():
+    """1,000 sentences of one fact each: F1 = 2 r / (1000 + r) of r right ones that are all that is predicted."""
+    right = [600, 620, 640, 660, 680]
+    counts = np.zeros((5, 1000, 3), dtype=np.int64)
+    counts[:, :, 2] = 1
+    for row, number in enumerate(right):
+        counts[row, :number, :2] = 1
+    f1 = [2 * number / (1000 + number) for number in right]
+    by_hand = (2.776 + 0.941) * np.sqrt(2 * np.var(f1, ddof=1) / 5)  # of Student's t with 4 degrees of freedom
+    assert detectable_difference(counts) == pytest.approx(by_hand, rel=0.02)
+    assert detectable_difference(counts[:1]) is None
+    assert compare_f1(counts[:1], counts[1:2], paired_seeds=False, resamples=50).detectable is None

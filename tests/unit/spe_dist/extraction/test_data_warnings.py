@@ -2,7 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from spe_dist.extraction.data_warnings import data_warnings, file_warnings, type_warnings
+from spe_dist.extraction.data_warnings import (
+    data_warnings,
+    file_warnings,
+    negatives_warnings,
+    type_warnings,
+)
 from spe_dist.extraction.encoded_sentences import Labels
 from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence
 
@@ -67,3 +72,30 @@ def test_sentences_are_compared_composed_or_not():
     one, other = (sentence(f"Jos{e} left .", "0-1:PER") for e in ("\xe9", "e\u0301"))
     (line, _) = data_warnings(Labels.of([one]), [one], {"dev": [other]})
     assert "1 of 1 dev sentences are learned from too" in line
+
+
+EMPTY, RELATED = sentence("nothing ."), sentence("Ann left Rome .", "0-1:PER 2-3:LOC", "0>1:left")
+UNRELATED = replace(RELATED, relations=())
+
+
+@pytest.mark.parametrize(
+    ("train", "lacking"),
+    [
+        ([RELATED] * 200, ["without entities", "two or more entities are without relations"]),
+        ([RELATED] * 200 + [EMPTY, UNRELATED], ["without entities", "two or more entities are without relations"]),
+        ([RELATED] * 190 + [EMPTY] * 10, ["two or more entities are without relations"]),
+        ([RELATED] * 190 + [UNRELATED] * 10, ["without entities"]),
+        ([RELATED] * 180 + [EMPTY] * 10 + [UNRELATED] * 10, []),
+        ([RELATED] * 19, []),  # too few to wonder
+        ([UNRELATED] * 99 + [EMPTY], []),  # no relation is learned at all
+        ([EMPTY] * 99, []),  # no entity: another warning
+    ],
+)
+def test_training_data_in_which_everything_is_something(train, lacking):
+    lines = negatives_warnings("train.json", train)
+    assert len(lines) == len(lacking)
+    for line, what in zip(lines, lacking, strict=True):
+        assert line.startswith("warning: ") and "of train.json" in line and what in line and "finds false" in line
+    assert [line for line in data_warnings(LABELS, train, {}) if "hardly seen" in line] == [
+        line.replace("train.json", "the training data") for line in lines
+    ]

@@ -27,6 +27,8 @@ from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import read_run, write_predictions
 from spe_dist.extraction.run_scores import report_run
+from spe_dist.extraction.scoring import score
+from spe_dist.extraction.type_rules import TypeRules, relate
 from spe_dist.recipe import checked_config, read_values
 from spe_dist.train.run_log import read_metrics
 from tests.distributed.ranks import run_ranks
@@ -100,11 +102,26 @@ def test_predictions_are_files_that_can_be_scored_again(learned):
             assert triples(predicted) == triples(gold)
 
 
+def test_rules_on_types_are_judged_with_what_was_found(learned):
+    config, result = learned
+    rules = TypeRules.of(SENTENCES)
+    for folder in (Path(config.run_folder), Path(config.run_folder) / "dev"):
+        assert read_run(folder).rules == {1: rules}
+    for rule in ("majority", "best"):
+        f1 = score(SENTENCES, relate(SENTENCES, getattr(rules, rule)))["relation_strict_f1"].micro.f1
+        assert result.diagnostics["dev"][f"{rule}_relation_strict_f1"] == pytest.approx(f1)
+    assert "one-line rule: types related more often than not" in report_run(Path(config.run_folder))
+
+
 def test_the_model_has_a_card(learned):
     config, result = learned
     model = Path(config.run_folder) / "seed-1" / "model"
     card = (model / "README.md").read_text()
     assert "| entity_f1 | 100.00 | 100.00 |" in card
+    error = result.diagnostics["test"]["relations_calibration_error"]
+    assert f"| relation scores: calibration error (ECE) | {error:.3f} | {error:.3f} |" in card  # dev is test here
+    assert "| relation scores: AUC of right against wrong | - | - |" in card  # all are right
+    assert "| share of unrelated pairs of gold entities that get a relation | 0.000 | 0.000 |" in card
     assert "| train | `data.jsonl` | 5 | 9 | 5 |" in card
     assert "| entities | `LOC`, `ORG`, `PER` |" in card
     assert "All weights started as new ones." in card

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 
 from data_shards.errors import UserError
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
-from spe_dist.extraction.predictions import read_run, read_sentences, write_gold, write_predictions
+from spe_dist.extraction.predictions import read_run, read_sentences, write_gold, write_predictions, write_rules
+from spe_dist.extraction.type_rules import TypeRules
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora
 
 SENTENCE = AnnotatedSentence(("Zoë", "in", "\u2028"), (Entity(0, 1, "a"), Entity(2, 3, "b")), (Relation(0, 1, "r"),))
@@ -66,3 +67,16 @@ def test_a_run_without_predictions_is_refused(tmp_path):
     write_gold(tmp_path, [SENTENCE])
     with pytest.raises(UserError, match="no predictions in"):
         read_run(tmp_path)
+
+
+def test_rules_of_a_seed_are_kept_beside_its_predictions(tmp_path):
+    write_gold(tmp_path, [SENTENCE])
+    for seed in (1, 2):
+        write_predictions(tmp_path, seed, [SENTENCE])
+    rules = TypeRules((("a", "r", "b"),), (("a", "r", "b"), ("b", "ü", "a")))
+    write_rules(tmp_path, 2, rules)
+    assert read_run(tmp_path).rules == {2: rules} and list(read_run(tmp_path).by_seed) == [1, 2]
+    for damaged in ("[]", '{"majority": []}', '{"majority": [["a", "r"]], "best": []}', "{"):
+        (tmp_path / "predictions" / "rules-2.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"rules-2\.json: .*remove it, or fine-tune again"):
+            read_run(tmp_path)
