@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def describe(config: FinetuneConfig) -> str:
     return "\n".join(
         (
             *about_data(data),
-            f"of the training data, the model cannot learn: {encoded.left_out}",
+            _cannot_learn(config, encoded),
             f"{parameters:,} parameters; {start.report}",
             f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
         )
@@ -160,6 +160,16 @@ def _encode(sentences: Sequence[AnnotatedSentence], start: Start) -> EncodedSent
     return encode_sentences(sentences, start.model.labels, start.word_pieces, max_pieces=max_pieces)
 
 
+def _cannot_learn(config: FinetuneConfig, train: EncodedSentences) -> str:
+    """What is annotated and not learned, in a line; scores of spans, unlike tags, learn entities that overlap."""
+    left_out, hint = train.left_out, ""
+    if config.model.detector == "spans":
+        left_out = replace(left_out, overlapping_entities=0)
+    elif left_out.overlapping_entities:
+        hint = " (model.detector spans finds entities that overlap)"
+    return f"of the training data, the model cannot learn: {left_out}{hint}"
+
+
 def _steps_per_epoch(config: FinetuneConfig, train: EncodedSentences) -> int:
     return -(-len(train) // config.train.batch_size)
 
@@ -178,7 +188,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)
     train, dev = _encode(data.train, start), _encode(data.dev, start)
-    LOGGER.info("of the training data, the model cannot learn: %s", train.left_out)
+    LOGGER.info("%s", _cannot_learn(config, train))
     training = _Training(config, world, start, train, dev)
     try:
         while not training.finished:
@@ -359,13 +369,13 @@ def _build_engine(config: FinetuneConfig, world: World, model: ExtractorModel) -
 
 
 def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progress: Progress) -> Result:
-    """Predict dev and test with the weights that were kept, in the precision that they were evaluated in.
+    """Predict dev and test with the weights that were kept, in the precision that `spe predict` computes in here.
 
     Scores are calibrated on dev in between.
     """
     folder, run = seed_folder(config) / MODEL, Path(config.run_folder)
     model, word_pieces = load_extractor(folder)
-    model = model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
+    model = model.to(world.device, torch.bfloat16 if world.device.type == "cuda" else torch.float32)
 
     def find(sentences: Sequence[AnnotatedSentence]) -> list[AnnotatedSentence]:
         encoded = encode_sentences(sentences, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces)
