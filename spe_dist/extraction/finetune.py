@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +37,7 @@ from spe_dist.extraction.extractor_card import extractor_card
 from spe_dist.extraction.extractor_folder import calibrate, load_extractor, save_extractor
 from spe_dist.extraction.extractor_model import TASKS, ExtractorModel
 from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_data import Data, about_data, read_data
+from spe_dist.extraction.finetune_data import Data, about_data, about_left_out, read_data
 from spe_dist.extraction.finetune_folder import (
     DEV,
     MODEL,
@@ -130,7 +130,7 @@ def describe(config: FinetuneConfig) -> str:
     return "\n".join(
         (
             *about_data(data),
-            _cannot_learn(config, encoded),
+            about_left_out(encoded.left_out, config.model.detector, data.constraints),
             f"{parameters:,} parameters; {start.report}",
             f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
         )
@@ -160,16 +160,6 @@ def _encode(sentences: Sequence[AnnotatedSentence], start: Start) -> EncodedSent
     return encode_sentences(sentences, start.model.labels, start.word_pieces, max_pieces=max_pieces)
 
 
-def _cannot_learn(config: FinetuneConfig, train: EncodedSentences) -> str:
-    """What is annotated and not learned, in a line; scores of spans, unlike tags, learn entities that overlap."""
-    left_out, hint = train.left_out, ""
-    if config.model.detector == "spans":
-        left_out = replace(left_out, overlapping_entities=0)
-    elif left_out.overlapping_entities:
-        hint = " (model.detector spans finds entities that overlap)"
-    return f"of the training data, the model cannot learn: {left_out}{hint}"
-
-
 def _steps_per_epoch(config: FinetuneConfig, train: EncodedSentences) -> int:
     return -(-len(train) // config.train.batch_size)
 
@@ -188,7 +178,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)
     train, dev = _encode(data.train, start), _encode(data.dev, start)
-    LOGGER.info("%s", _cannot_learn(config, train))
+    LOGGER.info(about_left_out(train.left_out, config.model.detector, data.constraints))
     training = _Training(config, world, start, train, dev)
     try:
         while not training.finished:
