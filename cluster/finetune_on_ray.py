@@ -1,6 +1,6 @@
-"""Several seeds of a fine-tuning at the same time: each a Ray task on its share of the cores, in a process of its own.
+"""Several fine-tunings at the same time: each a Ray task on its share of the cores, in a process of its own.
 
-Ray starts a seed again if its machine or process is gone; it goes on from its newest checkpoint.
+Ray starts one again if its machine or process is gone; it goes on from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +27,12 @@ from spe_dist.recipe import checked_config, config_values
 LOGGER = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5
-_RESTARTS = 3  # of a seed whose process died
+_RESTARTS = 3  # of a fine-tuning whose process died
 
 
 @dataclass(frozen=True)
 class Shares:
-    """How many seeds go on at the same time, and what each has."""
+    """How many fine-tunings go on at the same time, and what each has."""
 
     parallel: int
     cores: int
@@ -41,24 +41,24 @@ class Shares:
 
 @dataclass
 class Outcome:
-    """How the seeds ended.
+    """How the fine-tunings ended, by name.
 
     Args:
-        results: of the seeds that came to their end.
-        failures: seed → why it did not, in one line.
+        results: of those that came to their end.
+        failures: why others did not, in one line.
         stopped: a signal asked to stop before all had ended.
     """
 
-    results: dict[int, Result] = field(default_factory=dict)
-    failures: dict[int, str] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
 
 def share_out(seeds: int, cores: Sequence[int], gpus: int, cluster: SeedsOnRayConfig) -> Shares:
-    """Divide a cluster among seeds. PURE.
+    """Divide a cluster among seeds, or other fine-tunings. PURE.
 
     Args:
-        seeds: that are to be trained.
+        seeds: how many are to be trained.
         cores: of each machine.
         gpus: of all machines.
         cluster: what the person wants of it.
@@ -76,17 +76,25 @@ def share_out(seeds: int, cores: Sequence[int], gpus: int, cluster: SeedsOnRayCo
     return Shares(parallel, max(fitting, default=1), per_seed)
 
 
-def finetune_on_ray(configs: Sequence[FinetuneConfig], *, tell: Callable[[str], None]) -> Outcome:
-    """Fine-tune seeds on the Ray cluster that the configuration or the environment names, or on one started here.
+def finetune_on_ray(
+    configs: Mapping[str, FinetuneConfig],
+    *,
+    tell: Callable[[str], None],
+    kind: str = "seeds",
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> Outcome:
+    """Run fine-tunings on the Ray cluster that their configuration or the environment names, or on one started here.
 
     Args:
-        configs: of the seeds, with absolute paths; they differ in nothing else.
+        configs: of each, by what the person calls it, with absolute paths; one seed each, and all on the same cluster.
         tell: gets a line for the person.
+        kind: what they are, for these lines.
+        wanted: asked by name when there is room for the next; one that is not wanted any more is passed over.
 
     Raises:
         UserError: Ray cannot be joined, or is lost.
     """
-    cluster = configs[0].cluster
+    cluster = next(iter(configs.values())).cluster
     here = len(os.sched_getaffinity(0))
     outcome = Outcome()
     asked = threading.Event()
@@ -99,12 +107,14 @@ def finetune_on_ray(configs: Sequence[FinetuneConfig], *, tell: Callable[[str], 
         gpus = int(sum(machine.get("GPU", 0) for machine in machines))
         shares = share_out(len(configs), cores, gpus, cluster)
         tell(
-            f"{len(configs)} seeds, {shares.parallel} at the same time, each on {shares.cores} "
+            f"{len(configs)} {kind}, {shares.parallel} at the same time, each on {shares.cores} "
             f"{'core' if shares.cores == 1 else 'cores'}{' and a GPU' if shares.gpus else ''}"
             f"{f'; none of {gpus} GPUs is used, as cluster.gpus_per_seed is 0' if gpus and not shares.gpus else ''}"
         )
         try:
-            _run(list(configs), shares, outcome, asked, tell)
+            lines = WaitingLines(f"{kind} need", _each(shares), tell)
+            waiting = ((name, config) for name, config in configs.items() if wanted(name))
+            _run(waiting, shares, outcome, asked, lines, tell)
         except ray.exceptions.RayError as error:
             raise UserError(
                 f"the Ray cluster has lost the run ({type(error).__name__}): when it is well again, the same command "
@@ -114,40 +124,43 @@ def finetune_on_ray(configs: Sequence[FinetuneConfig], *, tell: Callable[[str], 
 
 
 def _run(
-    waiting: list[FinetuneConfig],
+    waiting: Iterator[tuple[str, FinetuneConfig]],
     shares: Shares,
     outcome: Outcome,
     asked: threading.Event,
+    lines: WaitingLines,
     tell: Callable[[str], None],
 ) -> None:
     task = ray.remote(
         num_cpus=shares.cores,
         num_gpus=shares.gpus,
-        max_calls=1,  # a seed has its process to itself
+        max_calls=1,  # each has its process to itself
         max_retries=_RESTARTS,
         runtime_env={"env_vars": process_environment(shares.cores, gpus=shares.gpus)},
     )(_finetune_seed)
-    running: dict[Any, FinetuneConfig] = {}
-    each = {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
-    lines = WaitingLines("seeds need", each, tell)
-    while waiting or running:
+    running: dict[Any, tuple[str, FinetuneConfig]] = {}
+    while True:
         lines.look(waits=bool(running) and not is_left(Note.BEGUN))
         if asked.is_set():
             outcome.stopped = True
             for call in running:
                 ray.cancel(call, force=True)
             return
-        while waiting and len(running) < shares.parallel:
-            config = waiting.pop(0)
-            running[task.remote(config_values(config))] = config
+        while len(running) < shares.parallel and (following := next(waiting, None)) is not None:
+            running[task.remote(config_values(following[1]))] = following
+        if not running:
+            return
         for call in ray.wait(list(running), timeout=_LOOK_SECONDS)[0]:
-            config = running.pop(call)
-            seed = config.run.seed
+            name, config = running.pop(call)
             try:
-                outcome.results[seed] = ray.get(call)
+                outcome.results[name] = ray.get(call)
             except ray.exceptions.RayError as error:
-                outcome.failures[seed] = _reason(error, config)
-                tell(f"seed {seed} failed: {outcome.failures[seed]}")
+                outcome.failures[name] = _reason(error, config)
+                tell(f"{name} failed: {outcome.failures[name]}")
+
+
+def _each(shares: Shares) -> Mapping[str, int]:
+    return {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
 
 
 def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:

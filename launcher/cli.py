@@ -15,6 +15,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
+  tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   settings chosen on dev, equally for every start
   predict MODEL [FILE …] [--text TEXT]                  entities and relations of raw text
   ablate --shards DIR --train FILE --dev FILE --test FILE   the SPE paper's ablations, from pre-training to a table
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
@@ -50,6 +51,7 @@ def dispatch(arguments: list[str]) -> None:
         "data": _data,
         "pretrain": _pretrain,
         "finetune": _finetune,
+        "tune": _tune,
         "predict": _predict,
         "ablate": _ablate,
         "slurm": _slurm,
@@ -96,6 +98,12 @@ def _pretrain() -> Callable[[list[str]], None]:
 
 def _finetune() -> Callable[[list[str]], None]:
     from launcher.finetune import main
+
+    return main
+
+
+def _tune() -> Callable[[list[str]], None]:
+    from launcher.tune import main
 
     return main
 

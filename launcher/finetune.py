@@ -138,18 +138,19 @@ def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]
     for result in before:
         print(f"{format_result(result)} (done before)")
     done = {result.seed for result in before}
-    waiting = [seed for seed in seeds if seed.run.seed not in done]
+    waiting = {f"seed {seed.run.seed}": seed for seed in seeds if seed.run.seed not in done}
     if not waiting:
         return before, {}
     from cluster.finetune_on_ray import finetune_on_ray
 
-    with shown_seeds({seed.run.seed: seed_folder(seed) for seed in waiting}):
+    with shown_seeds({seed.run.seed: seed_folder(seed) for seed in waiting.values()}):
         outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True))
     if outcome.stopped:
         raise Stopped(STOPPED_TEXT)
-    for _, result in sorted(outcome.results.items()):
+    for result in sorted(outcome.results.values(), key=lambda result: result.seed):
         print(format_result(result))
-    return [*before, *outcome.results.values()], outcome.failures
+    failures = {waiting[name].run.seed: reason for name, reason in outcome.failures.items()}
+    return [*before, *outcome.results.values()], failures
 
 
 def _print_scores(run: Path, results: list[Result]) -> None:

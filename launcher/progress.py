@@ -7,7 +7,8 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
@@ -15,12 +16,14 @@ from typing import TextIO
 from launcher.output import say
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.extraction.finetune_folder import LOG
+from spe_dist.extraction.finetune_folder import LOG, RESULT, Result, format_result
 from spe_dist.train import run_log
 from spe_dist.train.run_folder import METRICS, log_path
 from spe_dist.train.run_log import format_metrics
 
 _SECONDS = 0.5
+_OVERVIEW_SECONDS = 10
+_FAILED = " ERROR "  # in its log
 _SAID = re.compile(r"\S+ \S+ (?P<level>INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
 
 
@@ -71,6 +74,68 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
 
     with _repeated(show):
         yield
+
+
+@contextmanager
+def shown_fine_tunings(folders: Mapping[str, Path], openings: Collection[str]) -> Iterator[None]:
+    """Say of many fine-tunings how each ended, and every ten seconds how far those are that go on.
+
+    Args:
+        folders: of each seed, by name.
+        openings: names of those of which it is told what they say before their first epoch.
+    """
+    opening, out = {name: _Opening(folders[name]) for name in openings}, sys.stdout
+    overview = _Overview(folders)
+
+    def show() -> None:
+        for name, said in opening.items():
+            for line in said.new_lines():
+                say(f"{name}: {line}", to=out)
+        for line in overview.new_lines(time.monotonic()):
+            say(line, to=out)
+
+    with _repeated(show):
+        yield
+
+
+class _Overview:
+    """How far many fine-tunings are.
+
+    Args:
+        folders: of each seed, by name; none is over yet.
+    """
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self._folders, self._done = folders, 0
+        self._logs = {name: _Tail(folder / LOG) for name, folder in folders.items()}
+        self._metrics = {name: _Tail(folder / METRICS) for name, folder in folders.items()}
+        self._running: dict[str, str] = {}  # name → how far
+        self._next = time.monotonic() + _OVERVIEW_SECONDS
+
+    def new_lines(self, now: float) -> list[str]:
+        """Lines to print at this time."""
+        lines = []
+        for name, log in list(self._logs.items()):
+            self._look(name, log.new_lines())
+            result = self._folders[name] / RESULT
+            if name in self._running and result.exists():
+                lines.append(f"{name}: {format_result(Result(**json.loads(result.read_text()))).partition(': ')[2]}")
+                self._done += 1
+                del self._running[name], self._logs[name]
+        if now >= self._next:
+            self._next = now + _OVERVIEW_SECONDS
+            going_on = [f"{name}, {how_far}" for name, how_far in self._running.items()]
+            lines.append("; ".join([f"{self._done} of {len(self._folders)} fine-tunings done", *going_on]))
+        return lines
+
+    def _look(self, name: str, log: Sequence[str]) -> None:
+        """Find out whether a fine-tuning goes on, and how far it is."""
+        if log:
+            self._running.setdefault(name, "beginning")
+        if metrics := self._metrics[name].new_lines():
+            self._running[name] = f"epoch {json.loads(metrics[-1])['epoch']}"
+        if any(_FAILED in line for line in log):
+            self._running.pop(name, None)
 
 
 @contextmanager

@@ -141,9 +141,24 @@ def _as_json(description: ExtractorDescription) -> bytes:
 def _load_description(folder: Path) -> ExtractorDescription:
     check_is_extractor(folder)
     path = folder / DESCRIPTION
+    _check_version(folder)
     try:
         return TypeAdapter(ExtractorDescription).validate_json(path.read_bytes())
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"{path}: malformed at {place or 'its beginning'}: {first['msg']}: fine-tune again") from error
+
+
+def _check_version(folder: Path) -> None:
+    """Raise a UserError if another spe_dist has written this: what is malformed then is of no help."""
+    try:
+        version = json.loads((folder / DESCRIPTION).read_bytes())["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return  # damaged: what is wrong is said where it is read
+    if type(version) is int and version != FORMAT_VERSION:
+        age = "an older" if version < FORMAT_VERSION else "a newer"
+        raise UserError(
+            f"{folder} is an extractor of format {version}, which {age} spe_dist has written; this one reads format "
+            f"{FORMAT_VERSION}: predict with the spe_dist that wrote it, or fine-tune again (spe finetune)"
+        )

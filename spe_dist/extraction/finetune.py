@@ -38,7 +38,7 @@ from spe_dist.extraction.extractor_card import extractor_card
 from spe_dist.extraction.extractor_folder import calibrate, load_extractor, save_extractor
 from spe_dist.extraction.extractor_model import TASKS, ExtractorModel
 from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_data import Data, about_data, read_data
+from spe_dist.extraction.finetune_data import Data, about_data, about_left_out, read_data
 from spe_dist.extraction.finetune_folder import (
     DEV,
     MODEL,
@@ -132,7 +132,7 @@ def describe(config: FinetuneConfig) -> str:
     return "\n".join(
         (
             *about_data(data),
-            f"of the training data, the model cannot learn: {encoded.left_out}",
+            about_left_out(encoded.left_out, config.model.detector, data.constraints),
             f"{parameters:,} parameters; {start.report}",
             f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
         )
@@ -180,7 +180,7 @@ def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
     check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)
     train, dev = _encode(data.train, start), _encode(data.dev, start)
-    LOGGER.info("of the training data, the model cannot learn: %s", train.left_out)
+    LOGGER.info(about_left_out(train.left_out, config.model.detector, data.constraints))
     training = _Training(config, world, start, train, dev)
     try:
         while not training.finished:
@@ -361,13 +361,13 @@ def _build_engine(config: FinetuneConfig, world: World, model: ExtractorModel) -
 
 
 def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progress: Progress) -> Result:
-    """Predict dev and test with the weights that were kept, in the precision that they were evaluated in.
+    """Predict dev and test with the weights that were kept, in the precision that `spe predict` computes in here.
 
     Scores are calibrated on dev in between.
     """
     folder, run = seed_folder(config) / MODEL, Path(config.run_folder)
     model, word_pieces = load_extractor(folder)
-    model = model.to(world.device, torch.bfloat16 if config.train.precision == "bf16" else torch.float32)
+    model = model.to(world.device, torch.bfloat16 if world.device.type == "cuda" else torch.float32)
 
     def find(sentences: Sequence[AnnotatedSentence]) -> list[AnnotatedSentence]:
         encoded = encode_sentences(sentences, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces)

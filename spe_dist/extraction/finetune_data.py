@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from data_shards.offset_units import OffsetUnit
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.data_warnings import data_warnings
-from spe_dist.extraction.encoded_sentences import Labels
+from spe_dist.extraction.encoded_sentences import Labels, LeftOut
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_folder import DEV
 from spe_dist.extraction.formats import read_annotated
@@ -76,6 +76,22 @@ def about_data(data: Data) -> list[str]:
         f"relation types: {', '.join(map(repr, data.labels.relation_types)) or 'none'}",
         *data_warnings(data.labels, data.train, judged),
     ]
+
+
+def about_left_out(left_out: LeftOut, detector: str, constraints: Constraints) -> str:
+    """What is annotated in the training data and not learned, for people.
+
+    Args:
+        left_out: by what all models have in common.
+        detector: of the model; scores of spans, unlike tags, learn entities that overlap.
+        constraints: of the training data.
+    """
+    hint = ""
+    if constraints.overlapping and detector == "spans":
+        left_out = replace(left_out, overlapping_entities=0)
+    elif constraints.overlapping:
+        hint = " (model.detector spans finds entities that overlap)"
+    return f"of the training data, the model cannot learn: {left_out}{hint}"
 
 
 def _read(path: str, language: str, offsets: OffsetUnit) -> list[AnnotatedSentence]:

@@ -342,6 +342,18 @@ def test_it_is_where_people_look():
     assert lively().entity_types == LABELS.entity_types and lively().relation_types == LABELS.relation_types
 
 
+@pytest.mark.parametrize(("version", "age"), [(1, "an older"), (99, "a newer")])
+def test_a_folder_of_another_version_is_named_as_such(tmp_path, version, age):
+    folder = tmp_path / "model"
+    folder.mkdir()  # as spe_dist wrote it when the architecture was not a setting
+    sizes = {"span_encoder": {"kernel_sizes": [2], "channels": 4, "size": 8}, "context_encoder": None}
+    types = {"entity_types": ["PER"], "relation_types": ["knows"], "relation_size": 8, "language": "en"}
+    pairs = {"pair_encoder": {"attention_size": 8, "position_size": 4}}
+    (folder / "extractor.json").write_text(json.dumps(types | sizes | pairs | {"format_version": version}))
+    with pytest.raises(UserError, match=f"model is an extractor of format {version}, which {age} spe_dist has written"):
+        Extractor.from_pretrained(folder)
+
+
 @pytest.mark.parametrize("file", ["extractor.json", "extractor.safetensors", "model.safetensors", "config.json"])
 def test_a_folder_that_is_not_whole_is_refused(tmp_path, file):
     folder = save_lively(tmp_path / "model")

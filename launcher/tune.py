@@ -1,0 +1,328 @@
+"""`spe tune`: the best settings of a fine-tuning, chosen on dev, with the same trials for every start."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+from data_shards.stop_requests import Stopped, stopped_on_request
+from launcher.arguments import parse_arguments
+from launcher.finetune import SHORT, with_absolute_paths
+from launcher.finetune import read_arguments as read_finetuning
+from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
+from spe_dist.extraction.finetune_folder import MODEL, check_same_run, check_start, read_result, seed_folder
+from spe_dist.extraction.tuning import (
+    Trial,
+    Tuning,
+    best_trial,
+    check_same_tuning,
+    names_of_starts,
+    read_grid,
+    read_trial,
+)
+from spe_dist.extraction.tuning_report import recipe_path, settings_text, write_report
+
+STOPPED_TEXT = "stopped as asked; the same command goes on from there"
+_ELAPSED = "elapsed.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """Find the best settings of a fine-tuning on dev data, with the same trials for every start.
+
+    spe tune --config finetune_cpu --train train.json --dev dev.json --seeds 3 --trials 8
+        --from bert --encoder FOLDER --from runs/spe --from runs/enpar
+        --grid optimizer.learning-rate=1e-4,2e-4,4e-4 --grid train.epochs=25,60
+
+    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the sum
+    of entity F1 and strict relation F1 on dev, mean over seeds. Every start (--from) gets the same trials, so none is
+    tuned better than another. No test data are read: fine-tune with the best settings to get test scores.
+
+    The folder FOLDER/NAME then holds tuning.md and tuning.json (all trials of all starts: scores on dev, mean and
+    standard deviation over seeds, the budget) and best-START.yaml (a recipe with the best settings of a start, for
+    spe finetune --config). Trials keep their scores and predictions, not their models.
+
+    Trials run on Ray, as many fine-tunings at a time as there are cores, or GPUs. The same command goes on where a
+    stopped or killed one was; what is done is not done again. It may have a larger --trials, --hours or --seeds, or
+    further starts.
+
+    All other settings of spe finetune are the same in all trials: --SECTION.SETTING VALUE, such as --train.batch-size 8
+    or --cluster.address auto (spe finetune --help lists them).
+
+    Exit status: 0 all trials are done; 75 stopped as asked; 1 an error, in one line: the other trials are done.
+    """
+
+    start: Annotated[tuple[str, ...], tyro.conf.arg(name="from"), tyro.conf.UseAppendAction] = ()
+    """A run of spe pretrain, its export, or bert (the encoder that --encoder names); repeat it for several starts."""
+    grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,VALUE"), tyro.conf.UseAppendAction] = ()
+    """A setting and the values to try, or a YAML file of settings with a list of values each; repeat it for several
+    settings, all combinations are in the grid. A value that is a list is written in brackets:
+    model.relation-sizes=[],[300,128]. Settings of model, sampling, optimizer and train, and the dropouts of encoder."""
+    trials: int | None = None
+    """Most trials of each start, drawn from the grid; all combinations if not given."""
+    hours: float | None = None
+    """Hours, those before a stop included, after which no further trial begins; a trial that has begun with one start
+    is done with all."""
+    seeds: int = 3
+    """Seeds of each trial: --seed and the numbers after it."""
+    seed: int | None = None
+    """First seed of each trial; the recipe's if not given."""
+    draw: int = 1
+    """Seed of the order in which combinations are tried."""
+    config: str | None = None
+    """Recipe of fine-tuning with the settings that are not in the grid: a file, or a name such as finetune_cpu;
+    finetune_spe if not given."""
+    train: str | None = None
+    """Annotated sentences to learn from."""
+    dev: str | None = None
+    """Annotated sentences that the best epoch and the best trial are chosen by."""
+    fraction: float | None = None
+    """Share of the training sentences to learn from."""
+    offsets: str | None = None
+    """What offsets in the data count: characters, utf16 or bytes (see spe data check)."""
+    encoder: str | None = None
+    """Hugging Face name or folder of the encoder for --from bert."""
+    name: str = "tune"
+    """Folder of the tuning, inside --run.folder."""
+    parallel: int | None = None
+    """Most fine-tunings at the same time; as many as there are cores or GPUs if not given."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Say what would be tried and stop."""
+
+
+@dataclass
+class _Budget:
+    """Time that a tuning may take; a trial that has begun with one start is done with all of them.
+
+    Args:
+        folder: of the tuning.
+        hours: None: no limit.
+        begun: numbers of trials that have begun.
+        used: seconds of commands before this one.
+    """
+
+    folder: Path
+    hours: float | None
+    begun: set[int]
+    used: float
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Used so far."""
+        return self.used + time.monotonic() - self.since
+
+    def allows(self, number: int) -> bool:
+        """Whether a trial may begin; then it has."""
+        if number not in self.begun and self.hours is not None and self.seconds > self.hours * 3600:
+            return False
+        self.begun.add(number)
+        self.keep()
+        return True
+
+    def keep(self) -> None:
+        """Write down what is used, for the command that goes on."""
+        write_atomically(self.folder / _ELAPSED, (json.dumps({"seconds": self.seconds}) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A trial to do: a point with one start."""
+
+    start: str
+    number: int
+    settings: Mapping[str, object]
+    config: FinetuneConfig
+
+    @property
+    def seeds(self) -> dict[str, FinetuneConfig]:
+        """Its fine-tunings, by what they are called."""
+        return {f"{self.start}, trial {self.number}, seed {seed.run.seed}": seed for seed in self.config.of_each_seed()}
+
+
+def main(arguments: list[str]) -> None:
+    """Run all trials and print the tables.
+
+    Raises:
+        UserError: anything that the person at the keyboard can fix; a trial has failed.
+        Stopped: as asked.
+    """
+    command, tuning = read_arguments(arguments)
+    trials = [
+        _Trial(start, number, point, tuning.trial(start, number, point))
+        for number, point in enumerate(tuning.points, start=1)
+        for start in tuning.starts
+    ]
+    if command.dry_run:
+        print("\n".join(_describe(tuning)))
+        return
+    for trial in trials:
+        check_same_run(trial.config)
+    check_same_tuning(tuning)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
+    with stopped_on_request(STOPPED_TEXT), explain_write_errors(tuning.folder):
+        budget = _Budget(tuning.folder, command.hours, _begun(trials), _elapsed(tuning.folder))
+        failures = _run(trials, budget)
+        table = _report(command, tuning, trials, budget, failures)
+    print(f"\n{table}\nin {tuning.folder}: tuning.md, tuning.json", flush=True)
+    if failures:
+        name, reason = next(iter(failures.items()))
+        more = f", and {len(failures) - 1} more (see above)" if len(failures) > 1 else ""
+        raise UserError(f"{name} failed: {reason}{more}; the same command tries again what has failed")
+
+
+def read_arguments(arguments: list[str]) -> tuple[Tune, Tuning]:
+    """The command, and what it tunes.
+
+    Raises:
+        UserError: an argument, the recipe or a setting is wrong, or there is nothing to start from.
+    """
+    ours, fixed = _split(arguments)
+    command: Tune = parse_arguments(Tune, ours, prog="spe tune")
+    for name in ("trials", "hours", "seeds"):
+        value = getattr(command, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name} is {value:g}: it must be more than 0")
+    grid = read_grid(command.grid)
+    twice = [name for name in fixed if name.removeprefix("--").replace("-", "_") in grid]
+    if twice:
+        raise UserError(f"{twice[0]} is given, and is in the grid: leave one of them out")
+    starts = names_of_starts(command.start)
+    if command.encoder is not None and BERT not in starts.values():
+        raise UserError(f"--encoder {command.encoder} would not be used: it is the encoder of --from bert")
+    configs = {name: _finetuning(command, start, fixed) for name, start in starts.items()}
+    folder = Path(next(iter(configs.values())).run.folder) / command.name
+    tuning = Tuning(folder=folder, starts=configs, grid=grid, draw=command.draw, trials=command.trials)
+    for config in configs.values():
+        _check_files(config)
+        check_start(config)
+    return command, tuning
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Arguments of this command, and settings of fine-tuning: these have a section, and go on to the next option."""
+    ours: list[str] = []
+    fixed: dict[str, list[str]] = {}
+    to = ours
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name in ("--test", "--data.test"):
+            raise UserError(
+                "spe tune reads no test data: leave --test out, and give it to spe finetune --config best-START.yaml"
+            )
+        if argument.startswith("--"):
+            to = fixed.setdefault(name, []) if "." in name else ours
+        to.append(argument)
+    short = {full: name for name, full in SHORT.items()}
+    for name in fixed:
+        if name.replace("_", "-") in short:
+            raise UserError(f"{name} is {short[name.replace('_', '-')]} here: write that")
+    return ours, fixed
+
+
+def _finetuning(command: Tune, start: str, fixed: Mapping[str, Sequence[str]]) -> FinetuneConfig:
+    """The fine-tuning from one start, with absolute paths and without test data."""
+    arguments = ["--from", start, "--seeds", str(command.seeds)]
+    for name in ("config", "train", "dev", "fraction", "offsets", "seed", "parallel"):
+        if (value := getattr(command, name)) is not None:
+            arguments += [f"--{name}", str(value)]
+    if start == BERT and command.encoder is not None:
+        arguments += ["--encoder", command.encoder]
+    config, _ = read_finetuning([*arguments, *(part for parts in fixed.values() for part in parts)])
+    return with_absolute_paths(replace(config, data=replace(config.data, test=None)))
+
+
+def _check_files(config: FinetuneConfig) -> None:
+    for name, file in (("train", config.data.train), ("dev", config.data.dev)):
+        if not Path(file).is_file():
+            raise UserError(f"--{name}: {file}: no such file")
+
+
+def _describe(tuning: Tuning) -> list[str]:
+    points, config = tuning.points, next(iter(tuning.starts.values()))
+    total = len(points) * len(tuning.starts) * config.seeds
+    lines = [f"trial {number}: {settings_text(point)}" for number, point in enumerate(points, start=1)]
+    return [
+        *lines,
+        f"each with {config.seeds} seeds from {', '.join(tuning.starts)}: {total} fine-tunings in {tuning.folder}",
+    ]
+
+
+def _run(trials: Sequence[_Trial], budget: _Budget) -> dict[str, str]:
+    """Do what is not done yet, in order; why seeds have failed, by name."""
+    from cluster.finetune_on_ray import finetune_on_ray
+    from launcher.progress import shown_fine_tunings
+
+    numbers = {name: trial.number for trial in trials for name in trial.seeds}
+    waiting = {name: seed for trial in trials for name, seed in trial.seeds.items() if read_result(seed) is None}
+    done = len(numbers) - len(waiting)
+    if done:
+        print(f"{done} of {len(numbers)} fine-tunings were done before", flush=True)
+    if not any(budget.allows(numbers[name]) for name in list(waiting)[:1]):
+        return {}
+    first_of_start = {trial.start: next(iter(trial.seeds)) for trial in reversed(trials)}
+
+    def wanted(name: str) -> bool:
+        _remove_models(trials)
+        return budget.allows(numbers[name])
+
+    with shown_fine_tunings(
+        {name: seed_folder(seed) for name, seed in waiting.items()},
+        [name for name in first_of_start.values() if name in waiting],
+    ):
+        outcome = finetune_on_ray(
+            waiting, tell=lambda line: print(line, flush=True), kind="fine-tunings", wanted=wanted
+        )
+    budget.keep()
+    if outcome.stopped:
+        raise Stopped(STOPPED_TEXT)
+    return outcome.failures
+
+
+def _report(
+    command: Tune, tuning: Tuning, trials: Sequence[_Trial], budget: _Budget, failures: Mapping[str, str]
+) -> str:
+    """Write and return the tables of the trials that have begun."""
+    _remove_models(trials)
+    of_starts: dict[str, list[Trial]] = {start: [] for start in tuning.starts}
+    for trial in trials:
+        failure = next((failures[name] for name in trial.seeds if name in failures), None)
+        read = read_trial(trial.config, trial.number, trial.settings, failure)
+        if read is not None:
+            of_starts[trial.start].append(read)
+    limit = "no limit" if command.hours is None else f"{command.hours:g} hours"
+    table = write_report(tuning, of_starts, f"{limit}, {budget.seconds / 3600:.2f} hours used")
+    for start, of_start in of_starts.items():
+        if (best := best_trial(of_start)) is not None:
+            print(
+                f"{start}: best is trial {best.number} ({settings_text(best.settings)}), {recipe_path(tuning, start)}"
+            )
+    return table
+
+
+def _remove_models(trials: Sequence[_Trial]) -> None:
+    """Of fine-tunings that are over: those of hundreds would fill a disk, and none of them is of use."""
+    for trial in trials:
+        for seed in trial.config.of_each_seed():
+            if read_result(seed) is not None:
+                shutil.rmtree(seed_folder(seed) / MODEL, ignore_errors=True)
+
+
+def _begun(trials: Sequence[_Trial]) -> set[int]:
+    return {trial.number for trial in trials for seed in trial.seeds.values() if seed_folder(seed).is_dir()}
+
+
+def _elapsed(folder: Path) -> float:
+    path = folder / _ELAPSED
+    return json.loads(path.read_text())["seconds"] if path.is_file() else 0.0
