@@ -13,8 +13,9 @@ from pydantic.dataclasses import dataclass
 
 from spe_dist.config import STRICT
 
-_EDGE = 1e-6  # probabilities nearer to 0 or 1 have no logit to speak of
-_STEPS = 50
+_EDGE = 1e-12  # probabilities nearer to 0 or 1 have no logit to speak of
+_LEAST_SCALE = 1e-3  # the order of scores is kept, whatever dev says
+_STEPS, _HALVINGS = 100, 60
 _PRIOR = 1.0  # strength with which few predictions are held to the model's own scores
 
 
@@ -27,7 +28,10 @@ class Scaling:
 
     @classmethod
     def fit(cls, scores: NDArray[np.floating], right: NDArray[np.bool_]) -> Scaling:
-        """The scaling of the greatest likelihood (Newton's method), held to the identity where data are few.
+        """The scaling of the greatest likelihood, held to the identity where data are few.
+
+        Newton's steps are halved until the likelihood grows: most scores of a model that has learned its data by heart
+        are so near to 1 that a whole step would lead far away.
 
         Args:
             scores: of predictions, in 0..1, [N].
@@ -35,19 +39,31 @@ class Scaling:
         """
         logits = np.stack([_logit(scores), np.ones(len(scores))], axis=1)  # [N, 2]
         start = np.array([1.0, 0.0])
-        weights = start
+        signs = np.where(right, 1.0, -1.0)
+
+        def badness(weights: NDArray[np.float64]) -> float:
+            return float(
+                np.logaddexp(0, -signs * (logits @ weights)).sum() + _PRIOR / 2 * ((weights - start) ** 2).sum()
+            )
+
+        weights, least = start, badness(start)
         for _ in range(_STEPS):
             probabilities = _sigmoid(logits @ weights)
             gradient = logits.T @ (probabilities - right) + _PRIOR * (weights - start)
             curvature = (logits * (probabilities * (1 - probabilities))[:, None]).T @ logits + _PRIOR * np.eye(2)
-            weights = weights - np.linalg.solve(curvature, gradient)
-        return cls(scale=max(float(weights[0]), _EDGE), shift=float(weights[1]))  # falling scores would be reversed
+            step = np.linalg.solve(curvature, gradient)
+            tried = (weights - step / 2**halved for halved in range(_HALVINGS))
+            better = next((each for each in tried if badness(each) < least), None)
+            if better is None:
+                break
+            weights, least = better, badness(better)
+        return cls(scale=max(float(weights[0]), _LEAST_SCALE), shift=float(weights[1]))
 
-    def __call__(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Calibrated probabilities, [N]."""
         if self == Scaling():
             return scores
-        return _sigmoid(self.scale * _logit(scores) + self.shift).astype(np.float32)
+        return _sigmoid(self.scale * _logit(scores) + self.shift)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

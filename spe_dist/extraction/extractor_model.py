@@ -62,10 +62,10 @@ class Extracted:
 
     spans: Spans  # [N, 2] packed words of entities, sorted
     types: NDArray[np.int64]  # [N]
-    entity_scores: NDArray[np.float32]  # [N] probability that these words are an entity of this type
+    entity_scores: NDArray[np.float64]  # [N] probability that these words are an entity of this type
     pairs: NDArray[np.int64]  # [M, 2] first and second entity of each relation, in the order of the text
     relations: NDArray[np.int64]  # [M] 2 * type + direction
-    relation_scores: NDArray[np.float32]  # [M] probability of relation, direction and both arguments
+    relation_scores: NDArray[np.float64]  # [M] probability of relation, direction and both arguments
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class ExtractorModel(nn.Module):
         encoded = self._encode(batch)
         spans, likely = self.detector.propose(self.detector(encoded.words, batch.word_offsets), batch.word_offsets)
         vectors = self._span_vectors(self.span_encoder, encoded, spans)
-        type_scores = self.types(vectors).float().softmax(dim=1)
+        type_scores = self.types(vectors).double().softmax(dim=1)  # 1 - 1e-9 is another score than 1
         best, types = (likely[:, None] * type_scores[:, :-1]).max(dim=1)
         scores = best.cpu().numpy()
         entities = np.flatnonzero(self.detector.accept(best, likely * type_scores[:, -1]))
@@ -225,7 +225,7 @@ class ExtractorModel(nn.Module):
         type_scores: Tensor,
         types: Tensor,
         pairs: NDArray[np.int64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The best relation that the types of each pair allow, and its probability, in portions that fit in memory."""
         portions = []
         for first in range(0, max(len(pairs), 1), _MOST_PAIRS):
@@ -236,7 +236,7 @@ class ExtractorModel(nn.Module):
             )
             of_pairs = types[on_device][_on(types, places)]
             allowed = self.allowed[of_pairs[:, 0], of_pairs[:, 1]]
-            best, classes = scores.float().masked_fill(~allowed, -torch.inf).softmax(dim=1).max(dim=1)
+            best, classes = scores.double().masked_fill(~allowed, -torch.inf).softmax(dim=1).max(dim=1)
             portions.append((classes.cpu().numpy(), best.cpu().numpy()))
         relations, probabilities = (np.concatenate(parts) for parts in zip(*portions, strict=True))
         return relations, probabilities

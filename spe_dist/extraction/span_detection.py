@@ -53,11 +53,11 @@ class TagDetector(nn.Module):
     @torch.no_grad()
     def propose(self, scores: Tensor, word_offsets: IntArray) -> tuple[Spans, Tensor]:
         """The spans that the best tags mark, [N, 2], and the probability of all tags of each, [N]."""
-        best, tags = scores.float().log_softmax(dim=1).max(dim=1)
+        best, tags = scores.double().log_softmax(dim=1).max(dim=1)
         spans = decode_tags(tags.cpu().numpy(), word_offsets)
-        sums = torch.cat([best.new_zeros(1), best.double().cumsum(0)])
+        sums = torch.cat([best.new_zeros(1), best.cumsum(0)])
         starts, ends = (torch.from_numpy(np.ascontiguousarray(places)).to(sums.device) for places in spans.T)
-        return spans, (sums[ends] - sums[starts]).exp().float()
+        return spans, (sums[ends] - sums[starts]).exp()
 
     def accept(self, entities: Tensor, no_entity: Tensor) -> NDArray[np.bool_]:
         """Whether proposed spans are entities: tags have decided, and types may still refuse.
@@ -113,7 +113,7 @@ class SpanDetector(nn.Module):
     @torch.no_grad()
     def propose(self, scores: Tensor, word_offsets: IntArray) -> tuple[Spans, Tensor]:
         """Spans that are likely enough to ask for their type, sorted, [N, 2], and their probabilities, [N]."""
-        probabilities = scores.sigmoid()
+        probabilities = scores.double().sigmoid()
         proposed = (probabilities > _PROPOSED).nonzero()
         places = proposed.cpu().numpy()
         spans = np.stack([places[:, 0], places.sum(axis=1) + 1], axis=1)
@@ -127,7 +127,7 @@ class SpanDetector(nn.Module):
 Detector = TagDetector | SpanDetector
 
 
-def without_overlaps(spans: Spans, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+def without_overlaps(spans: Spans, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which spans to keep so that none overlap: the best first, then the next best that still fits.
 
     Args:

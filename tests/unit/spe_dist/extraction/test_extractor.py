@@ -118,8 +118,8 @@ def test_scores_are_probabilities_of_the_decisions():
     batch = encoded.batch(np.array([0]))
     inside = model._encode(batch)
     spans = np.array([[entity.token_start, entity.token_end] for entity in found.entities])
-    types = model.types(model._span_vectors(model.span_encoder, inside, spans)).softmax(dim=1).max(dim=1)
-    tags = model.detector(inside.words, batch.word_offsets).softmax(dim=1).max(dim=1).values
+    types = model.types(model._span_vectors(model.span_encoder, inside, spans)).detach().softmax(dim=1).max(dim=1)
+    tags = model.detector(inside.words, batch.word_offsets).detach().softmax(dim=1).max(dim=1).values
     wanted = [float(tags[start:end].prod() * best) for (start, end), best in zip(spans, types.values, strict=True)]
     assert [entity.score for entity in found.entities] == pytest.approx(wanted, rel=1e-4)
     assert [LABELS.entity_types.index(entity.type) for entity in found.entities] == types.indices.tolist()
