@@ -14,7 +14,7 @@ from data_shards.errors import UserError
 from spe_dist.config import STRICT, Count, Positive
 from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import Labels
-from spe_dist.extraction.extractor_model import ExtractorModel, RelationClassifier, WordPooling
+from spe_dist.extraction.extractor_model import ExtractorModel, RelationClassifier
 from spe_dist.extraction.span_detection import Detector, SpanDetector, TagDetector
 from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
@@ -44,8 +44,6 @@ class Architecture:
     word_shapes: bool = False
     """Whether the encoder reads how each word is written (lower case, Capitalised, CAPITALS, digits, ...) beside its
     pieces. An uncased tokenizer throws this away."""
-    word_pooling: WordPooling = "first"
-    """What a word is: the state of its first piece, as in the papers' programs, or the mean over its pieces."""
     type_size: Count = 0
     """Size of the vectors of both entities' types that the relation classifier reads beside the pair vector; 0: it does
     not see the types."""
@@ -95,6 +93,5 @@ class Architecture:
             pair_encoder=pair_encoder,
             relations=relations,
             word_shapes=self.word_shapes,
-            word_pooling=self.word_pooling,
             dropout=dropout,
         )

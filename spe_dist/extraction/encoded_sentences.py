@@ -87,8 +87,7 @@ class ExtractionBatch:
 
     packed: PackedSequences
     piece_shapes: torch.Tensor  # [P] how the word of each piece is written (see word_shapes.py)
-    word_pieces: torch.Tensor  # [P - 2 S] packed index of the pieces of all words, in order
-    word_starts: torch.Tensor  # [W] where each word's pieces begin in `word_pieces`
+    word_pieces: torch.Tensor  # [W] packed index of each word's first piece
     word_offsets: NDArray[np.int64]  # [S + 1]
     gold_spans: Spans  # [G, 2] sorted, distinct
     gold_types: NDArray[np.int64]  # [G]
@@ -103,7 +102,6 @@ class ExtractionBatch:
             packed=self.packed.to(device),
             piece_shapes=self.piece_shapes.to(device),
             word_pieces=self.word_pieces.to(device),
-            word_starts=self.word_starts.to(device),
         )
 
 
@@ -121,17 +119,13 @@ class Rows:
         """Some rows, without annotation, as one packed forward."""
         records = self.records.take(rows)
         shapes = Ragged(self.shapes, self.records.word_starts.offsets).take(rows).values
-        packed, word_pieces = _pack(records, special)
-        word_starts = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
-        piece_shapes = np.full(len(packed.piece_ids), NO_WORD, dtype=np.int64)
-        piece_shapes[word_pieces] = np.repeat(shapes, np.diff(word_starts, append=len(word_pieces)))
+        packed, piece_shapes, word_pieces = _pack(records, shapes, special)
         nothing = np.zeros(0, dtype=np.int64)
         no_rows = nothing.reshape(0, 2)
         return ExtractionBatch(
             packed=packed,
             piece_shapes=torch.from_numpy(piece_shapes),
             word_pieces=torch.from_numpy(word_pieces),
-            word_starts=torch.from_numpy(word_starts),
             word_offsets=records.word_starts.offsets,
             gold_spans=no_rows,
             gold_types=nothing,
@@ -364,18 +358,23 @@ def _ragged(rows: Sequence[Sequence[tuple]], *, columns: int) -> Ragged:
     return Ragged.from_lengths(np.array(values, dtype=np.int64).reshape(-1, columns), lengths)
 
 
-def _pack(records: Records, special: SpecialIds) -> tuple[PackedSequences, NDArray[np.int64]]:
-    """[CLS] pieces [SEP] of every sentence, and where in this the pieces of words are, [P - 2 S]."""
+def _pack(
+    records: Records, shapes: NDArray[np.int64], special: SpecialIds
+) -> tuple[PackedSequences, NDArray[np.int64], NDArray[np.int64]]:
+    """[CLS] pieces [SEP] of every sentence, the shape of each piece's word, [P], and each word's first piece, [W]."""
     lengths = records.pieces.lengths + SPECIALS
     starts = offsets_from_lengths(lengths)
     ids = np.empty(starts[-1], dtype=np.int64)
     ids[starts[:-1]], ids[starts[1:] - 1] = special.cls, special.sep
     places = concat_ranges(starts[:-1] + 1, lengths - SPECIALS)
     ids[places] = records.pieces.values
+    first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
+    piece_shapes = np.full(len(ids), NO_WORD, dtype=np.int64)
+    piece_shapes[places] = np.repeat(shapes, np.diff(first_pieces, append=len(places)))
     packed = PackedSequences(
         piece_ids=torch.from_numpy(ids),
         positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),
         sequence_starts=torch.from_numpy(starts.astype(np.int32)),
         longest=int(lengths.max(initial=0)),
     )
-    return packed, places
+    return packed, piece_shapes, records.word_starts.values + starts[:-1][records.word_starts.row_index()] + 1

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 import torch
@@ -42,7 +41,6 @@ from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_encoder import SpanEncoder
 from spe_dist.models.transform_block import INITIAL_STD, TransformBlock
 
-WordPooling = Literal["first", "mean"]
 TASKS = ("span", "entity", "relation")
 _MOST_PAIRS = 16_384  # classified at a time when extracting: a sentence full of entities has very many
 
@@ -121,7 +119,6 @@ class ExtractorModel(nn.Module):
         pair_encoder: SPE's attention over the five spans, or ENPAR's concatenation of them.
         relations: classifier of pairs.
         word_shapes: whether the sentence encoder reads how words are written.
-        word_pooling: whether a word is the state of its first piece, or the mean over all of them.
         dropout: of the states of words.
     """
 
@@ -139,7 +136,6 @@ class ExtractorModel(nn.Module):
         pair_encoder: PairEncoder,
         relations: RelationClassifier,
         word_shapes: bool,
-        word_pooling: WordPooling,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -148,7 +144,6 @@ class ExtractorModel(nn.Module):
         self.sentence_encoder, self.detector = sentence_encoder, detector
         self.span_encoder, self.context_encoder, self.pair_encoder = span_encoder, context_encoder, pair_encoder
         self.dropout = nn.Dropout(dropout)
-        self.word_pooling = word_pooling
         self.word_shapes: nn.Embedding | None = None
         if word_shapes:
             self.word_shapes = nn.Embedding(len(SHAPES), sentence_encoder.word_embeddings.embedding_dim)
@@ -244,11 +239,7 @@ class ExtractorModel(nn.Module):
     def _encode(self, batch: ExtractionBatch) -> _Encoded:
         added = None if self.word_shapes is None else self.word_shapes(batch.piece_shapes)
         states = self.dropout(self.sentence_encoder(batch.packed, added))
-        if self.word_pooling == "first":
-            words = states[batch.word_pieces[batch.word_starts]]
-        else:
-            words = nn.functional.embedding_bag(batch.word_pieces, states, batch.word_starts, mode="mean")
-        return _Encoded(words, states[batch.packed.sequence_starts[:-1]])
+        return _Encoded(states[batch.word_pieces], states[batch.packed.sequence_starts[:-1]])
 
     def _candidates(self, batch: ExtractionBatch, span_scores: Tensor, gold: GoldDraws) -> Spans:
         """Gold spans, and in sentences that do not learn from gold alone the spans that the model proposes."""

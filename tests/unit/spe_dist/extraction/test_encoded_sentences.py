@@ -1,7 +1,6 @@
 import numpy as np
 
 from spe_dist.extraction.encoded_sentences import Labels, LeftOut, encode_sentences
-from spe_dist.extraction.word_shapes import CAPITALISED
 from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence, word_pieces
 
 
@@ -25,13 +24,7 @@ def test_a_batch_is_the_sentences_in_the_asked_order():
             expected.extend(words.encode_words([word]).values.tolist())
         expected.append(special.sep)
     assert batch.packed.piece_ids.tolist() == expected
-    assert batch.word_pieces.tolist() == [
-        place for place, piece in enumerate(expected) if piece not in (special.cls, special.sep)
-    ]
-    assert batch.word_pieces[batch.word_starts].tolist() == first_pieces
-    capitals = [place for place, shape in enumerate(batch.piece_shapes.tolist()) if shape == CAPITALISED]
-    in_capitals = [word for row in (4, 0) for word in SENTENCES[row].words if word[0].isupper()]
-    assert [expected[place] for place in capitals] == words.encode_words(in_capitals).values.tolist()
+    assert batch.word_pieces.tolist() == first_pieces
     assert [expected[start] for start in batch.packed.sequence_starts[:-1]] == [special.cls] * 2
     assert batch.word_offsets.tolist() == [0, 7, 14]
     # "the Acme office of Paris hired Marie": entities in text order; Marie (last) works for Paris (its second)
@@ -51,10 +44,7 @@ def test_words_without_pieces_are_passed_over_and_words_keep_their_numbers():
     assert [encoded.word_numbers.row(number).tolist() for number in range(3)] == [[1, 3, 5], [], [0]]
     batch = encoded.batch(np.array([0, 1, 2]))
     expected = word_pieces().encode_words(["Marie", "Curie", "Warsaw"])
-    assert (
-        batch.packed.piece_ids[batch.word_pieces[batch.word_starts[:3]]].tolist()
-        == expected.values[expected.offsets[:-1]].tolist()
-    )
+    assert batch.packed.piece_ids[batch.word_pieces[:3]].tolist() == expected.values[expected.offsets[:-1]].tolist()
     assert word_pieces().special_ids.unk not in batch.packed.piece_ids
     assert batch.word_offsets.tolist() == [0, 3, 3, 4]
     assert batch.gold_spans.tolist() == [[0, 2], [2, 3], [3, 4]]
@@ -101,7 +91,7 @@ def test_a_long_sentence_is_a_row_for_each_window():
     assert batch.gold_pairs.tolist() == [[1, 2]]
     assert encoded.left_out == LeftOut(beyond_windows=2)  # the longest entity, and the relation of the farthest ones
     pieces = word_pieces().encode_words(["a", "b"])
-    assert batch.packed.piece_ids[batch.word_pieces[batch.word_starts[6:12]]].tolist() == pieces.values.tolist() * 3
+    assert batch.packed.piece_ids[batch.word_pieces[6:12]].tolist() == pieces.values.tolist() * 3
 
 
 def test_a_word_longer_than_the_encoder_keeps_its_first_pieces():

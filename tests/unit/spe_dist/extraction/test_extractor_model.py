@@ -1,7 +1,6 @@
 """The packed model against loops that encode one sentence, one span and one pair at a time."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.architecture import Architecture
 from spe_dist.extraction.candidates import BEGIN, END, INSIDE, OUTSIDE, UNIT, sentences_of, span_pairs
 from spe_dist.extraction.constraints import Constraints
-from spe_dist.extraction.encoded_sentences import SPECIALS, ExtractionBatch, encode_sentences
+from spe_dist.extraction.encoded_sentences import ExtractionBatch, encode_sentences
 from spe_dist.extraction.extractor_model import ExtractorModel
 from spe_dist.extraction.scheduled_sampling import GoldDraws
 from spe_dist.extraction.span_detection import TagDetector
@@ -38,7 +37,6 @@ SPANS_AND_TYPES = Architecture(
     pair_size=9,
     relation_sizes=(11,),
     word_shapes=True,
-    word_pooling="mean",
     type_size=3,
 )
 CONSTRAINTS = Constraints.of([*SENTENCES, sentence("a b", "0-1:LOC 1-2:PER", "0>1:seat")])
@@ -78,12 +76,12 @@ def encode_alone(model: ExtractorModel, one: AnnotatedSentence) -> tuple[torch.T
     batch = batch_of([one])
     if model.word_shapes is None:
         states = model.sentence_encoder(batch.packed)
-        return states[1:-1][batch.word_starts], states[:1]
+        return states[batch.word_pieces], states[:1]
     of_words = [model.word_shapes.weight[word_shape(word)] for word in one.words]
-    starts = batch.word_starts.tolist()
-    pieces_of_words = list(pairwise([*starts, len(batch.packed.piece_ids) - SPECIALS]))
+    ends = [*batch.word_pieces.tolist()[1:], len(batch.packed.piece_ids) - 1]
     of_pieces = [
-        vector for vector, (first, end) in zip(of_words, pieces_of_words, strict=True) for _ in range(first, end)
+        vector for vector, first, end in zip(of_words, batch.word_pieces.tolist(), ends, strict=True)
+        for _ in range(first, end)
     ]  # fmt: skip
     no_word = model.word_shapes.weight[NO_WORD]
     embeddings = model.sentence_encoder.word_embeddings(batch.packed.piece_ids)
@@ -92,7 +90,7 @@ def encode_alone(model: ExtractorModel, one: AnnotatedSentence) -> tuple[torch.T
         position_ids=batch.packed.positions[None],
         layout=layout_of(batch.packed),
     ).last_hidden_state[0]
-    return torch.stack([states[1 + first : 1 + end].mean(dim=0) for first, end in pieces_of_words]), states[:1]
+    return states[batch.word_pieces], states[:1]
 
 
 def span_vector(encoder, words: torch.Tensor, start: int, end: int) -> torch.Tensor:
