@@ -84,7 +84,7 @@ def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
 
 def test_a_bare_name_is_that_of_a_recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert read_arguments(["--config", "finetune_cpu"])[0].train.epochs == 25
+    assert read_arguments(["--config", "finetune_cpu"])[0].train.epochs == 40
     with pytest.raises(
         UserError, match=r"--config cpu: no such file or recipe; recipes are: .*debug, .*finetune_cpu, "
     ):
