@@ -90,7 +90,7 @@ def test_a_bare_name_is_that_of_a_recipe(tmp_path, monkeypatch):
     ):
         read_arguments(["--config=cpu"])
     (tmp_path / "cpu").write_text((RECIPES / "finetune_cpu.yaml").read_text())
-    assert read_arguments(["--config=cpu"])[0].train.epochs == 25
+    assert read_arguments(["--config=cpu"])[0].train.epochs == 40
 
 
 def test_a_start_that_cannot_be_is_told_before_anything_is_loaded(tmp_path, monkeypatch):
