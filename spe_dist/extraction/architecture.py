@@ -30,8 +30,8 @@ class Architecture:
     for each span."""
     span_encoder: SpanEncoderSizes
     """Span CNN of the entities."""
-    context_encoder: SpanEncoderSizes | None = None
-    """Span CNN of left, middle and right of a pair; null: as the span encoder's, and it begins as a copy of it."""
+    context_encoder: SpanEncoderSizes
+    """Span CNN of left, middle and right of a pair; of the span encoder's sizes, it begins as a copy of that."""
     pair_encoder: Literal["attention", "concatenation"]
     """How the vectors of both entities and of left, middle and right become one: by the SPE paper's attention over the
     five, or by the ENPAR paper's concatenation and one transform block."""
@@ -51,7 +51,7 @@ class Architecture:
     def check(self) -> None:
         """Raise a UserError if parts do not fit each other."""
         context = self.context_encoder
-        if self.pair_encoder == "attention" and context is not None and context.size != self.span_encoder.size:
+        if self.pair_encoder == "attention" and context.size != self.span_encoder.size:
             raise UserError(
                 f"model.pair_encoder attention needs span vectors of one size, but model.span_encoder.size is "
                 f"{self.span_encoder.size} and model.context_encoder.size is {context.size}: make them equal, or set "
@@ -68,11 +68,11 @@ class Architecture:
     ) -> ExtractorModel:
         """An extractor of this architecture; all but the sentence encoder is new."""
         hidden_size = sentence_encoder.hidden_size
-        span, context = self.span_encoder, self.context_encoder or self.span_encoder
+        span, context = self.span_encoder, self.context_encoder
         span_encoder, context_encoder = (
             span_encoder_of(sizes, hidden_size, dropout=dropout) for sizes in (span, context)
         )
-        if self.context_encoder is None:
+        if context == span:
             context_encoder.load_state_dict(span_encoder.state_dict())
         pair_encoder = pair_encoder_of(
             self.pair_encoder_sizes, hidden_size, span=span, context=context, dropout=dropout

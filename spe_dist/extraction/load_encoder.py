@@ -101,7 +101,8 @@ def _from_encoder(config: FinetuneConfig, labels: Labels, constraints: Constrain
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, tokenizer=tokenizer)
     description = _describe(config, labels, constraints, language=config.start.language)
-    new: tuple[str, ...] = (_SPAN, _CONTEXT_COPY, _PAIR, _CLASSIFIERS)
+    copied = config.model.context_encoder == config.model.span_encoder
+    new: tuple[str, ...] = (_SPAN, _CONTEXT_COPY if copied else _CONTEXT, _PAIR, _CLASSIFIERS)
     loaded: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     if name is None:

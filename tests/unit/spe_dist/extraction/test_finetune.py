@@ -38,6 +38,8 @@ from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
 CPU = torch.device("cpu")
 TINY_MODEL = {
     "span_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 24},
+    "context_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 24},
+    "pair_encoder": "attention",
     "attention": {"attention_size": 16, "position_size": 4},
     "relation_sizes": [24, 16],
     "dropout": 0.0,

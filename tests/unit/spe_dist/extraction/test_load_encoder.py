@@ -41,6 +41,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SPE = {
     "detector": "tags", "pair_encoder": "attention", "dropout": 0.1,
     "span_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 24},
+    "context_encoder": {"kernel_sizes": [2, 3, 4], "channels": 8, "size": 24},
     "attention": {"attention_size": 16, "position_size": 4},
 }  # fmt: skip
 ENPAR = {

@@ -41,9 +41,11 @@ def word_pieces() -> WordPieces:
     return WordPieces.load(str(DEBUG_VOCAB))
 
 
+_SPAN_ENCODER = SpanEncoderSizes(kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE)
 ARCHITECTURE = Architecture(
     detector="tags",
-    span_encoder=SpanEncoderSizes(kernel_sizes=(2, 3), channels=5, size=SPAN_SIZE),
+    span_encoder=_SPAN_ENCODER,
+    context_encoder=_SPAN_ENCODER,
     pair_encoder="attention",
     attention=PairEncoderSizes(attention_size=8, position_size=4),
     relation_sizes=(SPAN_SIZE, 10),
