@@ -31,7 +31,8 @@ def finetune_config(folder: Path, start: str, seed: int) -> FinetuneConfig:
         "encoder": ENCODER,
         "model": {
             "detector": "tags", "span_encoder": SPAN_ENCODER, "context_encoder": SPAN_ENCODER,
-            "pair_encoder": "attention", "attention": PAIR_ENCODER, "relation_sizes": [SPAN_ENCODER["size"], 64], "dropout": 0.0,
+            "pair_encoder": "attention", "attention": PAIR_ENCODER,
+            "relation_sizes": [SPAN_ENCODER["size"], 64], "dropout": 0.0,
         },
         "sampling": {"gold_epochs": 3, "k": 3.0}, "optimizer": optimizer,
         "train": {"epochs": 14, "batch_size": 10, "patience": 14, "precision": "fp32", "checkpoint_every": 0},
