@@ -1,8 +1,10 @@
 """Scores that mean what they say: of the predictions with a score of 0.8, four of five are right.
 
 A model's own probabilities are too sure of themselves. On dev, whose answers are known, a logistic regression from the
-logit of the model's probability to right or wrong gives two numbers for entities and two for relations (Platt scaling,
-1999; with a shift of 0 it is temperature scaling). It changes no order and no decision.
+logits of the model's probabilities to right or wrong gives a few numbers for entities and for relations. For entities
+that is Platt scaling (1999) and changes no order. A relation can be wrong in more ways: its score knows the relation's
+own probability, the weaker of its arguments, how far apart these are, and how many entities stand in the sentence.
+No decision is changed.
 """
 
 from __future__ import annotations
@@ -14,67 +16,91 @@ from pydantic.dataclasses import dataclass
 from spe_dist.config import STRICT
 
 _EDGE = 1e-12  # probabilities nearer to 0 or 1 have no logit to speak of
-_LEAST_SCALE = 1e-3  # the order of scores is kept, whatever dev says
 _STEPS, _HALVINGS = 100, 60
 _PRIOR = 1.0  # strength with which few predictions are held to the model's own scores
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Scaling:
-    """probability → sigmoid(scale · logit + shift)."""
+    """features → sigmoid(weights · features + shift)."""
 
-    scale: float = 1.0
-    shift: float = 0.0
+    weights: tuple[float, ...]
+    shift: float
 
     @classmethod
-    def fit(cls, scores: NDArray[np.floating], right: NDArray[np.bool_]) -> Scaling:
-        """The scaling of the greatest likelihood, held to the identity where data are few.
+    def fit(cls, features: Floats, right: NDArray[np.bool_]) -> Scaling:
+        """The scaling of the greatest likelihood, held to the first feature alone where data are few.
 
         Newton's steps are halved until the likelihood grows: most scores of a model that has learned its data by heart
         are so near to 1 that a whole step would lead far away.
 
         Args:
-            scores: of predictions, in 0..1, [N].
+            features: of predictions, the first the logit of the model's own probability, [N, K].
             right: whether each was right, [N].
         """
-        logits = np.stack([_logit(scores), np.ones(len(scores))], axis=1)  # [N, 2]
-        start = np.array([1.0, 0.0])
+        columns = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+        start = np.eye(1, columns.shape[1])[0]
         signs = np.where(right, 1.0, -1.0)
 
-        def badness(weights: NDArray[np.float64]) -> float:
+        def badness(weights: Floats) -> float:
             return float(
-                np.logaddexp(0, -signs * (logits @ weights)).sum() + _PRIOR / 2 * ((weights - start) ** 2).sum()
+                np.logaddexp(0, -signs * (columns @ weights)).sum() + _PRIOR / 2 * ((weights - start) ** 2).sum()
             )
 
         weights, least = start, badness(start)
         for _ in range(_STEPS):
-            probabilities = _sigmoid(logits @ weights)
-            gradient = logits.T @ (probabilities - right) + _PRIOR * (weights - start)
-            curvature = (logits * (probabilities * (1 - probabilities))[:, None]).T @ logits + _PRIOR * np.eye(2)
-            step = np.linalg.solve(curvature, gradient)
+            probabilities = _sigmoid(columns @ weights)
+            gradient = columns.T @ (probabilities - right) + _PRIOR * (weights - start)
+            curvature = (columns * (probabilities * (1 - probabilities))[:, None]).T @ columns
+            step = np.linalg.solve(curvature + _PRIOR * np.eye(len(start)), gradient)
             tried = (weights - step / 2**halved for halved in range(_HALVINGS))
             better = next((each for each in tried if badness(each) < least), None)
             if better is None:
                 break
             weights, least = better, badness(better)
-        return cls(scale=max(float(weights[0]), _LEAST_SCALE), shift=float(weights[1]))
+        return cls(weights=tuple(weights[:-1].tolist()), shift=float(weights[-1]))
 
-    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated probabilities, [N]."""
-        if self == Scaling():
-            return scores
-        return _sigmoid(self.scale * _logit(scores) + self.shift)
+    def __call__(self, features: Floats) -> Floats:
+        """Probabilities that predictions are right, [N]."""
+        return _sigmoid(features @ np.array(self.weights) + self.shift)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Calibration:
-    """How the scores of a model are scaled; as they are, where nothing was fitted."""
+    """How probabilities become scores, fitted on dev."""
 
-    entities: Scaling = Scaling()
-    relations: Scaling = Scaling()
+    entities: Scaling
+    relations: Scaling
 
 
-def calibration_error(scores: NDArray[np.floating], right: NDArray[np.bool_], *, bins: int = 10) -> float:
+def entity_features(probabilities: Floats) -> Floats:
+    """What the score of an entity is made of, [N, 1].
+
+    Args:
+        probabilities: the model's own, of span and type together, [N].
+    """
+    return _logit(probabilities)[:, None]
+
+
+def relation_features(
+    probabilities: Floats, arguments: Floats, distances: NDArray[np.int64], entities: NDArray[np.int64]
+) -> Floats:
+    """What the score of a relation is made of, [M, 4].
+
+    Args:
+        probabilities: the model's own, of the relation if its arguments are right, [M].
+        arguments: the model's own, of both arguments, [M, 2].
+        distances: words between the arguments, [M].
+        entities: number of entities that are found in the sentence, [M].
+    """
+    return np.stack(
+        [_logit(probabilities), _logit(arguments.min(axis=1)), np.log1p(distances), np.log(entities)], axis=1
+    )
+
+
+def calibration_error(scores: Floats, right: NDArray[np.bool_], *, bins: int = 10) -> float:
     """Expected calibration error: mean distance between score and share of right predictions, in bins of equal size.
 
     Args:
@@ -87,7 +113,7 @@ def calibration_error(scores: NDArray[np.floating], right: NDArray[np.bool_], *,
     return float(sum(abs(scores[part].sum() - right[part].sum()) for part in parts) / max(len(scores), 1))
 
 
-def ranking_auc(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
+def ranking_auc(scores: Floats, right: NDArray[np.bool_]) -> float:
     """Probability that a right prediction has a higher score than a wrong one (ties count half); nan without either."""
     positives, negatives = np.sort(scores[right]), np.sort(scores[~right])
     if not len(positives) or not len(negatives):
@@ -96,10 +122,10 @@ def ranking_auc(scores: NDArray[np.floating], right: NDArray[np.bool_]) -> float
     return float(below.sum() / (2 * len(positives) * len(negatives)))
 
 
-def _logit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+def _logit(scores: Floats) -> Floats:
     clipped = np.clip(np.asarray(scores, dtype=np.float64), _EDGE, 1 - _EDGE)
     return np.log(clipped / (1 - clipped))
 
 
-def _sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sigmoid(logits: Floats) -> Floats:
     return 1 / (1 + np.exp(-np.clip(logits, -60, 60)))

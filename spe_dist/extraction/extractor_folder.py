@@ -73,7 +73,7 @@ def build_extractor(
     model = description.architecture.build(
         description.labels, description.constraints, sentence_encoder, dropout=dropout
     )
-    model.calibration = description.calibration or Calibration()
+    model.calibration = description.calibration
     return model
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
-from spe_dist.extraction.calibration import Calibration
+from spe_dist.extraction.calibration import Calibration, Floats, entity_features, relation_features
 from spe_dist.extraction.candidates import (
     ContextSpans,
     Spans,
@@ -140,7 +140,7 @@ class ExtractorModel(nn.Module):
     ) -> None:
         super().__init__()
         self.labels, self.constraints = labels, constraints
-        self.calibration = Calibration()
+        self.calibration: Calibration | None = None
         self.sentence_encoder, self.detector = sentence_encoder, detector
         self.span_encoder, self.context_encoder, self.pair_encoder = span_encoder, context_encoder, pair_encoder
         self.dropout = nn.Dropout(dropout)
@@ -198,17 +198,26 @@ class ExtractorModel(nn.Module):
             type_scores[on_device],
         )
         types = types[on_device]
-        pairs = span_pairs(spans, sentences_of(spans, batch.word_offsets))
+        sentences = sentences_of(spans, batch.word_offsets)
+        pairs = span_pairs(spans, sentences)
         relations, likely_relations = self._best_relations(encoded, batch, spans, vectors, type_scores, types, pairs)
         related = np.flatnonzero(relations != self.labels.no_relation)
-        pairs = pairs[related]
-        return Extracted(
-            spans,
-            types.cpu().numpy(),
-            self.calibration.entities(scores),
-            pairs,
-            relations[related],
-            self.calibration.relations(likely_relations[related] * scores[pairs].prod(axis=1)),
+        pairs, likely_relations = pairs[related], likely_relations[related]
+        entity_scores, relation_scores = self._scores(spans, sentences, scores, pairs, likely_relations)
+        return Extracted(spans, types.cpu().numpy(), entity_scores, pairs, relations[related], relation_scores)
+
+    def _scores(
+        self, spans: Spans, sentences: NDArray[np.int64], entities: Floats, pairs: NDArray[np.int64], relations: Floats
+    ) -> tuple[Floats, Floats]:
+        """Scores of entities and relations from the model's own probabilities; without calibration these themselves."""
+        arguments = entities[pairs]
+        if self.calibration is None:
+            return entities, relations * arguments.prod(axis=1)
+        distances = spans[pairs[:, 1], 0] - spans[pairs[:, 0], 1]
+        found = np.bincount(sentences)[sentences[pairs[:, 0]]] if len(pairs) else np.zeros(0, dtype=np.int64)
+        return (
+            self.calibration.entities(entity_features(entities)),
+            self.calibration.relations(relation_features(relations, arguments, distances, found)),
         )
 
     def _best_relations(

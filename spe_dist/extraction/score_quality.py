@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.calibration import Calibration, Scaling, calibration_error, ranking_auc
+from spe_dist.extraction.calibration import (
+    Calibration,
+    Scaling,
+    calibration_error,
+    entity_features,
+    ranking_auc,
+    relation_features,
+)
 from spe_dist.extraction.scoring import facts_of
 
 KINDS = {"entities": "entity_f1", "relations": "relation_strict_f1"}  # what is right: as these measures say
@@ -78,9 +85,24 @@ def fit_calibration(gold: Sequence[AnnotatedSentence], predicted: Sequence[Annot
         gold: sentences that were not learned from.
         predicted: the same, with the model's own scores.
     """
+    entities, entities_right = scored_predictions(gold, predicted, "entities")
+    relations, relations_right = scored_predictions(gold, predicted, "relations")
+    pairs = [
+        (sentence.entities[relation.head], sentence.entities[relation.tail], len(sentence.entities))
+        for sentence in predicted
+        for relation in sentence.relations
+    ]
+    arguments = np.array([(head.score, tail.score) for head, tail, _ in pairs], dtype=np.float64).reshape(-1, 2)
+    distances = [max(tail.word_start - head.word_end, head.word_start - tail.word_end) for head, tail, _ in pairs]
+    features = relation_features(
+        relations / arguments.prod(axis=1),  # a model that is not calibrated multiplies the three
+        arguments,
+        np.array(distances, dtype=np.int64),
+        np.array([found for *_, found in pairs], dtype=np.int64),
+    )
     return Calibration(
-        entities=Scaling.fit(*scored_predictions(gold, predicted, "entities")),
-        relations=Scaling.fit(*scored_predictions(gold, predicted, "relations")),
+        entities=Scaling.fit(entity_features(entities), entities_right),
+        relations=Scaling.fit(features, relations_right),
     )
 
 

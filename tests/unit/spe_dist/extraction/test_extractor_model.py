@@ -1,5 +1,6 @@
 """The packed model against loops that encode one sentence, one span and one pair at a time."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.architecture import Architecture
+from spe_dist.extraction.calibration import Calibration, Scaling
 from spe_dist.extraction.candidates import BEGIN, END, INSIDE, OUTSIDE, UNIT, sentences_of, span_pairs
 from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import ExtractionBatch, encode_sentences
@@ -302,6 +304,37 @@ def test_what_is_extracted_is_what_a_loop_extracts(model):
     ends = found.spans[:, 1]
     overlaps = (found.spans[1:, 0] < np.maximum.accumulate(ends)[:-1]).sum()
     assert (overlaps > 0) == model.constraints.overlapping
+
+
+@torch.no_grad()
+def test_a_calibrated_model_finds_the_same_with_other_scores(model):
+    batch = batch_of(SENTENCES)
+    plain = model.extract(batch)
+    calibration = Calibration(
+        entities=Scaling(weights=(0.5,), shift=-0.2),
+        relations=Scaling(weights=(0.4, 0.3, -0.2, -0.1), shift=0.1),
+    )
+    model.calibration = calibration
+    try:
+        scaled = model.extract(batch)
+    finally:
+        model.calibration = None
+    assert scaled.spans.tolist() == plain.spans.tolist() and scaled.relations.tolist() == plain.relations.tolist()
+    logits = [math.log(score / (1 - score)) for score in plain.entity_scores]
+    np.testing.assert_allclose(scaled.entity_scores, [sigmoid(0.5 * logit - 0.2) for logit in logits])
+    sentences = sentences_of(plain.spans, batch.word_offsets).tolist()
+    for (first, second), own, score in zip(
+        plain.pairs.tolist(), plain.relation_scores, scaled.relation_scores, strict=True
+    ):
+        alone = own / plain.entity_scores[first] / plain.entity_scores[second]
+        between = plain.spans[second, 0] - plain.spans[first, 1]
+        logit = 0.4 * math.log(alone / (1 - alone)) + 0.3 * min(logits[first], logits[second]) + 0.1
+        logit += -0.2 * math.log(1 + between) - 0.1 * math.log(sentences.count(sentences[first]))
+        assert score == pytest.approx(sigmoid(logit))
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
 
 
 @torch.no_grad()
