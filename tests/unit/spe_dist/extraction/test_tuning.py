@@ -95,7 +95,7 @@ def test_a_wrong_name_or_value_of_a_setting_is_one_line_that_names_it(tmp_path):
         with_settings(config, {"train.epochs": 0})
     with pytest.raises(UserError, match=r"train\.epochs\.x: epochs is a setting without parts"):
         with_settings(config, {"train.epochs.x": 1})
-    assert with_settings(config, {"model.span_encoder.size": 30}).model.span_encoder.size == 30
+    assert with_settings(config, {"model.span_encoder.channels": 30}).model.span_encoder.channels == 30
 
 
 def test_starts_are_named_after_their_folders():
