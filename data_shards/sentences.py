@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 _WINDOW = 4096  # characters: more than all but the longest paragraphs, which are split as sentencex splits them
 _ENOUGH = _WINDOW // 2  # the rest shows what is still to come: an end of the quote or the list
@@ -19,6 +20,7 @@ _LIST_MARKERS = re.compile(
     r"\s+)+"
 )
 _SPACE = re.compile(r"\s")
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")  # of several bytes
 
 
 def split_sentences(document: str, language: str = "en") -> list[str]:
@@ -54,15 +56,25 @@ def _ends_in_paragraph(paragraph: str, language: str) -> Iterator[int]:
 
 
 def _ends(text: str, language: str) -> Iterator[int]:
-    import sentencex  # reading shards needs no splitter
-
-    for found in sentencex.get_sentence_boundaries(language, text):
+    for found in _boundaries(text, language):
         start, end = found["start_index"], found["end_index"]
         marker = _LIST_MARKERS.match(text, start, end)
         if marker and marker.end() < end:
             yield from (marker.end() + inside for inside in _ends(text[marker.end() : end], language))
         else:
             yield end
+
+
+def _boundaries(text: str, language: str) -> list[dict[str, Any]]:
+    import sentencex  # reading shards needs no splitter
+
+    try:
+        return sentencex.get_sentence_boundaries(language, text)
+    except BaseException as error:  # what a panic in Rust becomes is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        # It cuts some runs of spaces of several bytes inside a character; plain spaces are as many characters.
+        return sentencex.get_sentence_boundaries(language, _WIDE_SPACE.sub(" ", text))
 
 
 def _space_after(text: str, place: int) -> int:

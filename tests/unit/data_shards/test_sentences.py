@@ -84,3 +84,11 @@ def test_a_megabyte_in_one_line_takes_seconds(language, text):
     found = split_sentences(text, language)
     assert time.perf_counter() - began < 8
     assert len(found) == 1 if language == "th" else len(found) > 10_000
+
+
+@pytest.mark.parametrize("space", ["\u3000", "\u2003", "\xa0"])
+def test_runs_of_wide_spaces_end_no_build(space):
+    """sentencex 1.0 panics at some of them; the characters of sentences are those of the text."""
+    text = f"One ends here. B{space}{space}{space}."
+    assert "".join(split_sentences(text)).replace(" ", "") == text.replace(" ", "")
+    assert [text[start:end] for start, end in locate_sentences(text)] == split_sentences(text)
