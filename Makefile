@@ -75,10 +75,12 @@ check: $(VENV)/.installed-dev
 	lint-imports
 
 # The unit tests with the lowest version of each direct dependency that pyproject.toml admits; torch is the locked one
-# unless FLOOR_TORCH=2.11.0 says otherwise. Without the builds, minutes of Ray that test_annotate starts as well.
+# unless FLOOR_TORCH=2.11.0 says otherwise. Without the builds, minutes of Ray that test_annotate starts as well, and
+# without simulations, which ask nothing of a version.
 test-floors: $(FLOORS)/.installed
 	PATH="$(abspath $(FLOORS)/bin):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
-		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/data_shards/test_build.py
+		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/data_shards/test_build.py \
+		--deselect tests/unit/spe_dist/extraction/test_bootstrap.py
 
 # The lock files anew, as pyproject.toml asks; LOCK=--upgrade takes the newest releases that it admits.
 lock: $(TOOLS)/.installed
