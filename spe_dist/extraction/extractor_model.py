@@ -214,7 +214,7 @@ class ExtractorModel(nn.Module):
         if self.calibration is None:
             return entities, relations * arguments.prod(axis=1)
         distances = spans[pairs[:, 1], 0] - spans[pairs[:, 0], 1]
-        found = np.bincount(sentences)[sentences[pairs[:, 0]]] if len(pairs) else np.zeros(0, dtype=np.int64)
+        found = np.bincount(sentences)[sentences[pairs[:, 0]]]
         return (
             self.calibration.entities(entity_features(entities)),
             self.calibration.relations(relation_features(relations, arguments, distances, found)),

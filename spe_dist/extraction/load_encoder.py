@@ -101,8 +101,7 @@ def _from_encoder(config: FinetuneConfig, labels: Labels, constraints: Constrain
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, tokenizer=tokenizer)
     description = _describe(config, labels, constraints, language=config.start.language)
-    copied = config.model.context_encoder == config.model.span_encoder
-    new: tuple[str, ...] = (_SPAN, _CONTEXT_COPY if copied else _CONTEXT, _PAIR, _CLASSIFIERS)
+    new: tuple[str, ...] = (_SPAN, _new_context(config), _PAIR, _CLASSIFIERS)
     loaded: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     if name is None:
@@ -133,13 +132,17 @@ def _from_run(config: FinetuneConfig, labels: Labels, constraints: Constraints, 
             fine_tuned.load_state_dict(trained.state_dict())
             loaded.append(part)
             continue
-        new.append(part)
+        new.append(_new_context(config) if part in (_CONTEXT, _CONTEXT_COPY) else part)
         if trained is not None and part != _CONTEXT_COPY:
             left_out.append(f"{part} of {name}" + ("" if fits else " (the model's has other sizes)"))
     left_out += [f"projection head of {name}"] if run.head is not None else []
     where = f"of {name}, step {run.description.step}"
     report = LoadReport(tuple(f"{part} {where}" for part in loaded), (*new, _CLASSIFIERS), tuple(left_out))
     return Start(model, description, run.word_pieces, report)
+
+
+def _new_context(config: FinetuneConfig) -> str:
+    return _CONTEXT_COPY if config.model.context_encoder == config.model.span_encoder else _CONTEXT
 
 
 def _shapes(module: nn.Module) -> dict[str, torch.Size]:

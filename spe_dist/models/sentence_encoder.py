@@ -65,6 +65,8 @@ class SentenceEncoder(nn.Module):
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.packed:
+            if added is not None:
+                raise ValueError("nothing can be added to the embeddings of padded layers")
             return self._padded_states(packed)
         layout = layout_of(packed)
         if isinstance(layout, VarlenLayout):

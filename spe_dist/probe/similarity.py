@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from data_shards.ragged import IntArray
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_pair_model import SpanPairModel
@@ -15,6 +17,7 @@ from spe_dist.probe.questions import Questions, Views, batches_of
 
 _QUESTIONS_AT_A_TIME = 8
 _SECONDS_OF_SILENCE = 10.0
+Read = TypeVar("Read", Views, PackedSequences)
 Note = Callable[[int], None]
 """Called now and then with the number of questions answered."""
 
@@ -26,13 +29,7 @@ def by_contrast(model: SpanPairModel, questions: Questions, note: Note) -> Tenso
     def vectors(views: Views) -> Tensor:
         return contrast_vectors(model, views.to(device))
 
-    return _similarity(
-        questions,
-        lambda rows: vectors(questions.context_views(rows)),
-        lambda rows: vectors(questions.pair_views(rows)),
-        device,
-        note,
-    )
+    return _similarity(len(questions), questions.context_views, questions.pair_views, vectors, device, note)
 
 
 def by_sentence_vectors(encoder: SentenceEncoder, questions: Questions, note: Note) -> Tensor:
@@ -42,13 +39,7 @@ def by_sentence_vectors(encoder: SentenceEncoder, questions: Questions, note: No
     def vectors(texts: PackedSequences) -> Tensor:
         return nn.functional.normalize(_mean_states(encoder, texts.to(device)), dim=1)
 
-    return _similarity(
-        questions,
-        lambda rows: vectors(questions.context_texts(rows)),
-        lambda rows: vectors(questions.pair_texts(rows)),
-        device,
-        note,
-    )
+    return _similarity(len(questions), questions.context_texts, questions.pair_texts, vectors, device, note)
 
 
 def contrast_vectors(model: SpanPairModel, views: Views) -> Tensor:
@@ -70,16 +61,17 @@ def _mean_states(encoder: SentenceEncoder, packed: PackedSequences) -> Tensor:
 
 @torch.no_grad()
 def _similarity(
-    questions: Questions,
-    ask: Callable[..., Tensor],
-    answer: Callable[..., Tensor],
+    questions: int,
+    asked_in: Callable[[IntArray], Read],
+    answered_in: Callable[[IntArray], Read],
+    vectors: Callable[[Read], Tensor],
     device: torch.device,
     note: Note,
 ) -> Tensor:
     parts, noted = [], time.monotonic()
-    for rows in batches_of(len(questions), _QUESTIONS_AT_A_TIME):
+    for rows in batches_of(questions, _QUESTIONS_AT_A_TIME):
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            asked, answered = ask(rows).float(), answer(rows).float()
+            asked, answered = vectors(asked_in(rows)).float(), vectors(answered_in(rows)).float()
         candidates = answered.unflatten(0, (len(rows), -1))
         parts.append((candidates @ asked[:, :, None]).squeeze(2).cpu())
         if time.monotonic() - noted > _SECONDS_OF_SILENCE:

@@ -154,6 +154,7 @@ def test_the_architecture_is_the_recipes_and_what_does_not_fit_is_new(run, enpar
         f"span pair encoder of {run} (the model's has other sizes)",
         f"projection head of {run}",
     )
+    assert starts[0].report.new[:3] == ("span encoder", "context encoder", "span pair encoder")  # no copy: other sizes
     assert starts[0].description.architecture == starts[1].description.architecture
 
 
