@@ -16,12 +16,12 @@ from typing import Any
 
 from tokenizers.normalizers import BertNormalizer
 
+from data_shards.annotated.gold_entities import Document
 from data_shards.corpus import check_lists_entities, parse_annotated, read_units, resolve_sources
 from data_shards.document_sentences import split_documents
 from data_shards.entity_words import words_of_entities
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.gold_entities import Document
 from data_shards.manifest import MAX_ENTITY_TYPES
 from data_shards.ner_pipeline import SENTENCES_AT_A_TIME, products_of_numpy
 from data_shards.offset_trial import try_documents

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic.dataclasses import dataclass
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.config import STRICT, Positive
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import FIRST_IS_HEAD, SECOND_IS_HEAD, Labels
 
 _OVERLAPPING = 0.01  # share of entities: a few overlaps in a large corpus are annotation errors more often than not

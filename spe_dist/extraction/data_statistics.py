@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from spe_dist.extraction.constraints import Triple, triples_of
 
 _MOSTLY_LEFT_TO_RIGHT = 0.85

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.data_statistics import count_contradictions, find_shared, is_unrelated
 from spe_dist.extraction.encoded_sentences import Labels
 

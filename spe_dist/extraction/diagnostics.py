@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.false_relations import false_relations
 from spe_dist.extraction.score_quality import KINDS, score_quality
 from spe_dist.extraction.scoring import RELATION_MEASURES, find_facts, precision_recall_f1

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds
 from data_shards.word_pieces import GivenWords, WordPieces
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.candidates import Spans
 from spe_dist.extraction.windows import Window, cut_windows, find_misfits, take_window
 from spe_dist.extraction.word_shapes import NO_WORD, word_shapes

@@ -17,9 +17,9 @@ from typing import Literal
 
 import torch
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.cut_texts import CutTexts, Text, cut_texts
 from spe_dist.extraction.encoded_sentences import SPECIALS
 from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.checkpoint.model_card import markdown_table, without_folders
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.diagnostics import ABOUT
 from spe_dist.extraction.encoded_sentences import Labels
 from spe_dist.extraction.extractor_folder import WEIGHTS

@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.scoring import facts_of
 
 STRICT = "relation_strict_f1"

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import PassingError, UserError
 from data_shards.files import require_writable, write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -31,7 +32,6 @@ from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.slow_bf16 import slow_bf16_warning
 from spe_dist.engine.world import World, start_process_group
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.diagnostics import diagnose
 from spe_dist.extraction.encoded_sentences import EncodedSentences, encode_sentences
 from spe_dist.extraction.extractor_card import extractor_card

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.input_stream import STANDARD_INPUT
 from data_shards.offset_units import OffsetUnit
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.data_warnings import data_warnings
 from spe_dist.extraction.encoded_sentences import Labels, LeftOut
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_folder import DEV
-from spe_dist.extraction.formats import read_annotated
 from spe_dist.extraction.load_encoder import language_of_start
 from spe_dist.extraction.subsets import choose_fraction
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.ragged import IntArray
 from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.candidates import sentences_of
 from spe_dist.extraction.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, Rows
 from spe_dist.extraction.extractor_model import Extracted, ExtractorModel

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.bootstrap import (
     RESAMPLES,
     Estimate,

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity
 
 RELATION_MEASURES = ("relation_f1", "relation_strict_f1")
 MEASURES = ("entity_f1", *RELATION_MEASURES)

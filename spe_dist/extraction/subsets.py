@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 
 _SUBSET = 4  # keeps these random numbers apart from others of the same seed
 

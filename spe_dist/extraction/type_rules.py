@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Relation
 from spe_dist.extraction.constraints import Triple, triples_of
 
 RULES = ("majority", "best")

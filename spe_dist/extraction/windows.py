@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 
 
 @dataclass(frozen=True, order=True)

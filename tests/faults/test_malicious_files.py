@@ -20,7 +20,7 @@ from safetensors.torch import save
 from transformers import AutoConfig
 
 from data_shards import manifest
-from data_shards.bio import unzip_table
+from data_shards.annotated.bio import unzip_table
 from data_shards.corpus import parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.input_stream import MAX_LINE

@@ -3,12 +3,12 @@ import sys
 
 import pytest
 
+from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_paths
 from launcher.progress import shown_seeds
 from spe_dist.extraction.extractor_card import _start
 from spe_dist.extraction.finetune_folder import Result, settings_in_use
-from spe_dist.extraction.formats import write_unified
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT

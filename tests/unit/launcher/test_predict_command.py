@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.extraction.formats import read_annotated
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.extraction.lively import save_lively
 from tests.unit.spe_dist.tiny_run import ROOT

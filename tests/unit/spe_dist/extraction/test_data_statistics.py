@@ -1,4 +1,4 @@
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.data_statistics import SharedSentence, count_data, find_shared
 
 WORDS = tuple("abcdefgh")

@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import spe_dist
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from data_shards.ragged import Ragged
 from data_shards.record import Records
 from data_shards.sentences import split_sentences
 from spe_dist.extraction import extractor as module
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.encoded_sentences import encode_sentences
 from spe_dist.extraction.extracted_text import ExtractedText
 from spe_dist.extraction.extractor import Extractor

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.architecture import Architecture
 from spe_dist.extraction.calibration import Calibration, Scaling
 from spe_dist.extraction.candidates import BEGIN, END, INSIDE, OUTSIDE, UNIT, sentences_of, span_pairs

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.false_relations import false_relations
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora
 from tests.unit.spe_dist.extraction.tiny import sentence

@@ -13,6 +13,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
 
+from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.extraction import finetune as module
@@ -22,7 +23,6 @@ from spe_dist.extraction.finetune import describe, epoch_order, finetune
 from spe_dist.extraction.finetune_config import FinetuneConfig
 from spe_dist.extraction.finetune_data import read_data
 from spe_dist.extraction.finetune_folder import Result, check_same_run, selection_score
-from spe_dist.extraction.formats import write_unified
 from spe_dist.extraction.load_encoder import load_start
 from spe_dist.extraction.prediction import predict
 from spe_dist.extraction.predictions import read_run, write_predictions

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
+from data_shards.annotated.read import read_annotated
+from data_shards.annotated.unified import write_unified
 from launcher.cli import dispatch
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity
 from spe_dist.extraction.finetune import finetune
 from spe_dist.extraction.finetune_folder import LOG, Result, seed_folder
-from spe_dist.extraction.formats import read_annotated, write_unified
 from spe_dist.extraction.predictions import read_run
 from spe_dist.extraction.scoring import score
 from tests.distributed.ranks import run_ranks

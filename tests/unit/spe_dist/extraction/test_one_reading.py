@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
+from data_shards.annotated.gold_entities import Document
 from data_shards.document_sentences import split_documents
-from data_shards.gold_entities import Document
 from data_shards.word_pieces import WordPieces
 from data_shards.word_rules import WordRules
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity
 from spe_dist.extraction.cut_texts import cut_texts
 from spe_dist.extraction.encoded_sentences import Labels, encode_sentences
 from tests.unit.data_shards.test_word_pieces import byte_level

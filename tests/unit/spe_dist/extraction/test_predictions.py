@@ -3,8 +3,8 @@ import json
 import pytest
 from hypothesis import given, settings
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.predictions import read_run, read_sentences, write_gold, write_predictions, write_rules
 from spe_dist.extraction.type_rules import TypeRules
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora

@@ -7,7 +7,7 @@ from statistics import pstdev
 
 import pytest
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.predictions import RunPredictions
 from spe_dist.extraction.score_report import draw_scores, overview_text, score_json, score_text
 from spe_dist.extraction.scored_run import ScoredRun, compare_scored_runs, score_run

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.subsets import take_fraction
-from tests.unit.spe_dist.extraction.sentences import annotated_sentences
+from tests.unit.data_shards.annotated.sentences import annotated_sentences
 
 
 def a_training_set() -> list[AnnotatedSentence]:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.windows import (
     Window,
     cut_windows,
@@ -11,7 +11,7 @@ from spe_dist.extraction.windows import (
     stitch,
     take_window,
 )
-from tests.unit.spe_dist.extraction.sentences import annotated_sentences
+from tests.unit.data_shards.annotated.sentences import annotated_sentences
 
 
 @st.composite

@@ -3,8 +3,8 @@
 import torch
 from transformers import BertConfig
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.word_pieces import WordPieces
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
 from spe_dist.extraction.architecture import Architecture
 from spe_dist.extraction.constraints import Constraints
 from spe_dist.extraction.encoded_sentences import Labels

@@ -7,14 +7,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from data_shards.annotated import characters, docred, dygie, spe_program, unified
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.detect import FormatName, detect
+from data_shards.annotated.items import Item, read_items
+from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 from data_shards.offset_trial import OffsetTrial
 from data_shards.offset_units import OffsetUnit
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.formats import characters, docred, dygie, spe_program, unified
-from spe_dist.extraction.formats.detect import FormatName, detect
-from spe_dist.extraction.formats.items import Item, read_items
-from spe_dist.extraction.formats.read_report import ReadReport
 
 _Reader = Callable[[Item, int, ReadReport], list[AnnotatedSentence]]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import get_args
 
+from data_shards.annotated.items import Item
+from data_shards.annotated.other_programs import refuse_other_program
+from data_shards.annotated.schema import nearest_name
+from data_shards.annotated.ways_of_writing import is_prodigy
 from data_shards.errors import UserError
 from data_shards.input_format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.other_programs import refuse_other_program
-from spe_dist.extraction.formats.schema import nearest_name
-from spe_dist.extraction.formats.ways_of_writing import is_prodigy
 
 FormatName = AnnotatedFormat
 

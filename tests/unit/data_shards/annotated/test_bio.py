@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.bio import LineError, entities_of_tags, read_table
+from data_shards.annotated.bio import LineError, entities_of_tags, read_table
+from data_shards.annotated.gold_entities import Document, GoldEntity
 from data_shards.corpus import BadLine, parse_annotated, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
-from data_shards.gold_entities import Document, GoldEntity
 
 COLUMNS = (
     "-DOCSTART- -X- O\n\nAda NNP B-PER\nLovelace NNP I-PER\nlives VBZ O\n\n\nIn IN O\nNew NNP B-LOC\nYork NNP I-LOC\n"

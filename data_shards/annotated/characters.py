@@ -18,17 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_shards.document_sentences import split_documents
-from data_shards.entity_words import words_of_characters
-from data_shards.errors import UserError
-from data_shards.gold_entities import Document
-from data_shards.offset_trial import OffsetTrial
-from data_shards.offset_units import OffsetUnit, TextOffsets
-from data_shards.ragged import IntArray
-from data_shards.word_rules import WordRules
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import (
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.gold_entities import Document
+from data_shards.annotated.items import Item
+from data_shards.annotated.read_report import (
     ACROSS_SENTENCES,
     ENTITIES_ACROSS_SENTENCES,
     ENTITIES_WITHOUT_WORDS,
@@ -40,15 +33,22 @@ from spe_dist.extraction.formats.read_report import (
     WITHOUT_ENTITY,
     ReadReport,
 )
-from spe_dist.extraction.formats.schema import parse
-from spe_dist.extraction.formats.sentence_builder import SentenceBuilder, without_spaces
-from spe_dist.extraction.formats.ways_of_writing import (
+from data_shards.annotated.schema import parse
+from data_shards.annotated.sentence_builder import SentenceBuilder, without_spaces
+from data_shards.annotated.ways_of_writing import (
     ACCEPTED,
     ListedEntity,
     ListedRelation,
     Prodigy,
     way_of_writing,
 )
+from data_shards.document_sentences import split_documents
+from data_shards.entity_words import words_of_characters
+from data_shards.errors import UserError
+from data_shards.offset_trial import OffsetTrial
+from data_shards.offset_units import OffsetUnit, TextOffsets
+from data_shards.ragged import IntArray
+from data_shards.word_rules import WordRules
 
 
 class _Place(NamedTuple):

@@ -8,14 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_shards.errors import UserError
-from data_shards.offset_units import OffsetUnit
-from data_shards.sentences import locate_sentences
-from data_shards.word_rules import WordRules
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
-from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
-from spe_dist.extraction.formats import read_annotated
-from spe_dist.extraction.formats.read_report import (
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.read import read_annotated
+from data_shards.annotated.read_report import (
     ACROSS_SENTENCES,
     ENTITIES_ACROSS_SENTENCES,
     ENTITIES_WITHOUT_WORDS,
@@ -26,6 +21,11 @@ from spe_dist.extraction.formats.read_report import (
     WIDENED,
     WITHOUT_ENTITY,
 )
+from data_shards.errors import UserError
+from data_shards.offset_units import OffsetUnit
+from data_shards.sentences import locate_sentences
+from data_shards.word_rules import WordRules
+from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 
 TEXT = "Who? Ada Byron lives in London.\nShe's there."
 ADA, LONDON = (5, 14), (24, 30)

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_shards.errors import UserError
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.other_programs import refuse_json_min
-from spe_dist.extraction.formats.schema import (
+from data_shards.annotated.items import Item
+from data_shards.annotated.other_programs import refuse_json_min
+from data_shards.annotated.schema import (
     AnyEntity,
     EntityFields,
     EntityList,
@@ -21,6 +20,7 @@ from spe_dist.extraction.formats.schema import (
     Text,
     nearest_name,
 )
+from data_shards.errors import UserError
 
 ACCEPTED = "accept"
 _ANSWERS = (ACCEPTED, "reject", "ignore")

@@ -20,10 +20,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from data_shards.annotated.gold_entities import checked_type
+from data_shards.annotated.items import Item
+from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
-from data_shards.gold_entities import checked_type
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ReadReport
 
 
 def _check_characters(text: str) -> str:

@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.items import Item
+from data_shards.annotated.read_report import ACROSS_SENTENCES, SHARED_MENTION, TEXTS_WITHOUT_WORDS, ReadReport
+from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
+from data_shards.annotated.sentence_builder import SentenceBuilder
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, SHARED_MENTION, TEXTS_WITHOUT_WORDS, ReadReport
-from spe_dist.extraction.formats.schema import Fields, Id, Index, Label, Text, parse
-from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
 RELATION_NAMES = "rel_info.json"
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
-from spe_dist.extraction.formats import read_annotated, write_unified
-from spe_dist.extraction.formats.read_report import (
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.read import read_annotated
+from data_shards.annotated.read_report import (
     ACROSS_SENTENCES,
     ARGUMENT_OF_SEVERAL_TYPES,
     DUPLICATE_ENTITIES,
@@ -22,7 +21,9 @@ from spe_dist.extraction.formats.read_report import (
     WITHOUT_ENTITY,
     WITHOUT_WORDS,
 )
-from tests.unit.spe_dist.extraction.sentences import annotated_sentences
+from data_shards.annotated.unified import write_unified
+from data_shards.errors import UserError
+from tests.unit.data_shards.annotated.sentences import annotated_sentences
 
 WORDS = ["Ada", "Byron", "lives", "in", "London", "."]
 ADA = AnnotatedSentence(tuple(WORDS), (Entity(0, 2, "Person"), Entity(4, 5, "Place")), (Relation(0, 1, "lives in"),))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
-from spe_dist.extraction.formats.read_report import (
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.read_report import (
     ARGUMENT_OF_SEVERAL_TYPES,
     DUPLICATE_ENTITIES,
     DUPLICATE_RELATIONS,
@@ -15,6 +14,7 @@ from spe_dist.extraction.formats.read_report import (
     WITHOUT_WORDS,
     ReadReport,
 )
+from data_shards.errors import UserError
 
 Span = tuple[int, int]
 

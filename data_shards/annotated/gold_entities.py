@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.bio import entities_of_tags, parse_sentence
+from data_shards.annotated.bio import entities_of_tags, parse_sentence
 from data_shards.json_lines import parse_object, text_of_object
 from data_shards.offset_units import OffsetUnit, TextOffsets
 from data_shards.ragged import offsets_from_lengths

@@ -4,10 +4,3 @@ The rule: what cannot be right (an offset beyond its sentence, a number of no en
 names file and line. What is right but has no place in a sentence (a relation across sentences, or of something that is
 no entity) is left out and counted. Overlapping entities and long sentences are kept as they are.
 """
-
-from spe_dist.extraction.formats.detect import FormatName
-from spe_dist.extraction.formats.read import read_annotated
-from spe_dist.extraction.formats.read_report import ReadReport
-from spe_dist.extraction.formats.unified import write_unified
-
-__all__ = ["FormatName", "ReadReport", "read_annotated", "write_unified"]

@@ -18,12 +18,10 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ReadReport
-from spe_dist.extraction.formats.schema import (
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.items import Item
+from data_shards.annotated.read_report import ReadReport
+from data_shards.annotated.schema import (
     LIST,
     OBJECT,
     AnyEntity,
@@ -38,7 +36,9 @@ from spe_dist.extraction.formats.schema import (
     form,
     parse,
 )
-from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
+from data_shards.annotated.sentence_builder import SentenceBuilder
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
 
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress}
 _ListedRelation = tuple[Index, Index, Index, Index, Label]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_shards.gold_entities import Document, GoldEntity, document_of_json
+from data_shards.annotated.gold_entities import Document, GoldEntity, document_of_json
 from data_shards.offset_units import OffsetUnit
 
 

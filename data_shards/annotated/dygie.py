@@ -10,12 +10,12 @@ import bisect
 from collections.abc import Sequence
 from itertools import accumulate
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.items import Item
+from data_shards.annotated.read_report import ACROSS_SENTENCES, TEXTS_WITHOUT_WORDS, ReadReport
+from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
+from data_shards.annotated.sentence_builder import SentenceBuilder
 from data_shards.errors import UserError
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.formats.items import Item
-from spe_dist.extraction.formats.read_report import ACROSS_SENTENCES, TEXTS_WITHOUT_WORDS, ReadReport
-from spe_dist.extraction.formats.schema import Fields, Id, Index, Label, Text, parse
-from spe_dist.extraction.formats.sentence_builder import SentenceBuilder
 
 _Entity = tuple[Index, Index, Label]
 _Relation = tuple[Index, Index, Index, Index, Label]

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 
 TYPES = st.sampled_from(["A", "B", "long type, with a comma", "é"])
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from data_shards.annotated.items import Item
 from data_shards.errors import UserError
-from spe_dist.extraction.formats.items import Item
 
 _AS_TEXT = "convert each text to text, entities [{type, start, end}] and relations [{type, head, tail}]"
 _AS_WORDS = "convert each sentence to tokens, entities [[start, end, type]] and relations"
