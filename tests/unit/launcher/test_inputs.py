@@ -19,7 +19,7 @@ from data_shards.build import _gold_types
 from data_shards.corpus import parse_annotated, read_units, resolve_sources
 from data_shards.errors import UserError
 from launcher import predict_input, shards
-from spe_dist.extraction.finetune_data import _read
+from spe_dist.finetuning.data import _read
 
 SENTENCES = ["Ada lives in Oz .", "Bo & Cy work ."]
 WORDS = [sentence.split() for sentence in SENTENCES]
