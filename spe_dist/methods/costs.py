@@ -13,7 +13,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_config import Precision
 from spe_dist.engine.zero_costs import Transfer
 from spe_dist.methods.model_flops import Passes
-from spe_dist.methods.spe_config import SpanEncoderConfig
+from spe_dist.methods.spe.config import SpanEncoderConfig
 from spe_dist.methods.work import WORK, Work
 
 # Of a sentence of Simple English Wikipedia (docs/results.md), to fill in what a manifest does not say.

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from spe_dist.batches.collate_entity_pairs import TERMS
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_config import Precision
 from spe_dist.engine.zero_costs import Transfer, weight_bytes
 from spe_dist.methods.costs import RecordSizes, bytes_of_a_piece, bytes_of_a_span, exchanges_of_every_method
-from spe_dist.methods.enpar import EnparModel, new_enpar_model
-from spe_dist.methods.enpar_config import EnparConfig
-from spe_dist.methods.enpar_flops import enpar_flops
+from spe_dist.methods.enpar.collate import TERMS
+from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.enpar.flops import enpar_flops
+from spe_dist.methods.enpar.method import EnparModel, new_enpar_model
 from spe_dist.methods.model_flops import Passes
 from spe_dist.methods.work import Work
 

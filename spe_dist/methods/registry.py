@@ -16,11 +16,11 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.about import AboutRun, Oddity
 from spe_dist.methods.costs import Costs
-from spe_dist.methods.enpar import Enpar, about_enpar, require_entity_pairs
+from spe_dist.methods.enpar.method import Enpar, about_enpar, require_entity_pairs
 from spe_dist.methods.enpar_costs import EnparCosts
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe
-from spe_dist.methods.spe_about import about_spe, oddities_of_spe
+from spe_dist.methods.spe.about import about_spe, oddities_of_spe
+from spe_dist.methods.spe.method import Spe
 from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """A way to pre-train; `methods/spe.py` is the example to read."""
+    """A way to pre-train; `methods/spe/method.py` is the example to read."""
 
     terms: Sequence[str]
     measures: Sequence[str]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
-from spe_dist.batches.collate_span_pairs import TERMS
-from spe_dist.batches.spans import NUM_SPANS
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_config import Precision
 from spe_dist.engine.zero_costs import Transfer, padded_elements, weight_bytes
 from spe_dist.methods.costs import RecordSizes, bytes_of_a_piece, bytes_of_a_span, exchanges_of_every_method
 from spe_dist.methods.model_flops import Passes
-from spe_dist.methods.spe import SpeModel, new_spe_model
-from spe_dist.methods.spe_config import SpeConfig
-from spe_dist.methods.spe_flops import spe_flops
+from spe_dist.methods.spe.collate import TERMS
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.flops import spe_flops
+from spe_dist.methods.spe.method import SpeModel, new_spe_model
+from spe_dist.methods.spe.spans import NUM_SPANS
 from spe_dist.methods.work import Work
 
 _RECORD_ID = 2  # an id of 8 bytes travels as two floats

@@ -7,11 +7,11 @@ from spe_dist.engine.zero_costs import Transfer, padded_elements, zero_memory, z
 from spe_dist.methods.costs import RecordSizes
 from spe_dist.methods.enpar_costs import EnparCosts
 from spe_dist.methods.registry import costs_of
+from spe_dist.methods.spe.contrastive_span_pair import Negatives
 from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
 from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
-from spe_dist.objectives.contrastive_span_pair import Negatives
 from spe_dist.train.scale_plan import WORLD_SIZES, ClusterDescription, plan_scaling
 from tests.paper import tiny_enpar, tiny_spe
 
