@@ -26,7 +26,7 @@ def html_page(
         entity_types: of the model; a type has the same colour in every text.
         source: what was read, and by which model; for the page's head.
     """
-    template = files("spe_dist.extraction").joinpath("page.html").read_text(encoding="utf-8")
+    template = files("spe_dist.extraction.predict").joinpath("page.html").read_text(encoding="utf-8")
     before, after = template.split(_PLACE_OF_TEXTS)
     hues = {kind: round(number * _GOLDEN_ANGLE + 210) % 360 for number, kind in enumerate(entity_types)}
     legend = " ".join(f'<mark style="--hue:{hue}">{_safe(kind)}</mark>' for kind, hue in hues.items())
