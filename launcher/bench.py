@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "costs", "saving", "predict"]
+Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"]
 C = TypeVar("C", bound=Config)
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
@@ -44,7 +44,6 @@ class Bench:
     methods        a whole step of ENPAR, against one of SPE (recipe minilm_cpu) on the same records and encoder
     gradients      which share of a run's first step each objective has (not timed)
     loader         records per second of one loader process
-    costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
     saving         how long training waits for a save every 20 steps, and the parts of a restart
     predict        sentences per second of an extractor on raw text, and its memory along the way
 
@@ -172,10 +171,6 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             from spe_dist.benchmarks.loader import measure_loader
 
             return measure_loader(_of_method(case, config, SpeConfig), repeats=command.repeats)
-        case "costs":
-            from spe_dist.benchmarks.costs import measure_costs
-
-            return measure_costs(config)
         case "saving":
             from spe_dist.benchmarks.saving import measure_saving
 

@@ -19,7 +19,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   predict MODEL [FILE …] [--text TEXT]                  entities and relations of raw text
   ablate --shards DIR --train FILE --dev FILE --test FILE   the SPE paper's ablations, from pre-training to a table
   slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
-  plan --config RECIPE                                  memory, traffic and speed from 1 to 4,096 GPUs, predicted
+  plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage
   doctor --config RECIPE                                every node of the cluster, examined before a run
   checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
   export RUN                                            a run as a Hugging Face folder

@@ -29,7 +29,7 @@ from spe_dist.config import Config
 from spe_dist.methods.registry import oddities_of
 from spe_dist.recipe import load_recipe
 from spe_dist.train.dry_run import check_run
-from spe_dist.train.memory import checkpoint_bytes
+from spe_dist.train.footprint import checkpoint_bytes
 
 _NODES_ACROSS = 5
 
@@ -108,7 +108,7 @@ def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     cluster, size = config.cluster, None
     problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in oddities_of(config)]
     try:
-        size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).costs.model)
+        size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
     except UserError as error:
         problems.append(Problem("error", "recipe", (), str(error), "see also `spe pretrain --dry-run`"))
     needs = Needs(

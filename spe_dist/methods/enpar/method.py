@@ -25,6 +25,7 @@ from spe_dist.batches.batch import EntityPairBatch
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
+from spe_dist.engine.zero_footprint import Transfer
 from spe_dist.methods.about import AboutRun, Objective
 from spe_dist.methods.enpar.adversarial_context_discrimination import AdversarialContextDiscrimination
 from spe_dist.methods.enpar.collate import TERMS, EntityPairCollate
@@ -134,6 +135,10 @@ class EnparModel(nn.Module):
         """Memory of a rank beside the trained weights: none."""
         return {}
 
+    def transfers(self, config: EnparConfig, plan: BatchPlan) -> list[Transfer]:
+        """What ranks exchange in a step beside gradients: nothing."""
+        return []
+
     def forward(self, batch: EntityPairBatch) -> tuple[Tensor, Tensor]:
         """Losses and measures of a batch, as sums over its items.
 
@@ -219,8 +224,7 @@ class Enpar:
 
     def model_flops(self, work: Work) -> int:
         """FLOPs of some steps on all ranks."""
-        parts = enpar_flops(self._config, self._encoder_config, work, types=self._types)
-        return sum(part.total for part in parts.values())
+        return enpar_flops(self._config, self._encoder_config, work, types=self._types)
 
     def state(self) -> dict[str, Tensor]:
         """A checkpoint holds nothing beyond the engine's."""

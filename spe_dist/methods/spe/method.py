@@ -26,6 +26,7 @@ from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
+from spe_dist.engine.zero_footprint import Transfer, padded_elements, weight_bytes
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.spe.collate import TERMS, SpanPairCollate
 from spe_dist.methods.spe.config import SpeConfig
@@ -161,6 +162,20 @@ class SpeModel(nn.Module):
         key_encoder = sum(parameter.numel() for parameter in self.encoder.parameters())
         of_a_record = 2 * 4 * self.encoder.key_size + 8  # its two keys and its id
         return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
+
+    def transfers(self, config: SpeConfig, plan: BatchPlan) -> list[Transfer]:
+        """What ranks exchange in a step beside gradients: keys, and at ZeRO-3 weights for the key encoder."""
+        if self.cspo is None:
+            return []
+        world = plan.world_size
+        most_records = -(-plan.lanes // world) * plan.lane_size  # ranks with fewer send padding
+        row = 2 + 2 * self.encoder.key_size  # a record's id, as two floats, and its two keys
+        transfers = [Transfer("keys", "all-gather", 4 * world * most_records * row)]
+        if config.train.zero_stage == 3:
+            sizes = [[parameter.numel() for parameter in self.encoder.parameters()]]
+            weights = weight_bytes(config.train.precision) * padded_elements(sizes, stage=3, world_size=world)
+            transfers.append(Transfer("weights for the key encoder", "all-gather", weights))
+        return transfers
 
     def forward(
         self, batch: SpanPairBatch, keys: Tensor | None, negatives: Negatives | None
@@ -313,7 +328,7 @@ class Spe:
 
     def model_flops(self, work: Work) -> int:
         """FLOPs of some steps on all ranks."""
-        return sum(part.total for part in spe_flops(self._config, self._encoder_config, work).values())
+        return spe_flops(self._config, self._encoder_config, work)
 
     def state(self) -> dict[str, Tensor]:
         """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""
