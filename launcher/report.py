@@ -1,4 +1,4 @@
-"""`spe report RUN --out FOLDER`: a run's curves as a picture, a table, and JSON of the table's rows and the settings."""
+"""`spe report RUN --out FOLDER`: a run's curves as a picture, a table, and JSON of its rows and the settings."""
 
 from __future__ import annotations
 
