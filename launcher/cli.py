@@ -11,7 +11,6 @@ from launcher.run_command import run_command
 USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|annotate|show|verify|train-vocab|sample-corpus   text to shards, and what is in them
-  ner train FILE … --out FOLDER                         a spaCy pipeline that finds entities, for shards
   data check|convert FILE …                             annotated sentences: what they hold, and in one format
   pretrain                                              train (the same as python launcher/pretrain.py)
   finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
@@ -47,7 +46,6 @@ def dispatch(arguments: list[str]) -> None:
         return
     commands: dict[str, Callable[[], Callable[[list[str]], None]]] = {
         "shards": _shards,
-        "ner": _ner,
         "data": _data,
         "pretrain": _pretrain,
         "finetune": _finetune,
@@ -74,12 +72,6 @@ def dispatch(arguments: list[str]) -> None:
 # Imported on use: `spe shards` must not wait for torch, nor `spe export` for Ray.
 def _shards() -> Callable[[list[str]], None]:
     from launcher.shards import main
-
-    return main
-
-
-def _ner() -> Callable[[list[str]], None]:
-    from launcher.ner import main
 
     return main
 
