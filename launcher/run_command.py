@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.stop_requests import STOPPED, Stopped, reader_is_gone
@@ -34,6 +35,9 @@ def run_command(command: Callable[[list[str]], None]) -> None:
 
     If whoever read standard output has gone away, the command ends without a word.
     """
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # where pip puts ninja
+    )
     logging.getLogger("huggingface_hub.utils._http").addFilter(_HubRetries())
     try:
         _run(command)
