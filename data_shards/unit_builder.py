@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data_shards.annotated.gold_entities import Document
 from data_shards.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
 from data_shards.document_sentences import DocumentSentences, split_documents
 from data_shards.entity_plan import EntityPlan, keep_eligible
 from data_shards.entity_words import words_of_entities
 from data_shards.files import sha256_of
 from data_shards.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
-from data_shards.gold_entities import Document
 from data_shards.headings import find_headings
 from data_shards.manifest import Statistics, most_repeated
 from data_shards.ner_pipeline import pipeline_of_worker

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import launcher
 from cluster.submitted_job import absolute_path
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import load as load_manifest
@@ -46,11 +47,10 @@ from spe_dist.extraction.ablation import (
     read_ablation,
     score_ablations,
 )
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_folder import check_same_run, read_result
-from spe_dist.extraction.formats import read_annotated
-from spe_dist.extraction.predictions import read_run
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.folder import check_same_run, read_result
+from spe_dist.finetuning.predictions import read_run
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.run_folder import CONFIG, flatten

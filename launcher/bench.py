@@ -17,8 +17,8 @@ from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.methods.enpar_config import EnparConfig
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import checked_config, config_values, read_values
 from spe_dist.versions import package_versions, this_machine
 

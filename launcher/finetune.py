@@ -28,8 +28,8 @@ from data_shards.errors import UserError
 from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import RECIPES, spelled_out, split_recipe
-from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
-from spe_dist.extraction.finetune_folder import (
+from spe_dist.finetuning.config import BERT, FinetuneConfig
+from spe_dist.finetuning.folder import (
     MODEL,
     Result,
     check_same_run,
@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> None:
     check_start(config)
     _check_gpus(config)
     if dry_run:
-        from spe_dist.extraction.finetune import describe
+        from spe_dist.finetuning.loop import describe
 
         print(describe(config))
         return
@@ -121,7 +121,7 @@ def _check_gpus(config: FinetuneConfig) -> None:
 
 
 def _one_seed_here(config: FinetuneConfig) -> list[Result]:
-    from spe_dist.extraction.finetune import finetune
+    from spe_dist.finetuning.loop import finetune
 
     _show_log()
     return [finetune(config)]
@@ -153,7 +153,7 @@ def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]
 
 
 def _print_scores(run: Path, results: list[Result]) -> None:
-    from spe_dist.extraction.run_scores import report_run
+    from spe_dist.finetuning.run_scores import report_run
 
     print(f"\n{report_run(run)}")
     best = max(results, key=lambda result: selection_score(result.dev))

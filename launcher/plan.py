@@ -15,10 +15,10 @@ from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
 from spe_dist.engine.zero_config import STAGES
-from spe_dist.extraction.text_table import text_table
 from spe_dist.methods.registry import model_without_weights
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
+from spe_dist.text_table import text_table
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory, step_transfers
 from spe_dist.train.plan import build_plan, open_reader
 

@@ -35,9 +35,8 @@ def run_command(command: Callable[[list[str]], None]) -> None:
 
     If whoever read standard output has gone away, the command ends without a word.
     """
-    os.environ["PATH"] = (
-        f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # where pip puts ninja
-    )
+    programs = Path(sys.executable).parent  # where pip puts ninja
+    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     logging.getLogger("huggingface_hub.utils._http").addFilter(_HubRetries())
     try:
         _run(command)

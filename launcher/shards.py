@@ -185,10 +185,11 @@ def run_show(command: Show) -> None:
 
 def _describer(recipe: Config, shards: reader.ShardReader, step: int) -> Callable[..., str]:
     """Tells what a recipe's method draws for one record, from the record, its number and the text of pieces."""
-    from spe_dist.batches import show
-    from spe_dist.methods import enpar, spe
-    from spe_dist.methods.enpar_config import EnparConfig
-    from spe_dist.methods.spe_config import SpeConfig
+    from spe_dist.methods.enpar import method as enpar
+    from spe_dist.methods.enpar.config import EnparConfig
+    from spe_dist.methods.spe import method as spe
+    from spe_dist.methods.spe import show
+    from spe_dist.methods.spe.config import SpeConfig
 
     if isinstance(recipe, EnparConfig):
         entity_pairs = replace(enpar.build_collate(recipe, shards), lane_size=1)

@@ -16,10 +16,10 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.about import AboutRun, Oddity
-from spe_dist.methods.enpar import Enpar, about_enpar, new_enpar_model, require_entity_pairs
+from spe_dist.methods.enpar.method import Enpar, about_enpar, new_enpar_model, require_entity_pairs
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe, new_spe_model
-from spe_dist.methods.spe_about import about_spe, oddities_of_spe
+from spe_dist.methods.spe.about import about_spe, oddities_of_spe
+from spe_dist.methods.spe.method import Spe, new_spe_model
 from spe_dist.methods.work import Work
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """A way to pre-train; `methods/spe.py` is the example to read."""
+    """A way to pre-train; `methods/spe/method.py` is the example to read."""
 
     terms: Sequence[str]
     measures: Sequence[str]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 import ray
 
+from launcher.recipe_arguments import read_arguments
 from tests.faults.command_runs import CommandRun
 from tests.faults.trials import last_step, wait_until
 from tests.forked import clean_environment, run_script

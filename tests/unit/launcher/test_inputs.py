@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_shards.annotated.read import read_annotated
 from data_shards.build import _gold_types
 from data_shards.corpus import parse_annotated, read_units, resolve_sources
 from data_shards.errors import UserError
 from launcher import predict_input, shards
-from spe_dist.extraction.finetune_data import _read
-from spe_dist.extraction.formats import read_annotated
+from spe_dist.finetuning.data import _read
 
 SENTENCES = ["Ada lives in Oz .", "Bo & Cy work ."]
 WORDS = [sentence.split() for sentence in SENTENCES]
