@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +14,7 @@ import tyro
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.pretrain import read_arguments
+from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.methods.enpar.config import EnparConfig
@@ -83,7 +81,6 @@ def main(argv: list[str]) -> None:
     """
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command: Bench = parse_arguments(Bench, mine, prog="spe bench")
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     if "predict" in command.cases:
         if command.cases != ("predict",):
             raise UserError("predict takes other settings after -- than the other cases: measure it alone")

@@ -12,7 +12,7 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
-from launcher.pretrain import split_recipe
+from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
 from spe_dist.engine.zero_config import STAGES
 from spe_dist.methods.registry import model_without_weights

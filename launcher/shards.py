@@ -164,7 +164,7 @@ def run_annotate(command: Annotate) -> None:
 
 def run_show(command: Show) -> None:
     """Print some records with what may be drawn for them."""
-    from launcher.pretrain import DEFAULT
+    from launcher.recipe_arguments import DEFAULT
     from spe_dist.recipe import load_recipe
 
     shards = reader.ShardReader(command.location)
