@@ -29,8 +29,8 @@ last checkpoint in which every byte is as it was written.
 command must end with one line, and the same command must resume after the fix. *Steps made again*: steps since the last
 checkpoint (one every three steps). *Seconds to the next step*: wall-clock time from the fault to the next optimizer
 step, including detection, ending the remaining processes, starting new ones, importing torch and DeepSpeed, and our own
-part: connecting the ranks, the lock, building model and engine, selecting, verifying and reading the checkpoint, and the
-step itself. If a person has to act, the time counts from that action. An empty cell does not apply.
+part: connecting the ranks, the lock, building model and engine, selecting, verifying and reading the checkpoint, and
+the step itself. If a person has to act, the time counts from that action. An empty cell does not apply.
 {said}
 ## Machine
 
