@@ -263,8 +263,7 @@ def _refuse_unconverted(source: Source, fields: dict[str, object]) -> None:
     if form is not None:
         raise UserError(
             f"{source.label} is annotated data of format {form} (fields {name_fields(fields)}), not read here: "
-            f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities and "
-            "spe ner train read"
+            f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities reads"
         )
 
 

@@ -27,7 +27,7 @@ from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
-from launcher.pretrain import RECIPES, split_recipe
+from launcher.recipe_arguments import RECIPES, spelled_out, split_recipe
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import (
     MODEL,
@@ -68,7 +68,6 @@ def main(arguments: list[str]) -> None:
     """
     config, dry_run = read_arguments(arguments)
     check_start(config)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     _check_gpus(config)
     if dry_run:
         from spe_dist.finetuning.loop import describe
@@ -176,7 +175,7 @@ def _told(failures: dict[int, str]) -> str:
 
 def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     """The configuration, and whether to stop at a dry run."""
-    rest = [_in_full(argument) for argument in arguments if argument != "--dry-run"]
+    rest = spelled_out([argument for argument in arguments if argument != "--dry-run"], SHORT)
     path, rest = split_recipe(rest, default=DEFAULT)
     recipe = checked_config(FinetuneConfig, read_values(path), source=str(path))
     _check_sections(rest, recipe)
@@ -202,11 +201,6 @@ def _check_sections(arguments: list[str], recipe: FinetuneConfig) -> None:
         if argument.startswith("--") and name not in known and meant:
             options = " or ".join(f"--{key.replace('_', '-')}" for key in meant)
             raise UserError(f"unknown option --{name.replace('_', '-')}, did you mean {options}?")
-
-
-def _in_full(argument: str) -> str:
-    name, equals, value = argument.partition("=")
-    return f"{SHORT.get(name, name)}{equals}{value}"
 
 
 def _show_log() -> None:

@@ -20,7 +20,7 @@ from launcher.arguments import parse_arguments
 from launcher.output import say
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.world import World
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.probe.questions import Questions, draw_questions
 from spe_dist.probe.scores import Score, score
 from spe_dist.probe.similarity import Note, by_contrast, by_sentence_vectors

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -170,7 +168,6 @@ def main(arguments: list[str]) -> None:
     for trial in trials:
         check_same_run(trial.config)
     check_same_tuning(tuning)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     with stopped_on_request(STOPPED_TEXT), explain_write_errors(tuning.folder):
         budget = _Budget(tuning.folder, command.hours, _begun(trials), _elapsed(tuning.folder))
         failures = _run(trials, budget)

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_shards.errors import UserError
 from spe_dist.config import Config
-from spe_dist.methods.enpar_config import EnparConfig
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.spe.config import SpeConfig
 
 C = TypeVar("C")
 

@@ -96,7 +96,7 @@ class Batch(_Tensors):
 
 @dataclass(frozen=True, kw_only=True)
 class SpanPairBatch(Batch):
-    """One forward of SPE (see `collate_span_pairs.py` for how it is made); a pair in each sequence."""
+    """One forward of SPE (see `methods/spe/collate.py` for how it is made); a pair in each sequence."""
 
     tbo_anchors: Tensor  # [T] packed index of the first piece of the hidden piece's word
     tbo_offsets: Tensor  # [T] offset of the hidden piece from its anchor, at least 1
@@ -109,7 +109,7 @@ class SpanPairBatch(Batch):
 
 @dataclass(frozen=True, kw_only=True)
 class EntityPairBatch(Batch):
-    """One forward of ENPAR (see `collate_entity_pairs.py`): C unmasked copies with a pair each, then R masked ones."""
+    """One forward of ENPAR (see `methods/enpar/collate.py`): C unmasked copies with a pair each, then R masked ones."""
 
     unmasked_words: int  # words of the unmasked copies, which come first; on the host
     acd_originals: Tensor  # [N] which unmasked copy is the original

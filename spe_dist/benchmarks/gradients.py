@@ -17,7 +17,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import METHODS, Method, about_run
-from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe.method import Spe
 from spe_dist.train.plan import build_order, build_plan, open_reader
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.errors import UserError
-from spe_dist.batches.collate_span_pairs import SpanPairCollate
 from spe_dist.batches.loader import Steps
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.methods.spe import build_collate
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe.collate import SpanPairCollate
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.method import build_collate
 from spe_dist.train.plan import build_order, build_plan, open_reader
 
 PARTS = ("order", "take", "draw", "pack", "digest")

@@ -17,14 +17,14 @@ from data_shards.ragged import IntArray
 from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import PackedSequences, SpanPairBatch
-from spe_dist.batches.collate_span_pairs import SpanPairCollate
-from spe_dist.batches.masking import HiddenPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.model_flops import encoder_flops
-from spe_dist.methods.spe import build_collate
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe.collate import SpanPairCollate
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.masking import HiddenPieces
+from spe_dist.methods.spe.method import build_collate
 from spe_dist.methods.work import Work
 from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder, resolve_encoder_config
 from spe_dist.models.transform_block import TransformBlock

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_yaml, load_recipe
 from spe_dist.train.loop import train
 from spe_dist.train.run_log import read_metrics

@@ -18,11 +18,11 @@ from spe_dist.benchmarks.masked_language_model import Mlm
 from spe_dist.benchmarks.timing import Timed, take_turns
 from spe_dist.config import Config, KernelsConfig
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.enpar import Enpar
-from spe_dist.methods.enpar_config import EnparConfig
+from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.enpar.method import Enpar
 from spe_dist.methods.registry import METHODS, Method
-from spe_dist.methods.spe import Spe
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.method import Spe
 from spe_dist.train.session import Session, open_session
 
 STEPS = 2  # of a repeat

@@ -22,7 +22,7 @@ from spe_dist.finetuning.bootstrap import RESAMPLES, Estimate, PairedTest, few_s
 from spe_dist.finetuning.config import BERT
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.finetuning.scored_run import ScoredRun, compare_scored_runs, score_run
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.models.export_format import Weights
 from spe_dist.recipe import checked_config, config_values, read_values
 from spe_dist.text_table import markdown_table

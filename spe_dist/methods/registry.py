@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 
@@ -15,13 +16,10 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.about import AboutRun, Oddity
-from spe_dist.methods.costs import Costs
-from spe_dist.methods.enpar import Enpar, about_enpar, require_entity_pairs
-from spe_dist.methods.enpar_costs import EnparCosts
+from spe_dist.methods.enpar.method import Enpar, about_enpar, new_enpar_model, require_entity_pairs
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.spe import Spe
-from spe_dist.methods.spe_about import about_spe, oddities_of_spe
-from spe_dist.methods.spe_costs import SpeCosts
+from spe_dist.methods.spe.about import about_spe, oddities_of_spe
+from spe_dist.methods.spe.method import Spe, new_spe_model
 from spe_dist.methods.work import Work
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """A way to pre-train; `methods/spe.py` is the example to read."""
+    """A way to pre-train; `methods/spe/method.py` is the example to read."""
 
     terms: Sequence[str]
     measures: Sequence[str]
@@ -82,10 +80,14 @@ class Method(Protocol):
 
 
 # Built from the run's configuration, its dataset and `device=`.
-METHODS: dict[str, Callable[..., Method]] = {"spe": Spe, "enpar": Enpar}
+METHODS: dict[str, type[Any]] = {"spe": Spe, "enpar": Enpar}
 _ABOUT: dict[str, Callable[..., AboutRun]] = {"spe": about_spe, "enpar": about_enpar}
-_COSTS: dict[str, Callable[..., Costs]] = {"spe": SpeCosts.of, "enpar": EnparCosts.of}
+_MODELS: dict[str, Callable[..., nn.Module]] = {
+    "spe": lambda config, encoder, types: new_spe_model(config, encoder),
+    "enpar": lambda config, encoder, types: new_enpar_model(config, encoder, types=types),
+}
 _ODDITIES: dict[str, Callable[..., list[Oddity]]] = {"spe": oddities_of_spe}
+_ONTONOTES_TYPES = 18
 _REQUIRE: dict[str, Callable[[ShardReader], None]] = {"enpar": require_entity_pairs}
 
 
@@ -106,16 +108,17 @@ def require_data(config: Config, reader: ShardReader) -> None:
         require(reader)
 
 
-def costs_of(config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> Costs:
-    """What a configuration costs; its model has no weights.
+def model_without_weights(config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> nn.Module:
+    """What a configuration trains, on the meta device.
 
     Args:
         config: of the run.
         encoder: sizes of its sentence encoder.
-        manifest: of its dataset, if there is one: whoever needs entities learns from it how many types there are.
+        manifest: of its dataset; without one, methods of entities take the number of types of the ENPAR paper.
     """
-    types = {"entity_types": len(manifest.entity_types)} if manifest is not None else {}
-    return _COSTS[config.method](config, encoder, **types)
+    types = len(manifest.entity_types) if manifest is not None else _ONTONOTES_TYPES
+    with torch.device("meta"):
+        return _MODELS[config.method](config, encoder, types)
 
 
 def about_run(config: Config, encoder: PretrainedConfig) -> AboutRun:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spe_dist.objectives.contrastive_span_pair import Negatives
+from spe_dist.methods.spe.contrastive_span_pair import Negatives
 
 _ODD = -7_046_029_254_386_353_131  # 2⁶⁴ / golden ratio: products with it wrap around and spread
 

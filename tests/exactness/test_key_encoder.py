@@ -8,7 +8,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from spe_dist.engine.deepspeed_engine import Engine
-from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe.method import Spe
 from spe_dist.train.loop import train
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import configure

@@ -19,7 +19,7 @@ from data_shards.reader import ShardReader
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.kernels import span_pool
 from spe_dist.methods.registry import METHODS
-from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe.method import Spe
 from spe_dist.train.compare import compare_runs
 from spe_dist.train.loop import train
 from spe_dist.train.plan import build_order

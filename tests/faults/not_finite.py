@@ -28,7 +28,7 @@ def train_rank(loop_config: dict[str, Any]) -> None:
 
 def spoil_a_loss() -> None:
     """From here on, in this process: the forward of the step gives no number."""
-    from spe_dist.methods.spe import Spe
+    from spe_dist.methods.spe.method import Spe
 
     step, _, once = os.environ[SETTING].partition(":")
     forward = Spe.forward

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from spe_dist.methods.enpar import new_enpar_model
+from spe_dist.methods.enpar.method import new_enpar_model
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES
 

@@ -5,7 +5,7 @@ import torch
 from transformers import BertConfig
 
 from spe_dist.engine.schedule import learning_rate
-from spe_dist.methods.spe import SpeEncoder, SpeModel, new_spe_model
+from spe_dist.methods.spe.method import SpeEncoder, SpeModel, new_spe_model
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe

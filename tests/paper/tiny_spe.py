@@ -10,7 +10,7 @@ import yaml
 
 import launcher
 from spe_dist.engine.batch_plan import BatchPlan
-from spe_dist.methods.spe import Spe
+from spe_dist.methods.spe.method import Spe
 from spe_dist.recipe import config_from_values
 from tests.unit.spe_dist.batches.sentences import SPECIAL, random_sentences, records_of
 
