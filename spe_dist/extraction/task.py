@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_shards.annotated.read import read_annotated
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
 from spe_dist.extraction.config import ExtractionConfig

@@ -38,7 +38,7 @@ class StartConfig:
     """What the weights begin as."""
 
     pretrained: str
-    """A run of `spe pretrain`, its export, or a fine-tuned model (RUN/seed-N/model); or "bert": the sentence encoder that
+    """A run of `spe pretrain`, its export, a fine-tuned model (RUN/seed-N/model), or "bert": the sentence encoder that
     `encoder.name_or_path` names, all else new."""
     no_cnn: bool = False
     """Take the sentence encoder alone; span and pair encoder and all else are new (the paper's ablation "-CNN")."""
@@ -105,7 +105,7 @@ class SeedsOnRayConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneConfig:
-    """A fine-tuning. Several seeds share the run's folder. Each task has a configuration of its own, derived from this."""
+    """A fine-tuning; each task derives its own. Several seeds share the run's folder."""
 
     task: str
     """What is learned; see `spe_dist/tasks.py`."""

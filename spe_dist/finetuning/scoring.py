@@ -1,4 +1,4 @@
-"""How predictions of a task are kept and scored: what each item contributes to each measure, so all tests are paired."""
+"""How predictions of a task are kept and scored: by what each item contributes to each measure."""
 
 from __future__ import annotations
 

@@ -93,11 +93,13 @@ def about_tuning(tuning: Tuning, trials: Trials, budget: str) -> str:
     part = f" ({config.data.fraction:.0%} of it)" if config.data.fraction < 1 else ""
     data, of_grid = f"{Path(config.data.train).name}{part}", math.prod(map(len, tuning.grid.values()))
     tried = max(map(len, trials.values()), default=0)
+    scoring = config.scoring()
     return (
         f"Every start was tuned with the same trials ({tried} of the {of_grid} points of the grid, in the order of "
-        f"draw {tuning.draw}; budget: {budget}), each with {seeds}, on {data}. {config.scoring().title} in percent on dev "
-        f"({Path(config.data.dev).name}), mean ± deviation over seeds; trials are chosen by "
-        f"{config.scoring().selection_text}. No test data were read. The best of many trials is partly luck: expect less on test."
+        f"draw {tuning.draw}; budget: {budget}), each with {seeds}, on {data}. {scoring.title[0].upper()}"
+        f"{scoring.title[1:]} in percent on dev ({Path(config.data.dev).name}), mean ± deviation over seeds; trials are "
+        f"chosen by {scoring.selection_text}. No test data were read. The best of many trials is partly luck: expect "
+        "less on test."
     )
 
 

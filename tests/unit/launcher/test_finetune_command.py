@@ -5,7 +5,7 @@ import pytest
 
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
-from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_paths
+from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_folders
 from launcher.progress import shown_seeds
 from spe_dist.extraction.predict.extractor_card import _start
 from spe_dist.finetuning.folder import Result, settings_in_use
@@ -72,14 +72,14 @@ def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
     (tmp_path / "encoder").mkdir()
     monkeypatch.chdir(tmp_path)
     config, _ = read_arguments(["--train=t", "--dev=/d", "--from=bert", "--encoder=encoder", "--start.tokenizer=none"])
-    config = with_absolute_paths(config)
+    config = with_absolute_folders(config)
     assert (config.data.train, config.data.dev, config.data.test) == (str(tmp_path / "t"), "/d", None)
     assert (config.start.pretrained, config.start.tokenizer) == ("bert", "none")  # nothing there: the error names it
     assert config.encoder.name_or_path == str(tmp_path / "encoder")
     assert config.run.folder == str(tmp_path / "runs")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_submission_id": "1"}}')
     with pytest.raises(UserError, match=r"run\.folder is 'runs', a relative path: a submitted job"):
-        with_absolute_paths(read_arguments([])[0])
+        with_absolute_folders(read_arguments([])[0])
 
 
 def test_a_bare_name_is_that_of_a_recipe(tmp_path, monkeypatch):
