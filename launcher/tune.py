@@ -44,9 +44,9 @@ class Tune:
         --from bert --encoder FOLDER --from runs/spe --from runs/enpar
         --grid optimizer.learning-rate=1e-4,2e-4,4e-4 --grid train.epochs=25,60
 
-    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the score
-    on dev that epochs are chosen by (for extraction, entity F1 + strict relation F1), mean over seeds. Every start
-    (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the best
+    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the
+    score on dev that epochs are chosen by (for extraction, entity F1 + strict relation F1), mean over seeds. Every
+    start (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the best
     settings to get test scores.
 
     The folder FOLDER/NAME then holds tuning.md and tuning.json (all trials of all starts: scores on dev, mean and

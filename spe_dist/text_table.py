@@ -20,11 +20,23 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, left:
     return "\n".join("  ".join(_aligned(line, widths, left)) for line in lines)
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
-    """The same in Markdown, whose columns are aligned in a reader as well."""
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, padded: bool = True
+) -> str:
+    """The same in Markdown.
+
+    Args:
+        header: of the columns.
+        rows: cells; each row as long as the header.
+        left: columns that are aligned to the left.
+        padded: whether columns are aligned in the text as well; if not, all are to the left.
+    """
     cells, widths = _cells_and_widths(header, rows)
-    widths = [max(width, 2) for width in widths]
-    rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    if padded:
+        widths = [max(width, 2) for width in widths]
+        rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    else:
+        widths, rule = [0] * len(header), ["---"] * len(header)
     return "\n".join(f"| {' | '.join(_aligned(line, widths, left))} |" for line in (cells[0], rule, *cells[1:]))
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
+from data_shards.tokenizer_files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 
 
@@ -24,7 +25,9 @@ class SpecialPieces:
     mask: int
 
 
-def pack(piece_ids: IntArray, lengths: IntArray, special: SpecialPieces) -> tuple[NDArray[np.int64], PackedSequences]:
+def pack(
+    piece_ids: IntArray, lengths: IntArray, special: SpecialPieces | SpecialIds
+) -> tuple[NDArray[np.int64], PackedSequences]:
     """Frame sentences by [CLS] and [SEP].
 
     Args:

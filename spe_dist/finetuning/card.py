@@ -69,7 +69,7 @@ def scores_table(result: Result) -> str:
         (measure, f"{100 * dev:.2f}", f"{100 * test[measure]:.2f}" if measure in test else "-")
         for measure, dev in result.dev.items()
     ]
-    return markdown_table(("measure", "dev", "test"), rows)
+    return markdown_table(("measure", "dev", "test"), rows, padded=False)
 
 
 def about_making(
@@ -94,9 +94,9 @@ def about_making(
             rows.append((part, f"`{name}`{share}", *(f"{count:,}" for count in of_part)))
     settings = [(key, value) for key, value in flatten(config_values(config)).items() if not is_among(key, _LEFT_OUT)]
     return [
-        "## Data\n\n" + markdown_table(("part", "file", *columns), rows, left=2),
-        "## Settings\n\n" + markdown_table(("setting", "value"), settings, left=2),
-        "## Versions\n\n" + markdown_table(("package", "version"), versions.items(), left=2),
+        "## Data\n\n" + markdown_table(("part", "file", *columns), rows, padded=False),
+        "## Settings\n\n" + markdown_table(("setting", "value"), settings, padded=False),
+        "## Versions\n\n" + markdown_table(("package", "version"), versions.items(), padded=False),
     ]
 
 

@@ -97,9 +97,9 @@ def about_tuning(tuning: Tuning, trials: Trials, budget: str) -> str:
     return (
         f"Every start was tuned with the same trials ({tried} of the {of_grid} points of the grid, in the order of "
         f"draw {tuning.draw}; budget: {budget}), each with {seeds}, on {data}. {scoring.title[0].upper()}"
-        f"{scoring.title[1:]} in percent on dev ({Path(config.data.dev).name}), mean ± deviation over seeds; trials are "
-        f"chosen by {scoring.selection_text}. No test data were read. The best of many trials is partly luck: expect "
-        "less on test."
+        f"{scoring.title[1:]} in percent on dev ({Path(config.data.dev).name}), mean ± deviation over seeds; trials "
+        f"are chosen by {scoring.selection_text}. No test data were read. The best of many trials is partly luck: "
+        "expect less on test."
     )
 
 

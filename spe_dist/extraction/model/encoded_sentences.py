@@ -19,6 +19,7 @@ from data_shards.record import Records
 from data_shards.tokenizer_files import SpecialIds
 from data_shards.word_pieces import GivenWords, WordPieces
 from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.packing import pack
 from spe_dist.extraction.model.candidates import Spans
 from spe_dist.extraction.model.windows import Window, cut_windows, find_misfits, take_window
 from spe_dist.extraction.model.word_shapes import NO_WORD, word_shapes
@@ -362,18 +363,8 @@ def _pack(
     records: Records, shapes: NDArray[np.int64], special: SpecialIds
 ) -> tuple[PackedSequences, NDArray[np.int64], NDArray[np.int64]]:
     """[CLS] pieces [SEP] of every sentence, the shape of each piece's word, [P], and each word's first piece, [W]."""
-    lengths = records.pieces.lengths + SPECIALS
-    starts = offsets_from_lengths(lengths)
-    ids = np.empty(starts[-1], dtype=np.int64)
-    ids[starts[:-1]], ids[starts[1:] - 1] = special.cls, special.sep
-    places = concat_ranges(starts[:-1] + 1, lengths - SPECIALS)
-    ids[places] = records.pieces.values
-    piece_shapes = np.full(len(ids), NO_WORD, dtype=np.int64)
-    piece_shapes[places] = np.repeat(shapes, records.pieces_per_word)
-    packed = PackedSequences(
-        piece_ids=torch.from_numpy(ids),
-        positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),
-        sequence_starts=torch.from_numpy(starts.astype(np.int32)),
-        longest=int(lengths.max(initial=0)),
-    )
-    return packed, piece_shapes, records.word_starts.values + starts[:-1][records.word_starts.row_index()] + 1
+    places, packed = pack(records.pieces.values, records.pieces.lengths, special)
+    first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
+    piece_shapes = np.full(len(packed.piece_ids), NO_WORD, dtype=np.int64)
+    piece_shapes[places] = np.repeat(shapes, np.diff(first_pieces, append=len(places)))
+    return packed, piece_shapes, places[first_pieces]

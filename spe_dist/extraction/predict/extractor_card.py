@@ -83,7 +83,7 @@ def extractor_card(
         "## Scores\n\nMicro F1 in percent. A relation is right with the words of both arguments, type and direction; "
         "strict: with the types of both arguments, too.\n\n" + scores_table(result),
         "## What the scores do not say\n\n" + _diagnostics(result),
-        "## Types\n\n" + markdown_table(("kind", "types"), _types(labels), left=2),
+        "## Types\n\n" + markdown_table(("kind", "types"), _types(labels), padded=False),
         *about_making(config, counts, ("sentences", "entities", "relations"), versions),
     )
     return "\n\n".join(parts) + "\n"
@@ -96,7 +96,7 @@ def _diagnostics(result: Result) -> str:
         "How far scores can be believed (dev is what they were calibrated on), how often unrelated entities are "
         "related, and what rules that look at the types of entities alone would reach. As fractions of 1; of F1s, "
         "higher than the relation F1 above means that the rule is better.\n\n"
-        + markdown_table(("measure", "dev", "test"), rows)
+        + markdown_table(("measure", "dev", "test"), rows, padded=False)
     )
 
 

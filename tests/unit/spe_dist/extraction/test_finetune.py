@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from spe_dist.finetuning.run_scores import report_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModel, AutoTokenizer
 
@@ -27,7 +28,6 @@ from spe_dist.finetuning.data import read_data
 from spe_dist.finetuning.folder import Result, check_same_run, selection_score
 from spe_dist.finetuning.loop import describe, epoch_order, finetune
 from spe_dist.finetuning.predictions import read_run, write_predictions
-from spe_dist.finetuning.run_scores import report_run
 from spe_dist.finetuning.start import load_start
 from spe_dist.recipe import checked_config, read_values
 from spe_dist.train.run_log import read_metrics
