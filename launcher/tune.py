@@ -46,8 +46,8 @@ class Tune:
 
     A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the
     score on dev that epochs are chosen by (for extraction, entity F1 + strict relation F1), mean over seeds. Every
-    start (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the best
-    settings to get test scores.
+    start (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the
+    best settings to get test scores.
 
     The folder FOLDER/NAME then holds tuning.md and tuning.json (all trials of all starts: scores on dev, mean and
     standard deviation over seeds, the budget) and best-START.yaml (a recipe with the best settings of a start, for
