@@ -19,8 +19,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
 from launcher.pretrain import split_recipe
 from spe_dist.config import Config
-from spe_dist.methods.costs import RecordSizes
-from spe_dist.methods.registry import costs_of
+from spe_dist.methods.costs import RecordSizes, costs_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
 from spe_dist.train.plan import open_reader

@@ -22,7 +22,7 @@ from torch import Tensor
 from spe_dist.benchmarks.collectives import recorded_collectives
 from spe_dist.benchmarks.timing import Timed
 from spe_dist.config import Config
-from spe_dist.methods.registry import costs_of
+from spe_dist.methods.costs import costs_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.train.memory import rank_memory
 from spe_dist.train.plan import build_plan, open_reader

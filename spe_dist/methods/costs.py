@@ -8,13 +8,15 @@ from typing import Any, Protocol
 
 from transformers import PretrainedConfig
 
-from data_shards.manifest import Statistics
+from data_shards.manifest import Manifest, Statistics
+from spe_dist.batches.batch import SIZES
+from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_config import Precision
 from spe_dist.engine.zero_costs import Transfer
 from spe_dist.methods.model_flops import Passes
-from spe_dist.methods.spe.config import SpanEncoderConfig
-from spe_dist.methods.work import WORK, Work
+from spe_dist.methods.work import Work
+from spe_dist.models.sizes import SpanEncoderSizes
 
 # Of a sentence of Simple English Wikipedia (docs/results.md), to fill in what a manifest does not say.
 _WORDS_PER_PIECE, _ENTITIES = 0.90, 3.5
@@ -89,12 +91,22 @@ class Costs(Protocol):
         ...
 
 
+def costs_of(config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> Costs:
+    """What a configuration costs; its model has no weights."""
+    from spe_dist.methods.enpar_costs import EnparCosts
+    from spe_dist.methods.spe_costs import SpeCosts
+
+    types = {"entity_types": len(manifest.entity_types)} if manifest is not None else {}
+    of: Any = {"spe": SpeCosts.of, "enpar": EnparCosts.of}[config.method]
+    return of(config, encoder, **types)
+
+
 def exchanges_of_every_method(terms: Sequence[str], plan: BatchPlan) -> list[Transfer]:
     """What the training loop itself sends in a step; tests/distributed/test_costs.py counts it."""
     if plan.world_size == 1:
         return []
     return [
-        Transfer("counts", "all-reduce", 1, 8 * (len(terms) + len(WORK) + _DIGESTS)),
+        Transfer("counts", "all-reduce", 1, 8 * (len(terms) + len(SIZES) + _DIGESTS)),
         Transfer("stop flag", "all-reduce", 1, 4),
     ]
 
@@ -108,7 +120,7 @@ def bytes_of_a_piece(encoder: PretrainedConfig, wide: int) -> int:
     return encoder.num_hidden_layers * layer + wide * 2 * hidden  # and around the norm of the embeddings
 
 
-def bytes_of_a_span(cnn: SpanEncoderConfig, wide: int) -> int:
+def bytes_of_a_span(cnn: SpanEncoderSizes, wide: int) -> int:
     """What a span encoder keeps of a span."""
     pooled = len(cnn.kernel_sizes) * cnn.channels
     # Extremes before GELU, both and their maximum behind it in fp32, where they were found; the block's three inputs.

@@ -14,9 +14,11 @@ from spe_dist.methods.costs import RecordSizes, bytes_of_a_piece, bytes_of_a_spa
 from spe_dist.methods.enpar.collate import TERMS
 from spe_dist.methods.enpar.config import EnparConfig
 from spe_dist.methods.enpar.flops import enpar_flops
-from spe_dist.methods.enpar.method import EnparModel, new_enpar_model
+from spe_dist.methods.enpar.method import Enpar
+from spe_dist.methods.enpar.model import EnparEncoder, EnparModel
 from spe_dist.methods.model_flops import Passes
 from spe_dist.methods.work import Work
+from spe_dist.models.sentence_encoder import new_sentence_encoder
 
 _PIECES_OF_AN_ENTITY = 2.0  # assumed
 _ONTONOTES_TYPES = 18  # of the paper's entities, where no dataset says
@@ -35,7 +37,12 @@ class EnparCosts:
     def of(cls, config: EnparConfig, encoder: PretrainedConfig, *, entity_types: int = _ONTONOTES_TYPES) -> EnparCosts:
         """With a model that has no weights."""
         with torch.device("meta"):
-            return cls(config, encoder, entity_types, new_enpar_model(config, encoder, types=entity_types))
+            return cls(
+                config,
+                encoder,
+                entity_types,
+                EnparModel(config, EnparEncoder(config, new_sentence_encoder(encoder)), types=entity_types),
+            )
 
     def flops(self, work: Work) -> dict[str, Passes]:
         """See `Costs`."""
@@ -43,18 +50,18 @@ class EnparCosts:
 
     def transfers(self, plan: BatchPlan) -> list[Transfer]:
         """See `Costs`: nothing of its own."""
-        return exchanges_of_every_method(TERMS, plan)
+        return exchanges_of_every_method((*TERMS, *Enpar.counted), plan)
 
     def activation_bytes(self, work: Work, *, precision: Precision) -> int:
         """See `Costs`."""
         config, encoder, wide = self.config, self.encoder, weight_bytes(precision)
         total = work.pieces * bytes_of_a_piece(encoder, wide)
-        total += (work.words + work.context_words) * wide * encoder.hidden_size
-        entities = 2 * work.pairs + work.counts["met"]
+        total += (work.words + work.counts["context_words"]) * wide * encoder.hidden_size
+        entities = 2 * work.counts["pairs"] + work.counts["met"]
         total += entities * bytes_of_a_span(config.entity_encoder, wide)
-        total += 3 * work.pairs * bytes_of_a_span(config.context_encoder, wide)
+        total += 3 * work.counts["pairs"] * bytes_of_a_span(config.context_encoder, wide)
         joined = 2 * config.entity_encoder.size + 3 * config.context_encoder.size + 3 * config.pair_encoder.size
-        total += work.pairs * wide * joined
+        total += work.counts["pairs"] * wide * joined
         return total + work.counts["mep"] * 4 * encoder.vocab_size  # log-probabilities in fp32
 
     def expected_work(self, sizes: RecordSizes, records: int, *, forwards: int) -> Work:
@@ -72,14 +79,14 @@ class EnparCosts:
                 "mep": int(records * hidden) if config.mep.weight else 0,
                 "acd": perturbed,
                 "pp": permutations,
+                "pairs": pairs,
+                "context_words": int(pairs * sizes.words),
             },
             forwards=forwards,
             pieces=int(sequences * (sizes.pieces + 2)),
             squared_lengths=sizes.squared_lengths(sequences),
             padded_pieces=0,
             words=int(sequences * sizes.words),
-            pairs=pairs,
-            context_words=int(pairs * sizes.words),
         )
 
     def sequences(self) -> str:

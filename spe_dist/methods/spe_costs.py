@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PretrainedConfig
 
+from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_config import Precision
 from spe_dist.engine.zero_costs import Transfer, padded_elements, weight_bytes
@@ -15,8 +16,8 @@ from spe_dist.methods.model_flops import Passes
 from spe_dist.methods.spe.collate import TERMS
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.flops import spe_flops
-from spe_dist.methods.spe.method import SpeModel, new_spe_model
-from spe_dist.methods.spe.spans import NUM_SPANS
+from spe_dist.methods.spe.method import Spe
+from spe_dist.methods.spe.model import SpeModel, new_model
 from spe_dist.methods.work import Work
 
 _RECORD_ID = 2  # an id of 8 bytes travels as two floats
@@ -35,7 +36,7 @@ class SpeCosts:
     def of(cls, config: SpeConfig, encoder: PretrainedConfig, *, entity_types: int = 0) -> SpeCosts:
         """With a model that has no weights; types of entities mean nothing to SPE."""
         with torch.device("meta"):
-            return cls(config, encoder, new_spe_model(config, encoder))
+            return cls(config, encoder, new_model(config, encoder, None))
 
     def flops(self, work: Work) -> dict[str, Passes]:
         """See `Costs`."""
@@ -44,8 +45,8 @@ class SpeCosts:
     def transfers(self, plan: BatchPlan) -> list[Transfer]:
         """See `Costs`: keys travel, and at ZeRO-3 the weights that the key encoder follows."""
         config, model, world = self.config, self.model, plan.world_size
-        transfers = exchanges_of_every_method(TERMS, plan)
-        if model.cspo is None or world == 1:
+        transfers = exchanges_of_every_method((*TERMS, *Spe.counted), plan)
+        if not config.cspo.weight or world == 1:
             return transfers
         most_records = -(-plan.lanes // world) * plan.lane_size  # ranks with fewer send padding
         row = _RECORD_ID + 2 * model.encoder.key_size
@@ -72,7 +73,9 @@ class SpeCosts:
             of_a_span = bytes_of_a_span(config.span_encoder, wide) + beside
             total += work.words * wide * encoder.hidden_size + spans * of_a_span
         if contrast:
-            total += 4 * (2 * 2 * work.comparisons)  # similarities, and those over the temperature, in both directions
+            total += 4 * (
+                2 * 2 * work.counts["comparisons"]
+            )  # similarities, and those over the temperature, in both directions
         if config.tbo.weight:
             targets = work.counts["tbo_pair"] + work.counts["tbo_context"]
             total += targets * 4 * encoder.vocab_size  # log-probabilities in fp32
@@ -84,13 +87,19 @@ class SpeCosts:
         targets = int(records * sizes.pieces * _TARGETS_PER_PIECE) if config.tbo.weight else 0
         permuted = int(records * _PERMUTED_SPANS) if config.spo.weight else 0
         return Work(
-            counts={"tbo_pair": targets, "tbo_context": 0, "spo_pair": permuted, "spo_context": 0, "cspo": records},
+            counts={
+                "tbo_pair": targets,
+                "tbo_context": 0,
+                "spo_pair": permuted,
+                "spo_context": 0,
+                "cspo": records,
+                "comparisons": records * config.cspo.queue_size,
+            },
             forwards=forwards,
             pieces=int(2 * records * (sizes.pieces + 2)),
             squared_lengths=sizes.squared_lengths(2 * records),
             padded_pieces=0,
             words=int(2 * records * sizes.words),
-            comparisons=records * config.cspo.queue_size,
         )
 
     def sequences(self) -> str:

@@ -39,17 +39,21 @@ def _spans(config: EnparConfig, encoder: PretrainedConfig, work: Work) -> dict[s
     pairs = config.acd.weight > 0 or config.pp.weight > 0
     if not pairs and not config.met.weight:
         return {}
-    entities = 2 * work.pairs + work.counts["met"]
+    entities = 2 * work.counts["pairs"] + work.counts["met"]
     parts = {
         "entity taps": span_taps_flops(work.words, hidden, entity.kernel_sizes, entity.channels),
         "entity encoder": span_block_flops(entities, entity.kernel_sizes, entity.channels, entity.size),
     }
     if pairs:
-        parts["context taps"] = span_taps_flops(work.context_words, hidden, context.kernel_sizes, context.channels)
-        parts["context encoder"] = span_block_flops(
-            3 * work.pairs, context.kernel_sizes, context.channels, context.size
+        parts["context taps"] = span_taps_flops(
+            work.counts["context_words"], hidden, context.kernel_sizes, context.channels
         )
-        parts["pair encoder"] = 2 * work.pairs * (2 * entity.size + 3 * context.size) * config.pair_encoder.size
+        parts["context encoder"] = span_block_flops(
+            3 * work.counts["pairs"], context.kernel_sizes, context.channels, context.size
+        )
+        parts["pair encoder"] = (
+            2 * work.counts["pairs"] * (2 * entity.size + 3 * context.size) * config.pair_encoder.size
+        )
     return parts
 
 
@@ -62,7 +66,7 @@ def _heads(config: EnparConfig, encoder: PretrainedConfig, work: Work, types: in
         heads += counts["mep"] * encoder.hidden_size * table
         logits = counts["mep"] * table * encoder.vocab_size
     if config.acd.weight:
-        heads += work.pairs * pair
+        heads += work.counts["pairs"] * pair
     if config.pp.weight:
         heads += counts["pp"] * pair * NUM_CLASSES
     return {"heads": 2 * heads, "vocabulary logits": 2 * logits}

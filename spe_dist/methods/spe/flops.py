@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
+from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.methods.model_flops import (
     Passes,
     embedding_size,
@@ -17,7 +18,6 @@ from spe_dist.methods.model_flops import (
 )
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.permutations import NUM_CLASSES
-from spe_dist.methods.spe.spans import NUM_SPANS
 from spe_dist.methods.work import Work
 
 
@@ -35,7 +35,7 @@ def spe_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> dict[
     passes["heads"], passes["vocabulary logits"] = _heads(config, encoder, work)
     if contrast:
         key_size = encoder.hidden_size if config.cspo.head else config.span_encoder.size
-        forward = 2 * (2 * key_size * work.comparisons)  # both directions
+        forward = 2 * (2 * key_size * work.counts["comparisons"])  # both directions
         passes["InfoNCE"] = Passes(forward, forward, 0)  # keys get no gradient
     return passes
 

@@ -4,12 +4,11 @@ import torch
 from data_shards.errors import UserError
 from spe_dist.batches.batch import SIZES
 from spe_dist.engine.zero_costs import Transfer, padded_elements, zero_memory, zero_transfers
-from spe_dist.methods.costs import RecordSizes
+from spe_dist.methods.costs import RecordSizes, costs_of
 from spe_dist.methods.enpar_costs import EnparCosts
-from spe_dist.methods.registry import costs_of
-from spe_dist.methods.spe.contrastive_span_pair import Negatives
 from spe_dist.methods.spe_costs import SpeCosts
 from spe_dist.methods.work import Work
+from spe_dist.moco.key_queue import Negatives
 from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.train.scale_plan import WORLD_SIZES, ClusterDescription, plan_scaling
@@ -139,8 +138,9 @@ def test_activations_are_roughly_what_autograd_keeps(forward):
     held = sum(size for at, size in kept.items() if at not in parameters)
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
     counts = dict(zip(method.terms, batch.counts.tolist(), strict=True))
-    work = Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * 64)
-    predicted = costs.of(method._config, method._encoder_config).activation_bytes(work, precision="fp32")
+    counts |= method.before_step(None, None, None, [batch]) | {"comparisons": len(batch.record_ids) * 64}
+    work = Work(counts=counts, forwards=1, **sizes)
+    predicted = costs.of(method.config, method.encoder_config).activation_bytes(work, precision="fp32")
     # In which a CPU pads, and keeps scores:
     groups = [(group.sequences, group.longest) for group in layout_of(batch.packed).groups]
     scores = 4 * 3 * 4 * sum(sequences * longest**2 for sequences, longest in groups)
@@ -162,12 +162,14 @@ def test_the_work_of_enpar_is_what_its_batches_are(off):
         len(values) / len(records)
         for values in (records.pieces.values, records.word_starts.values, records.entities.values)
     )
-    expected = EnparCosts.of(enpar._config, enpar._encoder_config).expected_work(
+    expected = EnparCosts.of(enpar.config, enpar.encoder_config).expected_work(
         RecordSizes(*means), 20 * len(records), forwards=20
     )
     sizes = dict(zip(SIZES, sum(batch.sizes for batch in batches).tolist(), strict=True))
-    for name in ("pieces", "words", "pairs", "context_words"):
+    for name in ("pieces", "words"):
         assert 0.75 < sizes[name] / getattr(expected, name) < 1.01, name
+    for name, number in enpar.before_step(None, None, None, batches).items():
+        assert 0.75 < number / expected.counts[name] < 1.01, name
     for term, count in zip(enpar.terms, sum(batch.counts for batch in batches).tolist(), strict=True):
         assert (count > 0) == (expected.counts[term] > 0)
         if term == "met":

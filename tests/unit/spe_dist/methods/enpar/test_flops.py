@@ -27,9 +27,10 @@ def batch_of(enpar, lanes=2):
     return enpar.collate(records, ids, 0, range(lanes))
 
 
-def work_of(batch):
+def work_of(enpar, batch):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
-    return Work(counts=dict(zip(TERMS, batch.counts.tolist(), strict=True)), forwards=1, **sizes)
+    counts = dict(zip(TERMS, batch.counts.tolist(), strict=True)) | enpar.before_step(None, None, None, [batch])
+    return Work(counts=counts, forwards=1, **sizes)
 
 
 def count(action):
@@ -54,8 +55,8 @@ def count(action):
 def test_forward_and_backward_are_counted_to_the_flop(sections):
     enpar, _ = build_enpar(encoder=ENCODER, **sections)
     batch = batch_of(enpar)
-    parts = enpar_flops(enpar._config, enpar._encoder_config, work_of(batch), types=len(TYPES)).values()
+    parts = enpar_flops(enpar.config, enpar.encoder_config, work_of(enpar, batch), types=len(TYPES)).values()
     result = []
     assert count(lambda: result.append(enpar.model(batch)[0].sum())) == sum(part.forward for part in parts)
     assert count(result[0].backward) == sum(part.backward for part in parts)
-    assert enpar.model_flops(work_of(batch)) == sum(part.total for part in parts)
+    assert enpar.model_flops(work_of(enpar, batch)) == sum(part.total for part in parts)

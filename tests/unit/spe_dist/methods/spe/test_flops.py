@@ -7,9 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.batches.batch import SIZES
 from spe_dist.methods.spe.collate import TERMS
-from spe_dist.methods.spe.contrastive_span_pair import Negatives
 from spe_dist.methods.spe.flops import spe_flops
+from spe_dist.methods.spe.method import SpeWithContrast
 from spe_dist.methods.work import Work
+from spe_dist.moco.key_queue import Negatives
 from spe_dist.models.packed_attention import layout_of
 from tests.paper.tiny_spe import LANE_SIZE, build_spe
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of
@@ -24,7 +25,8 @@ HEADS = {"span_encoder": {"channels": 5, "size": 14, "kernel_sizes": [2, 4]}, "p
 def work_of(batch, negatives):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
     counts = dict(zip(TERMS, batch.counts.tolist(), strict=True))
-    return Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * negatives)
+    counts["comparisons"] = len(batch.record_ids) * negatives
+    return Work(counts=counts, forwards=1, **sizes)
 
 
 def batch_of(spe, lanes=2, equal_lengths=True):
@@ -62,8 +64,8 @@ def test_forward_backward_and_key_pass_are_counted_to_the_flop(encoder, sections
     spe, _ = build_spe(encoder=encoder, **sections)
     batch, filled = batch_of(spe), 7
     keys = negatives = None
-    passes = spe_flops(spe._config, spe._encoder_config, work_of(batch, filled)).values()
-    if spe.momentum_encoder is not None:
+    passes = spe_flops(spe.config, spe.encoder_config, work_of(batch, filled)).values()
+    if isinstance(spe, SpeWithContrast):
         keys = spe.momentum_encoder.encode(batch)
         negatives = Negatives(torch.randn(filled, keys.shape[1]), torch.randn(filled, keys.shape[1]))
         assert count(lambda: spe.momentum_encoder.encode(batch)) == sum(part.keys for part in passes)
@@ -78,7 +80,7 @@ def test_each_part_is_counted_to_the_flop():
     spe, _ = build_spe(encoder=ENCODERS[1], **HEADS)
     batch = batch_of(spe)
     keys = spe.momentum_encoder.encode(batch)
-    parts = spe_flops(spe._config, spe._encoder_config, work_of(batch, 0))
+    parts = spe_flops(spe.config, spe.encoder_config, work_of(batch, 0))
     with FlopCounterMode(display=False, depth=8) as counter:
         spe.model(batch, keys, spe.queue.negatives())
     counted = {name.removeprefix("SpeModel."): sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
@@ -96,7 +98,7 @@ def test_of_unequal_sequences_only_attention_is_less_than_a_cpu_computes():
     spe, _ = build_spe(encoder=ENCODERS[0])
     batch = batch_of(spe, equal_lengths=False)
     keys = spe.momentum_encoder.encode(batch)
-    parts = spe_flops(spe._config, spe._encoder_config, work_of(batch, 0))
+    parts = spe_flops(spe.config, spe.encoder_config, work_of(batch, 0))
     groups = [(group.sequences, group.longest) for group in layout_of(batch.packed).groups]
     assert len(groups) == 2
     padding = sum(sequences * longest**2 for sequences, longest in groups) - int(batch.sizes[1])
