@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, get_args
 
-from data_shards.bio import LineError, cut_sentences, read_table, unzip_table
+from data_shards.annotated.bio import LineError, cut_sentences, read_table, unzip_table
+from data_shards.annotated.gold_entities import Document, document_of_json, document_of_tags
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
-from data_shards.gold_entities import Document, document_of_json, document_of_tags
 from data_shards.input_format import DESCRIPTIONS, TextFormat, annotated_format, format_of, name_fields
 from data_shards.input_stream import STANDARD_INPUT, InputStream, check_is_file, open_input, standard_input
 from data_shards.json_lines import parse_object, text_of_object
@@ -263,8 +263,7 @@ def _refuse_unconverted(source: Source, fields: dict[str, object]) -> None:
     if form is not None:
         raise UserError(
             f"{source.label} is annotated data of format {form} (fields {name_fields(fields)}), not read here: "
-            f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities and "
-            "spe ner train read"
+            f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities reads"
         )
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.gold_entities import Document
+from data_shards.annotated.gold_entities import Document
 from data_shards.ragged import offsets_from_lengths
 from data_shards.sentences import locate_sentences
 from data_shards.word_rules import WordRules

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from data_shards.bio import is_document_start, row_of_tag
+from data_shards.annotated.bio import is_document_start, row_of_tag
 from data_shards.input_stream import COMPRESSED, InputStream
 from data_shards.json_lines import parse_object
 from data_shards.wiki_extractor import is_document_line, is_document_object

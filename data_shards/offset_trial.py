@@ -16,9 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from data_shards.annotated.gold_entities import Document
 from data_shards.document_sentences import split_documents
 from data_shards.entity_words import words_of_characters
-from data_shards.gold_entities import Document
 from data_shards.offset_units import OffsetUnit, characters_at, code_points, widths
 from data_shards.ragged import IntArray, offsets_from_lengths
 from data_shards.word_rules import WordRules

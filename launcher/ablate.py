@@ -25,13 +25,14 @@ from pathlib import Path
 
 import launcher
 from cluster.submitted_job import absolute_path
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import load as load_manifest
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_paths
-from launcher.pretrain import RECIPES, split_recipe
+from launcher.recipe_arguments import RECIPES, spelled_out, split_recipe
 from spe_dist.config import Config
 from spe_dist.extraction.ablation import (
     VARIANTS,
@@ -46,10 +47,9 @@ from spe_dist.extraction.ablation import (
     read_ablation,
     score_ablations,
 )
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_folder import check_same_run, read_result
-from spe_dist.extraction.formats import read_annotated
-from spe_dist.extraction.predictions import read_run
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.folder import check_same_run, read_result
+from spe_dist.finetuning.predictions import read_run
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.train.places_of_run import newest_step
@@ -111,11 +111,7 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
     Raises:
         UserError: the recipe or a setting is wrong.
     """
-    full = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        full.append(f"{SHORT.get(name, name)}{equals}{value}")
-    path, rest = split_recipe(full, default=DEFAULT)
+    path, rest = split_recipe(spelled_out(arguments, SHORT), default=DEFAULT)
     config: AblationConfig = parse_arguments(
         AblationConfig, rest, default=read_ablation(path), prog="spe ablate", description=__doc__
     )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -16,7 +14,7 @@ import tyro
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.pretrain import read_arguments
+from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values, read_values
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "costs", "saving", "predict"]
+Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"]
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 
@@ -41,7 +39,6 @@ class Bench:
     methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records and encoder
     gradients      which share of a run's first step each objective has (not timed)
     loader         records per second of one loader process
-    costs          bytes sent and held on 1, 2 and 4 gloo ranks at every ZeRO stage, counted and predicted
     saving         how long training waits for a save every 20 steps, and the parts of a restart
     predict        sentences per second of an extractor on raw text, and its memory along the way
 
@@ -81,7 +78,6 @@ def main(argv: list[str]) -> None:
     """
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command: Bench = parse_arguments(Bench, mine, prog="spe bench")
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     if "predict" in command.cases:
         if command.cases != ("predict",):
             raise UserError("predict takes other settings after -- than the other cases: measure it alone")
@@ -168,10 +164,6 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             from spe_dist.benchmarks.loader import measure_loader
 
             return measure_loader(config, repeats=command.repeats)
-        case "costs":
-            from spe_dist.benchmarks.costs import measure_costs
-
-            return measure_costs(config)
         case "saving":
             from spe_dist.benchmarks.saving import measure_saving
 

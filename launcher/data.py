@@ -9,13 +9,15 @@ from typing import Annotated
 
 import tyro
 
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.detect import FormatName
+from data_shards.annotated.read import read_annotated
+from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from data_shards.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.data_statistics import is_unrelated
-from spe_dist.extraction.formats import FormatName, read_annotated, write_unified
+from spe_dist.extraction.data.data_statistics import is_unrelated
 
 _SPECIAL_PIECES = 2  # before and after a sentence
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data_shards.bio import parse_sentence
+from data_shards.annotated.bio import parse_sentence
 from data_shards.corpus import files_of_folder, read_documents, reason_of
 from data_shards.errors import UserError
 from data_shards.input_format import TextFormat, format_of, name_fields

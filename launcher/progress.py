@@ -16,7 +16,7 @@ from typing import TextIO
 from launcher.output import say
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.extraction.finetune_folder import LOG, RESULT, Result, format_result
+from spe_dist.finetuning.folder import LOG, RESULT, Result, format_result
 from spe_dist.methods.method_spec import Column
 from spe_dist.methods.registry import spec_of
 from spe_dist.train import run_log

@@ -20,7 +20,6 @@ from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
 from spe_dist.config import Config
 from spe_dist.methods.method import Method
 from spe_dist.methods.model_flops import embedding_size, encoder_flops
-from spe_dist.methods.spe.permutations import global_word_starts
 from spe_dist.methods.work import Work
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
@@ -52,7 +51,7 @@ class MlmCollate:
         places, packed = pack(ids, records.pieces.lengths, self.special)
         return MlmBatch(
             packed=packed,
-            word_pieces=as_tensor(places[global_word_starts(records)]),
+            word_pieces=as_tensor(places[records.first_pieces]),
             counts=torch.tensor([len(masked)]),
             record_ids=as_tensor(record_ids.reshape(-1)),
             digests=torch.zeros(2, dtype=torch.int64),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # a recipe is read without waiting for torch
     from transformers import PretrainedConfig
 
     from spe_dist.batches.loader import Collate
+    from spe_dist.engine.batch_plan import BatchPlan
+    from spe_dist.engine.zero_footprint import Transfer
     from spe_dist.methods.method import Method
 
 
@@ -73,6 +75,14 @@ def _any_data(reader: ShardReader) -> None:
     pass
 
 
+def _nothing_kept(config: Any, model: Any) -> dict[str, int]:
+    return {}
+
+
+def _nothing_sent(config: Any, model: Any, plan: BatchPlan) -> list[Transfer]:
+    return []
+
+
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
     """One method. Functions of a configuration get one of the method's own class.
@@ -91,6 +101,9 @@ class MethodSpec:
         panels: of `spe report`.
         find_oddities: settings that can be trained but will hardly do what they say.
         require_data: raises a UserError if a dataset lacks what the method learns from.
+        counted: names of what ranks add up in a step: items of the loss's terms, and what `before_step` counts.
+        bytes_beside: what a rank keeps beside the trained weights, by part, from the configuration and the model.
+        transfers: what ranks send in a step beside gradients and counts, from these two and the plan.
     """
 
     title: str
@@ -105,3 +118,13 @@ class MethodSpec:
     panels: Sequence[Panel] = ()
     find_oddities: Callable[[Any], list[Oddity]] = _nothing_odd
     require_data: Callable[[ShardReader], None] = _any_data
+    counted: Sequence[str] = ()
+    bytes_beside: Callable[[Any, Any], dict[str, int]] = _nothing_kept
+    transfers: Callable[[Any, Any, BatchPlan], list[Transfer]] = _nothing_sent
+
+    def model_without_weights(self, config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> nn.Module:
+        """What a configuration trains, on the meta device; arguments as of `new_model`."""
+        import torch
+
+        with torch.device("meta"):
+            return self.new_model(config, encoder, manifest)

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 import yaml
 
+from data_shards.annotated.unified import write_unified
 from launcher.ablate import DEFAULT
-from spe_dist.extraction.formats import write_unified
 from tests.forked import clean_environment
 from tests.integration.command import run
 from tests.integration.ray_head import wait_until

@@ -168,9 +168,6 @@ _ANNOTATED = [
     _mistake("data check a.jsonl --format csv", "--format csv", a__jsonl=_DATA),
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
     _mistake("data convert a.jsonl a.jsonl", "the file to read", a__jsonl=_DATA),
-    _mistake("ner train nosuch.bio --out out", "nosuch.bio", "no such file"),
-    _mistake("ner train a.bio --out out", "a.bio", a__bio="Ann O\nworks O\n\n"),
-    _mistake("ner train b.bio --out out", "b.bio", b__bio="Ann\nworks\n\n"),
 ]
 _EXTRACTION = [
     _mistake(_FINETUNE, "a.jsonl"),

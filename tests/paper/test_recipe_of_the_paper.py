@@ -5,6 +5,7 @@ import torch
 from transformers import BertConfig
 
 from spe_dist.engine.schedule import learning_rate
+from spe_dist.methods.spe.footprint import bytes_beside
 from spe_dist.methods.spe.model import SpeEncoder, SpeModel, new_model
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.models.sentence_encoder import new_sentence_encoder
@@ -108,4 +109,4 @@ def test_the_papers_queues_take_the_memory_that_the_formula_says():
         model = new_model(CONFIG, bert, None)
     queue = KeyQueue(CONFIG.cspo.queue_size, model.encoder.key_size, device=torch.device("cpu"))
     held = sum(tensor.nbytes for name, tensor in queue.state().items() if name != "enqueued")
-    assert held == model.bytes_beside(CONFIG)["queues"] == 65_536 * (2 * 768 * 4 + 8)
+    assert held == bytes_beside(CONFIG, model)["queues"] == 65_536 * (2 * 768 * 4 + 8)

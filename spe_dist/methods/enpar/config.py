@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 from spe_dist.config import STRICT, Config, Positive, Share, Weight
 from spe_dist.models.sizes import EntityPairEncoderSizes, SpanEncoderSizes
 
+TERMS = ("met", "mep", "acd", "pp")  # of the loss
+COUNTED = ("pairs", "context_words")  # unmasked copies, and their words, which the context encoder reads
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityMaskingConfig:

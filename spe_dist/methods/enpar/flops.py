@@ -10,63 +10,53 @@ from transformers import PretrainedConfig
 from spe_dist.methods.enpar.config import EnparConfig
 from spe_dist.methods.enpar.rearrangements import NUM_CLASSES
 from spe_dist.methods.model_flops import (
-    Passes,
     embedding_size,
     encoder_flops,
     span_block_flops,
     span_taps_flops,
-    trained,
 )
 from spe_dist.methods.work import Work
 
 
-def enpar_flops(config: EnparConfig, encoder: PretrainedConfig, work: Work, *, types: int) -> dict[str, Passes]:
-    """FLOPs of some steps on all ranks, by part.
+def enpar_flops(config: EnparConfig, encoder: PretrainedConfig, work: Work, *, types: int) -> int:
+    """FLOPs of some steps on all ranks, forward and backward.
 
     Args:
         config: the run.
         encoder: sizes of its sentence encoder.
         work: what the steps were about.
-        types: of entities, how many.
+        types: number of types of entities.
     """
-    parts = encoder_flops(encoder, work) | _spans(config, encoder, work) | _heads(config, encoder, work, types)
-    return {name: trained(forward) for name, forward in parts.items()}
+    forward = sum(encoder_flops(encoder, work).values()) + _spans(config, encoder, work)
+    return 3 * (forward + _heads(config, encoder, work, types))
 
 
-def _spans(config: EnparConfig, encoder: PretrainedConfig, work: Work) -> dict[str, int]:
-    """Of what stands between the encoder and the objectives."""
-    hidden, entity, context = encoder.hidden_size, config.entity_encoder, config.context_encoder
+def _spans(config: EnparConfig, encoder: PretrainedConfig, work: Work) -> int:
+    """A forward pass of what stands between the encoder and the objectives."""
+    entity, context = config.entity_encoder, config.context_encoder
     pairs = config.acd.weight > 0 or config.pp.weight > 0
     if not pairs and not config.met.weight:
-        return {}
-    entities = 2 * work.counts["pairs"] + work.counts["met"]
-    parts = {
-        "entity taps": span_taps_flops(work.words, hidden, entity.kernel_sizes, entity.channels),
-        "entity encoder": span_block_flops(entities, entity.kernel_sizes, entity.channels, entity.size),
-    }
+        return 0
+    flops = span_taps_flops(work.words, encoder.hidden_size, entity.kernel_sizes, entity.channels)
+    copies, words = work.counts["pairs"], work.counts["context_words"]
+    entities = 2 * copies + work.counts["met"]
+    flops += span_block_flops(entities, entity.kernel_sizes, entity.channels, entity.size)
     if pairs:
-        parts["context taps"] = span_taps_flops(
-            work.counts["context_words"], hidden, context.kernel_sizes, context.channels
-        )
-        parts["context encoder"] = span_block_flops(
-            3 * work.counts["pairs"], context.kernel_sizes, context.channels, context.size
-        )
-        parts["pair encoder"] = (
-            2 * work.counts["pairs"] * (2 * entity.size + 3 * context.size) * config.pair_encoder.size
-        )
-    return parts
+        flops += span_taps_flops(words, encoder.hidden_size, context.kernel_sizes, context.channels)
+        flops += span_block_flops(3 * copies, context.kernel_sizes, context.channels, context.size)
+        flops += 2 * copies * (2 * entity.size + 3 * context.size) * config.pair_encoder.size
+    return flops
 
 
-def _heads(config: EnparConfig, encoder: PretrainedConfig, work: Work, types: int) -> dict[str, int]:
-    table, pair, counts = embedding_size(encoder), config.pair_encoder.size, work.counts
-    heads, logits = 0, 0
+def _heads(config: EnparConfig, encoder: PretrainedConfig, work: Work, types: int) -> int:
+    """A forward pass of the objectives' heads."""
+    table, pair, counts, products = embedding_size(encoder), config.pair_encoder.size, work.counts, 0
     if config.met.weight:
-        heads += counts["met"] * config.entity_encoder.size * types
+        products += counts["met"] * config.entity_encoder.size * types
     if config.mep.weight:
-        heads += counts["mep"] * encoder.hidden_size * table
-        logits = counts["mep"] * table * encoder.vocab_size
+        products += counts["mep"] * table * (encoder.hidden_size + encoder.vocab_size)
     if config.acd.weight:
-        heads += work.counts["pairs"] * pair
+        products += work.counts["pairs"] * pair
     if config.pp.weight:
-        heads += counts["pp"] * pair * NUM_CLASSES
-    return {"heads": 2 * heads, "vocabulary logits": 2 * logits}
+        products += counts["pp"] * pair * NUM_CLASSES
+    return 2 * products

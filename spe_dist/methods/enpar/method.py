@@ -21,8 +21,8 @@ from data_shards.reader import ShardReader
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.enpar.batch import EntityPairBatch
-from spe_dist.methods.enpar.collate import TERMS, build_collate
-from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.enpar.collate import build_collate
+from spe_dist.methods.enpar.config import COUNTED, TERMS, EnparConfig
 from spe_dist.methods.enpar.flops import enpar_flops
 from spe_dist.methods.enpar.model import MEASURES, EnparEncoder, EnparModel
 from spe_dist.methods.measures import Measures
@@ -48,7 +48,7 @@ class Enpar(Method):
 
     terms = TERMS
     measures = MEASURES
-    counted = ("pairs", "context_words")  # unmasked copies, and their words, which the context encoder reads
+    counted = COUNTED
 
     config: EnparConfig
 
@@ -68,8 +68,7 @@ class Enpar(Method):
 
     def model_flops(self, work: Work) -> int:
         """FLOPs of some steps on all ranks."""
-        parts = enpar_flops(self.config, self.encoder_config, work, types=self.types)
-        return sum(part.total for part in parts.values())
+        return enpar_flops(self.config, self.encoder_config, work, types=self.types)
 
     def report(self, sums: Measures) -> dict[str, float | str]:
         """And the accuracies of hidden entities and of sentences that were permuted."""

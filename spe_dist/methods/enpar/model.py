@@ -106,10 +106,6 @@ class EnparModel(nn.Module):
         if config.pp.weight > 0:
             self.pp = Classifier(pair_size, NUM_CLASSES)
 
-    def bytes_beside(self, config: EnparConfig) -> dict[str, int]:
-        """Memory of a rank beside the trained weights: none."""
-        return {}
-
     def forward(self, batch: EntityPairBatch) -> tuple[Tensor, Tensor]:
         """Losses and measures of a batch, as sums over its items.
 

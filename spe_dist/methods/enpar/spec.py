@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spe_dist.methods.enpar.about import about_enpar
-from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.enpar.config import COUNTED, TERMS, EnparConfig
 from spe_dist.methods.enpar.data import require_entity_pairs
 from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
 
@@ -53,4 +53,5 @@ SPEC = MethodSpec(
         ),
     ),
     require_data=require_entity_pairs,
+    counted=(*TERMS, *COUNTED),
 )

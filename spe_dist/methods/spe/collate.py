@@ -32,14 +32,11 @@ from spe_dist.methods.spe.masking import NOTHING_HIDDEN, HiddenPieces, hide_piec
 from spe_dist.methods.spe.permutations import (
     NOTHING_PERMUTED,
     PermutedSpans,
-    global_word_starts,
     permute_spans,
     random_columns,
 )
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
 from spe_dist.methods.spe.views import CONTEXT_VIEW, PAIR_VIEW, pieces_in_pair, show_views
-
-TERMS = ("tbo_pair", "tbo_context", "spo_pair", "spo_context", "cspo")
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class SpanPairCollate:
         word_offsets, num_words = drawn.records.word_starts.offsets[:-1], len(drawn.records.word_starts.values)
         word_boundaries = drawn.word_boundaries + word_offsets[:, None]
         both = np.concatenate([word_boundaries, word_boundaries + num_words])
-        word_places = piece_places[:, global_word_starts(drawn.records)]
+        word_places = piece_places[:, drawn.records.first_pieces]
         hidden, permuted = drawn.hidden, drawn.permuted
         tbo_views = np.where(drawn.in_pair[hidden.pieces], PAIR_VIEW, CONTEXT_VIEW)
         is_pair = (permuted.spans == FIRST) | (permuted.spans == SECOND)

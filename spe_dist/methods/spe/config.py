@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 from spe_dist.config import STRICT, Config, Count, Positive, Share, Weight
 from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
 
+TERMS = ("tbo_pair", "tbo_context", "spo_pair", "spo_context", "cspo")  # of the loss
+COUNTED = ("comparisons",)  # Σ records · keys in the queue, of one direction
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SpansConfig:

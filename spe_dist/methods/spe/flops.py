@@ -9,39 +9,35 @@ from transformers import PretrainedConfig
 
 from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.methods.model_flops import (
-    Passes,
     embedding_size,
     encoder_flops,
     span_block_flops,
     span_taps_flops,
-    trained,
 )
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.permutations import NUM_CLASSES
 from spe_dist.methods.work import Work
 
 
-def spe_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> dict[str, Passes]:
-    """FLOPs of some steps on all ranks, by part.
+def spe_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> int:
+    """FLOPs of some steps on all ranks.
 
     Args:
         config: the run.
         encoder: sizes of its sentence encoder.
         work: what the steps were about.
     """
-    parts = encoder_flops(encoder, work) | _spans(config, encoder, work)
-    contrast = config.cspo.weight > 0
-    passes = {name: trained(forward, keys=contrast) for name, forward in parts.items()}
-    passes["heads"], passes["vocabulary logits"] = _heads(config, encoder, work)
-    if contrast:
+    encoded = sum((encoder_flops(encoder, work) | span_flops(config, encoder, work)).values())
+    flops = 3 * (encoded + head_flops(config, encoder, work))
+    if config.cspo.weight > 0:
         key_size = encoder.hidden_size if config.cspo.head else config.span_encoder.size
-        forward = 2 * (2 * key_size * work.counts["comparisons"])  # both directions
-        passes["InfoNCE"] = Passes(forward, forward, 0)  # keys get no gradient
-    return passes
+        similarities = 2 * (2 * key_size * work.counts["comparisons"])  # in both directions
+        flops += encoded + 2 * similarities  # the key pass; keys get no gradient
+    return flops
 
 
-def _spans(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> dict[str, int]:
-    """Of what stands between the encoder and the objectives."""
+def span_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> dict[str, int]:
+    """A forward pass of what stands between the encoder and the objectives, by part."""
     hidden, cnn, attention = encoder.hidden_size, config.span_encoder, config.pair_encoder.attention_size
     contrast, sequences = config.cspo.weight > 0, 2 * work.counts["cspo"]
     if not contrast and not config.spo.weight:
@@ -59,16 +55,15 @@ def _spans(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> dict[str
     return parts
 
 
-def _heads(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> tuple[Passes, Passes]:
-    """Of TBO's and SPO's blocks, and of TBO's decoder."""
-    table, block, logits = embedding_size(encoder), 0, 0
+def head_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> int:
+    """A forward pass of TBO's and SPO's heads."""
+    table, products = embedding_size(encoder), 0
     if config.tbo.weight:
         targets = work.counts["tbo_pair"] + work.counts["tbo_context"]
-        block += targets * (encoder.hidden_size + config.tbo.offset_size) * table
-        logits = targets * table * encoder.vocab_size
+        products += targets * table * (encoder.hidden_size + config.tbo.offset_size + encoder.vocab_size)
     if config.spo.weight:
-        block += _permuted(work) * config.span_encoder.size * (config.span_encoder.size + NUM_CLASSES)
-    return trained(2 * block, keys=False), trained(2 * logits, keys=False)
+        products += _permuted(work) * config.span_encoder.size * (config.span_encoder.size + NUM_CLASSES)
+    return 2 * products
 
 
 def _permuted(work: Work) -> int:

@@ -24,8 +24,8 @@ from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
 from spe_dist.methods.method import Method
 from spe_dist.methods.spe.batch import SpanPairBatch
-from spe_dist.methods.spe.collate import TERMS, SpanPairCollate, build_collate
-from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.collate import SpanPairCollate, build_collate
+from spe_dist.methods.spe.config import COUNTED, TERMS, SpeConfig
 from spe_dist.methods.spe.contrastive_span_pair import STEP_MEASURES, count_found_in_step
 from spe_dist.methods.spe.flops import spe_flops
 from spe_dist.methods.spe.geometry_probe import build_probes
@@ -56,7 +56,7 @@ class Spe(Method):
 
     terms = TERMS
     measures = MEASURES
-    counted = ("comparisons",)  # Σ records · keys in the queue, of one direction
+    counted = COUNTED
 
     config: SpeConfig
     collate: SpanPairCollate
@@ -75,7 +75,7 @@ class Spe(Method):
 
     def model_flops(self, work: Work) -> int:
         """FLOPs of some steps on all ranks."""
-        return sum(part.total for part in spe_flops(self.config, self.encoder_config, work).values())
+        return spe_flops(self.config, self.encoder_config, work)
 
     def report(self, sums: Measures) -> dict[str, float | str]:
         """What to log of an interval's sums: losses and accuracies, the mean of both views."""

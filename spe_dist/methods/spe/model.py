@@ -119,14 +119,6 @@ class SpeModel(nn.Module):
         if config.cspo.weight > 0:
             self.cspo = ContrastiveSpanPairObjective(temperature=config.cspo.temperature)
 
-    def bytes_beside(self, config: SpeConfig) -> dict[str, int]:
-        """Memory of a rank beside the trained weights: the fp32 key encoder and the two queues."""
-        if not config.cspo.weight:
-            return {}
-        key_encoder = sum(parameter.numel() for parameter in self.encoder.parameters())
-        of_a_record = 2 * 4 * self.encoder.key_size + 8  # its two keys and its id
-        return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
-
     def forward(
         self, batch: SpanPairBatch, keys: Tensor | None = None, negatives: Negatives | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:

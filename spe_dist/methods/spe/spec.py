@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
 from spe_dist.methods.spe.about import about_spe, oddities_of_spe
-from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.config import COUNTED, TERMS, SpeConfig
 
 SPEC = MethodSpec(
     title="SPE",
@@ -46,4 +46,7 @@ SPEC = MethodSpec(
         ),
     ),
     find_oddities=oddities_of_spe,
+    counted=(*TERMS, *COUNTED),
+    bytes_beside=on_use("spe_dist.methods.spe.footprint:bytes_beside"),
+    transfers=on_use("spe_dist.methods.spe.footprint:transfers"),
 )

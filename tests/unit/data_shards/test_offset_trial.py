@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data_shards.gold_entities import Document, GoldEntity
+from data_shards.annotated.gold_entities import Document, GoldEntity
 from data_shards.offset_trial import OffsetTrial, try_documents
 from data_shards.offset_units import OffsetUnit
 from data_shards.word_rules import WordRules

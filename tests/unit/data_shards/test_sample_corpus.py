@@ -13,6 +13,7 @@ import pytest
 import spacy
 
 from data_shards import sample_corpus
+from data_shards.annotated.read import read_annotated
 from data_shards.sample_corpus import (
     ENTITY_TYPES,
     RELATION_TYPES,
@@ -23,7 +24,6 @@ from data_shards.sample_corpus import (
     write_annotated,
     write_corpus,
 )
-from spe_dist.extraction.formats import read_annotated
 
 # Which types a relation connects, and whether the head or the tail determines the other end.
 SIGNATURES = {

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.extraction.formats import read_annotated
 from tests.unit.spe_dist.tiny_run import ROOT
 
 

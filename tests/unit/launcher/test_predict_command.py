@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.extraction.formats import read_annotated
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.extraction.lively import save_lively
 from tests.unit.spe_dist.tiny_run import ROOT
@@ -176,7 +176,9 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
 
 
 def test_a_folder_above_the_models_is_told_before_torch_is_imported(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "spe_dist.extraction.extractor", None)  # importing it would be an ImportError
+    monkeypatch.setitem(
+        sys.modules, "spe_dist.extraction.predict.extractor", None
+    )  # importing it would be an ImportError
     model = tmp_path / "run" / "seed-2" / "model"
     model.mkdir(parents=True)
     (model / "extractor.json").touch()

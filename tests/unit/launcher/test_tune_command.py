@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
+from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from launcher import tune as module
 from launcher.tune import _Budget, main, read_arguments
-from spe_dist.extraction.formats import write_unified
 from spe_dist.recipe import config_yaml
 from tests.unit.spe_dist.extraction.test_finetune import config_in
 from tests.unit.spe_dist.extraction.tiny import SENTENCES

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from spe_dist.extraction.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 
 ENTITY_TYPES = ("person", "place", "thing")
 RELATION_TYPES = ("near", "in", "sees")

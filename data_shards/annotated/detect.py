@@ -1,0 +1,43 @@
+"""Which format a file is in, told by the fields of its first item."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from data_shards.annotated.items import Item
+from data_shards.annotated.other_programs import refuse_other_program
+from data_shards.annotated.schema import nearest_name
+from data_shards.annotated.ways_of_writing import is_prodigy
+from data_shards.errors import UserError
+from data_shards.input_format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
+
+FormatName = AnnotatedFormat
+
+
+def detect(item: Item) -> FormatName:
+    """The format of an item. SpERT's is found as `unified`, which it is a part of.
+
+    Raises:
+        UserError: its fields are those of no format.
+    """
+    found = annotated_format(item.value)
+    if found is not None:
+        return found
+    refuse_other_program(item)
+    if is_prodigy(item.value):  # a text in which nothing was marked
+        return "characters"
+    _refuse_misspelt(item)
+    known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in ANNOTATED_FIELDS)
+    raise UserError(
+        f"{item.where}: no known format, its fields are: {name_fields(item.value)}; {known}. Convert the file, or name "
+        f"its format with --format ({', '.join(get_args(FormatName))})"
+    )
+
+
+def _refuse_misspelt(item: Item) -> None:
+    """Raise a UserError if the item would be of a format but for the spelling of a field."""
+    for _, fields in ANNOTATED_FIELDS:
+        meant = {field: nearest_name(field, item.value) for field in fields - item.value.keys()}
+        if all(meant.values()):
+            pairs = "; ".join(f"unknown field {meant[field]!r}, did you mean {field!r}?" for field in sorted(meant))
+            raise UserError(f"{item.where}: {pairs}")

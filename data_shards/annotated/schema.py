@@ -1,0 +1,171 @@
+"""Types of fields that formats share, and the one place where an object is held against what a format asks for."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from data_shards.annotated.gold_entities import checked_type
+from data_shards.annotated.items import Item
+from data_shards.annotated.read_report import ReadReport
+from data_shards.errors import UserError
+
+
+def _check_characters(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # can be written in JSON
+        raise PydanticCustomError(_OWN, "has half of a surrogate pair, which is no text") from error
+    return text
+
+
+Text = Annotated[str, Field(strict=True), AfterValidator(_check_characters)]
+
+
+def _check_label(label: str) -> str:
+    try:
+        return checked_type(label)
+    except ValueError as error:
+        raise PydanticCustomError(_OWN, "{problem}", {"problem": str(error)}) from error
+
+
+def _as_text(name: Any) -> Any:
+    if isinstance(name, float) and name.is_integer():  # as tables write whole numbers beside what is not there
+        return str(int(name))
+    return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
+
+
+Label = Annotated[str, Field(strict=True), AfterValidator(_check_label)]
+Index = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
+Id = Annotated[str, Field(strict=True), BeforeValidator(_as_text)]
+"""What something is called: a text, or a number, which is the same as its digits."""
+
+_MISSPELT, _OWN = "misspelt", "own"  # kinds of errors of our own
+_EXPECTED = {  # pydantic's kinds of errors
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "greater_than_equal": "0 or more",
+    "less_than": "a smaller number",
+    "list_type": "a list",
+    "is_instance_of": "a list",
+    "tuple_type": "a list",
+    "model_type": "an object",
+    "too_long": "a shorter list",
+}
+_CLOSE = 0.75  # "haed" is as close to "head"
+_TELLING = 4  # letters of a name; "uid" is as close to "id" too
+
+OBJECT, LIST = "object", "list"  # two ways to write an entity or relation; see `form`
+
+
+class Fields(BaseModel):
+    """An object of a format. Fields that it does not name are kept, to be counted, unless they look misspelt.
+
+    A field that is null is as if it were not there, as files from tables write what is not there.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_null_and_refuse_misspelt(cls, value: Any) -> Any:
+        """A field almost of the name of one that is not there: what it holds would silently be no part of the data."""
+        if not isinstance(value, dict):
+            return value
+        required = {name for name, field in cls.model_fields.items() if field.is_required()}
+        value = {name: one for name, one in value.items() if one is not None or name in required}
+        lacking = {name for name in cls.model_fields.keys() - value.keys() if len(name) >= _TELLING}
+        for name in value.keys() - cls.model_fields.keys():
+            nearest = nearest_name(name, lacking)
+            if nearest:
+                message = "unknown field '{name}', did you mean '{nearest}'?"
+                raise PydanticCustomError(_MISSPELT, message, {"name": name, "nearest": nearest})
+        return value
+
+
+AnyFields = TypeVar("AnyFields", bound=Fields)
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """The name that this one is probably meant to be, if there is one."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)), None)
+
+
+def form(value: Any) -> str:
+    """Whether an entity or relation is written as a list or as an object."""
+    return LIST if isinstance(value, list | tuple) else OBJECT
+
+
+class EntityFields(Fields):
+    """An entity as an object: of words or of characters."""
+
+    type: Label
+    start: Index
+    end: Index
+    text: Text | None = None
+
+
+class RelationFields(Fields):
+    """A relation as an object, which names entities by their numbers."""
+
+    type: Label
+    head: Index
+    tail: Index
+
+
+EntityList = tuple[Index, Index, Label]
+AnyEntity = Annotated[Annotated[EntityFields, Tag(OBJECT)] | Annotated[EntityList, Tag(LIST)], Discriminator(form)]
+
+
+def parse(item: Item, fields: type[AnyFields], report: ReadReport) -> AnyFields:
+    """The fields of an item; those that the format does not know are counted in the report.
+
+    Raises:
+        UserError: a field is missing or holds something else.
+    """
+    try:
+        parsed = fields.model_validate(item.value)
+    except ValidationError as error:
+        doubt = "; --format names another" if report.format_is_given else ""
+        raise UserError(f"{item.where}: {_explain(error)} (format {report.format}{doubt})") from error
+    for name in _unread(parsed):
+        report.count_unread(name, item.where)
+    return parsed
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    kind, parts = first["type"], [part for part in first["loc"] if part not in (OBJECT, LIST)]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+    if kind == "missing":
+        return f"no field {place!r}"
+    if kind == _OWN:
+        return f"{place} {first['msg']}"
+    if kind == _MISSPELT or kind not in _EXPECTED:
+        return f"{place}: {first['msg']}" if place else first["msg"]
+    return f"{place} is {json.dumps(first['input'], ensure_ascii=False)[:40]}: expected {_EXPECTED[kind]}"
+
+
+def _unread(value: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(value, Fields):
+        yield from (prefix + name for name in value.model_extra or ())
+        for name in type(value).model_fields:
+            yield from _unread(getattr(value, name), f"{prefix}{name}.")
+    elif isinstance(value, list):
+        for element in value:
+            yield from _unread(element, prefix)
