@@ -37,7 +37,7 @@ test: $(VENV)/.installed-dev
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact --slow --exact-report docs/data
-	OMP_NUM_THREADS=1 python -m tests.exactness.mutations --out docs/data
+	OMP_NUM_THREADS=1 python -m tests.exactness.mutations
 
 # Hundreds of kills, hangs, full disks and the like, on real runs: docs/faults.md. Alone on the machine, 25 minutes.
 faults: $(VENV)/.installed-dev

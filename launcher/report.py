@@ -1,7 +1,8 @@
-"""`spe report RUN --out FOLDER`: a run's curves as a picture and a table, and the JSON that both were made from."""
+"""`spe report RUN --out FOLDER`: a run's curves as a picture, a table, and JSON of its rows and the settings."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +83,12 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Report:
-    """Write NAME.json, NAME.png and NAME.md, NAME being the run's."""
+    """Write NAME.png (curves), NAME.md (a table of a dozen steps) and NAME.json (its rows, machine and settings)."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run."""
+    """Folder of the run."""
     out: Path
-    """Where the three files go."""
+    """Folder for the three files."""
 
 
 def main(argv: list[str]) -> None:
@@ -99,21 +100,26 @@ def main(argv: list[str]) -> None:
     command: Report = parse_arguments(Report, argv, prog="spe report", description=__doc__)
     metrics = read_metrics(command.run)
     name = command.run.resolve().name
-    data = _data(command.run, metrics)
+    rows = _rows(metrics)
+    data = _data(command.run, rows)
     with explain_write_errors(command.out):
         command.out.mkdir(parents=True, exist_ok=True)
         write_atomically(command.out / f"{name}.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(command.out / f"{name}.md", table(metrics).encode())
+        write_atomically(command.out / f"{name}.md", table(rows).encode())
         _draw(metrics, command.out / f"{name}.png")
-    print(f"{command.out / name}.json, .md and .png\n\n{table(metrics)}")
+    print(f"{command.out / name}.json, .md and .png\n\n{table(rows)}")
 
 
-def table(metrics: list[dict[str, Any]]) -> str:
-    """A dozen evenly spaced lines of metrics as Markdown, the last one included."""
+def _rows(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     chosen = sorted({round(i * (len(metrics) - 1) / (_ROWS - 1)) for i in range(_ROWS)})
     columns = [name for name in _COLUMNS if name in metrics[-1]]
-    lines = ["| " + " | ".join(_COLUMNS[name] for name in columns) + " |", "|" + "---:|" * len(columns)]
-    lines += ["| " + " | ".join(_cell(name, metrics[i].get(name)) for name in columns) + " |" for i in chosen]
+    return [{name: metrics[i].get(name) for name in columns} for i in chosen]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of metrics as a Markdown table."""
+    lines = ["| " + " | ".join(_COLUMNS[name] for name in rows[0]) + " |", "|" + "---:|" * len(rows[0])]
+    lines += ["| " + " | ".join(_cell(name, value) for name, value in row.items()) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -125,18 +131,19 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name.endswith("loss") else f"{value:.1%}"
 
 
-def _data(run: Path, metrics: list[dict[str, Any]]) -> dict[str, Any]:
+def _data(run: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "machine": this_machine(),
         **json.loads((run / VERSIONS).read_text()),
         "config": yaml.safe_load((run / CONFIG).read_text()),
-        "metrics": metrics,
+        "rows": rows,
     }
 
 
 def _draw(metrics: list[dict[str, Any]], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
+        from PIL import Image
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
     panels = [panel for panel in _PANELS if panel[2][0] in metrics[-1]]
@@ -151,7 +158,10 @@ def _draw(metrics: list[dict[str, Any]], path: Path) -> None:
         other = axes.twinx()
         other.set_ylabel(right, color="tab:orange")
         _lines(other, metrics, right_names, "tab:orange")
-    figure.savefig(path, dpi=110)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    # Lines and text need few colours, and a palette makes the file a quarter as large.
+    Image.open(drawn).convert("RGB").quantize(32).save(path, optimize=True)
 
 
 def _lines(axes: Any, metrics: list[dict[str, Any]], names: tuple[str, ...], color: str) -> None:

@@ -1,6 +1,6 @@
 """Do the tests see it? Plants a fault in a copy of the project and runs the tests that should turn red.
 
-    python -m tests.exactness.mutations --out docs/data       writes mutations.json and mutations.md
+    python -m tests.exactness.mutations                         all of them; --out FOLDER: mutations.json, mutations.md
     python -m tests.exactness.mutations --only "a lane dropped"
 
 `make test` checks that every fault can still be planted (test_mutations.py) and that the tests are green without any;
