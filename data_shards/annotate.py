@@ -28,10 +28,10 @@ from data_shards.finished_unit import (
     finish_unit,
 )
 from data_shards.location import is_remote
-from data_shards.manifest import ENTITIES, LAYERS, Manifest, Statistics
+from data_shards.manifest import Manifest, Statistics, layer_sizes
 from data_shards.ner_pipeline import NerPipeline, pipeline_of_worker
 from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.record import ENTITIES, Records
 from data_shards.record_words import RecordWords
 from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_pipeline import (
@@ -156,15 +156,12 @@ def _source_of_worker(location: str, fingerprint: str) -> tuple[ShardReader, Rec
 def _content(plan: EntityPlan, records: Records, words: RecordWords, *, unknown: int) -> UnitContent:
     assert plan.ner is not None
     entities = pipeline_of_worker(plan.ner).find(words.words(records))
-    kept = keep_eligible(Records(records.pieces, records.word_starts, entities), plan)
-    assert kept.entities is not None
+    kept = keep_eligible(records.with_layer(ENTITIES, entities), plan)
     statistics = Statistics(
         records=len(kept),
-        words=len(kept.word_starts.values),
-        pieces=len(kept.pieces.values),
         dropped={"too_few_entities": len(records) - len(kept)},
-        entities=len(kept.entities.values),
         unknown_pieces=int((kept.pieces.values == unknown).sum()),
+        **layer_sizes(kept),
     )
     return UnitContent(kept, statistics, types=len(plan.types))
 
@@ -182,7 +179,7 @@ def _manifest(source: Manifest, units: Units, types: tuple[str, ...]) -> Manifes
     return replace(
         source,
         shardlist=units.shards,
-        layers=(*LAYERS, ENTITIES),
+        layers=(*source.layers, ENTITIES),
         tokenizer=replace(source.tokenizer, folder=TOKENIZER_FOLDER),
         statistics=statistics,
         entity_types=units.entity_types(types),

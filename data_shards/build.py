@@ -31,10 +31,11 @@ from data_shards.entity_plan import EntityPlan
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
 from data_shards.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
-from data_shards.manifest import ENTITIES, LAYERS, MAX_ENTITY_TYPES, Manifest, TokenizerInfo
+from data_shards.manifest import MAX_ENTITY_TYPES, Manifest, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
 from data_shards.offset_trial import try_documents
 from data_shards.offset_units import OffsetUnit
+from data_shards.record import ENTITIES, TEXT_LAYERS
 from data_shards.stop_requests import stopped_on_request
 from data_shards.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.unit_pipeline import (
@@ -227,7 +228,7 @@ def _finish(
     result = Manifest(
         name=config.name or plan.out.name,
         shardlist=units.shards,
-        layers=(*LAYERS, ENTITIES) if plan.entities else LAYERS,
+        layers=(*TEXT_LAYERS, ENTITIES) if plan.entities else TEXT_LAYERS,
         block_records=config.block_records,
         max_pieces=config.max_pieces,
         tokenizer=_tokenizer_info(plan.out / TOKENIZER_FOLDER, tokenizer),

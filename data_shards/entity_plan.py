@@ -43,5 +43,4 @@ class EntityPlan:
 
 def keep_eligible(records: Records, plan: EntityPlan) -> Records:
     """The records that have enough entities."""
-    assert records.entities is not None
     return records.take(np.flatnonzero(records.entities.lengths >= plan.min_entities))

@@ -74,7 +74,6 @@ def entity_problems(records: Records, types: int) -> Iterator[str]:
         records: with entities.
         types: how many there are.
     """
-    assert records.entities is not None
     first, last, type = records.entities.values.astype(np.int64).T
     record = records.entities.row_index()
     same_record = record[1:] == record[:-1]

@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from data_shards.corpus import BadLine
 from data_shards.files import explain_write_errors, sha256_of, sha256_of_file, write_atomically
-from data_shards.manifest import Shard, Statistics
-from data_shards.record import Records, block_members
+from data_shards.manifest import Shard, Statistics, layer_sizes
+from data_shards.record import ENTITIES, Records, block_members
 
 MARKER_FOLDER = ".units"
 TOKENIZER_FOLDER = "tokenizer"
@@ -100,10 +100,9 @@ def finish_unit(
 
 
 def _entity_counts(content: UnitContent) -> tuple[int, ...]:
-    entities = content.records.entities
-    if entities is None:
+    if ENTITIES not in content.records.layers:
         return ()
-    return tuple(np.bincount(entities.values[:, 2], minlength=content.types).tolist())
+    return tuple(np.bincount(content.records.entities.values[:, 2], minlength=content.types).tolist())
 
 
 def _read_marker(marker: Path, out: Path, made_from: str) -> FinishedUnit | None:
@@ -135,10 +134,8 @@ def _write_shard(out: Path, name: str, records: Records, shard_format: ShardForm
         nsamples=len(blocks),
         filesize=len(content),
         records=len(records),
-        words=len(records.word_starts.values),
-        pieces=len(records.pieces.values),
         sha256=sha256_of(content),
-        entities=0 if records.entities is None else len(records.entities.values),
+        **layer_sizes(records),
     )
 
 

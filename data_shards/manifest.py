@@ -18,18 +18,24 @@ from pydantic import Field, TypeAdapter, ValidationError
 from data_shards.errors import UserError
 from data_shards.files import sha256_of, write_atomically
 from data_shards.location import is_remote, read_remote
-from data_shards.record import SCHEMA_VERSION
+from data_shards.record import ENTITIES, SCHEMA_VERSION, Records
 from data_shards.tokenizer_files import SpecialIds
 
 MANIFEST_NAME = "manifest.json"
-LAYERS = ("pieces", "words")
-ENTITIES = "entities"  # the layer that some datasets have besides
 MAX_ENTITY_TYPES = 1024
 
 _KIND = {"__kind__": "wids-shard-index-v1", "wids_version": 1}
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
+_OWN_SIZES = ("words", "pieces", ENTITIES)  # layers whose sizes are fields of their own
+
 Count = Annotated[int, Field(ge=0, le=1 << 40)]
+
+
+def layer_sizes(records: Records) -> dict[str, Any]:
+    """The number of values in each layer, as the fields of `Shard` and `Statistics` that hold it."""
+    sizes = {name: len(layer.values) for name, layer in records.layers.items()}
+    return {name: sizes.pop(name, 0) for name in _OWN_SIZES} | {"further": sizes}
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,12 @@ class Shard:
     pieces: Count
     sha256: str
     entities: Count = 0
+    further: Mapping[str, Count] = field(default_factory=dict)
+    """Values of further layers, by name."""
+
+    def size(self, layer: str) -> int:
+        """Values of a layer; 0 if the dataset has none."""
+        return getattr(self, layer) if layer in _OWN_SIZES else self.further.get(layer, 0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,8 @@ class Statistics:
 
     unknown_pieces: int = 0
     """Of the pieces, those that stand for text which the vocabulary lacks."""
+    further: Mapping[str, int] = field(default_factory=dict)
+    """Values of further layers, by name."""
     repeated: Mapping[str, int] = field(default_factory=dict)
     """The sentences that occur most often, and how often at least: each shard counts its most frequent ones."""
 
@@ -158,11 +172,16 @@ class Manifest:
 
     def to_json(self) -> str:
         """The text of `manifest.json`."""
-        return json.dumps(_KIND | {"schema_version": SCHEMA_VERSION} | asdict(self), indent=2) + "\n"
+        own = asdict(self, dict_factory=_without_nothing_further)
+        return json.dumps(_KIND | {"schema_version": SCHEMA_VERSION} | own, indent=2) + "\n"
 
     def save(self, folder: Path) -> None:
         """Write `manifest.json` into a folder, atomically."""
         write_atomically(folder / MANIFEST_NAME, self.to_json().encode())
+
+
+def _without_nothing_further(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if name != "further" or value}
 
 
 def load(location: str | Path) -> Manifest:

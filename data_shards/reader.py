@@ -21,9 +21,8 @@ from data_shards.entity_words import entity_problems
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from data_shards.location import is_remote, read_remote, user_cache
-from data_shards.manifest import ENTITIES, FILE_NAME, Shard
-from data_shards.ragged import Ragged
-from data_shards.record import ENTITY_MEMBERS, Records, records_from_members
+from data_shards.manifest import FILE_NAME, Shard
+from data_shards.record import ENTITIES, LAYERS, Records, known_layers, records_from_members
 
 _AGAIN = "copy or build the dataset again (`spe shards verify` lists all that is damaged)"
 
@@ -44,6 +43,7 @@ class ShardReader:
     def __init__(self, location: str | Path, *, cache_dir: str | Path | None = None, max_open_shards: int = 64) -> None:
         self.location = location
         self.manifest = manifest.load(location)
+        self._layers = known_layers(self.manifest.layers)
         self._remote = is_remote(location)
         self._folder = Path(location)
         if self._remote:
@@ -64,7 +64,7 @@ class ShardReader:
         """
         ids = np.asarray(record_ids, dtype=np.int64).reshape(-1)
         if len(ids) == 0:
-            return self._no_records()
+            return Records.empty(self._layers)
         if ids.min() < 0 or ids.max() >= len(self):
             raise IndexError(f"record ids must be in [0, {len(self)}), not [{ids.min()}, {ids.max()}]")
         shard_of_id = np.searchsorted(self._ends, ids, side="right")
@@ -77,16 +77,6 @@ class ShardReader:
         places_back = np.empty_like(by_shard)
         places_back[by_shard] = np.arange(len(ids))
         return Records.concat(parts).take(places_back)
-
-    def _no_records(self) -> Records:
-        empty, no_rows = np.zeros(0, dtype=np.uint16), np.zeros(0, dtype=np.int64)
-        flat = Ragged.from_lengths(empty, no_rows)
-        entities = Ragged.from_lengths(empty.reshape(0, 3), no_rows) if self._has_entities else None
-        return Records(flat, flat, entities)
-
-    @property
-    def _has_entities(self) -> bool:
-        return ENTITIES in self.manifest.layers
 
     def tokenizer_folder(self) -> Path:
         """A local folder with the dataset's tokenizer, its files checked against the manifest."""
@@ -113,9 +103,7 @@ class ShardReader:
         counted = blocks = 0
         try:
             for members in _tar_groups(content, str(path)):
-                block = records_from_members(members)
-                if self._has_entities and block.entities is None:
-                    raise ValueError(f"block without {' or '.join(ENTITY_MEMBERS)}")
+                block = records_from_members(members, self._layers)
                 counted, blocks = counted + len(block), blocks + 1
                 yield block
         except (ValueError, EOFError, tarfile.TarError) as error:
@@ -181,16 +169,13 @@ def verify(location: str | Path, *, cache_dir: str | Path | None = None) -> list
 
 def _shard_problems(reader: ShardReader, index: int) -> Iterator[str]:
     shard, records = reader.manifest.shardlist[index], reader.read_shard(index)
-    for what, found, listed in (
-        ("words", len(records.word_starts.values), shard.words),
-        ("pieces", len(records.pieces.values), shard.pieces),
-        ("entities", 0 if records.entities is None else len(records.entities.values), shard.entities),
-    ):
+    for name in LAYERS:
+        found, listed = len(records.layers[name].values) if name in records.layers else 0, shard.size(name)
         if found != listed:
-            yield f"{shard.url}: {found} {what}, the manifest says {listed}"
+            yield f"{shard.url}: {found} {name}, the manifest says {listed}"
     if len(records.pieces.values) and records.pieces.values.max() >= reader.manifest.tokenizer.vocab_size:
         yield f"{shard.url}: holds piece ids beyond the vocabulary of {reader.manifest.tokenizer.vocab_size}"
-    if records.entities is not None:
+    if ENTITIES in records.layers:
         for problem in entity_problems(records, len(reader.manifest.entity_types)):
             yield f"{shard.url}: {problem}"
 

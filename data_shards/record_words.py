@@ -30,13 +30,11 @@ class RecordWords:
 
     def words(self, records: Records) -> list[list[str]]:
         """The words of each record."""
-        pieces, starts = records.pieces.values, records.word_starts
-        first = starts.values + records.pieces.offsets[starts.row_index()]
-        bounds = np.append(first, len(pieces)).astype(np.int64)
+        pieces, bounds = records.pieces.values, records.word_bounds
         words = self._of_piece[pieces[bounds[:-1]].astype(np.int64)].tolist()
         for index in np.flatnonzero(np.diff(bounds) > 1).tolist():
             words[index] = self._word(tuple(pieces[bounds[index] : bounds[index + 1]].tolist()))
-        return [words[begin:end] for begin, end in pairwise(starts.offsets.tolist())]
+        return [words[begin:end] for begin, end in pairwise(records.word_starts.offsets.tolist())]
 
     def _word(self, pieces: tuple[int, ...]) -> str:
         if pieces not in self._known:

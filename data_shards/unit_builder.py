@@ -22,10 +22,10 @@ from data_shards.entity_words import words_of_entities
 from data_shards.files import sha256_of
 from data_shards.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
 from data_shards.headings import find_headings
-from data_shards.manifest import Statistics, most_repeated
+from data_shards.manifest import Statistics, layer_sizes, most_repeated
 from data_shards.ner_pipeline import pipeline_of_worker
 from data_shards.ragged import Ragged
-from data_shards.record import Records
+from data_shards.record import ENTITIES, Records
 from data_shards.word_pieces import WordPieces
 
 TEXT_RULES = 2
@@ -86,19 +86,17 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
     changes: Mapping[str, int] = {}
     if plan.entities:
         entities, changes = _entities(plan, plan.entities, sentences, kept)
-        records = keep_eligible(Records(records.pieces, records.word_starts, entities), plan.entities)
+        records = keep_eligible(records.with_layer(ENTITIES, entities), plan.entities)
         dropped["too_few_entities"] = len(kept) - len(records)
     statistics = Statistics(
         documents=len(documents),
         sentences=len(sentences.texts),
         records=len(records),
-        words=len(records.word_starts.values),
-        pieces=len(records.pieces.values),
         dropped=dropped,
         bad_lines=len(bad_lines),
-        entities=0 if records.entities is None else len(records.entities.values),
         entity_changes=changes,
         unknown_pieces=int((records.pieces.values == _word_pieces(plan).special_ids.unk).sum()),
+        **layer_sizes(records),
     )
     types = len(plan.entities.types) if plan.entities else 0
     return UnitContent(records, statistics, bad_lines, types, _repeated(sentences.texts, kept))

@@ -26,8 +26,7 @@ from data_shards.tokenizer_folder import SETTINGS, TOKENIZER_JSON
 from data_shards.word_rules import WordRules, chunks_of, locate_chunks
 
 MAX_KNOWN_CHUNKS = 1_000_000
-_NO_ROWS = Ragged.from_lengths(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-_NOTHING = Records(_NO_ROWS, _NO_ROWS)
+_NOTHING = Records.empty()
 _NO_PLACES = Ragged.from_lengths(np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.int64))
 
 
@@ -159,9 +158,8 @@ class WordPieces:
         rows = self._rows_of([chunk for _, chunk in flat])
         records, places = self._table.take(rows), self._places.take(rows)
         chunk_starts = np.fromiter((start for start, _ in flat), dtype=np.int64, count=len(flat))
-        first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
         return LocatedWords(
-            pieces=Ragged(records.pieces.values, np.append(first_pieces, len(records.pieces.values))),
+            pieces=Ragged(records.pieces.values, records.word_bounds),
             characters=places.values + chunk_starts[places.row_index(), None],
             word_offsets=places.offsets[offsets_from_lengths(_lengths(chunks))],
         )

@@ -22,8 +22,8 @@ from data_shards.corpus import check_has_text, parse_documents, read_units, reso
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.input_format import TextFormat
-from data_shards.manifest import ENTITIES, Manifest, Statistics
-from data_shards.record import Records
+from data_shards.manifest import Manifest, Statistics
+from data_shards.record import ENTITIES, TEXT_LAYERS, Records
 from data_shards.record_words import RecordWords
 from data_shards.unit_pipeline import BuildSummary
 from launcher.arguments import parse_arguments
@@ -179,7 +179,7 @@ def run_show(command: Show) -> None:
     for record in range(command.record, last):
         records = shards.take([record])
         print(f"record {record}: {describe(records, record, lambda piece: pieces.id_to_token(int(piece)) or '?')}")
-        for line in entity_lines(records, words, tuple(shards.manifest.entity_types)):
+        for line in layer_lines(records, words, tuple(shards.manifest.entity_types)):
             print(line)
 
 
@@ -201,13 +201,15 @@ def _describer(recipe: Config, shards: reader.ShardReader, step: int) -> Callabl
     return lambda records, record, piece: show.describe(span_pairs.draw(records, step, [record]), 0, piece)
 
 
-def entity_lines(records: Records, words: RecordWords, types: Sequence[str]) -> Iterator[str]:
-    """The entities of the first record, a line for each; none if the dataset has no entities."""
-    if records.entities is None:
-        return
+def layer_lines(records: Records, words: RecordWords, types: Sequence[str]) -> Iterator[str]:
+    """What the first record has besides its text: a line for each entity, and one for each further layer."""
     (text,) = words.words(records.take(np.array([0])))
-    for start, end, type in records.entities.row(0).tolist():
-        yield f"  entity   {types[type]}: {' '.join(text[start:end])} (words {start} to {end - 1})"
+    for name, layer in records.layers.items():
+        if name == ENTITIES:
+            for start, end, type in layer.row(0).tolist():
+                yield f"  entity   {types[type]}: {' '.join(text[start:end])} (words {start} to {end - 1})"
+        elif name not in TEXT_LAYERS:
+            yield f"  {name:8} {layer.row(0).tolist()}"
 
 
 def run_verify(command: Verify) -> None:
@@ -268,7 +270,7 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
         f"{counts.bad_lines:,} bad lines",
         f"  unknown   {_unknown_share(counts):.2%} of the pieces",
         *_repeated_texts(counts),
-        *_entity_texts(manifest),
+        *_layer_texts(manifest),
         f"  time      {_time_text(summary)}",
     ]
     if _unknown_share(counts) > _MUCH_UNKNOWN:
@@ -296,10 +298,12 @@ def _repeated_texts(counts: Statistics) -> Iterator[str]:
         yield f"  {name:9} {count:,} times or more: {shown}"
 
 
-def _entity_texts(manifest: Manifest) -> Iterator[str]:
+def _layer_texts(manifest: Manifest) -> Iterator[str]:
+    counts = manifest.statistics
+    for name, count in counts.further.items():
+        yield f"  {name:9} {count:,}, {count / counts.records:.2f} a record"
     if ENTITIES not in manifest.layers:
         return
-    counts = manifest.statistics
     types = ", ".join(f"{count:,} {name}" for name, count in sorted(manifest.entity_types.items(), key=lambda t: -t[1]))
     yield f"  entities  {counts.entities:,}, {counts.entities / counts.records:.2f} a record: {types}"
     changes = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.entity_changes.items() if count]

@@ -22,7 +22,6 @@ from data_shards.ragged import IntArray, Ragged
 from data_shards.record import Records
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
-from spe_dist.methods.spe.permutations import global_word_starts, word_piece_lengths
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
 from spe_dist.methods.spe.views import pieces_in_pair, words_in_pair
 
@@ -155,7 +154,7 @@ class _Pairs:
         in_pair, in_pair_pieces = words_in_pair(records, boundaries), pieces_in_pair(records, boundaries)
         sentences, size = records.word_starts.row_index(), len(records)
         pieces = _ragged(records.pieces.values[in_pair_pieces], records.pieces.row_index()[in_pair_pieces], size)
-        lengths = _ragged(word_piece_lengths(records)[in_pair], sentences[in_pair], size)
+        lengths = _ragged(records.pieces_per_word[in_pair], sentences[in_pair], size)
         words_of_first = boundaries[:, 2] - boundaries[:, 1]
         frames = [words_of_first[row].tobytes() + lengths.row(row).tobytes() for row in range(size)]
         rows: dict[bytes, list[int]] = defaultdict(list)
@@ -202,8 +201,8 @@ def _of_questions(rows: IntArray, candidates: int) -> NDArray[np.int64]:
 
 def _word_numbers(records: Records) -> NDArray[np.int64]:
     """A number for every word, equal for equal words, [words]."""
-    lengths = word_piece_lengths(records)
-    starts = global_word_starts(records)
+    lengths = records.pieces_per_word
+    starts = records.first_pieces
     place = np.arange(len(records.pieces.values)) - np.repeat(starts, lengths)
     mixed = (records.pieces.values.astype(np.uint64) + np.uint64(1)) * np.uint64(_WORD_HASH) ** (
         place.astype(np.uint64) + np.uint64(1)
@@ -229,7 +228,7 @@ def _pack_views(records: Records, boundaries: IntArray, ids: IntArray, special: 
     places, packed = pack(ids, records.pieces.lengths, special)
     words = boundaries + records.word_starts.offsets[:-1, None]
     spans = np.stack([words[:, :-1], words[:, 1:]], axis=2)
-    return Views(packed, as_tensor(places[global_word_starts(records)]), as_tensor(spans))
+    return Views(packed, as_tensor(places[records.first_pieces]), as_tensor(spans))
 
 
 def batches_of(count: int, size: int) -> Sequence[NDArray[np.int64]]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_shards.manifest import Manifest
 from data_shards.ragged import Ragged
-from data_shards.record import Records
+from data_shards.record import LAYERS, Layer, Records
 
 _CHANCE = 1e-12  # of a forward: of a run of a million steps on a thousand ranks, one in a thousand exceeds it
 _FEWEST_PIECES = 6  # two entities with a word between them, of up to two pieces each
@@ -31,8 +31,8 @@ def most_pieces(count: int, manifest: Manifest) -> int:
 def largest_records(count: int, manifest: Manifest) -> Records:
     """Records of at least `most_pieces` in all: some as long as any can be, the others about as long as the mean.
 
-    They consist by turns of words of one piece (most words) and of two (most hidden pieces). Every other word is an
-    entity, which methods without entities do not look at.
+    They consist by turns of words of one piece (most words) and of two (most hidden pieces). They have all
+    layers, which a method that needs fewer does not look at.
     """
     longest = manifest.max_pieces
     usual = min(longest, max(2 * math.ceil(_mean_pieces(manifest) / 2), _FEWEST_PIECES + 2))  # even: words of two
@@ -40,15 +40,7 @@ def largest_records(count: int, manifest: Manifest) -> Records:
     long = max(0, math.ceil(beyond / (longest - usual))) if longest > usual else count
     pieces = np.where(np.arange(count) < long, longest, usual) - 2
     word_lengths = [np.full(length // (1 + row % 2), 1 + row % 2) for row, length in enumerate(pieces)]
-    word_starts = [np.cumsum(lengths) - lengths for lengths in word_lengths]
-    entities = [
-        np.stack([np.arange(0, len(lengths), 2), np.arange(0, len(lengths), 2) + 1], axis=1) for lengths in word_lengths
-    ]
-    return Records(
-        _ragged([np.ones(int(lengths.sum()), dtype=np.uint16) for lengths in word_lengths]),
-        _ragged(word_starts),
-        _ragged([np.pad(spans, ((0, 0), (0, 1))) for spans in entities], columns=3),
-    )
+    return Records(**{name: _largest(layer, word_lengths) for name, layer in LAYERS.items()})
 
 
 def _mean_pieces(manifest: Manifest) -> float:
@@ -56,7 +48,7 @@ def _mean_pieces(manifest: Manifest) -> float:
     return 2 + max((shard.pieces / shard.records for shard in manifest.shardlist if shard.records), default=0.0)
 
 
-def _ragged(rows: list[np.ndarray], *, columns: int | None = None) -> Ragged:
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    nothing = np.zeros((0, columns) if columns else 0, dtype=np.int64)
-    return Ragged.from_lengths(np.concatenate([nothing, *rows]), lengths)
+def _largest(layer: Layer, word_lengths: list[np.ndarray]) -> Ragged:
+    rows = [layer.largest(lengths) for lengths in word_lengths]
+    sizes = np.array([len(row) for row in rows], dtype=np.int64)
+    return Ragged.from_lengths(np.concatenate([layer.no_values().astype(np.int64), *rows]), sizes)

@@ -25,7 +25,7 @@ from data_shards.corpus import parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.input_stream import MAX_LINE
 from data_shards.reader import ShardReader
-from data_shards.record import MEMBERS, records_from_members
+from data_shards.record import LAYERS, TEXT_LAYERS, records_from_members
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, faults_of, files_of_manifest
 from spe_dist.extraction.predict.extractor_folder import WEIGHTS, load_extractor
 from spe_dist.models.export_format import Description
@@ -34,6 +34,8 @@ from tests.faults.test_security import Malicious, list_shard_as_it_is
 from tests.unit.spe_dist.extraction.lively import save_lively
 
 _MOST = 300 << 20  # bytes
+
+MEMBERS = [member for name in TEXT_LAYERS for member in LAYERS[name].members]
 
 
 @pytest.fixture

@@ -368,9 +368,8 @@ def _pack(
     ids[starts[:-1]], ids[starts[1:] - 1] = special.cls, special.sep
     places = concat_ranges(starts[:-1] + 1, lengths - SPECIALS)
     ids[places] = records.pieces.values
-    first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
     piece_shapes = np.full(len(ids), NO_WORD, dtype=np.int64)
-    piece_shapes[places] = np.repeat(shapes, np.diff(first_pieces, append=len(places)))
+    piece_shapes[places] = np.repeat(shapes, records.pieces_per_word)
     packed = PackedSequences(
         piece_ids=torch.from_numpy(ids),
         positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),

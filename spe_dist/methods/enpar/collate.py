@@ -26,7 +26,6 @@ from spe_dist.batches.random_draws import FloatArray, lane_generator
 from spe_dist.methods.enpar import masking as entity_masking
 from spe_dist.methods.enpar.masking import MaskedEntities, mask_entities
 from spe_dist.methods.enpar.rearrangements import NUM_CLASSES, PERTURBATIONS, Rearranged, permute, perturb
-from spe_dist.methods.spe.permutations import global_word_starts
 
 TERMS = ("met", "mep", "acd", "pp")
 _PAIR_COLUMNS = 2
@@ -89,7 +88,6 @@ class EntityPairCollate:
 
     def draw(self, records: Records, step: int, lanes: Sequence[int]) -> DrawnEntityPairs:
         """Draw pairs, perturbations, permutations and masks for the records of some lanes."""
-        assert records.entities is not None
         draws = _Draws.draw(self.seed, step, lanes, self.lane_size, records.entities.lengths)
         boundaries = choose_pairs(records, draws.pairs)
         perturbed, perturbed_records = perturb(
@@ -132,7 +130,7 @@ class EntityPairCollate:
         counts = (len(entities), len(hidden), len(drawn.perturbed.records), len(pp_classes))
         return EntityPairBatch(
             packed=packed,
-            word_pieces=as_tensor(places[global_word_starts(texts)]),
+            word_pieces=as_tensor(places[texts.first_pieces]),
             counts=torch.tensor(counts),
             record_ids=as_tensor(record_ids.reshape(-1)),
             digests=self._digests(drawn, record_ids, lanes),
@@ -185,7 +183,6 @@ def choose_pairs(records: Records, uniforms: FloatArray) -> NDArray[np.int64]:
         records: each with two entities or more.
         uniforms: random numbers in [0, 1), [R, 2].
     """
-    assert records.entities is not None
     counts, first = records.entities.lengths, records.entities.offsets[:-1]
     one = (uniforms[:, 0] * counts).astype(np.int64)
     other = (uniforms[:, 1] * (counts - 1)).astype(np.int64)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from data_shards.ragged import IntArray, Ragged, concat_ranges
 from data_shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
-from spe_dist.methods.spe.permutations import global_word_starts, word_piece_lengths
 
 COLUMNS = 2  # random numbers per entity
 _HASH_BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -45,11 +44,10 @@ def mask_entities(
         replaced: share of entities that are replaced.
         mask_id: what masks a piece.
     """
-    assert records.entities is not None
     rows = records.entities.row_index()
     values = records.entities.values.astype(np.int64)
     word_starts, word_ends = (values[:, :2] + records.word_starts.offsets[rows, None]).T
-    begins = np.append(global_word_starts(records), len(records.pieces.values))
+    begins = records.word_bounds
     piece_starts, lengths = begins[word_starts], begins[word_ends] - begins[word_starts]
     ids = records.pieces.values.astype(np.int64)
     donors = _donors(records, lanes[rows], word_starts, word_ends, piece_starts, lengths, uniforms[:, 1])
@@ -77,7 +75,7 @@ def _donors(
     if not len(lanes):
         return np.zeros(0, dtype=np.int64)
     word_lengths = word_ends - word_starts
-    shapes = _hash(word_piece_lengths(records)[concat_ranges(word_starts, word_lengths)], word_lengths)
+    shapes = _hash(records.pieces_per_word[concat_ranges(word_starts, word_lengths)], word_lengths)
     contents = _hash(records.pieces.values[concat_ranges(piece_starts, lengths)], lengths)
     order = np.lexsort((contents, shapes, lanes))
     group = _runs(lanes[order], shapes[order])

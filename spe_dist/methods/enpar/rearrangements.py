@@ -24,7 +24,6 @@ from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_len
 from data_shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.batches.unit_orders import distinct_orders
-from spe_dist.methods.spe.permutations import global_word_starts, word_piece_lengths
 from spe_dist.methods.spe.spans import FIRST, NUM_SPANS, SECOND
 
 CLASSES = np.array(list(permutations(range(NUM_SPANS))))  # [120, 5]: the part that stands at each place
@@ -71,8 +70,8 @@ class Rearranged:
         first_words = records.word_starts.offsets[self.records]
         starts = (first_words[:, None] + self.ranges[:, :, 0]).reshape(-1)
         words = concat_ranges(starts, (self.ranges[:, :, 1] - self.ranges[:, :, 0]).reshape(-1))
-        piece_lengths = word_piece_lengths(records)[words]
-        pieces = records.pieces.values[concat_ranges(global_word_starts(records)[words], piece_lengths)]
+        piece_lengths = records.pieces_per_word[words]
+        pieces = records.pieces.values[concat_ranges(records.first_pieces[words], piece_lengths)]
         piece_offsets = offsets_from_lengths(records.pieces.lengths[self.records])
         word_lengths = records.word_starts.lengths[self.records]
         word_starts = np.cumsum(piece_lengths) - piece_lengths - np.repeat(piece_offsets[:-1], word_lengths)
@@ -118,7 +117,7 @@ def permute(
     if not copies:
         records, word_boundaries, uniforms = records.take(_NO_ROWS), word_boundaries[:0], uniforms[:0]
     parts = np.stack([word_boundaries[:, :-1], word_boundaries[:, 1:]], axis=2)  # [R, 5, 2]
-    begins = np.append(global_word_starts(records), len(records.pieces.values))
+    begins = records.word_bounds
     bounds = begins[word_boundaries + records.word_starts.offsets[:-1, None]]
     distinct = distinct_orders(records.pieces, np.diff(bounds, axis=1), CLASSES)
     distinct[:, 0] = False

@@ -28,7 +28,6 @@ from spe_dist.methods.spe.masking import NOTHING_HIDDEN, HiddenPieces, hide_piec
 from spe_dist.methods.spe.permutations import (
     NOTHING_PERMUTED,
     PermutedSpans,
-    global_word_starts,
     permute_spans,
     random_columns,
 )
@@ -93,7 +92,7 @@ class SpanPairCollate:
         word_offsets, num_words = drawn.records.word_starts.offsets[:-1], len(drawn.records.word_starts.values)
         word_boundaries = drawn.word_boundaries + word_offsets[:, None]
         both = np.concatenate([word_boundaries, word_boundaries + num_words])
-        word_places = piece_places[:, global_word_starts(drawn.records)]
+        word_places = piece_places[:, drawn.records.first_pieces]
         hidden, permuted = drawn.hidden, drawn.permuted
         tbo_views = np.where(drawn.in_pair[hidden.pieces], PAIR_VIEW, CONTEXT_VIEW)
         is_pair = (permuted.spans == span_pairs.FIRST) | (permuted.spans == span_pairs.SECOND)

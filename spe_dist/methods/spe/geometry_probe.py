@@ -21,7 +21,6 @@ from data_shards.reader import ShardReader
 from data_shards.record import Records
 from spe_dist.batches.batch import SpanPairBatch
 from spe_dist.methods.spe.collate import DrawnSentences, SpanPairCollate
-from spe_dist.methods.spe.permutations import global_word_starts
 
 POOL = 16_384  # records that groups are looked for in: the first ones of the dataset
 SENTENCES = 256  # of all groups together, at most
@@ -80,9 +79,8 @@ def build_probes(reader: ShardReader, collate: SpanPairCollate) -> dict[str, Geo
 
 def _geometry(drawn: DrawnSentences) -> list[bytes]:
     """What a sentence's views look like whatever the words: its length and the places of its pair, in pieces."""
-    starts = np.append(global_word_starts(drawn.records), len(drawn.records.pieces.values))
     sentence = drawn.records.pieces.offsets[:-1, None]
-    places = starts[drawn.records.word_starts.offsets[:-1, None] + drawn.word_boundaries] - sentence
+    places = drawn.records.word_bounds[drawn.records.word_starts.offsets[:-1, None] + drawn.word_boundaries] - sentence
     return [row.tobytes() for row in places]
 
 

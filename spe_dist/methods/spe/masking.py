@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from data_shards.ragged import concat_ranges
 from data_shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
-from spe_dist.methods.spe.permutations import global_word_starts, word_piece_lengths
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def hide_pieces(records: Records, uniforms: FloatArray, *, share: float, cap: in
         share: budget as a share of a sentence's pieces.
         cap: largest budget of a sentence.
     """
-    inner = word_piece_lengths(records) - 1
+    inner = records.pieces_per_word - 1
     sentence = records.word_starts.row_index()
     budget = np.minimum(cap, np.ceil(share * records.pieces.lengths)).astype(np.int64)
     words = np.nonzero(inner > 0)[0]
@@ -52,7 +51,7 @@ def hide_pieces(records: Records, uniforms: FloatArray, *, share: float, cap: in
     _, first_of_sentence, group = np.unique(sentence[words], return_index=True, return_inverse=True)
     spent_before -= spent_before[first_of_sentence][group]
     hidden = np.clip(budget[sentence[words]] - spent_before, 0, inner[words])
-    anchors = global_word_starts(records)[words]
+    anchors = records.first_pieces[words]
     offsets = concat_ranges(np.ones_like(hidden), hidden)
     repeated = np.repeat(anchors, hidden)
     return HiddenPieces(pieces=repeated + offsets, anchors=repeated, offsets=offsets)

@@ -60,23 +60,12 @@ def permute_spans(
     sentence_start = records.word_starts.offsets[rows]
     word_starts = sentence_start + word_boundaries[rows, spans]
     word_lengths = word_boundaries[rows, spans + 1] - word_boundaries[rows, spans]
-    piece_lengths = word_piece_lengths(records)
+    piece_lengths = records.pieces_per_word
     keys = uniforms[:, NUM_SPANS:].reshape(len(uniforms), max_spans, NUM_CLASSES)[rows, slots]
     distinct = _distinct_classes(records, piece_lengths, word_starts, word_lengths)
     classes = np.where(distinct, keys, np.inf).argmin(axis=1)
     source = _word_sources(len(records.word_starts.values), word_starts, word_lengths, classes)
     return _reorder_words(records, piece_lengths, source), PermutedSpans(rows, spans, classes)
-
-
-def word_piece_lengths(records: Records) -> NDArray[np.int64]:
-    """Pieces of every word, [words]."""
-    starts = global_word_starts(records)
-    return np.diff(starts, append=len(records.pieces.values))
-
-
-def global_word_starts(records: Records) -> NDArray[np.int64]:
-    """Index of every word's first piece among the pieces of all records, [words]."""
-    return records.word_starts.values + np.repeat(records.pieces.offsets[:-1], records.word_starts.lengths)
 
 
 def _choose_spans(
@@ -93,7 +82,7 @@ def _distinct_classes(
 ) -> NDArray[np.bool_]:
     """Whether no smaller class gives the same pieces, [Q, 6]."""
     first, last = piece_lengths[word_starts], piece_lengths[word_starts + word_lengths - 1]
-    begins = global_word_starts(records)
+    begins = records.first_pieces
     piece_starts = begins[word_starts]
     lengths = begins[word_starts + word_lengths - 1] + last - piece_starts
     pieces = Ragged.from_lengths(records.pieces.values[concat_ranges(piece_starts, lengths)], lengths)
@@ -115,7 +104,7 @@ def _word_sources(
 
 def _reorder_words(records: Records, piece_lengths: IntArray, source: IntArray) -> Records:
     lengths = piece_lengths[source]
-    pieces = records.pieces.values[concat_ranges(global_word_starts(records)[source], lengths)]
+    pieces = records.pieces.values[concat_ranges(records.first_pieces[source], lengths)]
     starts = np.cumsum(lengths) - lengths
     relative = starts - np.repeat(records.pieces.offsets[:-1], records.word_starts.lengths)
     return Records(Ragged(pieces, records.pieces.offsets), Ragged(relative, records.word_starts.offsets))

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray
 from data_shards.record import Records
-from spe_dist.methods.spe.permutations import word_piece_lengths
 
 PAIR_VIEW, CONTEXT_VIEW = 0, 1
 
@@ -25,7 +24,7 @@ def words_in_pair(records: Records, word_boundaries: IntArray) -> NDArray[np.boo
 
 def pieces_in_pair(records: Records, word_boundaries: IntArray) -> NDArray[np.bool_]:
     """Whether each piece belongs to a word of the span pair, [pieces]."""
-    return np.repeat(words_in_pair(records, word_boundaries), word_piece_lengths(records))
+    return np.repeat(words_in_pair(records, word_boundaries), records.pieces_per_word)
 
 
 def show_views(

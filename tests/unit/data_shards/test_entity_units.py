@@ -17,10 +17,10 @@ from data_shards.corpus import read_units, resolve_sources
 from data_shards.entity_plan import EntityPlan
 from data_shards.errors import UserError
 from data_shards.finished_unit import FinishedUnit
-from data_shards.manifest import ENTITIES, LAYERS, Manifest, Statistics, TokenizerInfo
+from data_shards.manifest import Manifest, Statistics, TokenizerInfo
 from data_shards.ner_pipeline import NerPipeline
 from data_shards.reader import ShardReader, verify
-from data_shards.record import Records
+from data_shards.record import ENTITIES, TEXT_LAYERS, Records
 from data_shards.record_words import RecordWords
 from data_shards.sample_corpus import generate, write_corpus
 from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
@@ -57,7 +57,7 @@ def write_manifest(
     Manifest(
         out.name,
         tuple(unit.shard for unit in units if unit.shard),
-        (*LAYERS, ENTITIES) if entities else LAYERS,
+        (*TEXT_LAYERS, ENTITIES) if entities else TEXT_LAYERS,
         block_records,
         128,
         info,
@@ -70,7 +70,6 @@ def write_manifest(
 def told(records: Records, folder: Path, types: Sequence[str]) -> Found:
     """Each record's text and entities."""
     words = RecordWords(Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))).words(records)
-    assert records.entities is not None
     return [
         (" ".join(text), [(" ".join(text[a:b]), types[type]) for a, b, type in records.entities.row(row).tolist()])
         for row, text in enumerate(words)
@@ -213,7 +212,6 @@ def test_shards_are_annotated_one_by_one(plan: AnnotatePlan, plain: Path) -> Non
     kept = np.flatnonzero(entities.lengths >= 2)
     assert 20 < len(kept) < len(source)
     found = ShardReader(plan.out).take(np.arange(len(kept)))
-    assert found.entities is not None
     for ours, theirs in (
         (found.pieces, everything.pieces.take(kept)),
         (found.word_starts, everything.word_starts.take(kept)),
@@ -238,10 +236,10 @@ def test_finished_shards_are_found_and_others_are_made_anew(plan: AnnotatePlan) 
 def test_no_records_still_have_the_layer(corpus: Path, plain: Path, tmp_path: Path) -> None:
     build(tmp_path / "gold", corpus, gold(corpus))
     empty = ShardReader(tmp_path / "gold").take([])
-    assert empty.entities is not None and empty.entities.values.shape == (0, 3) and len(empty.entities) == 0
+    assert empty.entities.values.shape == (0, 3) and len(empty.entities) == 0
     joined = Records.concat([empty, ShardReader(tmp_path / "gold").take([5])])
-    assert joined.entities is not None and len(joined) == 1
-    assert ShardReader(plain).take([]).entities is None
+    assert len(joined) == len(joined.entities) == 1
+    assert ENTITIES not in ShardReader(plain).take([]).layers
 
 
 def test_a_layer_that_is_promised_but_not_there_is_told(plain: Path) -> None:

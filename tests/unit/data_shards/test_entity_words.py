@@ -67,7 +67,7 @@ def test_equals_the_slow_way(text: tuple[list[Sentence], list[tuple[int, int, in
     found = words_of_entities(words, offsets, np.array(entities, dtype=np.int64).reshape(-1, 3))
     rows = [list(map(tuple, found.entities.row(index).tolist())) for index in range(len(sentences))]
     assert (rows, found.changes) == slowly(sentences, entities)
-    records = Records(found.entities, Ragged(words, offsets), found.entities)
+    records = Records(found.entities, Ragged(words, offsets), entities=found.entities)
     assert list(entity_problems(records, 3)) == []
 
 
@@ -76,7 +76,7 @@ def test_problems_are_found() -> None:
 
     def problems(*rows: tuple[int, int, int]) -> str:
         entities = Ragged.from_lengths(np.array(rows, dtype=np.uint16), np.array([1, len(rows) - 1]))
-        return " ".join(entity_problems(Records(word_starts, word_starts, entities), 2))
+        return " ".join(entity_problems(Records(word_starts, word_starts, entities=entities), 2))
 
     assert problems((2, 3, 0), (0, 1, 1), (1, 3, 0)) == ""
     assert "1 entities are empty, such as one of record 1" in problems((0, 1, 0), (2, 2, 0))

@@ -20,9 +20,11 @@ from tokenizers import Tokenizer
 from data_shards import reader as reader_module
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader, verify
-from data_shards.record import MEMBERS
+from data_shards.record import LAYERS, TEXT_LAYERS
 from data_shards.sentences import split_sentences
 from data_shards.word_pieces import WordPieces
+
+MEMBERS = [member for name in TEXT_LAYERS for member in LAYERS[name].members]
 
 
 @pytest.fixture

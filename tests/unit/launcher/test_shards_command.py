@@ -9,11 +9,10 @@ from data_shards.build import BuildSummary
 from data_shards.errors import UserError
 from data_shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
 from data_shards.ragged import Ragged
-from data_shards.record import Records
 from data_shards.record_words import RecordWords
 from data_shards.tokenizer_files import SpecialIds
 from data_shards.word_pieces import WordPieces
-from launcher.shards import entity_lines, main, summary_text
+from launcher.shards import layer_lines, main, summary_text
 
 
 def summary(workers: int, reused: int) -> BuildSummary:
@@ -97,10 +96,10 @@ def test_entities_of_a_record_are_shown_in_words(tmp_path: Path) -> None:
     word_pieces.save(tmp_path)
     words = RecordWords(Tokenizer.from_file(str(tmp_path / "tokenizer.json")))
     records = word_pieces.encode_sentences(["Then Norbury was in old Talavia .", "no"])
-    assert list(entity_lines(records, words, ("Place",))) == []
+    assert list(layer_lines(records, words, ("Place",))) == []
     entities = Ragged.from_lengths(np.array([[1, 2, 0], [4, 6, 1]]), np.array([2, 0]))
-    records = Records(records.pieces, records.word_starts, entities)
-    assert list(entity_lines(records, words, ("Place", "Land"))) == [
+    records = records.with_layer("entities", entities)
+    assert list(layer_lines(records, words, ("Place", "Land"))) == [
         "  entity   Place: norbury (words 1 to 1)",
         "  entity   Land: old talavia (words 4 to 5)",
     ]

@@ -11,7 +11,8 @@ import data_shards
 from data_shards.build import _tokenizer_info
 from data_shards.corpus import Source, WorkUnit
 from data_shards.entity_plan import EntityPlan
-from data_shards.manifest import ENTITIES, LAYERS, Manifest, Statistics
+from data_shards.manifest import Manifest, Statistics
+from data_shards.record import ENTITIES, TEXT_LAYERS
 from data_shards.sample_corpus import _as_json, generate
 from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.word_pieces import WordPieces
@@ -62,11 +63,11 @@ def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entiti
     build: dict[str, Any] = {"language": "en"}
     statistics = sum((unit.statistics for unit in built), Statistics())
     listed = tuple(unit.shard for unit in built if unit.shard is not None)
-    manifest = Manifest("tiny", listed, LAYERS, 64, 64, tokenizer_info, build, statistics)
+    manifest = Manifest("tiny", listed, TEXT_LAYERS, 64, 64, tokenizer_info, build, statistics)
     if entity_plan is not None:
         counts = {name: sum(unit.entity_counts[i] for unit in built) for i, name in enumerate(types)}
         build["entities"] = entity_plan.settings
-        manifest = replace(manifest, layers=(*LAYERS, ENTITIES), entity_types=counts)
+        manifest = replace(manifest, layers=(*TEXT_LAYERS, ENTITIES), entity_types=counts)
     manifest.save(folder)
     return manifest
 

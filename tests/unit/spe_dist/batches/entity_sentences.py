@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +30,9 @@ def random_entities(sentences: Sequence[Sentence], *, seed: int, least: int = 2,
 
 def with_entities(records: Records, entities: Sequence[Sequence[Entity]]) -> Records:
     rows = np.array([row for given in entities for row in given], dtype=np.uint16).reshape(-1, 3)
-    return replace(records, entities=Ragged.from_lengths(rows, np.array([len(given) for given in entities], dtype=int)))
+    return records.with_layer(
+        "entities", Ragged.from_lengths(rows, np.array([len(given) for given in entities], dtype=int))
+    )
 
 
 def random_records(count: int, *, seed: int, **sizes: int) -> tuple[list[Sentence], list[list[Entity]], Records]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_shards.manifest import LAYERS, Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.record import TEXT_LAYERS
 from data_shards.tokenizer_files import SpecialIds
 from spe_dist.train.rehearsal import largest_records, most_pieces
 
@@ -14,7 +15,7 @@ def dataset(*mean_pieces, records=10_000):
     """A manifest of shards whose records have so many pieces in the mean, [CLS] and [SEP] not counted."""
     shards = tuple(Shard(f"{i}.tar", 1, 0, records, 0, int(mean * records), "") for i, mean in enumerate(mean_pieces))
     tokenizer = TokenizerInfo("tokenizer", {}, "", 1500, True, SpecialIds(cls=2, sep=3, mask=4, pad=0, unk=1))
-    return Manifest("made", shards, LAYERS, 64, LONGEST, tokenizer, {}, Statistics())
+    return Manifest("made", shards, TEXT_LAYERS, 64, LONGEST, tokenizer, {}, Statistics())
 
 
 def test_a_small_forward_may_hold_the_longest_sentences_only():

@@ -184,13 +184,12 @@ def test_no_lanes_give_a_batch_of_nothing():
 
 def test_all_pairs_of_entities_have_the_same_chance():
     sentences, _, records = random_records(1, seed=17, least=20, longest=20)
-    from dataclasses import replace
 
     from data_shards.ragged import Ragged
 
     rows = np.array([[1, 2, 0], [4, 6, 0], [6, 7, 0], [19, 20, 0]], dtype=np.uint16)
     many = records.take(np.zeros(30_000, dtype=int))
-    many = replace(many, entities=Ragged.from_lengths(np.tile(rows, (30_000, 1)), np.full(30_000, 4)))
+    many = many.with_layer("entities", Ragged.from_lengths(np.tile(rows, (30_000, 1)), np.full(30_000, 4)))
     boundaries = choose_pairs(many, np.random.default_rng(18).random((30_000, 2)))
     pairs, counts = np.unique(boundaries, axis=0, return_counts=True)
     assert len(pairs) == 6

@@ -68,9 +68,8 @@ def test_every_other_entity_of_the_same_shape_replaces_with_the_same_chance():
 
     many = 20_000
     records = records_of(one_piece * many)
-    from dataclasses import replace
 
-    records = replace(records, entities=Ragged.from_lengths(np.tile(rows, (many, 1)), np.full(many, 4)))
+    records = records.with_layer("entities", Ragged.from_lengths(np.tile(rows, (many, 1)), np.full(many, 4)))
     result, _ = masked(records, np.arange(many), seed=4, mask=0.0, replace=1.0)
     assert result.hidden.all()
     shown = result.piece_ids.reshape(many, 9)[:, ::2][:, :4]
