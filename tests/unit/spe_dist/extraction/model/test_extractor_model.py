@@ -17,8 +17,9 @@ from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.model.scheduled_sampling import GoldDraws
 from spe_dist.extraction.model.span_detection import TagDetector
 from spe_dist.extraction.model.word_shapes import NO_WORD, word_shape
-from spe_dist.models.export_format import Description, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.export_format import Description
 from spe_dist.models.packed_attention import layout_of
+from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.span_pair_model import SpanPairModel
 from tests.unit.spe_dist.extraction.tiny import (
