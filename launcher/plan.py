@@ -62,6 +62,8 @@ def plan_text(config: Config, vocabulary: int | None) -> str:
         except UserError as error:
             raise UserError(f"{error}; without shards, give --vocabulary (28996 is that of bert-base-cased)") from error
         vocabulary, longest = manifest.tokenizer.vocab_size, manifest.max_pieces
+    elif vocabulary < 1:
+        raise UserError(f"--vocabulary {vocabulary}: must be at least 1 (28996 is that of bert-base-cased)")
     elif config.encoder.name_or_path:
         vocabulary = 1  # its own is larger
     encoder = resolve_encoder_config(config.encoder, vocab_size=vocabulary, max_pieces=longest)
