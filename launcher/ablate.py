@@ -193,7 +193,7 @@ def _finetune(config: AblationConfig, name: VariantName) -> None:
     if all(read_result(seed) is not None for seed in run.of_each_seed()):
         return
     if VARIANTS[name].weights == "momentum":
-        from spe_dist.checkpoint.export import export_run
+        from spe_dist.export.export_run import export_run
 
         before = pretraining(config, name)
         assert before is not None

@@ -39,13 +39,13 @@ from spe_dist.methods.spe.config import SpanEncoderConfig
 from spe_dist.methods.spe.spans import FIRST, LEFT, MIDDLE, RIGHT, SECOND
 from spe_dist.methods.work import Work
 from spe_dist.models.entity_pair_encoder import EntityPairEncoder
-from spe_dist.models.export_format import EntityPairEncoderSizes
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     build_sentence_encoder,
     new_sentence_encoder,
     resolve_encoder_config,
 )
+from spe_dist.models.sizes import EntityPairEncoderSizes
 from spe_dist.models.span_encoder import SpanEncoder
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it

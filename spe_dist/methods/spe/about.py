@@ -6,7 +6,7 @@ from transformers import PretrainedConfig
 
 from spe_dist.methods.about import AboutRun, Objective, Oddity
 from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.models.export_format import PairEncoderSizes
+from spe_dist.models.sizes import PairEncoderSizes
 
 _SAFE_SHARE = 4  # the queue of MoCo is a quarter as long as its key encoder's memory: 256 steps and 1,000
 

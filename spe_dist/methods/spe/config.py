@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spe_dist.config import STRICT, Config, Count, Positive, Share, Weight
-from spe_dist.models.export_format import SpanEncoderSizes
+from spe_dist.models.sizes import SpanEncoderSizes
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
