@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.doctor.node_checks import Finding, Request, examine, leave_marker, one_line, remove_markers, seen_markers
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_SECONDS = 5.0
 
 
