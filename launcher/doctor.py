@@ -24,7 +24,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
-from spe_dist.methods.registry import oddities_of
+from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import load_recipe
 from spe_dist.train.dry_run import check_run
 from spe_dist.train.footprint import checkpoint_bytes
@@ -103,7 +103,7 @@ def _request(config: Config, seconds: float) -> Request:
 def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     """What the run takes, as far as the recipe can be checked here."""
     cluster, size = config.cluster, None
-    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in oddities_of(config)]
+    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in spec_of(config).find_oddities(config)]
     try:
         size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Sizes of span and pair encoders, as configurations and exported models name them."""
+"""Sizes of the parts between the sentence encoder and the objectives, as recipes and exported models name them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from spe_dist.config import STRICT, Positive
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SpanEncoderSizes:
-    """Of the span CNN and its MLP."""
+    """Sizes of the span CNN and its MLP."""
 
     kernel_sizes: tuple[Positive, ...]
+    """Words per filter."""
     channels: Positive
+    """Filters per kernel size."""
     size: Positive
+    """Size of a span vector."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PairEncoderSizes:
-    """Of the attention over the five spans."""
+    """Sizes of the attention over the five spans."""
 
     attention_size: Positive
+    """Size of the space in which spans are compared."""
     position_size: Positive
+    """Size of the embedding of a span's distance to the pair."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityPairEncoderSizes:
-    """Of ENPAR's concatenation of entities and contexts."""
+    """Size of what joins two entities and their contexts."""
 
     size: Positive
-    """Of a pair vector."""
+    """Size of a pair vector."""

@@ -8,7 +8,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spe_dist.config import STRICT, Config, Positive, Share, Weight
-from spe_dist.methods.spe.config import SpanEncoderConfig
+from spe_dist.models.sizes import EntityPairEncoderSizes, SpanEncoderSizes
+
+TERMS = ("met", "mep", "acd", "pp")  # of the loss
+COUNTED = ("pairs", "context_words")  # unmasked copies, and their words, which the context encoder reads
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -19,14 +22,6 @@ class EntityMaskingConfig:
     """Share of entities whose pieces are masked."""
     replaced: Share
     """Share of entities replaced by others."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EntityPairEncoderConfig:
-    """Size of what joins two entities and their contexts."""
-
-    size: Positive
-    """Of a pair vector."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -70,9 +65,9 @@ class EnparConfig(Config):
     """A run of ENPAR."""
 
     method: Literal["enpar"]
-    entity_encoder: SpanEncoderConfig
-    context_encoder: SpanEncoderConfig
-    pair_encoder: EntityPairEncoderConfig
+    entity_encoder: SpanEncoderSizes
+    context_encoder: SpanEncoderSizes
+    pair_encoder: EntityPairEncoderSizes
     masking: EntityMaskingConfig
     met: MetConfig
     mep: MepConfig

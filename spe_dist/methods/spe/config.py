@@ -8,7 +8,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spe_dist.config import STRICT, Config, Count, Positive, Share, Weight
-from spe_dist.models.sizes import SpanEncoderSizes
+from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
+
+TERMS = ("tbo_pair", "tbo_context", "spo_pair", "spo_context", "cspo")  # of the loss
+COUNTED = ("comparisons",)  # Σ records · keys in the queue, of one direction
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -19,30 +22,6 @@ class SpansConfig:
     """Success probability of the geometric distribution of lengths."""
     max_words: Positive
     """Longest span."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SpanEncoderConfig:
-    """Sizes of the span CNN and its MLP."""
-
-    kernel_sizes: tuple[Positive, ...]
-    channels: Positive
-    """Filters per kernel size."""
-    size: Positive
-    """Of a span vector."""
-
-    @property
-    def sizes(self) -> SpanEncoderSizes:
-        """As an exported model names them."""
-        return SpanEncoderSizes(kernel_sizes=self.kernel_sizes, channels=self.channels, size=self.size)
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PairEncoderConfig:
-    """Sizes of the attention over the five spans."""
-
-    attention_size: Positive
-    position_size: Positive
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -90,8 +69,8 @@ class SpeConfig(Config):
 
     method: Literal["spe"]
     spans: SpansConfig
-    span_encoder: SpanEncoderConfig
-    pair_encoder: PairEncoderConfig
+    span_encoder: SpanEncoderSizes
+    pair_encoder: PairEncoderSizes
     tbo: TboConfig
     spo: SpoConfig
     cspo: CspoConfig

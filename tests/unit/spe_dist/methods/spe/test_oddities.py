@@ -3,9 +3,14 @@
 import pytest
 
 from spe_dist.extraction.ablation import read_ablation
-from spe_dist.methods.registry import oddities_of
+from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES, tiny_config
+
+
+def oddities_of(config):
+    return spec_of(config).find_oddities(config)
+
 
 BATCH = {"lanes": 8, "lane_size": 8, "lanes_per_forward": 4}
 
