@@ -52,8 +52,8 @@ from spe_dist.finetuning.folder import check_same_run, read_result
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_values, config_yaml, load_recipe
-from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.run_folder import CONFIG, flatten
+from spe_dist.train.run_storage import newest_step
 
 DEFAULT = RECIPES / "ablations_cpu.yaml"
 # Settings of pre-training that change no result.

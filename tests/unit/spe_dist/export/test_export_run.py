@@ -19,7 +19,7 @@ from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import SpecialPieces
-from spe_dist.checkpoint.loaded import newest_checkpoint
+from spe_dist.checkpoint.reader import newest_checkpoint
 from spe_dist.export import span_pair_model
 from spe_dist.export.export_run import export_run, written_whole
 from spe_dist.export.span_pair_model import SpanPairModel
