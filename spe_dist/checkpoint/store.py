@@ -7,8 +7,8 @@
     <folder>/.partial-…                                         not a checkpoint: being written, or being deleted
 
 In a shared folder, all files are on the disk before one rename gives the folder its name; in an object storage, the
-manifest comes last and goes first (`storage_backends.py`). Whatever kills a run, and whenever, leaves the older checkpoints as
-they were and at most files that are no checkpoint, which the next start removes.
+manifest comes last and goes first (`storage_backends.py`). Whatever kills a run, and whenever, leaves the older
+checkpoints as they were and at most files that are no checkpoint, which the next start removes.
 """
 
 from __future__ import annotations
