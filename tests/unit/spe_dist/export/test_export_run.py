@@ -19,13 +19,13 @@ from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import SpecialPieces
-from spe_dist.checkpoint.export import export_run, written_whole
-from spe_dist.checkpoint.loaded import newest_checkpoint
+from spe_dist.checkpoint.reader import newest_checkpoint
+from spe_dist.export import span_pair_model
+from spe_dist.export.export_run import export_run, written_whole
+from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.methods.spe.collate import SpanPairCollate
 from spe_dist.methods.spe.model import SpeEncoder, SpeModel
-from spe_dist.models import span_pair_model
 from spe_dist.models.sentence_encoder import load_sentence_encoder
-from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.recipe import load_recipe
 from tests.unit.spe_dist.tiny_run import train_tiny_run
 
