@@ -16,9 +16,8 @@ from typing import Any
 
 from tokenizers.normalizers import BertNormalizer
 
-from data_shards.annotated.gold_entities import Document
+from data_shards.annotated.document import Document, split_documents
 from data_shards.corpus import check_lists_entities, parse_annotated, read_units, resolve_sources
-from data_shards.document_sentences import split_documents
 from data_shards.entity_words import words_of_entities
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
@@ -189,7 +188,7 @@ def _read_sentences(config: NerTrainingConfig, files: Sequence[str], tell: Calla
         for index, source in enumerate(resolve_sources(files, None, Path(folder))):
             check_lists_entities(source)
             for unit in read_units(source, index, text_field="text"):
-                documents, bad_lines = parse_annotated(unit, source.format, "text", config.offsets)
+                documents, bad_lines = parse_annotated(unit, source.format, "text", config.offsets, config.language)
                 if bad_lines:
                     raise UserError(f"{source.name}:{bad_lines[0].line}: {bad_lines[0].reason}")
                 if unit.unit_index == 0:
@@ -202,7 +201,7 @@ def _read_sentences(config: NerTrainingConfig, files: Sequence[str], tell: Calla
 def _sentences_of(documents: list[Document], rules: WordRules, config: NerTrainingConfig) -> Iterator[GoldSentence]:
     sentences = split_documents(documents, config.language)
     words, word_offsets = sentences.locate_words(rules)
-    types = sorted({entity.type for document in documents for entity in document.entities})
+    types = sorted({mention.type for document in documents for mention in document.mentions})
     found = words_of_entities(words, word_offsets, sentences.entities(types)).entities
     for index, (text, start) in enumerate(zip(sentences.texts, sentences.starts.tolist(), strict=True)):
         of_sentence = (words[word_offsets[index] : word_offsets[index + 1]] - start).tolist()

@@ -152,7 +152,7 @@ def test_characters_of_a_text_of_several_sentences(tmp_path: Path) -> None:
     changes = {"widened": 1, "across_sentences": 1, "overlapping": 1, "without_words": 1}
     assert unit.statistics.entity_changes == changes
     (bad,) = unit.bad_lines
-    assert bad.line == 1 and bad.reason.startswith("no field 'entities' (spe data convert makes")
+    assert bad.line == 1 and bad.reason == "no fields of annotated data, such as 'entities', only text"
 
 
 def test_tags_become_entities_and_no_sentence_is_split(tmp_path: Path) -> None:
