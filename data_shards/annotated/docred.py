@@ -30,7 +30,7 @@ class _Fact(Fields):
     h: Index
     t: Index
     r: Label
-    evidence: Sequence[Index] = ()
+    evidence: Sequence[Index | None] = ()
 
 
 class _Document(Fields):
@@ -78,5 +78,7 @@ def read(item: Item, index: int, report: ReadReport, *, relation_names: Mapping[
             )
         if fact.h == fact.t:
             raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: correct or remove it")
-        builder.add_fact(fact.h, fact.t, relation_names.get(fact.r, fact.r), fact.evidence)
+        builder.add_fact(
+            fact.h, fact.t, relation_names.get(fact.r, fact.r), [one for one in fact.evidence if one is not None]
+        )
     return builder.build(name=document.title)

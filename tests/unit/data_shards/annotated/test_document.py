@@ -27,7 +27,7 @@ RE_DOCRED = {
     "labels": [
         {"h": 0, "t": 1, "r": "P19", "evidence": [0]},
         {"h": 0, "t": 2, "r": "P26", "evidence": [0, 3]},
-        {"h": 2, "t": 1, "r": "P19", "evidence": []},
+        {"h": 2, "t": 1, "r": "P19", "evidence": [None]},
     ],
 }
 DOCUMENT = Document.of_words(
