@@ -19,16 +19,19 @@ class DocumentBuilder:
         sentences: of words.
         where: it stands, for errors.
         report: counts what is left out.
+        numbered: errors name sentences by their numbers; False where the item is a single sentence.
     """
 
-    def __init__(self, sentences: Sequence[Sequence[str]], where: str, report: ReadReport) -> None:
-        self._sentences, self._where, self._report = sentences, where, report
+    def __init__(
+        self, sentences: Sequence[Sequence[str]], where: str, report: ReadReport, *, numbered: bool = True
+    ) -> None:
+        self._sentences, self._where, self._report, self._numbered = sentences, where, report, numbered
         self._mentions: list[Mention] = []
         self._facts: list[Fact] = []
         self._at: dict[Place, dict[str, int]] = {}  # words of mentions → type → mention
 
     def add_mention(
-        self, start: int, end: int, type: str, *, sentence: int | None = None, entity: int | None = None, name: str = ""
+        self, start: int, end: int, type: str, *, sentence: int = 0, entity: int | None = None, name: str = ""
     ) -> int:
         """Add a mention; returns its number.
 
@@ -36,29 +39,28 @@ class DocumentBuilder:
             start: its first word.
             end: one past its last word.
             type: its label.
-            sentence: that it is in; None if there is one only, of which errors then do not tell the number.
+            sentence: number of the sentence that it is in.
             entity: that it names; one of its own, of the mention's number, if not given.
             name: as the file has it.
 
         Raises:
             UserError: the span is empty or reaches beyond the sentence.
         """
-        where = self._where if sentence is None else f"{self._where}, sentence {sentence}"
-        words = self._sentences[sentence or 0]
+        words = self._sentences[sentence]
         if 0 <= end <= start <= len(words):
             raise UserError(
-                f"{where}: entity of type {type!r} begins at word {start} and ends at {end}, which leaves it empty: "
-                "ends are exclusive"
+                f"{self._place(sentence)}: entity of type {type!r} begins at word {start} and ends at {end}, which "
+                "leaves it empty: ends are exclusive"
             )
         if not 0 <= start < end <= len(words):
             raise UserError(
-                f"{where}: entity of type {type!r} on words {start} up to, not including, {end}, but the sentence has "
-                f"words 0 to {len(words) - 1}: correct the offsets"
+                f"{self._place(sentence)}: entity of type {type!r} on words {start} up to, not including, {end}, but "
+                f"the sentence has words 0 to {len(words) - 1}: correct the offsets"
             )
         number = len(self._mentions)
-        mention = Mention(start, end, type, number if entity is None else entity, sentence or 0, name)
+        mention = Mention(start, end, type, number if entity is None else entity, sentence, name)
         self._mentions.append(mention)
-        self._at.setdefault((mention.sentence, start, end), {}).setdefault(type, number)
+        self._at.setdefault((sentence, start, end), {}).setdefault(type, number)
         return number
 
     def add_fact(self, head: int, tail: int, type: str, evidence: Sequence[int] = ()) -> None:
@@ -74,10 +76,9 @@ class DocumentBuilder:
         first, second = self._mentions[head], self._mentions[tail]
         if (*first[:3], first.sentence) == (*second[:3], second.sentence):
             text = " ".join(self._sentences[first.sentence][first.start : first.end])
-            several = f", sentence {first.sentence}" if len(self._sentences) > 1 else ""
             raise UserError(
-                f"{self._where}{several}: relation {type!r} of {text!r} (words {first.start} up to, not including, "
-                f"{first.end}) with itself: correct its arguments or remove it"
+                f"{self._place(first.sentence)}: relation {type!r} of {text!r} (words {first.start} up to, not "
+                f"including, {first.end}) with itself: correct its arguments or remove it"
             )
         self.add_fact(head, tail, type)
 
@@ -115,6 +116,9 @@ class DocumentBuilder:
                 f"{self._where}: {name} says {text!r}, but its words {[start, end]} are {words!r}: correct the offset "
                 "(the end is exclusive) or the text"
             )
+
+    def _place(self, sentence: int) -> str:
+        return f"{self._where}, sentence {sentence}" if self._numbered else self._where
 
     def build(self, *, name: str, number: int = 0) -> Document:
         """The document.

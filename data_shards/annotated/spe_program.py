@@ -43,7 +43,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
     """The sentence of an item; see `unified.read`."""
     fields = parse(item, _Sentence, report)
     words = _words(fields, item.where)
-    builder = DocumentBuilder([words], item.where, report)
+    builder = DocumentBuilder([words], item.where, report, numbered=False)
     numbers: dict[str, int] = {}
     for mention in fields.entityMentions:
         if mention.emId in numbers:

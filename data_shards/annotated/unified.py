@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.annotated.document import Document
 from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.items import Item
@@ -42,6 +42,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress}
+_DIGITS = 6  # of scores
 _AnyRelation = Annotated[
     Annotated[RelationFields, Tag(OBJECT)]
     | Annotated[tuple[Index, Index, Index, Index, Label], Tag(LIST)]
@@ -71,7 +72,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
     """
     fields = parse(item, _Sentence, report)
     number = index if fields.number is None else fields.number
-    builder = DocumentBuilder([fields.tokens], item.where, report)
+    builder = DocumentBuilder([fields.tokens], item.where, report, numbered=False)
     for index, entity in enumerate(fields.entities):
         if isinstance(entity, EntityFields):
             builder.add_mention(entity.start, entity.end, entity.type)
@@ -101,25 +102,38 @@ def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    lines = [json.dumps(_to_json(sentence, index), ensure_ascii=False) for index, sentence in enumerate(sentences)]
-    data = "".join(line + "\n" for line in lines).encode()
+    data = json_lines(sentences)
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))
 
 
-def _to_json(sentence: AnnotatedSentence, index: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "tokens": list(sentence.words),
-        "entities": [
-            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} for entity in sentence.entities
-        ],
-        "relations": [
-            {"type": relation.type, "head": relation.head, "tail": relation.tail} for relation in sentence.relations
-        ],
-    }
-    if sentence.document:
-        fields["document"] = sentence.document
-    if sentence.number != index:
-        fields["number"] = sentence.number
-    return fields
+def json_lines(sentences: Iterable[AnnotatedSentence], *, places: bool = True) -> bytes:
+    """Sentences as unified JSON, one a line; scores, where there are any, have six digits.
+
+    Args:
+        sentences: to write.
+        places: with document and number, where they say something.
+    """
+    lines = []
+    for index, sentence in enumerate(sentences):
+        fields: dict[str, Any] = {
+            "tokens": list(sentence.words),
+            "entities": [
+                {"type": one.type, "start": one.word_start, "end": one.word_end} | _score(one)
+                for one in sentence.entities
+            ],
+            "relations": [
+                {"type": one.type, "head": one.head, "tail": one.tail} | _score(one) for one in sentence.relations
+            ],
+        }
+        if places and sentence.document:
+            fields["document"] = sentence.document
+        if places and sentence.number != index:
+            fields["number"] = sentence.number
+        lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
+
+
+def _score(found: Entity | Relation) -> dict[str, float]:
+    return {} if found.score is None else {"score": round(found.score, _DIGITS)}
