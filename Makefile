@@ -37,7 +37,7 @@ test: $(VENV)/.installed-dev
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 python -m pytest tests/exactness --exact --slow --exact-report docs/data
-	OMP_NUM_THREADS=1 python -m tests.exactness.mutations --out docs/data
+	OMP_NUM_THREADS=1 python -m tests.exactness.mutations
 
 # Hundreds of kills, hangs, full disks and the like, on real runs: docs/faults.md. Alone on the machine, 25 minutes.
 faults: $(VENV)/.installed-dev
@@ -80,7 +80,7 @@ check: $(VENV)/.installed-dev
 test-floors: $(FLOORS)/.installed
 	PATH="$(abspath $(FLOORS)/bin):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
 		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/data_shards/test_build.py \
-		--deselect tests/unit/spe_dist/extraction/test_bootstrap.py
+		--deselect tests/unit/spe_dist/finetuning/test_bootstrap.py
 
 # The lock files anew, as pyproject.toml asks; LOCK=--upgrade takes the newest releases that it admits.
 lock: $(TOOLS)/.installed

@@ -20,8 +20,8 @@ from cluster.notes import Note, is_left, leave
 from cluster.waiting import WaitingLines
 from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
-from spe_dist.extraction.finetune_config import FinetuneConfig, SeedsOnRayConfig
-from spe_dist.extraction.finetune_folder import LOG, Result, seed_folder
+from spe_dist.finetuning.config import FinetuneConfig, SeedsOnRayConfig
+from spe_dist.finetuning.folder import LOG, Result, seed_folder
 from spe_dist.recipe import checked_config, config_values
 
 LOGGER = logging.getLogger(__name__)
@@ -173,6 +173,6 @@ def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
 
 def _finetune_seed(values: dict[str, Any]) -> Result:
     leave(Note.BEGUN)
-    from spe_dist.extraction.finetune import finetune  # with torch and DeepSpeed, which the driver needs not
+    from spe_dist.finetuning.loop import finetune  # with torch and DeepSpeed, which the driver needs not
 
     return finetune(checked_config(FinetuneConfig, values, source="launcher"))

@@ -44,7 +44,7 @@ class BuildConfig:
     max_bad_lines: int = 100
     """Lines, rows or blocks that are no document to skip before the build stops."""
     ner: str | None = None
-    """Find entities with this spaCy pipeline: the name of an installed one, or a folder that spe ner train wrote."""
+    """Find entities with this spaCy pipeline: the name of an installed one, or its folder."""
     gold_entities: bool = False
     """Take the entities that JSON objects list in their field entities, or that tags of a BIO file say."""
     offsets: OffsetUnit = "characters"
@@ -84,9 +84,9 @@ class AnnotateConfig:
     out: Path
     """Folder for the new dataset; it must not hold anything else."""
     ner: str
-    """A spaCy pipeline: the name of an installed one, or a folder that spe ner train wrote. It reads words as their
-    pieces say them: lower-case and without accents if the dataset's tokenizer is uncased. So it should have learnt from
-    such text (spe ner train --lowercase); spe shards build --ner sees the text as it was."""
+    """A spaCy pipeline: the name of an installed one, or its folder. It reads words as their pieces say them:
+    lower-case and without accents if the dataset's tokenizer is uncased, so it should have learnt from such text
+    (docs/entities.md); spe shards build --ner sees the text as it was."""
     name: str | None = None
     """Name of the dataset; the output folder's name if not given."""
     min_entities: int = 0

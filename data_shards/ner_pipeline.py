@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -18,7 +17,7 @@ from data_shards.files import sha256_of, sha256_of_file
 from data_shards.manifest import MAX_ENTITY_TYPES
 from data_shards.ragged import Ragged
 
-SENTENCES_AT_A_TIME = 2048  # fixed, as sums of floats may depend on it
+_SENTENCES_AT_A_TIME = 2048  # fixed, as sums of floats may depend on it
 _ZONE = 20_000  # sentences after which spaCy forgets the words it has seen
 
 
@@ -41,7 +40,7 @@ class NerInfo:
             "name": self.name,
             "version": self.version,
             "sha256": self.sha256,
-            "sentences_at_a_time": str(SENTENCES_AT_A_TIME),
+            "sentences_at_a_time": str(_SENTENCES_AT_A_TIME),
         }
 
 
@@ -89,7 +88,7 @@ class NerPipeline:
             documents = (Doc(self._nlp.vocab, words=words) for words in sentences)
             return [
                 [(entity.start, entity.end, self._type_of(entity.label_)) for entity in document.ents]
-                for document in self._nlp.pipe(documents, batch_size=SENTENCES_AT_A_TIME)
+                for document in self._nlp.pipe(documents, batch_size=_SENTENCES_AT_A_TIME)
             ]
 
     def _type_of(self, label: str) -> int:
@@ -111,28 +110,20 @@ def pipeline_of_worker(info: NerInfo) -> NerPipeline:
     return pipeline
 
 
-@contextmanager
-def products_of_numpy() -> Iterator[None]:
-    """Models that are made in here multiply matrices with numpy: thinc's own BLIS takes up to four times as long."""
-    from thinc.api import use_ops
-
-    with use_ops("numpy", use_blis=False):
-        yield
-
-
 def _load(source: str) -> Any:
     import spacy
+    from thinc.api import use_ops
 
     folder = Path(source)
     if not folder.is_dir() and folder.name != source:
-        raise UserError(f"{source}: no such folder; `spe ner train` writes one")
+        raise UserError(f"{source}: no such folder; `spacy train` writes one (docs/entities.md)")
     if not folder.is_dir() and not spacy.util.is_package(source):
         raise UserError(
-            f"no spaCy pipeline {source!r}: install it (python -m spacy download {source}), name a folder, "
-            "or train one with: spe ner train"
+            f"no spaCy pipeline {source!r}: install it (python -m spacy download {source}), or name the "
+            "folder that `spacy train` wrote (docs/entities.md)"
         )
     try:
-        with products_of_numpy():
+        with use_ops("numpy", use_blis=False):  # thinc's own BLIS takes up to four times as long as numpy
             return spacy.load(source)
     except Exception as error:  # spaCy, thinc and pydantic raise all kinds; whatever it is, this cannot be used
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -32,7 +32,7 @@ from data_shards.manifest import load as load_manifest
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_paths
-from launcher.pretrain import RECIPES, split_recipe
+from launcher.recipe_arguments import RECIPES, spelled_out, split_recipe
 from spe_dist.config import Config
 from spe_dist.extraction.ablation import (
     VARIANTS,
@@ -47,10 +47,10 @@ from spe_dist.extraction.ablation import (
     read_ablation,
     score_ablations,
 )
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_folder import check_same_run, read_result
-from spe_dist.extraction.predictions import read_run
-from spe_dist.methods.spe_config import SpeConfig
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.folder import check_same_run, read_result
+from spe_dist.finetuning.predictions import read_run
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.run_folder import CONFIG, flatten
@@ -111,11 +111,7 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
     Raises:
         UserError: the recipe or a setting is wrong.
     """
-    full = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        full.append(f"{SHORT.get(name, name)}{equals}{value}")
-    path, rest = split_recipe(full, default=DEFAULT)
+    path, rest = split_recipe(spelled_out(arguments, SHORT), default=DEFAULT)
     config: AblationConfig = parse_arguments(
         AblationConfig, rest, default=read_ablation(path), prog="spe ablate", description=__doc__
     )

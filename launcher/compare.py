@@ -11,11 +11,11 @@ import yaml
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
-from spe_dist.extraction.bootstrap import RESAMPLES
-from spe_dist.extraction.finetune_folder import DEV, FREE
-from spe_dist.extraction.predictions import read_run
-from spe_dist.extraction.score_report import score_text, write_scores
-from spe_dist.extraction.scored_run import check_same_gold, compare_scored_runs, score_run
+from spe_dist.finetuning.bootstrap import RESAMPLES
+from spe_dist.finetuning.folder import DEV, FREE
+from spe_dist.finetuning.predictions import read_run
+from spe_dist.finetuning.score_report import score_text, write_scores
+from spe_dist.finetuning.scored_run import check_same_gold, compare_scored_runs, score_run
 from spe_dist.train.run_folder import CONFIG, flatten
 
 ARCHITECTURE = "model."  # settings of what a model is made of

@@ -17,7 +17,7 @@ from data_shards.errors import UserError
 from data_shards.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
-from spe_dist.extraction.data_statistics import is_unrelated
+from spe_dist.extraction.data.data_statistics import is_unrelated
 
 _SPECIAL_PIECES = 2  # before and after a sentence
 

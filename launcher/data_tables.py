@@ -11,9 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
-from spe_dist.extraction.constraints import Triple
-from spe_dist.extraction.data_statistics import DataStatistics, count_data, find_shared
-from spe_dist.extraction.data_warnings import file_warnings, negatives_warnings, type_warnings
+from spe_dist.extraction.data.data_statistics import DataStatistics, count_data, find_shared
+from spe_dist.extraction.data.data_warnings import file_warnings, negatives_warnings, type_warnings
+from spe_dist.extraction.model.constraints import Triple
 
 _NONE = "-"
 _NAMED = 3  # places of sentences that are in two files

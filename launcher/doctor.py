@@ -8,9 +8,7 @@ limit of each check (60).
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,12 +22,12 @@ from cluster.preflight import Node, examine_nodes
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.pretrain import split_recipe
+from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
-from spe_dist.methods.registry import oddities_of
+from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import load_recipe
 from spe_dist.train.dry_run import check_run
-from spe_dist.train.memory import checkpoint_bytes
+from spe_dist.train.footprint import checkpoint_bytes
 
 _NODES_ACROSS = 5
 
@@ -41,7 +39,6 @@ def main(arguments: list[str]) -> None:
         UserError: there is a problem that would stop a run, or nothing could be examined.
     """
     options, config = _read(arguments)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     with _opened(options, config) as (nodes, request):
         examined = examine_nodes(nodes, request)
     needs, problems = _needs(config)
@@ -106,9 +103,9 @@ def _request(config: Config, seconds: float) -> Request:
 def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     """What the run takes, as far as the recipe can be checked here."""
     cluster, size = config.cluster, None
-    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in oddities_of(config)]
+    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in spec_of(config).find_oddities(config)]
     try:
-        size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).costs.model)
+        size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
     except UserError as error:
         problems.append(Problem("error", "recipe", (), str(error), "see also `spe pretrain --dry-run`"))
     needs = Needs(

@@ -27,9 +27,9 @@ from cluster.submitted_job import absolute_path
 from data_shards.errors import UserError
 from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
-from launcher.pretrain import RECIPES, split_recipe
-from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
-from spe_dist.extraction.finetune_folder import (
+from launcher.recipe_arguments import RECIPES, spelled_out, split_recipe
+from spe_dist.finetuning.config import BERT, FinetuneConfig
+from spe_dist.finetuning.folder import (
     MODEL,
     Result,
     check_same_run,
@@ -68,10 +68,9 @@ def main(arguments: list[str]) -> None:
     """
     config, dry_run = read_arguments(arguments)
     check_start(config)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     _check_gpus(config)
     if dry_run:
-        from spe_dist.extraction.finetune import describe
+        from spe_dist.finetuning.loop import describe
 
         print(describe(config))
         return
@@ -122,7 +121,7 @@ def _check_gpus(config: FinetuneConfig) -> None:
 
 
 def _one_seed_here(config: FinetuneConfig) -> list[Result]:
-    from spe_dist.extraction.finetune import finetune
+    from spe_dist.finetuning.loop import finetune
 
     _show_log()
     return [finetune(config)]
@@ -154,7 +153,7 @@ def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]
 
 
 def _print_scores(run: Path, results: list[Result]) -> None:
-    from spe_dist.extraction.run_scores import report_run
+    from spe_dist.finetuning.run_scores import report_run
 
     print(f"\n{report_run(run)}")
     best = max(results, key=lambda result: selection_score(result.dev))
@@ -176,7 +175,7 @@ def _told(failures: dict[int, str]) -> str:
 
 def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     """The configuration, and whether to stop at a dry run."""
-    rest = [_in_full(argument) for argument in arguments if argument != "--dry-run"]
+    rest = spelled_out([argument for argument in arguments if argument != "--dry-run"], SHORT)
     path, rest = split_recipe(rest, default=DEFAULT)
     recipe = checked_config(FinetuneConfig, read_values(path), source=str(path))
     _check_sections(rest, recipe)
@@ -202,11 +201,6 @@ def _check_sections(arguments: list[str], recipe: FinetuneConfig) -> None:
         if argument.startswith("--") and name not in known and meant:
             options = " or ".join(f"--{key.replace('_', '-')}" for key in meant)
             raise UserError(f"unknown option --{name.replace('_', '-')}, did you mean {options}?")
-
-
-def _in_full(argument: str) -> str:
-    name, equals, value = argument.partition("=")
-    return f"{SHORT.get(name, name)}{equals}{value}"
 
 
 def _show_log() -> None:

@@ -1,186 +1,93 @@
-"""`spe plan`: what a recipe would need, and how fast it would be, from 1 to 4,096 GPUs. Starts nothing.
+"""`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, by formula. Starts nothing.
 
-Settings of the recipe are overridden as in `spe pretrain` (`--encoder.name-or-path null`: a new encoder of the sizes
-given, which are BERT-base's by default).
+Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. Activations are not counted.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.pretrain import split_recipe
+from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
-from spe_dist.methods.costs import RecordSizes
-from spe_dist.methods.registry import costs_of
+from spe_dist.engine.zero_config import STAGES
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
-from spe_dist.train.plan import open_reader
-from spe_dist.train.scale_plan import ClusterDescription, Prediction, ScalePlan, plan_scaling
-
-_MAX_PIECES = 128  # what shards are built with, if there are none to ask
-
+from spe_dist.text_table import text_table
+from spe_dist.train.footprint import checkpoint_bytes, rank_memory, step_transfers
+from spe_dist.train.plan import build_plan, open_reader
 
 ConfigOfMethod = TypeVar("ConfigOfMethod", bound=Config)
 
 
 @dataclass(frozen=True)
 class Plan(Generic[ConfigOfMethod]):
-    """What is asked for."""
+    """A recipe, and what stands in for its shards."""
 
-    machines: Annotated[ClusterDescription, tyro.conf.arg(name="")]
     recipe: Annotated[ConfigOfMethod, tyro.conf.arg(name="")]
-    pieces_per_record: float | None = None
-    """Mean pieces of a record, without [CLS] and [SEP]; asks no shards."""
-    vocabulary: int = 28_996
-    """Pieces of a new encoder's vocabulary, if no shards are asked."""
-    out: Path | None = None
-    """Folder for NAME_plan.json and NAME_plan.md, NAME being the run's."""
+    vocabulary: int | None = None
+    """Vocabulary size of a new encoder. If it is given, no shards are read."""
 
 
 def main(argv: list[str]) -> None:
     """Run `spe plan` with the arguments after it.
 
     Raises:
-        UserError: recipe, shards, encoder or cluster do not say enough.
+        UserError: the recipe, its shards or its encoder cannot be read, or there are more ranks than lanes.
     """
     path, rest = split_recipe(argv)
     recipe = load_recipe(path)
-    default = Plan(ClusterDescription(), recipe)
     generic: Any = Plan
-    command: Plan = parse_arguments(generic[type(recipe)], rest, default=default, prog="spe plan", description=__doc__)
-    plan = make_plan(command)
-    text = plan_markdown(command, plan)
-    print(text)
-    if command.out is not None:
-        _write(command, plan, text)
+    command: Plan = parse_arguments(
+        generic[type(recipe)], rest, default=Plan(recipe), prog="spe plan", description=__doc__
+    )
+    print(plan_text(command.recipe, command.vocabulary))
 
 
-def make_plan(command: Plan) -> ScalePlan:
-    """Look up what shards and encoder say, and predict.
+def plan_text(config: Config, vocabulary: int | None) -> str:
+    """Two tables with a column for each ZeRO stage, and the size of a checkpoint.
 
     Raises:
-        UserError: they cannot be found; says what to give instead.
+        UserError: as of `main`.
     """
-    config, manifest = command.recipe, None
-    if command.pieces_per_record is not None:
-        if command.pieces_per_record <= 0:
-            raise UserError(f"--pieces-per-record {command.pieces_per_record:g}: must be more than 0 (20 is usual)")
-        sizes, vocabulary, longest = RecordSizes.guessed(command.pieces_per_record), command.vocabulary, _MAX_PIECES
-    else:
+    manifest, longest = None, 1
+    if vocabulary is None:
         try:
             manifest = open_reader(config).manifest
         except UserError as error:
-            raise UserError(f"{error}; without shards, say --pieces-per-record (20 is usual)") from error
-        sizes, longest = RecordSizes.of(manifest.statistics), manifest.max_pieces
-        vocabulary = manifest.tokenizer.vocab_size
-    known = 1 if config.encoder.name_or_path and command.pieces_per_record is not None else vocabulary
-    try:
-        encoder = resolve_encoder_config(config.encoder, vocab_size=known, max_pieces=longest)
-    except UserError as error:
-        raise UserError(f"{error}; give a folder, or sizes with --encoder.name-or-path null") from error
-    return plan_scaling(config, encoder, costs_of(config, encoder, manifest), sizes, command.machines)
-
-
-def plan_markdown(command: Plan, plan: ScalePlan) -> str:
-    """The plan for people, readable in a terminal too."""
-    config, recipe, machines = command.recipe, plan.recipe, command.machines
-    train = config.train
-    of_a_record = sum(part.total for part in plan.flops_of_a_record.values())
-    stored = plan.checkpoint_bytes * plan.checkpoints_kept
-    return "\n".join(
-        [
-            f"# Plan of `{config.run.name}` on {machines.gpu}",
-            "",
-            f"{plan.parameters:,} parameters, ZeRO-{train.zero_stage}, {train.precision}; "
-            f"{of_a_record / 1e9:,.1f} GFLOP a record.",
-            f"{recipe.gpus} GPUs: {train.steps:,} steps of {recipe.records_per_step} records in {plan.hours:,.2f} "
-            f"hours ({recipe.step_seconds * 1e3:,.1f} ms a step, weak-scaling efficiency {recipe.efficiency:.0%}).",
-            f"Checkpoints: {plan.checkpoints:,} of {_size(plan.checkpoint_bytes)}, "
-            f"{_size(plan.checkpoint_bytes * plan.checkpoints)} written in all, {_size(stored)} kept.",
-            "",
-            *_table(("memory of a GPU", "bytes"), _memory_rows(recipe)),
-            "",
-            *_table(("sent in a step", "by", "calls", "payload", "on the wire of a GPU", "ms"), _sent_rows(recipe)),
-            "",
-            *_table(
-                ("GPUs", "records a step", "ms a step", "computing", "waiting", "efficiency", "records/s", "GPU memory",
-                 "sent by a GPU", "hours for the recipe's records"),
-                [_scaling_row(plan, prediction) for prediction in plan.scaling],
-            ),
-            "",
-            "Assumptions:",
-            "",
-            *(f"- {assumption}" for assumption in plan.assumptions),
-        ]
-    )  # fmt: skip
-
-
-def _memory_rows(prediction: Prediction) -> list[tuple[str, ...]]:
-    rows = [(part, _size(size)) for part, size in prediction.memory.items()]
-    return [*rows, ("all", _size(sum(prediction.memory.values())))]
-
-
-def _sent_rows(prediction: Prediction) -> list[tuple[str, ...]]:
-    return [
-        (
-            one.part,
-            one.collective,
-            f"{one.calls:,}",
-            f"{one.payload_bytes:,}",
-            f"{one.wire_bytes:,.0f}",
-            f"{one.seconds * 1e3:.2f}",
-        )
-        for one in prediction.sent
-    ]
-
-
-def _scaling_row(plan: ScalePlan, prediction: Prediction) -> tuple[str, ...]:
-    return (
-        f"{prediction.gpus:,}",
-        f"{prediction.records_per_step:,}",
-        f"{prediction.step_seconds * 1e3:,.1f}",
-        f"{prediction.compute_seconds * 1e3:,.1f}",
-        f"{prediction.exposed_seconds * 1e3:,.1f}",
-        f"{prediction.efficiency:.1%}",
-        f"{prediction.records_per_step / prediction.step_seconds:,.0f}",
-        _size(sum(prediction.memory.values())),
-        _size(sum(one.wire_bytes for one in prediction.sent)),
-        f"{plan.hours_of(prediction):,.2f}",
+            raise UserError(f"{error}; without shards, give --vocabulary (28996 is that of bert-base-cased)") from error
+        vocabulary, longest = manifest.tokenizer.vocab_size, manifest.max_pieces
+    elif vocabulary < 1:
+        raise UserError(f"--vocabulary {vocabulary}: must be at least 1 (28996 is that of bert-base-cased)")
+    elif config.encoder.name_or_path:
+        vocabulary = 1  # its own is larger
+    encoder = resolve_encoder_config(config.encoder, vocab_size=vocabulary, max_pieces=longest)
+    model = spec_of(config).model_without_weights(config, encoder, manifest)
+    plan = build_plan(config, config.cluster.workers)
+    memory: dict[str, list[float]] = {}
+    sent: dict[str, list[float]] = {}
+    for column, stage in enumerate(STAGES):
+        staged = replace(config, train=replace(config.train, zero_stage=stage))
+        for part, size in rank_memory(staged, model, world_size=plan.world_size).items():
+            memory.setdefault(part, [0.0] * len(STAGES))[column] = size
+        for transfer in step_transfers(staged, model, plan):
+            row = sent.setdefault(f"{transfer.part} ({transfer.collective})", [0.0] * len(STAGES))
+            row[column] = transfer.sent_bytes(plan.world_size)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    about = (
+        f"{config.run.name}: {parameters:,} parameters, {config.train.precision}, {plan.world_size} ranks with "
+        f"{plan.accumulation} forward passes a step; {checkpoint_bytes(config, model):,} bytes a checkpoint"
     )
+    of_memory = _table("bytes of a rank, without activations", memory)
+    return "\n\n".join([about, of_memory, _table("bytes that a rank sends in a step (ring)", sent)])
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """In Markdown, its columns aligned."""
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = [[cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-             for row in (header, *rows)]  # fmt: skip
-    rule = ["-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return [f"| {' | '.join(line)} |" for line in (lines[0], rule, *lines[1:])]
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
-
-
-def _write(command: Plan, plan: ScalePlan, text: str) -> None:
-    assert command.out is not None
-    name = f"{command.recipe.run.name}_plan"
-    content = {"cluster": asdict(command.machines), "recipe": asdict(command.recipe), **asdict(plan)}
-    with explain_write_errors(command.out):
-        command.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(command.out / f"{name}.json", (json.dumps(content, indent=1) + "\n").encode())
-        write_atomically(command.out / f"{name}.md", (text + "\n").encode())
-    print(f"\nwritten to {command.out}/{name}.json and {name}.md")
+def _table(title: str, rows: dict[str, list[float]]) -> str:
+    rows = {**rows, "all": [sum(column) for column in zip(*rows.values(), strict=True)]}
+    cells = [(part, *(f"{size:,.0f}" for size in sizes)) for part, sizes in rows.items()]
+    return text_table((title, *(f"ZeRO-{stage}" for stage in STAGES)), cells)

@@ -21,11 +21,11 @@ from data_shards.input_format import TextFormat
 from data_shards.input_stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
 from launcher.predict_input import Item, read_items
-from spe_dist.extraction.extractor_place import check_is_extractor
+from spe_dist.extraction.predict.extractor_place import check_is_extractor
 
 if TYPE_CHECKING:
-    from spe_dist.extraction.extracted_text import ExtractedText
-    from spe_dist.extraction.extractor import Extractor
+    from spe_dist.extraction.predict.extracted_text import ExtractedText
+    from spe_dist.extraction.predict.extractor import Extractor
 
 OutputFormat = Literal["jsonl", "terminal", "html"]
 Result = tuple[dict[str, Any], "ExtractedText"]
@@ -105,7 +105,7 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     _check_out(command)
     check_is_extractor(command.model)
     from spe_dist.engine.machine import Machine
-    from spe_dist.extraction.extractor import Extractor
+    from spe_dist.extraction.predict.extractor import Extractor
 
     machine = Machine.here()
     note = machine.unused_gpus(machine.gpus) if command.device is None else None
@@ -205,7 +205,7 @@ def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
 
 
 def _terminal_text(extractor: Extractor, results: Iterator[Result], *, coloured: bool) -> Iterator[str]:
-    from spe_dist.extraction.terminal_text import terminal_text
+    from spe_dist.extraction.predict.terminal_text import terminal_text
 
     for _, extracted in results:
         yield terminal_text(extracted, extractor.entity_types, coloured=coloured)
@@ -217,7 +217,7 @@ def _source_of(command: Predict) -> str:
 
 
 def _html_page(extractor: Extractor, results: Iterator[Result], *, source: str) -> Iterator[str]:
-    from spe_dist.extraction.html_page import html_page
+    from spe_dist.extraction.predict.html_page import html_page
 
     titled = ((_title_of(fields), extracted) for fields, extracted in results)
     return html_page(titled, extractor.entity_types, source=source)

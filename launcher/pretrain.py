@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +23,13 @@ if __name__ == "__main__":  # this checkout, not an installed copy; and no file 
 
 from data_shards.errors import UserError
 from data_shards.stop_requests import STOPPED
-from launcher.arguments import parse_arguments
 from launcher.output import say
+from launcher.recipe_arguments import read_arguments
 from launcher.run_command import run_command
 from spe_dist.config import Config
-from spe_dist.recipe import load_recipe
 
 if TYPE_CHECKING:
     from spe_dist.engine.machine import Machine
-
-RECIPES = Path(__file__).parent / "recipes"
-DEFAULT = RECIPES / "debug.yaml"
-PROFILED_STEPS = 5
 
 
 def main(arguments: list[str]) -> None:
@@ -47,10 +41,9 @@ def main(arguments: list[str]) -> None:
     """
     print_run_folder = "--print-run-folder" in arguments
     speed, rest = _split_speed([argument for argument in arguments if argument != "--print-run-folder"])
-    config, dry_run = read_arguments(rest)
+    config, dry_run = read_arguments(rest, description=__doc__)
     if speed is not None and not dry_run:
         raise UserError("--speed is for --dry-run alone: a run says itself how fast it is")
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     if print_run_folder:
         print(Path(config.run_folder).absolute())
     elif dry_run:
@@ -59,17 +52,6 @@ def main(arguments: list[str]) -> None:
         _train_as_rank(config)
     else:
         _train_on_ray(config)
-
-
-def read_arguments(arguments: list[str]) -> tuple[Config, bool]:
-    """The configuration, and whether to stop at a dry run."""
-    rest, dry_run = [a for a in arguments if a not in ("--dry-run", "--profile")], "--dry-run" in arguments
-    path, rest = split_recipe(rest)
-    recipe = load_recipe(path)
-    if "--profile" in arguments:
-        recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))
-    config: Config = parse_arguments(type(recipe), rest, default=recipe, prog="spe pretrain", description=__doc__)
-    return config, dry_run
 
 
 def _split_speed(arguments: list[str]) -> tuple[float | None, list[str]]:
@@ -87,39 +69,6 @@ def _split_speed(arguments: list[str]) -> tuple[float | None, list[str]]:
                 raise UserError(f"--speed {value}: give a number of records per second, such as --speed 500")
             return speed, arguments[:index] + arguments[index + width :]
     return None, arguments
-
-
-def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path, list[str]]:
-    """The recipe that `--config` names, else the default; and the other arguments, YAML's null as tyro's None.
-
-    Args:
-        arguments: of the command.
-        default: the recipe where `--config` is not among them.
-
-    Raises:
-        UserError: it is the name of no recipe.
-    """
-    path, rest = default, ["None" if argument == "null" else argument for argument in arguments]
-    for index, argument in enumerate(rest):
-        if argument == "--config" or argument.startswith("--config="):
-            width = 1 if "=" in argument else 2
-            if index + width > len(rest):
-                raise UserError("--config needs a value: the file or the name of a recipe")
-            path = _recipe_path(argument.partition("=")[2] if width == 1 else rest[index + 1])
-            rest = rest[:index] + rest[index + width :]
-            break
-    return path, rest
-
-
-def _recipe_path(name: str) -> Path:
-    """A path as it is; a bare name is that of a recipe that comes with spe_dist."""
-    path = Path(name)
-    if path.name != name or path.suffix or path.is_file():
-        return path
-    recipes = {recipe.stem: recipe for recipe in sorted(RECIPES.glob("*.yaml"))}
-    if name not in recipes:
-        raise UserError(f"--config {name}: no such file or recipe; recipes are: {', '.join(recipes)}")
-    return recipes[name]
 
 
 def _dry_run(config: Config, speed: float | None) -> None:
@@ -200,9 +149,9 @@ def _warn(config: Config, device_type: str) -> None:
 
 
 def _warn_of_settings(config: Config) -> None:
-    from spe_dist.methods.registry import oddities_of
+    from spe_dist.methods.registry import spec_of
 
-    _say(*map(str, oddities_of(config)))
+    _say(*map(str, spec_of(config).find_oddities(config)))
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.stop_requests import STOPPED, Stopped, reader_is_gone
@@ -34,6 +35,8 @@ def run_command(command: Callable[[list[str]], None]) -> None:
 
     If whoever read standard output has gone away, the command ends without a word.
     """
+    programs = Path(sys.executable).parent  # where pip puts ninja
+    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
     logging.getLogger("huggingface_hub.utils._http").addFilter(_HubRetries())
     try:
         _run(command)

@@ -14,7 +14,7 @@ from cluster.ray_train import with_absolute_folders
 from cluster.slurm.batch_script import batch_script, resources_of_a_node
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.pretrain import read_arguments, split_recipe
+from launcher.recipe_arguments import read_arguments, split_recipe
 from spe_dist.config import Config
 
 CHECKOUT = Path(__file__).resolve().parent.parent

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,9 +18,9 @@ from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import SHORT, with_absolute_paths
 from launcher.finetune import read_arguments as read_finetuning
-from spe_dist.extraction.finetune_config import BERT, FinetuneConfig
-from spe_dist.extraction.finetune_folder import MODEL, check_same_run, check_start, read_result, seed_folder
-from spe_dist.extraction.tuning import (
+from spe_dist.finetuning.config import BERT, FinetuneConfig
+from spe_dist.finetuning.folder import MODEL, check_same_run, check_start, read_result, seed_folder
+from spe_dist.finetuning.tuning import (
     Trial,
     Tuning,
     best_trial,
@@ -31,7 +29,7 @@ from spe_dist.extraction.tuning import (
     read_grid,
     read_trial,
 )
-from spe_dist.extraction.tuning_report import recipe_path, settings_text, write_report
+from spe_dist.finetuning.tuning_report import recipe_path, settings_text, write_report
 
 STOPPED_TEXT = "stopped as asked; the same command goes on from there"
 _ELAPSED = "elapsed.json"
@@ -170,7 +168,6 @@ def main(arguments: list[str]) -> None:
     for trial in trials:
         check_same_run(trial.config)
     check_same_tuning(tuning)
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"  # for pip's ninja
     with stopped_on_request(STOPPED_TEXT), explain_write_errors(tuning.folder):
         budget = _Budget(tuning.folder, command.hours, _begun(trials), _elapsed(tuning.folder))
         failures = _run(trials, budget)

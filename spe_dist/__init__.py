@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spe_dist.extraction.extractor import Extractor
+    from spe_dist.extraction.predict.extractor import Extractor
     from spe_dist.models.span_pair_model import SpanPairModel
 
 __all__ = ["Extractor", "SpanPairModel"]
@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return SpanPairModel
     if name == "Extractor":
-        from spe_dist.extraction.extractor import Extractor
+        from spe_dist.extraction.predict.extractor import Extractor
 
         return Extractor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from data_shards.input_stream import InputStream, open_input
 from data_shards.json_values import JsonError, read_values
 
 _INSTEAD: dict[TextFormat, str] = {
-    "bio": "spe ner train and spe shards build --gold-entities read it, spe predict finds entities in its words",
+    "bio": "spe shards build --gold-entities reads it, spe predict finds entities in its words",
     "text": "spe predict finds entities and relations in text",
     "wikiextractor": "spe predict finds entities and relations in text",
     "parquet": "spe predict finds entities and relations in its texts",

@@ -19,7 +19,7 @@ _PROGRAMS: tuple[tuple[frozenset[str], str, str], ...] = (
     (frozenset({"text", "ents"}), "spaCy (Doc.to_json)", "rename the field 'ents' to 'spans'"),
     (frozenset({"token", "subj_start"}), "TACRED", _AS_WORDS),
     (frozenset({"tokens", "ner_tags"}), "a tagging data set", f"{_AS_WORDS}; words with tags in columns are read by "
-     "spe ner train and spe shards build"),
+     "spe shards build"),
 )  # fmt: skip
 
 

@@ -10,8 +10,8 @@ import psutil
 
 from data_shards.errors import UserError
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.extraction.cut_texts import Text
-from spe_dist.extraction.extractor import Extractor, Precision
+from spe_dist.extraction.predict.cut_texts import Text
+from spe_dist.extraction.predict.extractor import Extractor, Precision
 
 _WARM_UP_TEXTS = 200
 _MIB = 1 << 20

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spe_dist.batches.spans import sample_span_pairs
 from spe_dist.benchmarks.timing import Timed, peak_bytes, take_turns, time_kernels
 from spe_dist.kernels.span_pool import span_pool
+from spe_dist.methods.spe.spans import sample_span_pairs
 
 KERNEL_SIZES = (2, 3, 4)
 _UNCACHED = 200_000_000  # bytes that no GPU's cache holds

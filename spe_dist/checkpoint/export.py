@@ -22,13 +22,8 @@ from data_shards.word_pieces import WordPieces
 from spe_dist.checkpoint.loaded import LoadedCheckpoint, newest_checkpoint
 from spe_dist.checkpoint.model_card import model_card
 from spe_dist.config import Config
-from spe_dist.methods.registry import about_run
-from spe_dist.models.export_format import (
-    DESCRIPTION,
-    MODEL_CARD,
-    Description,
-    Weights,
-)
+from spe_dist.methods.registry import spec_of
+from spe_dist.models.export_format import DESCRIPTION, MODEL_CARD, Description, Weights
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.recipe import load_recipe
@@ -99,7 +94,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
         model.save_pretrained(unfinished)
         card = model_card(
             source.config,
-            about_run(source.config, source.encoder),
+            spec_of(source.config).about(source.config, source.encoder),
             model.description,
             dataset=source.dataset,
             fingerprint=source.fingerprint,
@@ -114,7 +109,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
 
 def describe(source: TrainedRun, weights: Weights) -> Description:
     """Which parts the run trained, and their sizes."""
-    about = about_run(source.config, source.encoder)
+    about = spec_of(source.config).about(source.config, source.encoder)
     return Description(
         method=source.config.method,
         weights=weights,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from data_shards.errors import UserError
 
 Precision = Literal["bf16", "fp32"]
-STAGES = (1, 2, 3)
+STAGES: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
 
 
 def deepspeed_config(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 
 
 @dataclass(frozen=True)

@@ -7,30 +7,10 @@ optimizer. Here is what methods share; each has a file of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from transformers import PretrainedConfig
 
 from spe_dist.methods.work import Work
-
-
-@dataclass(frozen=True)
-class Passes:
-    """FLOPs of one part."""
-
-    forward: int
-    backward: int
-    keys: int = 0  # forward again, by a key encoder
-
-    @property
-    def total(self) -> int:
-        """Of all three."""
-        return self.forward + self.backward + self.keys
-
-
-def trained(forward: int, *, keys: bool = False) -> Passes:
-    """Of matrix products whose both factors get a gradient."""
-    return Passes(forward, 2 * forward, forward if keys else 0)
 
 
 def encoder_flops(encoder: PretrainedConfig, work: Work) -> dict[str, int]:

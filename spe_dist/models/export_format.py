@@ -18,36 +18,12 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT, Positive
+from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 
 FORMAT_VERSION = 1
 DESCRIPTION, SPAN_PAIR_WEIGHTS, MODEL_CARD = "spe_dist.json", "span_pair.safetensors", "README.md"
 
 Weights = Literal["query", "momentum"]
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SpanEncoderSizes:
-    """Of the span CNN and its MLP."""
-
-    kernel_sizes: tuple[Positive, ...]
-    channels: Positive
-    size: Positive
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class PairEncoderSizes:
-    """Of the attention over the five spans."""
-
-    attention_size: Positive
-    position_size: Positive
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class EntityPairEncoderSizes:
-    """Of ENPAR's concatenation of entities and contexts."""
-
-    size: Positive
-    """Of a pair vector."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

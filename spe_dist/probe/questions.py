@@ -22,8 +22,8 @@ from data_shards.ragged import IntArray, Ragged
 from data_shards.record import Records
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
-from spe_dist.batches.spans import COLUMNS, sample_span_pairs
-from spe_dist.batches.views import pieces_in_pair, words_in_pair
+from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
+from spe_dist.methods.spe.views import pieces_in_pair, words_in_pair
 
 GEOMETRIC_P, MAX_WORDS = 0.2, 10  # of span lengths, the paper's: every encoder gets the same questions
 _APART = 500  # records between a sentence and those whose pairs it is given: another text

@@ -21,12 +21,11 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.costs import Costs, RecordSizes
-from spe_dist.methods.registry import costs_of, require_data
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
-from spe_dist.train.memory import checkpoint_bytes, rank_memory
+from spe_dist.train.footprint import checkpoint_bytes, rank_memory
 from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import METRICS, check_same_run
 from spe_dist.train.run_log import read_metrics
@@ -43,7 +42,7 @@ class CheckedRun:
     order: Order
     plan: BatchPlan
     encoder: PretrainedConfig
-    costs: Costs
+    model: Any  # of its method, without weights
 
 
 def check_run(config: Config, *, world_size: int) -> CheckedRun:
@@ -57,7 +56,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     require_writable(Path(config.run_folder))
     reader = open_reader(config)
     manifest = reader.manifest
-    require_data(config, reader)
+    spec_of(config).require_data(reader)
     _check_settings(config)
     if config.encoder.name_or_path:
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
@@ -67,8 +66,8 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     if not config.cluster.gpus_per_worker:
         require_compiler()
         span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start
-    plan = build_plan(config, world_size)
-    return CheckedRun(manifest, build_order(config, manifest), plan, encoder, costs_of(config, encoder, manifest))
+    plan, model = build_plan(config, world_size), spec_of(config).model_without_weights(config, encoder, manifest)
+    return CheckedRun(manifest, build_order(config, manifest), plan, encoder, model)
 
 
 def _check_settings(config: Config) -> None:
@@ -102,7 +101,7 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
     """
     run = check_run(config, world_size=config.cluster.workers)
     check_same_run(Path(config.run_folder), config, run.manifest.fingerprint)
-    plan, costs = run.plan, run.costs
+    plan, model = run.plan, run.model
     rows = [
         ("data", _data(config, run.manifest, run.order)),
         (
@@ -118,10 +117,9 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
         ("encoder", _sizes(config, run.encoder)),
         (
             "parameters",
-            f"{_parameters(costs.model):,}, of which sentence encoder "
-            f"{_parameters(costs.model.encoder.sentence_encoder):,}",
+            f"{_parameters(model):,}, of which sentence encoder {_parameters(model.encoder.sentence_encoder):,}",
         ),
-        *_memory(config, costs.model, plan.world_size),
+        *_memory(config, model, plan.world_size),
     ]
     table = "\n".join(f"{name:12} {text}" for name, text in rows)
     return f"{config_yaml(_with_sizes(config, run.encoder))}\n{table}"
@@ -131,13 +129,13 @@ def _extent(config: Config, run: CheckedRun) -> Sequence[tuple[str, str]]:
     """Steps, records and pieces in all."""
     steps, order = config.train.steps, run.order
     records = run.plan.global_batch * steps
-    sizes = RecordSizes.of(run.manifest.statistics)
-    computed = run.costs.expected_work(sizes, records, forwards=0).pieces
-    read = f"{records * (sizes.pieces + 2):,.0f} read, [CLS] and [SEP] included"
+    counts = run.manifest.statistics
+    pieces = records * (counts.pieces / counts.records + 2)
     return [
         ("steps", f"{steps:,} = {steps / order.steps_per_epoch:.2f} epochs of {order.steps_per_epoch:,}"),
         ("records", f"{records:,} in all, {records / order.records:.2f} times each of {order.records:,}"),
-        ("pieces", f"about {read}; about {computed:,} computed: {run.costs.sequences()}"),
+        ("pieces", f"about {pieces:,.0f} read, [CLS] and [SEP] included"),
+        ("encoded", spec_of(config).sequences(config)),
     ]
 
 
@@ -197,7 +195,7 @@ def _parameters(module: nn.Module) -> int:
 
 def _memory(config: Config, model: Any, world_size: int) -> Sequence[tuple[str, str]]:
     parts = rank_memory(config, model, world_size=world_size)
-    listed = ", ".join(f"{name} {size / _MIB:.0f}" for name, size in parts.items())
+    listed = ", ".join(f"{name} {size / _MIB:.0f}" for name, size in parts.items() if size)
     return [
         ("memory", f"{sum(parts.values()) / _MIB:,.0f} MiB a rank without activations ({listed})"),
         ("checkpoint", f"{checkpoint_bytes(config, model) / _MIB:,.0f} MiB"),

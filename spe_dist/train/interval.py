@@ -11,10 +11,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_shards.errors import PassingError
+from spe_dist.batches.batch import SIZES
 from spe_dist.engine.peak_flops import peak_of_device
 from spe_dist.engine.world import World
 from spe_dist.methods.measures import Measures
-from spe_dist.methods.work import WORK, Work
+from spe_dist.methods.work import Work
 
 _DIGEST_PRIME = 1_099_511_628_211
 
@@ -25,7 +26,7 @@ class Terms(Protocol):
     terms: Sequence[str]
     measures: Sequence[str]  # of each forward
     step_measures: Sequence[str]  # of each step
-    term_weights: Sequence[float]
+    counted: Sequence[str]  # beside the terms' items
 
     def model_flops(self, work: Work) -> int:
         """What the model had to compute."""
@@ -52,7 +53,7 @@ class Interval:
         self._local = torch.zeros(len(summed), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
         # Of the steps since the clock was started, which after a restart are not all of the interval:
-        self._work = torch.zeros(len(method.terms) + len(WORK), dtype=torch.int64, device=device)
+        self._work = torch.zeros(len(method.terms) + len(method.counted) + len(SIZES), dtype=torch.int64, device=device)
         # Not of the interval, but of the whole run:
         self._digests = torch.zeros(2, dtype=torch.int64, device=device)
         self._pieces_seen = torch.zeros((), dtype=torch.int64, device=device)
@@ -71,11 +72,11 @@ class Interval:
         self._steps = 0
         self._work.zero_()
 
-    def add_step(self, counts: Tensor, work: Tensor, digests: Tensor) -> None:
-        """Add a step's global counts [terms], `WORK` [7], and digests [2] of records and masks."""
-        self._counts += counts
-        self._work += torch.cat([counts, work])
-        self._pieces_seen += work[0]
+    def add_step(self, counts: Tensor, sizes: Tensor, digests: Tensor) -> None:
+        """Add a step's global counts [terms + counted], `SIZES` [4], and digests [2] of records and masks."""
+        self._counts += counts[: len(self._counts)]
+        self._work += torch.cat([counts, sizes])
+        self._pieces_seen += sizes[0]
         self._digests.copy_(self._digests * _DIGEST_PRIME + digests)  # wraps; chained over the whole run
         self._steps += 1
 
@@ -157,9 +158,9 @@ class Interval:
     def _work_done(self) -> Work:
         """The work since the clock was started; waits for the device."""
         values = self._work.tolist()
-        terms = self._method.terms
-        counts = dict(zip(terms, values, strict=False))
-        sizes = dict(zip(WORK, values[len(terms) :], strict=True))
+        names = (*self._method.terms, *self._method.counted)
+        counts = dict(zip(names, values, strict=False))
+        sizes = dict(zip(SIZES, values[len(names) :], strict=True))
         return Work(counts=counts, forwards=self._steps * self._forwards_of_step, **sizes)
 
     def _compute_speeds(self, work: Work, seconds: float) -> dict[str, float]:

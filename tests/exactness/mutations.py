@@ -1,6 +1,6 @@
 """Do the tests see it? Plants a fault in a copy of the project and runs the tests that should turn red.
 
-    python -m tests.exactness.mutations --out docs/data       writes mutations.json and mutations.md
+    python -m tests.exactness.mutations                         all of them; --out FOLDER: mutations.json, mutations.md
     python -m tests.exactness.mutations --only "a lane dropped"
 
 `make test` checks that every fault can still be planted (test_mutations.py) and that the tests are green without any;
@@ -91,7 +91,7 @@ FAULTS = (
         "spe_dist/batches/random_draws.py",
         "(_COLLATE, seed, step, lane)",
         "(_COLLATE, seed, step, lane, int(__import__('os').environ.get('RANK', '0')))",
-        ("tests/unit/spe_dist/batches/test_collate_span_pairs.py", f"{EXACT}/test_topology.py"),
+        ("tests/unit/spe_dist/methods/spe/test_collate.py", f"{EXACT}/test_topology.py"),
     ),
     Fault(
         "a lane dropped",
@@ -158,7 +158,7 @@ FAULTS = (
     ),
     Fault(
         "negatives of the step itself",
-        "spe_dist/methods/spe.py",
+        "spe_dist/methods/spe/method.py",
         KEEP_KEYS,
         KEEP_KEYS + "        self.queue.enqueue(batch.record_ids, *keys.chunk(2))\n",
         ("tests/paper/test_figure_6.py",),

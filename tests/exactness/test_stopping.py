@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.stop_requests import STOPPED
-from launcher.pretrain import read_arguments
+from launcher.recipe_arguments import read_arguments
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.exactness.runs import assert_bitwise, final_state, metrics_of, run

@@ -14,26 +14,25 @@ _COLUMNS = (
     ("batches_lost_or_repeated", "batches lost or repeated", "d"),
     ("seconds_median", "seconds to the next step, median", ".1f"),
     ("seconds_max", "max", ".1f"),
-    ("own_seconds_median", "of these ours, median", ".1f"),
+    ("own_seconds_median", "our own part, median", ".1f"),
     ("own_seconds_max", "max", ".1f"),
 )
 _TEXT = """# Faults
 
-What was done to real runs, in real processes, and what they made of it. Made by `make faults`; the figures are in
-[data/faults.json](data/faults.json). Every run that a fault was done to was compared with one that was left alone: the
-same steps, each once, the same records, masks and queue at each, the same losses (to 1e-4, as the number of ranks may
-change), and a last checkpoint whose every byte is as it was written.
+Every fault below was injected into real runs in real processes, by `make faults`; the figures are in
+[data/faults.json](data/faults.json). Every run with a fault was compared with an undisturbed run: the same steps, each
+once, with the same records, masks and queue, the same losses (to 1e-4, because the number of ranks may change), and a
+last checkpoint in which every byte is as it was written.
 
 {table}
-*Recovered*: the run came to the same end. Faults that nobody but a person can mend (a truncated shard, a head that is
-gone) must end the command with one line, and the same command must go on when they are mended. *Steps made again*:
-those since the last checkpoint, of which there was one every three steps. *Seconds to the next step*: from the fault to
-the next optimizer step by the clock on the wall, so all of it: noticing, ending what is left, starting processes,
-importing torch and DeepSpeed, and what is *ours*: connecting the ranks, the lock, building model and engine, choosing,
-checking and reading the checkpoint, and the step itself. Where a person has to act, the seconds count from then. Empty:
-does not apply.
+*Recovered*: the run reached the same end. If only a person can fix the fault (a truncated shard, a lost Ray head), the
+command must end with one line, and the same command must resume after the fix. *Steps made again*: steps since the last
+checkpoint (one every three steps). *Seconds to the next step*: wall-clock time from the fault to the next optimizer
+step, including detection, ending the remaining processes, starting new ones, importing torch and DeepSpeed, and our own
+part: connecting the ranks, the lock, building model and engine, selecting, verifying and reading the checkpoint, and
+the step itself. If a person has to act, the time counts from that action. An empty cell does not apply.
 {said}
-## Where
+## Machine
 
 {where}
 """
@@ -54,7 +53,7 @@ def page(results: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:
     ]
     lines += ["|" + "|".join(f" {_cell(row.get(name), how)} " for name, _, how in _COLUMNS) + "|" for row in rows]
     said = [f"* {row['fault']}: `{row['said']}`" for row in rows if row.get("said")]
-    said_text = "\n## What the command says when it cannot go on\n\n" + "\n".join(said) + "\n" if said else ""
+    said_text = "\n## Messages when a command cannot continue\n\n" + "\n".join(said) + "\n" if said else ""
     where = "\n".join(dict.fromkeys(map(_where, tried)))
     return _TEXT.format(table="\n".join(lines) + "\n", said=said_text, where=where)
 

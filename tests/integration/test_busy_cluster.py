@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 import ray
 
-from launcher import pretrain
+from launcher.recipe_arguments import read_arguments
 from tests.faults.command_runs import CommandRun
 from tests.faults.trials import last_step, wait_until
 from tests.forked import clean_environment, run_script
@@ -29,7 +29,7 @@ run_command(main)
 def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the_run_of_the_same_folder(
     shards, tmp_path
 ):
-    config, _ = pretrain.read_arguments(
+    config, _ = read_arguments(
         small_run(shards, f"--run.folder={tmp_path}", "--cluster.workers=1", "--train.steps=100000")
     )
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from data_shards.sample_corpus import generate_annotated, write_annotated
-from spe_dist.extraction.finetune import finetune
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.predictions import read_run
-from spe_dist.extraction.scored_run import compare_scored_runs, score_run
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.loop import finetune
+from spe_dist.finetuning.predictions import read_run
+from spe_dist.finetuning.scored_run import compare_scored_runs, score_run
 from spe_dist.recipe import checked_config, read_values
 from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT, train_tiny_run, write_dataset

@@ -61,7 +61,7 @@ def _make_all(world: Path) -> None:
 
     from cluster import ray_train
     from launcher import bench, doctor, finetune, plan, predict, shards
-    from spe_dist.extraction import extractor
+    from spe_dist.extraction.predict import extractor
 
     assert all((pyarrow.parquet, ray, spacy, ray_train, bench, doctor, finetune, plan, predict, shards, extractor))
     huggingface_hub.constants.HF_HUB_OFFLINE = True  # as HF_HUB_OFFLINE=1 before the import

@@ -61,7 +61,7 @@ _CALLS = [
     _mistake("bench span-pol", "span-pol", "span-pool"),
     _mistake("predict {world}/model --batch-size 1.5", "--batch-size 1.5", "whole number"),
     _mistake("slurm --nodes two", "--nodes two", "whole number"),
-    _mistake("plan --pieces-per-record many", "--pieces-per-record many", "number"),
+    _mistake("plan --vocabulary many", "--vocabulary many", "number"),
     _mistake("checkpoint verify {world}/run last", "last"),
 ]
 _PRETRAIN = [
@@ -168,9 +168,6 @@ _ANNOTATED = [
     _mistake("data check a.jsonl --format csv", "--format csv", a__jsonl=_DATA),
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
     _mistake("data convert a.jsonl a.jsonl", "the file to read", a__jsonl=_DATA),
-    _mistake("ner train nosuch.bio --out out", "nosuch.bio", "no such file"),
-    _mistake("ner train a.bio --out out", "a.bio", a__bio="Ann O\nworks O\n\n"),
-    _mistake("ner train b.bio --out out", "b.bio", b__bio="Ann\nworks\n\n"),
 ]
 _EXTRACTION = [
     _mistake(_FINETUNE, "a.jsonl"),
@@ -226,11 +223,11 @@ _RUNS = [
     _mistake("report nosuch --out out", "nosuch"),
     _mistake("report {world}/run", "missing", "--out"),
     _mistake("report {world}/run --out file", "file", file="mine"),
-    _mistake("plan --data.shards nosuch", "nosuch", "--pieces-per-record"),
-    _mistake("plan --pieces-per-record 0", "pieces"),
-    _mistake("plan --pieces-per-record 20 --gpu abacus", "abacus"),
-    _mistake("plan --pieces-per-record 20 --gpus 8", "unknown argument --gpus"),
-    _mistake("plan --pieces-per-record 20 --encoder.name-or-path nosuch/encoder", "nosuch/encoder", "null"),
+    _mistake("plan --data.shards nosuch", "nosuch", "--vocabulary"),
+    _mistake("plan --vocabulary 0", "--vocabulary 0"),
+    _mistake("plan --vocabulary 100 --cluster.workers 999", "999 workers", "lanes"),
+    _mistake("plan --vocabulary 100 --gpus 8", "unknown argument --gpus"),
+    _mistake("plan --vocabulary 100 --encoder.name-or-path nosuch/encoder", "nosuch/encoder"),
     _mistake("doctor --local --seconds soon", "--seconds"),
     _mistake("doctor --local --config nosuch", "nosuch"),
     _mistake("doctor --local --seconds -1", "--seconds"),

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from spe_dist.engine.batch_plan import BatchPlan
-from spe_dist.methods.enpar import Enpar
+from spe_dist.methods.enpar.method import Enpar
 from spe_dist.recipe import config_from_values
 from tests.paper.tiny_spe import LANE_SIZE, LANES, PlainEngine, recipe_values
 from tests.unit.spe_dist.batches.entity_sentences import random_records
@@ -54,7 +54,7 @@ class Reader:
 
 def build_enpar(**sections):
     torch.manual_seed(0)
-    enpar = Enpar(tiny_config(**sections), Reader(), device=torch.device("cpu"))
+    enpar = Enpar(tiny_config(**sections), Reader())
     return enpar, PlainEngine(enpar.model)
 
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from cluster.finetune_on_ray import Shares, share_out
 from data_shards.errors import UserError
-from spe_dist.extraction.finetune_config import SeedsOnRayConfig
+from spe_dist.finetuning.config import SeedsOnRayConfig
 
 
 @pytest.mark.parametrize(

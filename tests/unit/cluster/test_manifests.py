@@ -14,7 +14,7 @@ import tyro
 import yaml
 from ray.scripts.scripts import start as ray_start
 
-from launcher.pretrain import read_arguments, split_recipe
+from launcher.recipe_arguments import read_arguments, split_recipe
 from launcher.shards import Build
 from tests.unit.spe_dist.tiny_run import ROOT
 

@@ -5,7 +5,7 @@ import pytest
 from cluster import ray_train
 from cluster.notes import Note
 from data_shards.stop_requests import Stopped
-from launcher.pretrain import read_arguments
+from launcher.recipe_arguments import read_arguments
 
 
 @pytest.mark.parametrize(

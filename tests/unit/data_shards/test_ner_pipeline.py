@@ -70,7 +70,7 @@ def test_pipelines_that_cannot_be_used_are_one_line(ruler: str, tmp_path: Path) 
             NerPipeline(source)
         assert "\n" not in str(caught.value)
 
-    refuses("en_core_web_huge", r"python -m spacy download en_core_web_huge.*spe ner train")
+    refuses("en_core_web_huge", r"python -m spacy download en_core_web_huge.*spacy train")
     refuses(str(tmp_path / "missing"), "no such folder")
     refuses("numpy", "numpy.*cannot load this pipeline")
     spacy.blank("en").to_disk(tmp_path / "blank")

@@ -10,7 +10,7 @@ import yaml
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.extraction.predictions import write_gold, write_predictions
+from spe_dist.finetuning.predictions import write_gold, write_predictions
 
 ANNA, ROME = Entity(0, 1, "person"), Entity(2, 3, "place")
 GOLD = [

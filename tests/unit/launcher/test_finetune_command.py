@@ -7,8 +7,8 @@ from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_paths
 from launcher.progress import shown_seeds
-from spe_dist.extraction.extractor_card import _start
-from spe_dist.extraction.finetune_folder import Result, settings_in_use
+from spe_dist.extraction.predict.extractor_card import _start
+from spe_dist.finetuning.folder import Result, settings_in_use
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
@@ -94,7 +94,7 @@ def test_a_bare_name_is_that_of_a_recipe(tmp_path, monkeypatch):
 
 
 def test_a_start_that_cannot_be_is_told_before_anything_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "spe_dist.extraction.finetune", None)  # importing it would be an ImportError
+    monkeypatch.setitem(sys.modules, "spe_dist.finetuning.loop", None)  # importing it would be an ImportError
     for arguments, complaint in (
         (["--config", "finetune_cpu"], r"name one \(--encoder NAME\), start from a run \(--from RUN\)"),
         (["--from", str(tmp_path)], f"start.pretrained: {tmp_path} is neither a run"),
@@ -130,8 +130,8 @@ def test_what_seeds_have_in_common_is_shown_once(tmp_path, capsys):
     with shown_seeds(folders):
         for seed, folder in folders.items():
             with (folder / "finetune.log").open("a") as log:
-                log.write("2026-01-01 00:00:00,000 INFO spe_dist.extraction.finetune: 5 sentences to learn from\n")
-                log.write("2026-01-01 00:00:00,000 WARNING spe_dist.extraction.finetune: warning: odd\n")
+                log.write("2026-01-01 00:00:00,000 INFO spe_dist.finetuning.loop: 5 sentences to learn from\n")
+                log.write("2026-01-01 00:00:00,000 WARNING spe_dist.finetuning.loop: warning: odd\n")
                 log.write("2026-01-01 00:00:00,000 INFO spe_dist.train.run_log: epoch 1\n")
                 log.write("2026-01-01 00:00:00,000 INFO spe_dist.x: later\n")
             (folder / "metrics.jsonl").write_text(json.dumps({"step": 3, "epoch": seed}) + "\n")
@@ -141,7 +141,7 @@ def test_what_seeds_have_in_common_is_shown_once(tmp_path, capsys):
 
 
 def test_a_single_seed_is_not_called_the_best(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("spe_dist.extraction.run_scores.report_run", lambda run: "")
+    monkeypatch.setattr("spe_dist.finetuning.run_scores.report_run", lambda run: "")
     results = [Result(seed, 1, 1, {"entity_f1": seed / 10, "relation_strict_f1": 0.0}, None) for seed in (1, 2)]
     _print_scores(tmp_path, results)
     assert f"best seed on dev: 2; model: {tmp_path}/seed-2/model\n" in capsys.readouterr().out

@@ -13,14 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_shards import ner_training
 from data_shards.annotated.document import split_documents
 from data_shards.annotated.read import read_annotated
 from data_shards.build import _gold_types
 from data_shards.corpus import parse_annotated, read_units, resolve_sources
 from data_shards.errors import UserError
 from launcher import predict_input, shards
-from spe_dist.extraction.finetune_data import _read
+from spe_dist.finetuning.data import _read
 
 SENTENCES = ["Ada lives in Oz .", "Bo & Cy work ."]
 WORDS = [sentence.split() for sentence in SENTENCES]
@@ -103,7 +102,7 @@ REFUSED = {  # what a command says to a form, where it does not read it; by what
     "annotated": {
         **dict.fromkeys([form for form in FORMS if form.startswith("WikiExtractor")], TO_PREDICT),
         **dict.fromkeys(["text", "Parquet"], TO_PREDICT),
-        **dict.fromkeys(["columns", "columns in text", "table"], "spe ner train and spe shards build --gold-entities"),
+        **dict.fromkeys(["columns", "columns in text", "table"], "spe shards build --gold-entities reads"),
         **dict.fromkeys(["JSON lines", "JSON list"], "no known format, its fields are: (id, )?text"),
     },
     "anything": {},
@@ -120,12 +119,6 @@ def build_with_entities(name: str) -> list[str]:
     documents, bad_lines = parse_annotated(unit, source.format, "text") if _gold_types((source,), "text") else ([], [])
     assert not bad_lines and [one.type for document in documents for one in document.mentions] == ["P", "P"]
     return split_documents(documents, "en").texts
-
-
-def ner_train(name: str) -> list[str]:
-    sentences = ner_training._read_sentences(ner_training.NerTrainingConfig((name,), Path("unused")), (name,), print)
-    assert [first for sentence in sentences for first, _, _ in sentence.entities] == [0, 2]
-    return [" ".join(sentence.words) for sentence in sentences]
 
 
 def data_check(name: str) -> list[str]:
@@ -147,7 +140,6 @@ Command = Callable[[str], list[str]]
 COMMANDS: dict[Command, str] = {
     train_vocab: "texts",
     build_with_entities: "entities",
-    ner_train: "entities",
     data_check: "annotated",
     finetune: "annotated",
     predict: "anything",

@@ -176,7 +176,9 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
 
 
 def test_a_folder_above_the_models_is_told_before_torch_is_imported(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "spe_dist.extraction.extractor", None)  # importing it would be an ImportError
+    monkeypatch.setitem(
+        sys.modules, "spe_dist.extraction.predict.extractor", None
+    )  # importing it would be an ImportError
     model = tmp_path / "run" / "seed-2" / "model"
     model.mkdir(parents=True)
     (model / "extractor.json").touch()

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from data_shards.errors import UserError
-from launcher.pretrain import RECIPES, _check_machine
+from launcher.pretrain import _check_machine
+from launcher.recipe_arguments import RECIPES
 from spe_dist.engine.machine import Machine
 from spe_dist.recipe import load_recipe
 

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict
 
 from launcher.progress import _Overview
-from spe_dist.extraction.finetune_folder import Result
+from spe_dist.finetuning.folder import Result
 
 SCORES = {"entity_f1": 0.5, "relation_f1": 0.25, "relation_strict_f1": 0.25}
 

@@ -18,11 +18,11 @@ import spe_dist
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.collate_span_pairs import SpanPairCollate
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.checkpoint.export import export_run, written_whole
 from spe_dist.checkpoint.loaded import newest_checkpoint
-from spe_dist.methods.spe import SpeEncoder, SpeModel
+from spe_dist.methods.spe.collate import SpanPairCollate
+from spe_dist.methods.spe.model import SpeEncoder, SpeModel
 from spe_dist.models import span_pair_model
 from spe_dist.models.sentence_encoder import load_sentence_encoder
 from spe_dist.models.span_pair_model import SpanPairModel

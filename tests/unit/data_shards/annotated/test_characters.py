@@ -25,7 +25,7 @@ from data_shards.errors import UserError
 from data_shards.offset_units import OffsetUnit
 from data_shards.sentences import locate_sentences
 from data_shards.word_rules import WordRules
-from spe_dist.extraction.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
+from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 
 TEXT = "Who? Ada Byron lives in London.\nShe's there."
 ADA, LONDON = (5, 14), (24, 30)

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_shards.ragged import Ragged
 from data_shards.record import Records
-from spe_dist.batches.collate_entity_pairs import EntityPairCollate
+from spe_dist.methods.enpar.collate import EntityPairCollate
 from tests.unit.spe_dist.batches.sentences import SPECIAL, Sentence, random_sentences, records_of
 
 Entity = tuple[int, int, int]  # first word, word after the last, type

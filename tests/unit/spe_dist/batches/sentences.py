@@ -8,8 +8,8 @@ import numpy as np
 
 from data_shards.ragged import Ragged
 from data_shards.record import Records
-from spe_dist.batches.collate_span_pairs import SpanPairCollate
 from spe_dist.batches.packing import SpecialPieces
+from spe_dist.methods.spe.collate import SpanPairCollate
 
 SPECIAL = SpecialPieces(cls=1, sep=2, mask=3)
 FIRST_ID = 4  # ids below are special

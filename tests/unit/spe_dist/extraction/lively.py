@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from hypothesis import strategies as st
 
-from spe_dist.extraction.encoded_sentences import Labels
-from spe_dist.extraction.extractor import Extractor
-from spe_dist.extraction.extractor_folder import ExtractorDescription, save_extractor
-from spe_dist.extraction.extractor_model import ExtractorModel
+from spe_dist.extraction.model.encoded_sentences import Labels
+from spe_dist.extraction.model.extractor_model import ExtractorModel
+from spe_dist.extraction.predict.extractor import Extractor
+from spe_dist.extraction.predict.extractor_folder import ExtractorDescription, save_extractor
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, ARCHITECTURE, tiny_model, word_pieces
 
 LABELS = Labels(("LOC", "ORG", "PER <b>&'\""), ("born_in", "seat <i>", "works"))

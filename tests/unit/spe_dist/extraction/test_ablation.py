@@ -19,7 +19,7 @@ from spe_dist.extraction.ablation import (
     read_ablation,
     score_ablations,
 )
-from spe_dist.extraction.predictions import write_gold, write_predictions
+from spe_dist.finetuning.predictions import write_gold, write_predictions
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import flatten
 from tests.unit.spe_dist.extraction.tiny import SENTENCES, sentence

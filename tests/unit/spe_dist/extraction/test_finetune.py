@@ -16,19 +16,19 @@ from transformers import AutoModel, AutoTokenizer
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from spe_dist.checkpoint.random_states import seed_random_generators
-from spe_dist.extraction import finetune as module
-from spe_dist.extraction.encoded_sentences import encode_sentences
-from spe_dist.extraction.extractor_folder import load_extractor
-from spe_dist.extraction.finetune import describe, epoch_order, finetune
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.finetune_data import read_data
-from spe_dist.extraction.finetune_folder import Result, check_same_run, selection_score
-from spe_dist.extraction.load_encoder import load_start
-from spe_dist.extraction.prediction import predict
-from spe_dist.extraction.predictions import read_run, write_predictions
-from spe_dist.extraction.run_scores import report_run
-from spe_dist.extraction.scoring import score
-from spe_dist.extraction.type_rules import TypeRules, relate
+from spe_dist.extraction.model.encoded_sentences import encode_sentences
+from spe_dist.extraction.predict.extractor_folder import load_extractor
+from spe_dist.extraction.predict.prediction import predict
+from spe_dist.extraction.scores.scoring import score
+from spe_dist.extraction.scores.type_rules import TypeRules, relate
+from spe_dist.finetuning import loop as module
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.data import read_data
+from spe_dist.finetuning.folder import Result, check_same_run, selection_score
+from spe_dist.finetuning.loop import describe, epoch_order, finetune
+from spe_dist.finetuning.predictions import read_run, write_predictions
+from spe_dist.finetuning.run_scores import report_run
+from spe_dist.finetuning.start import load_start
 from spe_dist.recipe import checked_config, read_values
 from spe_dist.train.run_log import read_metrics
 from tests.distributed.ranks import run_ranks

@@ -2,9 +2,9 @@
 
 import pytest
 
-from spe_dist.extraction.constraints import Constraints
-from spe_dist.extraction.encoded_sentences import LeftOut
-from spe_dist.extraction.finetune_data import about_left_out
+from spe_dist.extraction.model.constraints import Constraints
+from spe_dist.extraction.model.encoded_sentences import LeftOut
+from spe_dist.finetuning.data import about_left_out
 
 HINT = " (model.detector spans finds entities that overlap)"
 

@@ -10,10 +10,10 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from data_shards.annotated.read import read_annotated
 from data_shards.annotated.unified import write_unified
 from launcher.cli import dispatch
-from spe_dist.extraction.finetune import finetune
-from spe_dist.extraction.finetune_folder import LOG, Result, seed_folder
-from spe_dist.extraction.predictions import read_run
-from spe_dist.extraction.scoring import score
+from spe_dist.extraction.scores.scoring import score
+from spe_dist.finetuning.folder import LOG, Result, seed_folder
+from spe_dist.finetuning.loop import finetune
+from spe_dist.finetuning.predictions import read_run
 from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.extraction.test_finetune import TINY_MODEL, config_in
 from tests.unit.spe_dist.extraction.tiny import sentence

@@ -13,8 +13,8 @@ from transformers import BertConfig, BertModel
 from data_shards.errors import UserError
 from spe_dist.checkpoint.export import export_run
 from spe_dist.checkpoint.loaded import newest_checkpoint
-from spe_dist.extraction.finetune_config import FinetuneConfig
-from spe_dist.extraction.load_encoder import Start, load_start
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.start import Start, load_start
 from spe_dist.recipe import checked_config, read_values
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, word_pieces
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run

@@ -2,7 +2,7 @@ import json
 
 import torch
 
-from launcher.pretrain import PROFILED_STEPS, read_arguments
+from launcher.recipe_arguments import PROFILED_STEPS, read_arguments
 from spe_dist.engine.world import World
 from spe_dist.train.profiler import traced
 

@@ -1,0 +1,1 @@
+"""Readings of annotated data that need no model: statistics and warnings."""

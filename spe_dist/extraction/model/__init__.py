@@ -1,0 +1,1 @@
+"""The extractor as a network: labels, spans, pairs, classifiers, and sentences as tensors."""

@@ -1,0 +1,1 @@
+"""A trained extractor in use: its folder, prediction, and output for people and programs."""

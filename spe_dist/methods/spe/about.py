@@ -1,0 +1,53 @@
+"""What SPE says of a run (see `about.py`), and what is odd about its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spe_dist.methods.about import AboutRun, Objective, Oddity
+from spe_dist.methods.spe.config import SpeConfig
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_SAFE_SHARE = 4  # the queue of MoCo is a quarter as long as its key encoder's memory: 256 steps and 1,000
+
+
+def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
+    """Which parts a run trains, and their sizes."""
+    contrast, span, pair = config.cspo.weight > 0, config.span_encoder, config.pair_encoder
+    spans = contrast or config.spo.weight > 0
+    return AboutRun(
+        method="SPE",
+        paper="Wang et al., EMNLP 2020: "
+        '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"',
+        trained_on="plain text",
+        objectives=(
+            Objective("tbo", "token boundary", config.tbo.weight),
+            Objective("spo", "span permutation", config.spo.weight),
+            Objective("cspo", "contrastive span pair", config.cspo.weight),
+        ),
+        span_encoder=span if spans else None,
+        context_encoder=None,
+        pair_encoder=pair if contrast else None,
+        head_size=encoder.hidden_size if contrast and config.cspo.head else None,
+        normalize=config.cspo.normalize,
+    )
+
+
+def oddities_of_spe(config: SpeConfig) -> list[Oddity]:
+    """A queue so long that its oldest keys come from a key encoder of which little is left."""
+    cspo, records = config.cspo, config.batch.lanes * config.batch.lane_size
+    if not cspo.weight:
+        return []
+    steps, memory = cspo.queue_size / records, round(1 / (1 - cspo.momentum), 6)
+    if steps <= memory:
+        return []
+    return [
+        Oddity(
+            f"cspo.queue_size {cspo.queue_size} holds the keys of {steps:.0f} steps, but the key encoder remembers "
+            f"only {memory:.0f} (cspo.momentum {cspo.momentum:g}): old keys are told from new ones by their age, and "
+            "cspo_loss and cspo_accuracy measure that",
+            f"set cspo.queue_size to {max(int(memory * records / _SAFE_SHARE), 1)} or less",
+        )
+    ]

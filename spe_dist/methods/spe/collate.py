@@ -1,0 +1,192 @@
+"""Records → one packed forward of SPE, in whole-array steps (no loop over records).
+
+draw        random numbers of each lane                       random_draws.py
+spans       two spans per sentence, five spans in all         spans.py
+permute     up to two spans, in place                         permutations.py   (SPO)
+hide        inner pieces of words                             masking.py        (TBO)
+views       pair view and context view                        views.py          (CSPO)
+pack        [CLS] pieces [SEP], all pair views, then all context views
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_shards.errors import UserError
+from data_shards.ragged import IntArray
+from data_shards.reader import ShardReader
+from data_shards.record import Records
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
+from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
+from spe_dist.batches.random_draws import RandomDraws
+from spe_dist.methods.spe.batch import SpanPairBatch
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.masking import NOTHING_HIDDEN, HiddenPieces, hide_pieces
+from spe_dist.methods.spe.permutations import (
+    NOTHING_PERMUTED,
+    PermutedSpans,
+    permute_spans,
+    random_columns,
+)
+from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
+from spe_dist.methods.spe.views import CONTEXT_VIEW, PAIR_VIEW, pieces_in_pair, show_views
+
+
+@dataclass(frozen=True)
+class DrawnSentences:
+    """What was drawn for the sentences of a forward, before packing; `spe shards show` prints it."""
+
+    records: Records  # permuted sentences
+    word_boundaries: NDArray[np.int64]  # [R, 6]
+    permuted: PermutedSpans
+    hidden: HiddenPieces
+    in_pair: NDArray[np.bool_]  # [pieces]
+    pair_ids: NDArray[np.int64]  # [pieces] ids of the pair view, hidden pieces masked
+    context_ids: NDArray[np.int64]  # [pieces]
+
+
+@dataclass(frozen=True)
+class SpanPairCollate:
+    """Makes the batches of SPE; a pure function of (records, seed, step, lanes).
+
+    Args:
+        special: ids of [CLS], [SEP] and [MASK].
+        seed: the run's seed.
+        lane_size: records per lane.
+        geometric_p: of the span lengths.
+        max_span_words: longest span.
+        tbo_share: TBO's budget as a share of a sentence's pieces; 0 hides nothing.
+        tbo_cap: largest TBO budget of a sentence.
+        spo_spans: spans permuted per sentence, at most; 0 permutes nothing.
+    """
+
+    special: SpecialPieces
+    seed: int
+    lane_size: int
+    geometric_p: float
+    max_span_words: int
+    tbo_share: float
+    tbo_cap: int
+    spo_spans: int
+
+    def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> SpanPairBatch:
+        """The forward of some lanes of a step.
+
+        Args:
+            records: the lanes' records, lane after lane.
+            record_ids: their ids, [len(lanes), lane_size].
+            step: the optimizer step.
+            lanes: the lanes; none gives a batch of no records, on which every head still runs.
+        """
+        drawn = self.draw(records, step, lanes)
+        digests = self.digests(drawn, record_ids, lanes)
+        return replace(self.batch(drawn), record_ids=as_tensor(record_ids.reshape(-1)), digests=digests)
+
+    def batch(self, drawn: DrawnSentences) -> SpanPairBatch:
+        """Pack both views of drawn sentences and point at what is to be predicted in them."""
+        piece_places, packed = self._pack(drawn)
+        word_offsets, num_words = drawn.records.word_starts.offsets[:-1], len(drawn.records.word_starts.values)
+        word_boundaries = drawn.word_boundaries + word_offsets[:, None]
+        both = np.concatenate([word_boundaries, word_boundaries + num_words])
+        word_places = piece_places[:, drawn.records.first_pieces]
+        hidden, permuted = drawn.hidden, drawn.permuted
+        tbo_views = np.where(drawn.in_pair[hidden.pieces], PAIR_VIEW, CONTEXT_VIEW)
+        is_pair = (permuted.spans == FIRST) | (permuted.spans == SECOND)
+        spo_views = np.where(is_pair, PAIR_VIEW, CONTEXT_VIEW)
+        sequences = permuted.records + spo_views * len(drawn.records)
+        return SpanPairBatch(
+            packed=packed,
+            word_pieces=as_tensor(word_places.reshape(-1)),
+            word_spans=as_tensor(np.stack([both[:, :-1], both[:, 1:]], axis=2)),
+            tbo_anchors=as_tensor(piece_places[tbo_views, hidden.anchors]),
+            tbo_offsets=as_tensor(hidden.offsets),
+            tbo_targets=as_tensor(drawn.records.pieces.values[hidden.pieces]),
+            tbo_views=as_tensor(tbo_views),
+            spo_spans=as_tensor(sequences * NUM_SPANS + permuted.spans),
+            spo_classes=as_tensor(permuted.classes),
+            spo_views=as_tensor(spo_views),
+            counts=as_tensor(np.array([*_per_view(tbo_views), *_per_view(spo_views), len(drawn.records)])),
+            record_ids=torch.full((len(drawn.records),), -1),
+            digests=torch.zeros(2, dtype=torch.int64),
+        )
+
+    def draw(self, records: Records, step: int, lanes: Sequence[int]) -> DrawnSentences:
+        """Draw spans, permutations and masks for the records of some lanes."""
+        num_words = records.word_starts.lengths
+        draws = RandomDraws.draw(
+            seed=self.seed,
+            step=step,
+            lanes=lanes,
+            lane_size=self.lane_size,
+            num_words=num_words,
+            span_columns=COLUMNS,
+            permutation_columns=random_columns(self.spo_spans),
+        )
+        word_boundaries = sample_span_pairs(
+            num_words, draws.spans, geometric_p=self.geometric_p, max_words=self.max_span_words
+        )
+        records, permuted = permute_spans(records, word_boundaries, draws.permutations, max_spans=self.spo_spans)
+        hidden = hide_pieces(records, draws.words, share=self.tbo_share, cap=self.tbo_cap)
+        return self.show(records, word_boundaries, permuted, hidden)
+
+    def show(
+        self,
+        records: Records,
+        word_boundaries: NDArray[np.int64],
+        permuted: PermutedSpans = NOTHING_PERMUTED,
+        hidden: HiddenPieces = NOTHING_HIDDEN,
+    ) -> DrawnSentences:
+        """Make both views of sentences with given spans."""
+        in_pair = pieces_in_pair(records, word_boundaries)
+        pair_ids, context_ids = show_views(records.pieces.values, in_pair, mask_id=self.special.mask)
+        pair_ids[hidden.pieces] = context_ids[hidden.pieces] = self.special.mask
+        return DrawnSentences(records, word_boundaries, permuted, hidden, in_pair, pair_ids, context_ids)
+
+    def _pack(self, drawn: DrawnSentences) -> tuple[NDArray[np.int64], PackedSequences]:
+        """The packed sequences, and where each piece of each record went in both views, [2, pieces]."""
+        both_views = np.concatenate([drawn.pair_ids, drawn.context_ids])
+        places, packed = pack(both_views, np.tile(drawn.records.pieces.lengths, 2), self.special)
+        return places.reshape(2, -1), packed
+
+    def digests(self, drawn: DrawnSentences, record_ids: IntArray, lanes: Sequence[int]) -> Tensor:
+        """Sums of the lanes' digests, which do not depend on who holds which lane, [2]."""
+        ends = drawn.records.pieces.offsets[:: self.lane_size]
+        records = sum(lane_digest(lane, [ids]) for lane, ids in zip(lanes, record_ids, strict=True))
+        masks = 0
+        for row, lane in enumerate(lanes):
+            views = (ids[ends[row] : ends[row + 1]] for ids in (drawn.pair_ids, drawn.context_ids))
+            masks += lane_digest(lane, views)
+        return torch.tensor([records, masks])
+
+
+def build_collate(config: SpeConfig, reader: ShardReader) -> SpanPairCollate:
+    """The batches of a run.
+
+    Raises:
+        UserError: the dataset holds sentences of one word.
+    """
+    manifest = reader.manifest
+    if manifest.build.get("min_words", 2) < 2:
+        raise UserError("the shards hold sentences of one word, which have no two spans: build them with --min-words 2")
+    special = manifest.tokenizer.special_ids
+    return SpanPairCollate(
+        special=SpecialPieces(special.cls, special.sep, special.mask),
+        seed=config.run.seed,
+        lane_size=config.batch.lane_size,
+        geometric_p=config.spans.geometric_p,
+        max_span_words=config.spans.max_words,
+        tbo_share=config.tbo.budget_share if config.tbo.weight > 0 else 0.0,
+        tbo_cap=config.tbo.budget_cap,
+        spo_spans=config.spo.max_spans if config.spo.weight > 0 else 0,
+    )
+
+
+def _per_view(views: IntArray) -> NDArray[np.int64]:
+    return np.bincount(views, minlength=2)
