@@ -1,4 +1,4 @@
-"""The settings of ENPAR beyond those every method shares; which choices are the paper's is in docs/decisions.md."""
+"""The settings of ENPAR beyond those every method shares; docs/papers.md says which choices are the paper's."""
 
 from __future__ import annotations
 
