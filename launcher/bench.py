@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
@@ -17,9 +17,7 @@ from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.methods.enpar.config import EnparConfig
-from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.recipe import checked_config, config_values, read_values
+from spe_dist.recipe import config_from_values, config_values, read_values
 from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from spe_dist.benchmarks.timing import Timed
 
 Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"]
-C = TypeVar("C", bound=Config)
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 
@@ -39,8 +36,8 @@ class Bench:
 
     span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
     packing        a whole step, against padding and the reference body of span_pool
-    objectives     a whole step of SPE, against masked language modelling alone
-    methods        a whole step of ENPAR, against one of SPE (recipe minilm_cpu) on the same records and encoder
+    objectives     a whole step of the recipe's method, against masked language modelling alone
+    methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records and encoder
     gradients      which share of a run's first step each objective has (not timed)
     loader         records per second of one loader process
     saving         how long training waits for a save every 20 steps, and the parts of a restart
@@ -130,7 +127,7 @@ def _report(
 
 def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:
     from launcher.predict_input import read_items
-    from spe_dist.benchmarks.prediction import measure_prediction
+    from spe_dist.benchmarks.extractor_throughput import measure_prediction
 
     return measure_prediction(
         settings.model,
@@ -159,37 +156,30 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
         case "objectives":
             from spe_dist.benchmarks.training_step import measure_objectives
 
-            return measure_objectives(_of_method(case, config, SpeConfig), repeats=command.repeats)
+            return measure_objectives(config, repeats=command.repeats)
         case "methods":
             from spe_dist.benchmarks.training_step import measure_methods
 
-            enpar = _of_method(case, config, EnparConfig)
-            return measure_methods(_spe_beside(enpar), enpar, repeats=command.repeats)
+            return measure_methods(_spe_beside(config), config, repeats=command.repeats)
         case "loader":
             from spe_dist.benchmarks.loader import measure_loader
 
-            return measure_loader(_of_method(case, config, SpeConfig), repeats=command.repeats)
+            return measure_loader(config, repeats=command.repeats)
         case "saving":
             from spe_dist.benchmarks.saving import measure_saving
 
-            return measure_saving(_of_method(case, config, SpeConfig), repeats=command.repeats)
+            return measure_saving(config, repeats=command.repeats)
         case "predict" | "gradients":
             raise AssertionError("they have reports of their own")
 
 
-def _of_method(case: Case, config: Config, kind: type[C]) -> C:
-    if not isinstance(config, kind):
-        wanted = kind.__name__.removesuffix("Config").upper()
-        given = config.method.upper()
-        raise UserError(f"{case} measures {wanted}: give a recipe of {wanted} after --, not one of {given}")
-    return config
-
-
-def _spe_beside(enpar: EnparConfig) -> SpeConfig:
-    """SPE on the data, batches and encoder of a run of ENPAR."""
-    values, common = read_values(_SPE_RECIPE), config_values(enpar)
+def _spe_beside(config: Config) -> Config:
+    """SPE on the data, batches and encoder of a run of another method."""
+    values, common = read_values(_SPE_RECIPE), config_values(config)
+    if config.method == values["method"]:
+        raise UserError("methods compares a method with SPE: give a recipe of another one after --")
     shared = {field.name: common[field.name] for field in fields(Config) if field.name != "method"}
-    return checked_config(SpeConfig, values | shared, source=str(_SPE_RECIPE))
+    return config_from_values(values | shared, source=str(_SPE_RECIPE))
 
 
 def _device() -> str:

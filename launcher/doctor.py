@@ -15,16 +15,16 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.diagnosis import Needs, Problem, diagnose, rows
-from cluster.node_checks import Request
-from cluster.nodes import Nodes, ThisNode
-from cluster.preflight import Node, examine_nodes
+from cluster.doctor.diagnosis import Needs, Problem, diagnose, rows
+from cluster.doctor.node_checks import Request
+from cluster.doctor.nodes import Nodes, ThisNode
+from cluster.doctor.preflight import Node, examine_nodes
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
-from spe_dist.methods.registry import oddities_of
+from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import load_recipe
 from spe_dist.train.dry_run import check_run
 from spe_dist.train.footprint import checkpoint_bytes
@@ -74,7 +74,7 @@ def _opened(options: Namespace, config: Config) -> Iterator[tuple[Nodes, Request
         request = _request(config, options.seconds)
         yield ThisNode(request), request
         return
-    from cluster.ray_nodes import RayNodes  # --local works without Ray
+    from cluster.doctor.ray_nodes import RayNodes  # --local works without Ray
     from cluster.ray_train import connected, rank_environment, with_absolute_folders
 
     config = with_absolute_folders(config)
@@ -103,7 +103,7 @@ def _request(config: Config, seconds: float) -> Request:
 def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     """What the run takes, as far as the recipe can be checked here."""
     cluster, size = config.cluster, None
-    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in oddities_of(config)]
+    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in spec_of(config).find_oddities(config)]
     try:
         size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
     except UserError as error:

@@ -15,12 +15,12 @@ from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
 from spe_dist.engine.zero_config import STAGES
-from spe_dist.methods.registry import model_without_weights
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
 from spe_dist.text_table import text_table
+from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory, step_transfers
-from spe_dist.train.plan import build_plan, open_reader
 
 ConfigOfMethod = TypeVar("ConfigOfMethod", bound=Config)
 
@@ -62,10 +62,13 @@ def plan_text(config: Config, vocabulary: int | None) -> str:
         except UserError as error:
             raise UserError(f"{error}; without shards, give --vocabulary (28996 is that of bert-base-cased)") from error
         vocabulary, longest = manifest.tokenizer.vocab_size, manifest.max_pieces
+    elif vocabulary < 1:
+        raise UserError(f"--vocabulary {vocabulary}: must be at least 1 (28996 is that of bert-base-cased)")
     elif config.encoder.name_or_path:
         vocabulary = 1  # its own is larger
     encoder = resolve_encoder_config(config.encoder, vocab_size=vocabulary, max_pieces=longest)
-    model, plan = model_without_weights(config, encoder, manifest), build_plan(config, config.cluster.workers)
+    model = spec_of(config).model_without_weights(config, encoder, manifest)
+    plan = build_plan(config, config.cluster.workers)
     memory: dict[str, list[float]] = {}
     sent: dict[str, list[float]] = {}
     for column, stage in enumerate(STAGES):

@@ -149,9 +149,9 @@ def _warn(config: Config, device_type: str) -> None:
 
 
 def _warn_of_settings(config: Config) -> None:
-    from spe_dist.methods.registry import oddities_of
+    from spe_dist.methods.registry import spec_of
 
-    _say(*map(str, oddities_of(config)))
+    _say(*map(str, spec_of(config).find_oddities(config)))
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

@@ -20,7 +20,6 @@ from launcher.arguments import parse_arguments
 from launcher.output import say
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.world import World
-from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.probe.questions import Questions, draw_questions
 from spe_dist.probe.scores import Score, score
 from spe_dist.probe.similarity import Note, by_contrast, by_sentence_vectors
@@ -65,7 +64,6 @@ def main(argv: list[str]) -> None:
     reader = ShardReader(command.shards)
     require_tokenizer_of(command.encoder, reader)
     heads = load_recipe(_HEADS)
-    assert isinstance(heads, SpeConfig)
     subject = load_subject(command.encoder, reader, heads, seed=command.seed)
     if subject.trained_on == reader.manifest.fingerprint:
         say(f"warning: {command.shards} is what the run was trained on: probe it with shards of other text")

@@ -17,6 +17,8 @@ from launcher.output import say
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.finetuning.folder import LOG, RESULT, Result, format_result
+from spe_dist.methods.method_spec import Column
+from spe_dist.methods.registry import spec_of
 from spe_dist.train import run_log
 from spe_dist.train.run_folder import METRICS, log_path
 from spe_dist.train.run_log import format_metrics
@@ -37,7 +39,7 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
         yield
         return
     say(f"run {config.run_folder}: {config.train.steps} steps of {config.batch.lanes * config.batch.lane_size} records")
-    folder, out = Path(config.run_folder), sys.stdout
+    folder, out, columns = Path(config.run_folder), sys.stdout, spec_of(config).columns
     tail, log = _Tail(folder / METRICS), _Tail(log_path(folder, World()))
 
     def show() -> None:
@@ -46,7 +48,7 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
                 say(f"{_clear_line(out)}warning: {match['message']}", to=out)
         for line in tail.new_lines():
             with suppress(ValueError):  # damaged lines were cut out of the middle meanwhile
-                _show(json.loads(line), config.train.steps, out)
+                _show(json.loads(line), columns, config.train.steps, out)
 
     with _repeated(show):
         yield
@@ -212,8 +214,8 @@ class _Tail:
         return self._path.stat().st_size if self._path.exists() else 0
 
 
-def _show(metrics: dict, steps: int, out: TextIO) -> None:
-    line = format_metrics(metrics)
+def _show(metrics: dict, columns: Sequence[Column], steps: int, out: TextIO) -> None:
+    line = format_metrics(metrics, columns)
     if not out.isatty():
         say(line, to=out)
         return

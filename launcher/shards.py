@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -185,20 +185,13 @@ def run_show(command: Show) -> None:
 
 def _describer(recipe: Config, shards: reader.ShardReader, step: int) -> Callable[..., str]:
     """Tells what a recipe's method draws for one record, from the record, its number and the text of pieces."""
-    from spe_dist.methods.enpar import method as enpar
-    from spe_dist.methods.enpar.config import EnparConfig
-    from spe_dist.methods.spe import method as spe
-    from spe_dist.methods.spe import show
-    from spe_dist.methods.spe.config import SpeConfig
+    from spe_dist.methods.registry import spec_of
 
-    if isinstance(recipe, EnparConfig):
-        entity_pairs = replace(enpar.build_collate(recipe, shards), lane_size=1)
-        return lambda records, record, piece: show.describe_entity_pair(
-            entity_pairs.draw(records, step, [record]), piece
-        )
-    assert isinstance(recipe, SpeConfig)
-    span_pairs = replace(spe.build_collate(recipe, shards.manifest), lane_size=1)
-    return lambda records, record, piece: show.describe(span_pairs.draw(records, step, [record]), 0, piece)
+    method = spec_of(recipe)
+    if method.describe is None:
+        return lambda record, number, piece: f"{len(record.pieces.values)} pieces"
+    describe, collate = method.describe, method.build_collate(recipe, shards)
+    return lambda record, number, piece: describe(collate, record, step, number, piece)
 
 
 def layer_lines(records: Records, words: RecordWords, types: Sequence[str]) -> Iterator[str]:

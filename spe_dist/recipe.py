@@ -17,12 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_shards.errors import UserError
 from spe_dist.config import Config
-from spe_dist.methods.enpar.config import EnparConfig
-from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.registry import find_method
 
 C = TypeVar("C")
-
-CONFIGS: dict[str, type[Config]] = {"spe": SpeConfig, "enpar": EnparConfig}
 
 
 def load_recipe(path: Path) -> Config:
@@ -60,10 +57,7 @@ def config_from_values(values: Mapping[str, Any], *, source: str) -> Config:
     Raises:
         UserError: one line that names every wrong key and value.
     """
-    method = values.get("method")
-    if method not in CONFIGS:
-        raise UserError(f"{source}: method is {method!r}; these are offered: {', '.join(CONFIGS)}")
-    return checked_config(CONFIGS[method], values, source=source)
+    return checked_config(find_method(values.get("method"), source=source).config, values, source=source)
 
 
 def checked_config(config_class: type[C], values: Mapping[str, Any], *, source: str) -> C:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIZES = ("pieces", "squared_lengths", "padded_pieces", "words", "pairs", "context_words")
+SIZES = ("pieces", "squared_lengths", "padded_pieces", "words")
 
 
 @dataclass(frozen=True)
@@ -68,61 +68,17 @@ class PackedSequences(_Tensors):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(_Tensors):
-    """One forward of any method, as far as the training loop looks at it."""
+    """One forward of any method, as far as the training loop looks at it; a method adds its own tensors."""
 
     packed: PackedSequences
     word_pieces: Tensor  # [W] packed index of each word's first piece
-    word_spans: Tensor  # [pairs, 5, 2] the five spans around each pair, as packed words, half-open
     counts: Tensor  # [terms] int64: how many items each term of the loss is a sum over
     record_ids: Tensor  # [R] which records these are; -1 for those of no step
     digests: Tensor  # [2] of the lanes' record ids, and of all that their sequences show; a sum over the lanes
 
     @property
     def sizes(self) -> Tensor:
-        """How much there is to compute, the `SIZES` [6] int64.
-
-        P, Σ n² over sequences of n pieces, S · longest, W, pairs, and words that a context encoder of its own reads.
-        """
+        """How much there is to compute, the `SIZES` [4] int64: P, Σ n² over sequences of n pieces, S · longest, W."""
         lengths = self.packed.sequence_starts.diff().long()
         padded = len(lengths) * self.packed.longest
-        sizes = (len(self.packed.piece_ids), int(lengths @ lengths), padded, len(self.word_pieces))
-        return torch.tensor([*sizes, len(self.word_spans), self.context_words])
-
-    @property
-    def context_words(self) -> int:
-        """Words that an encoder of contexts reads beside the one of spans."""
-        return 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpanPairBatch(Batch):
-    """One forward of SPE (see `methods/spe/collate.py` for how it is made); a pair in each sequence."""
-
-    tbo_anchors: Tensor  # [T] packed index of the first piece of the hidden piece's word
-    tbo_offsets: Tensor  # [T] offset of the hidden piece from its anchor, at least 1
-    tbo_targets: Tensor  # [T] id of the hidden piece
-    tbo_views: Tensor  # [T] 0: predicted in the pair view, 1: in the context view
-    spo_spans: Tensor  # [Q] index into the flattened [S * 5] spans
-    spo_classes: Tensor  # [Q] which permutation, 0…5
-    spo_views: Tensor  # [Q]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntityPairBatch(Batch):
-    """One forward of ENPAR (see `methods/enpar/collate.py`): C unmasked copies with a pair each, then R masked ones."""
-
-    unmasked_words: int  # words of the unmasked copies, which come first; on the host
-    acd_originals: Tensor  # [N] which unmasked copy is the original
-    acd_perturbed: Tensor  # [N] and which is one that a perturbation made of it
-    pp_copies: Tensor  # [Q] unmasked copies whose permutation is to be found
-    pp_classes: Tensor  # [Q] which permutation, 0…119
-    met_spans: Tensor  # [E, 2] entities of the masked copies, as packed words
-    met_types: Tensor  # [E]
-    met_hidden: Tensor  # [E] bool: masked or replaced
-    mep_pieces: Tensor  # [T] packed index of each piece of the entities masked or replaced
-    mep_targets: Tensor  # [T] id of the piece that was there
-
-    @property
-    def context_words(self) -> int:
-        """Words of the unmasked copies, which the context encoder reads."""
-        return self.unmasked_words
+        return torch.tensor([len(self.packed.piece_ids), int(lengths @ lengths), padded, len(self.word_pieces)])

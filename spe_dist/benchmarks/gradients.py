@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data_shards.reader import ShardReader
 from spe_dist.batches.batch import Batch
@@ -16,14 +17,12 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.registry import METHODS, Method, about_run
-from spe_dist.methods.spe.method import Spe
-from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.methods.method import Method
+from spe_dist.methods.registry import spec_of
+from spe_dist.train.data_order import build_order, build_plan, open_reader
 
 if TYPE_CHECKING:
     from spe_dist.engine.deepspeed_engine import Engine
-
-_MOST_NEGATIVES = 2_048  # keys of other records that are made for it; a longer queue changes little, and takes long
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class ObjectiveGradient:
 def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     """The gradient of each objective at the start of a run: a whole step's records, no dropout.
 
-    SPE's queue holds keys of other records, as many as the recipe's queue or 2,048.
+    SPE's queue holds keys of the records of later steps, as many as the recipe's queue or 2,048.
 
     Raises:
         UserError: data or encoder do not fit.
@@ -50,17 +49,16 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     device, plan, reader = World().device, build_plan(config, 1), open_reader(config)
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, device)
-    method = METHODS[config.method](config, reader, device=device)
+    method = spec_of(config).build(config, reader, device=device)
     method.model.to(device).eval()
-    if isinstance(method, Spe) and method.momentum_encoder is not None:
-        _fill_queue(method, config, plan, reader, device)
-    batches = _batches(method, config, plan, reader, step=0)
-    return gradients_of_step(method, [batch.to(device) for batch in batches], objectives_of(config, method))
+    method.prefill(batch for step in count(1) for batch in _batches(method, config, plan, reader, device, step=step))
+    batches = _batches(method, config, plan, reader, device, step=0)
+    return gradients_of_step(method, batches, objectives_of(config, method))
 
 
 def objectives_of(config: Config, method: Method) -> dict[str, float]:
     """Weights of the objectives that are trained."""
-    about = about_run(config, cast(Any, method)._encoder_config)
+    about = spec_of(config).about(config, method.encoder_config)
     return {objective.key: objective.weight for objective in about.objectives if objective.weight}
 
 
@@ -103,21 +101,12 @@ class _PlainEngine:
         self.forward = model
 
 
-def _fill_queue(method: Spe, config: Config, plan: BatchPlan, reader: ShardReader, device: torch.device) -> None:
-    """With keys of the steps after the first."""
-    assert method.momentum_encoder is not None
-    step = 0
-    while method.queue.filled < min(method.queue.size, _MOST_NEGATIVES):
-        step += 1
-        for batch in _batches(method, config, plan, reader, step=step):
-            keys: Tensor = method.momentum_encoder.encode(batch.to(device))
-            method.queue.enqueue(batch.record_ids.to(device), *keys.chunk(2))
-
-
-def _batches(method: Method, config: Config, plan: BatchPlan, reader: ShardReader, *, step: int) -> list[Batch]:
+def _batches(
+    method: Method, config: Config, plan: BatchPlan, reader: ShardReader, device: torch.device, *, step: int
+) -> list[Batch]:
     order = build_order(config, reader.manifest)
     batches = []
     for lanes in plan.forwards(0):
         ids = np.asarray(order.record_ids(step, lanes))
-        batches.append(method.collate(reader.take(ids), ids, step, lanes))
+        batches.append(method.collate(reader.take(ids), ids, step, lanes).to(device))
     return batches

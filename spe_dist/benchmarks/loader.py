@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 from spe_dist.batches.loader import Steps
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.methods.spe.collate import SpanPairCollate
-from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.methods.spe.method import build_collate
-from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.config import Config
+from spe_dist.methods.registry import spec_of
+from spe_dist.train.data_order import build_order, build_plan, open_reader
 
-PARTS = ("order", "take", "draw", "pack", "digest")
+PARTS = ("order", "take", "collate")
 _WARM_UP_STEPS = 5  # decode the first shards
 _STEPS = 200  # of a repeat
 
 
-def measure_loader(config: SpeConfig, *, repeats: int) -> list[Timed]:
+def measure_loader(config: Config, *, repeats: int) -> list[Timed]:
     """Make batches of a run, all lanes in this process: seconds of a step, records per second and shares of the parts.
 
-    The parts are `order` (which records), `take` (read them), `draw` (spans, permutations, masks, views), `pack` and
-    `digest`.
+    The parts are `order` (which records), `take` (read them) and `collate` (make the method's batch of them).
 
     Raises:
         UserError: there is no such dataset, or it is damaged.
     """
     plan = build_plan(config, world_size=1)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(0)))
-    order, collate = build_order(config, reader.manifest), build_collate(config, reader.manifest)
+    order, collate = build_order(config, reader.manifest), spec_of(config).build_collate(config, reader)
     steps = Steps(reader, order, collate, plan.forwards(0))
     for step in range(_WARM_UP_STEPS):
         _make(steps, step)
@@ -45,7 +41,7 @@ def measure_loader(config: SpeConfig, *, repeats: int) -> list[Timed]:
         seconds.append((time.perf_counter() - started) / _STEPS)
     timed = Timed("loader", f"{len(steps.forwards[0]) * plan.lane_size} records a forward, one process", seconds)
     timed.notes["records/s"] = plan.global_batch / timed.median
-    for part, share in _shares(steps, collate, step).items():
+    for part, share in _shares(steps, step).items():
         timed.notes[part] = f"{share:.0%}"
     return [timed]
 
@@ -56,24 +52,16 @@ def _make(steps: Steps, step: int) -> None:
         raise batches
 
 
-def _shares(steps: Steps, collate: SpanPairCollate, first: int) -> dict[str, float]:
+def _shares(steps: Steps, first: int) -> dict[str, float]:
     spent = np.zeros(len(PARTS))
     for step in range(first, first + _STEPS):
         for lanes in steps.forwards:
-            spent += _part_seconds(steps, collate, step, lanes)
+            times = [time.perf_counter()]
+            ids = steps.order.record_ids(step, lanes)
+            times.append(time.perf_counter())
+            records = steps.reader.take(ids)
+            times.append(time.perf_counter())
+            steps.collate(records, ids, step, lanes)
+            times.append(time.perf_counter())
+            spent += np.diff(times)
     return dict(zip(PARTS, (spent / spent.sum()).tolist(), strict=True))
-
-
-def _part_seconds(steps: Steps, collate: SpanPairCollate, step: int, lanes: Sequence[int]) -> NDArray[np.float64]:
-    times = [time.perf_counter()]
-    ids = steps.order.record_ids(step, lanes)
-    times.append(time.perf_counter())
-    records = steps.reader.take(ids)
-    times.append(time.perf_counter())
-    drawn = collate.draw(records, step, lanes)
-    times.append(time.perf_counter())
-    collate.batch(drawn)
-    times.append(time.perf_counter())
-    collate.digests(drawn, ids, lanes)
-    times.append(time.perf_counter())
-    return np.diff(times)

@@ -1,13 +1,12 @@
-"""Masked language modelling alone, on the same records and encoder: one query view, no spans, no keys.
+"""Masked language modelling alone, on the same records and encoder: one sequence a record, no spans, no keys.
 
-What a step of it costs is the floor that the objectives of SPE are measured against.
+What a step of it costs is the floor that the objectives of a method are measured against.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,73 +15,68 @@ from torch import Tensor, nn
 from data_shards.ragged import IntArray
 from data_shards.reader import ShardReader
 from data_shards.record import Records
-from spe_dist.batches.batch import PackedSequences, SpanPairBatch
-from spe_dist.engine.batch_plan import BatchPlan
-from spe_dist.engine.world import World
-from spe_dist.methods.measures import Measures
-from spe_dist.methods.model_flops import encoder_flops
-from spe_dist.methods.spe.collate import SpanPairCollate
-from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.methods.spe.masking import HiddenPieces
-from spe_dist.methods.spe.method import build_collate
+from spe_dist.batches.batch import Batch
+from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
+from spe_dist.config import Config
+from spe_dist.methods.method import Method
+from spe_dist.methods.model_flops import embedding_size, encoder_flops
 from spe_dist.methods.work import Work
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder, resolve_encoder_config
-from spe_dist.models.transform_block import TransformBlock
-
-if TYPE_CHECKING:
-    from spe_dist.engine.deepspeed_engine import Engine
+from spe_dist.models.sentence_encoder import SentenceEncoder
+from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 MASKED_SHARE = 0.15
 
 
+@dataclass(frozen=True, kw_only=True)
+class MlmBatch(Batch):
+    """One forward."""
+
+    masked: Tensor  # [T] packed index of each masked piece
+    targets: Tensor  # [T] id of the piece that was there
+
+
 @dataclass(frozen=True)
 class MlmCollate:
-    """One view of every record, 15 % of its pieces masked; made with the parts of SPE's collate."""
+    """Every record once, 15 % of its pieces masked."""
 
-    spe: SpanPairCollate
+    special: SpecialPieces
+    seed: int
 
-    def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> SpanPairBatch:
-        """The forward of some lanes; of the batch, only what a single view needs is filled in."""
-        pieces = records.pieces.values
-        generator = np.random.default_rng([self.spe.seed, step, *lanes])
-        masked = np.nonzero(generator.random(len(pieces)) < MASKED_SHARE)[0]
-        hidden = HiddenPieces(pieces=masked, anchors=masked, offsets=np.zeros_like(masked))
-        # The first span is the whole sentence, so the pair view shows all of it.
-        word_boundaries = records.word_starts.lengths[:, None] * np.array([0, 0, 1, 1, 1, 1])
-        drawn = self.spe.show(records, word_boundaries, hidden=hidden)
-        both = self.spe.batch(drawn)
-        half = len(records)
-        num_pieces = int(both.packed.sequence_starts[half])
-        packed = PackedSequences(
-            piece_ids=both.packed.piece_ids[:num_pieces],
-            positions=both.packed.positions[:num_pieces],
-            sequence_starts=both.packed.sequence_starts[: half + 1],
-            longest=both.packed.longest,
+    def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> MlmBatch:
+        """The forward of some lanes."""
+        ids = records.pieces.values.astype(np.int64)
+        generator = np.random.default_rng([self.seed, step, *lanes])
+        masked = np.nonzero(generator.random(len(ids)) < MASKED_SHARE)[0]
+        targets, ids[masked] = ids[masked], self.special.mask
+        places, packed = pack(ids, records.pieces.lengths, self.special)
+        return MlmBatch(
+            packed=packed,
+            word_pieces=as_tensor(places[records.first_pieces]),
+            counts=torch.tensor([len(masked)]),
+            record_ids=as_tensor(record_ids.reshape(-1)),
+            digests=torch.zeros(2, dtype=torch.int64),
+            masked=as_tensor(places[masked]),
+            targets=as_tensor(targets),
         )
-        return replace(both, packed=packed, counts=torch.tensor([len(masked)]), record_ids=torch.arange(half))
 
 
 class MlmModel(nn.Module):
-    """BERT's own head on a sentence encoder: transform block, then the word embeddings as decoder."""
+    """BERT's own head on a sentence encoder."""
 
     def __init__(self, sentence_encoder: SentenceEncoder, *, dropout: float) -> None:
         super().__init__()
-        table = sentence_encoder.word_embeddings.weight
-        self.sentence_encoder = sentence_encoder
-        self.block = TransformBlock(sentence_encoder.hidden_size, table.shape[1], dropout=dropout)
-        self.decoder = nn.Linear(table.shape[1], table.shape[0])
-        self.decoder.weight = table
+        self.encoder = nn.ModuleDict({"sentence_encoder": sentence_encoder})
+        hidden_size, table = sentence_encoder.hidden_size, sentence_encoder.word_embeddings
+        self.mlm = MaskedLanguageModelling(hidden_size, table, dropout=dropout)
 
-    def forward(self, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: MlmBatch) -> tuple[Tensor, Tensor]:
         """Sum of losses [1] and of pieces found [1]."""
-        states = self.sentence_encoder(batch.packed)[batch.tbo_anchors]
-        logits = self.decoder(self.block(states)).float()
-        losses = nn.functional.cross_entropy(logits, batch.tbo_targets, reduction="sum")
-        found = (logits.detach().argmax(dim=1) == batch.tbo_targets).sum()
-        return losses[None], found[None].float()
+        states = self.encoder["sentence_encoder"](batch.packed)
+        losses, found = self.mlm(states[batch.masked], batch.targets)
+        return losses.sum()[None], found.sum()[None].float()
 
 
-class Mlm:
+class Mlm(Method):
     """A method as the training session wants it.
 
     Args:
@@ -91,49 +85,18 @@ class Mlm:
         device: where it trains.
     """
 
-    terms: Sequence[str] = ("mlm",)
-    measures: Sequence[str] = ("found",)
-    step_measures: Sequence[str] = ()
-    term_weights: Sequence[float] = (1.0,)
-    negatives = 0
+    terms = ("mlm",)
+    measures = ("mlm_found",)
+    term_weights = (1.0,)
 
-    def __init__(self, config: SpeConfig, reader: ShardReader, *, device: torch.device) -> None:
-        manifest = reader.manifest
-        hf_config = resolve_encoder_config(
-            config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
-        )
-        self.encoder_json, self._encoder_config = hf_config.to_json_string(), hf_config
-        self.collate = MlmCollate(build_collate(config, manifest))
-        encoder = new_sentence_encoder(hf_config, packed=config.compute.packed)
-        if config.compute.compile:
-            encoder.compile_layers()
-        self.model = MlmModel(encoder, dropout=config.heads_dropout)
-
-    def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
-        """Losses [1] and measures [1]."""
-        return engine.forward(batch)
-
-    def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
-        """Losses of a forward that is no part of a step."""
-        return engine.forward(batch)[0]
-
-    def send_keys(self, world: World, plan: BatchPlan) -> None:
-        """There are none."""
-
-    def after_step(self, engine: Engine) -> Tensor:
-        """Nothing follows."""
-        return torch.zeros(0)
-
-    def state(self) -> dict[str, Tensor]:
-        """Nothing beyond the engine's."""
-        return {}
+    def __init__(self, config: Config, reader: ShardReader, *, device: torch.device) -> None:
+        super().__init__(config, reader)
+        special = reader.manifest.tokenizer.special_ids
+        self.collate = MlmCollate(SpecialPieces(special.cls, special.sep, special.mask), config.run.seed)
+        self.model = MlmModel(self.new_encoder(), dropout=config.encoder.dropout)
 
     def model_flops(self, work: Work) -> int:
         """Encoder and head, forward and backward."""
-        encoder = self._encoder_config
-        head = encoder.hidden_size * (encoder.hidden_size + encoder.vocab_size)
+        encoder = self.encoder_config
+        head = embedding_size(encoder) * (encoder.hidden_size + encoder.vocab_size)
         return 3 * (sum(encoder_flops(encoder, work).values()) + 2 * work.counts["mlm"] * head)
-
-    def report(self, sums: Measures) -> dict[str, float | str]:
-        """Loss and accuracy."""
-        return {"mlm_loss": sums.mean_loss("mlm"), "mlm_accuracy": sums.share(["found"], ["mlm"])}

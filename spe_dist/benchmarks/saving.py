@@ -12,16 +12,16 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from spe_dist.benchmarks.timing import Timed
-from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.config import Config
 from spe_dist.recipe import config_yaml, load_recipe
 from spe_dist.train.loop import train
 from spe_dist.train.run_log import read_metrics
-from spe_dist.train.starts import read_starts
+from spe_dist.train.start_times import read_starts
 
 STEPS_PER_SAVE = 20
 
 
-def measure_saving(config: SpeConfig, *, repeats: int) -> list[Timed]:
+def measure_saving(config: Config, *, repeats: int) -> list[Timed]:
     """Intervals of 20 steps without and with a save, the waiting in them, and the parts of a restart.
 
     The first interval of a run has no save before it and is left out.
@@ -50,13 +50,13 @@ def measure_saving(config: SpeConfig, *, repeats: int) -> list[Timed]:
     return rows
 
 
-def _variant(config: SpeConfig, folder: str, name: str, steps: int) -> SpeConfig:
+def _variant(config: Config, folder: str, name: str, steps: int) -> Config:
     run = replace(config.run, folder=folder, name=name)
     train = replace(config.train, steps=steps, checkpoint_every=STEPS_PER_SAVE, log_every=STEPS_PER_SAVE, keep_last=2)
     return replace(config, run=run, train=train)
 
 
-def _run(config: SpeConfig) -> None:
+def _run(config: Config) -> None:
     """Train in processes of their own, as a person's run does."""
     folder = Path(config.run.folder)
     recipe = folder / f"{config.run.name}.yaml"

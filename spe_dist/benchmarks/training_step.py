@@ -9,8 +9,6 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.batches.batch import Batch
@@ -18,11 +16,8 @@ from spe_dist.benchmarks.masked_language_model import Mlm
 from spe_dist.benchmarks.timing import Timed, take_turns
 from spe_dist.config import Config, KernelsConfig
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.enpar.config import EnparConfig
-from spe_dist.methods.enpar.method import Enpar
-from spe_dist.methods.registry import METHODS, Method
-from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.methods.spe.method import Spe
+from spe_dist.methods.method import Method
+from spe_dist.methods.registry import spec_of
 from spe_dist.train.session import Session, open_session
 
 STEPS = 2  # of a repeat
@@ -35,7 +30,7 @@ def measure_packing(config: Config, *, repeats: int) -> list[Timed]:
         config, compute=replace(config.compute, packed=False), kernels=KernelsConfig(span_pool="reference")
     )
     pooled = replace(config, compute=replace(config.compute, packed=False))
-    method = METHODS[config.method]
+    method = spec_of(config).build
     variants: dict[str, Variant] = {
         "padding, span_pool's reference body": (padded, method),
         "padding, compiled span_pool": (pooled, method),
@@ -44,18 +39,23 @@ def measure_packing(config: Config, *, repeats: int) -> list[Timed]:
     return measure_steps("packing", variants, repeats=repeats)
 
 
-def measure_objectives(config: SpeConfig, *, repeats: int) -> list[Timed]:
-    """A step of masked language modelling on one view, and the full SPE objective on the same records."""
-    return measure_steps("objectives", {"MLM only": (config, Mlm), "SPE": (config, Spe)}, repeats=repeats)
+def measure_objectives(config: Config, *, repeats: int) -> list[Timed]:
+    """A step of masked language modelling on one sequence a record, and of the method on the same records."""
+    method = spec_of(config)
+    return measure_steps(
+        "objectives", {"MLM only": (config, Mlm), method.title: (config, method.build)}, repeats=repeats
+    )
 
 
-def measure_methods(spe: SpeConfig, enpar: EnparConfig, *, repeats: int) -> list[Timed]:
-    """A step of each method on the same records; how much more time ENPAR takes for how many more operations."""
-    spe_row, enpar_row = measure_steps("methods", {"SPE": (spe, Spe), "ENPAR": (enpar, Enpar)}, repeats=repeats)
-    flops = [float(row.notes["TFLOP per step"]) for row in (enpar_row, spe_row)]
-    enpar_row.notes["times SPE's time"] = enpar_row.median / spe_row.median
-    enpar_row.notes["times SPE's TFLOP"] = flops[0] / flops[1]
-    return [spe_row, enpar_row]
+def measure_methods(base: Config, other: Config, *, repeats: int) -> list[Timed]:
+    """A step of two methods on the same records; how much more time the other takes for how many more operations."""
+    names = [spec_of(config).title for config in (base, other)]
+    variants = {name: (config, spec_of(config).build) for name, config in zip(names, (base, other), strict=True)}
+    base_row, row = measure_steps("methods", variants, repeats=repeats)
+    row.notes[f"times {names[0]}'s time"] = row.median / base_row.median
+    per_step = "TFLOP per step"
+    row.notes[f"times {names[0]}'s TFLOP"] = float(row.notes[per_step]) / float(base_row.notes[per_step])
+    return [base_row, row]
 
 
 def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -> list[Timed]:
@@ -83,11 +83,7 @@ def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -
 def _opened(config: Config, make_method: Callable[..., Method], folder: Path) -> Iterator[Session]:
     config = replace(config, run=replace(config.run, folder=str(folder)))
     with open_session(config, make_method=make_method) as session:
-        if isinstance(session.method, Spe) and session.method.momentum_encoder is not None:
-            queue = session.method.queue  # full, as it is in all but a run's first steps
-            for keys in (queue.pair_keys, queue.context_keys):
-                keys.copy_(nn.functional.normalize(torch.randn_like(keys), dim=1))
-            queue.enqueued.fill_(queue.size)
+        session.method.prefill(None)  # full, as it is in all but a run's first steps
         yield session
 
 

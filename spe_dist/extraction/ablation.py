@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT
+from spe_dist.export.export_format import Weights
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.extraction.scores.scoring import MEASURES
@@ -23,7 +24,6 @@ from spe_dist.finetuning.config import BERT
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.finetuning.scored_run import ScoredRun, compare_scored_runs, score_run
 from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.models.export_format import Weights
 from spe_dist.recipe import checked_config, config_values, read_values
 from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from spe_dist.checkpoint.model_card import without_folders
+from spe_dist.export.model_card import without_folders
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import DEV, Result
 from spe_dist.recipe import config_values

@@ -23,10 +23,10 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
+from spe_dist.export.export_format import DESCRIPTION
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.model_stem import models_below, stem_of
 from spe_dist.finetuning.predictions import FOLDER as PREDICTIONS
-from spe_dist.models.export_format import DESCRIPTION
 from spe_dist.recipe import checked_config, config_values
 from spe_dist.settings import Difference, differences, differences_text, flatten
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, start_log

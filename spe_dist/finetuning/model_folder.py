@@ -22,7 +22,7 @@ from transformers import AutoConfig
 
 from data_shards.errors import UserError
 from data_shards.word_pieces import MAX_KNOWN_CHUNKS, WordPieces
-from spe_dist.checkpoint.export import written_whole
+from spe_dist.export.export_run import written_whole
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     load_sentence_encoder,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError
-from spe_dist.models.export_format import DESCRIPTION
+from spe_dist.export.export_format import DESCRIPTION
 
 _MODELS = ("model", "seed-*/model")  # where the models of a fine-tuning lie in its folders
 

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 from data_shards.errors import UserError
 from data_shards.files import sha256_of
 from data_shards.word_pieces import WordPieces
-from spe_dist.checkpoint.export import TrainedRun, load_model
 from spe_dist.config import EncoderConfig
+from spe_dist.export.export_format import DESCRIPTION, Description
+from spe_dist.export.export_run import TrainedRun, load_model
+from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import check_start
 from spe_dist.finetuning.model_folder import read_parts
 from spe_dist.finetuning.model_stem import read_description, stem_of
-from spe_dist.models.export_format import DESCRIPTION, Description
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     check_encoder_kind,
@@ -33,7 +34,6 @@ from spe_dist.models.sentence_encoder import (
     resolve_encoder_config,
     set_dropout,
 )
-from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.train.run_folder import read_dataset
 
 if TYPE_CHECKING:

@@ -5,12 +5,20 @@ Every rank holds the same queue, as every rank enqueues the same keys: the step'
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from spe_dist.methods.spe.contrastive_span_pair import Negatives
-
 _ODD = -7_046_029_254_386_353_131  # 2⁶⁴ / golden ratio: products with it wrap around and spread
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """The queue as it stood at the start of the step; empty slots are left out."""
+
+    pair_keys: Tensor  # [K, D]
+    context_keys: Tensor  # [K, D]
 
 
 class KeyQueue:

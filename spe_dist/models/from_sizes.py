@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spe_dist.models.entity_pair_encoder import EntityPairEncoder
-from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
+from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.span_encoder import SpanEncoder
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
 

@@ -10,12 +10,13 @@ import torch
 from data_shards.errors import UserError
 from data_shards.reader import ShardReader
 from data_shards.word_pieces import WordPieces
-from spe_dist.checkpoint.export import TrainedRun, describe, load_model
-from spe_dist.methods.registry import about_run
-from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.models.export_format import DESCRIPTION, Description, PairEncoderSizes
+from spe_dist.config import Config
+from spe_dist.export.export_format import DESCRIPTION, Description
+from spe_dist.export.export_run import TrainedRun, describe, load_model
+from spe_dist.export.span_pair_model import SpanPairModel
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import load_sentence_encoder, new_sentence_encoder, resolve_encoder_config
-from spe_dist.models.span_pair_model import SpanPairModel
+from spe_dist.models.sizes import PairEncoderSizes
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.train.run_folder import CONFIG
 
@@ -35,7 +36,7 @@ class Subject:
         return _new_model(self.model.description, encoder.model.config, self.model.word_pieces, seed=seed)
 
 
-def load_subject(name: str, reader: ShardReader, heads: SpeConfig, *, seed: int) -> Subject:
+def load_subject(name: str, reader: ShardReader, heads: Config, *, seed: int) -> Subject:
     """What a name means, checked against the shards that it is to be asked about.
 
     Args:
@@ -83,13 +84,13 @@ def _of_run(folder: Path) -> Subject:
     return Subject(f"{folder}, step {source.checkpoint.step}", model, source.fingerprint, new_heads=False)
 
 
-def _of_encoder(name: str, reader: ShardReader, heads: SpeConfig, *, seed: int) -> Subject:
+def _of_encoder(name: str, reader: ShardReader, heads: Config, *, seed: int) -> Subject:
     manifest = reader.manifest
     encoder = replace(heads.encoder, name_or_path=name)
     config = resolve_encoder_config(encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces)
-    about = about_run(heads, config)
+    about = spec_of(heads).about(heads, config)
     description = Description(
-        method="spe",
+        method=heads.method,
         weights="query",
         step=0,
         max_pieces=manifest.max_pieces,
@@ -111,7 +112,7 @@ def _new_model(description: Description, config: object, word_pieces: WordPieces
 
 
 def _require_contrast(name: str, description: Description) -> None:
-    if description.method != "spe" or not isinstance(description.pair_encoder, PairEncoderSizes):
+    if not isinstance(description.pair_encoder, PairEncoderSizes):
         method = "SPE without CSPO" if description.method == "spe" else description.method.upper()
         raise UserError(
             f"{name} was not trained by contrast ({method}): give an SPE run whose cspo.weight is above 0, its "

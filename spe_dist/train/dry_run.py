@@ -21,12 +21,12 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.registry import model_without_weights, require_data
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
+from spe_dist.train.data_order import build_order, build_plan, open_reader
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory
-from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import METRICS, check_same_run
 from spe_dist.train.run_log import read_metrics
 
@@ -56,7 +56,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     require_writable(Path(config.run_folder))
     reader = open_reader(config)
     manifest = reader.manifest
-    require_data(config, reader)
+    spec_of(config).require_data(reader)
     _check_settings(config)
     if config.encoder.name_or_path:
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
@@ -66,7 +66,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     if not config.cluster.gpus_per_worker:
         require_compiler()
         span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start
-    plan, model = build_plan(config, world_size), model_without_weights(config, encoder, manifest)
+    plan, model = build_plan(config, world_size), spec_of(config).model_without_weights(config, encoder, manifest)
     return CheckedRun(manifest, build_order(config, manifest), plan, encoder, model)
 
 
@@ -135,6 +135,7 @@ def _extent(config: Config, run: CheckedRun) -> Sequence[tuple[str, str]]:
         ("steps", f"{steps:,} = {steps / order.steps_per_epoch:.2f} epochs of {order.steps_per_epoch:,}"),
         ("records", f"{records:,} in all, {records / order.records:.2f} times each of {order.records:,}"),
         ("pieces", f"about {pieces:,.0f} read, [CLS] and [SEP] included"),
+        ("encoded", spec_of(config).sequences(config)),
     ]
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from spe_dist.batches.batch import SIZES
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.param_groups import param_groups
 from spe_dist.engine.zero_footprint import Transfer, zero_memory, zero_transfers
-from spe_dist.methods.registry import METHODS
-from spe_dist.methods.work import WORK
+from spe_dist.methods.registry import spec_of
 
 _DIGESTS = 2  # of records and of masks
 
@@ -26,7 +26,7 @@ def rank_memory(config: Config, model: Any, *, world_size: int) -> dict[str, int
     """
     train = config.train
     zero = zero_memory(_groups(model), stage=train.zero_stage, precision=train.precision, world_size=world_size)
-    return zero | model.bytes_beside(config)
+    return zero | spec_of(config).bytes_beside(config, model)
 
 
 def step_transfers(config: Config, model: Any, plan: BatchPlan) -> list[Transfer]:
@@ -45,15 +45,15 @@ def step_transfers(config: Config, model: Any, plan: BatchPlan) -> list[Transfer
         accumulation=plan.accumulation,
     )
     if plan.world_size > 1:
-        counts = 8 * (len(METHODS[config.method].terms) + len(WORK) + _DIGESTS)
+        counts = 8 * (len(spec_of(config).counted) + len(SIZES) + _DIGESTS)
         transfers += [Transfer("counts", "all-reduce", counts), Transfer("stop flag", "all-reduce", 4)]
-        transfers += model.transfers(config, plan)
+        transfers += spec_of(config).transfers(config, model, plan)
     return transfers
 
 
 def checkpoint_bytes(config: Config, model: Any) -> int:
     """Checkpoint size in bytes over all ranks: fp32 weights, both Adam moments and the method's extra state."""
-    return 12 * sum(map(sum, _groups(model))) + sum(model.bytes_beside(config).values())
+    return 12 * sum(map(sum, _groups(model))) + sum(spec_of(config).bytes_beside(config, model).values())
 
 
 def _groups(module: nn.Module) -> list[list[int]]:

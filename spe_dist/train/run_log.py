@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from spe_dist.methods.method_spec import Column
 from spe_dist.train.curves import Curves
 from spe_dist.train.line_files import AppendedFile, read_json_lines
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
@@ -43,9 +44,11 @@ class RunLog:
     Args:
         folder: of the run.
         first_step: the number of steps already made.
+        columns: of the run's method, for the log.
     """
 
-    def __init__(self, folder: Path, *, first_step: int) -> None:
+    def __init__(self, folder: Path, *, first_step: int, columns: Sequence[Column] = ()) -> None:
+        self._columns = columns
         with explain_write_errors(folder):
             _truncate(folder / METRICS, first_step)
             self._lines = AppendedFile(folder / METRICS)
@@ -55,7 +58,7 @@ class RunLog:
         """Write one line; `step` counts finished steps."""
         self._lines.append(json.dumps(metrics).encode() + b"\n")
         self.draw(int(metrics["step"] or 0), metrics)
-        LOGGER.info(format_metrics(metrics))
+        LOGGER.info(format_metrics(metrics, self._columns))
 
     def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add points to the curves in TensorBoard alone; `write` does it too."""
@@ -84,30 +87,8 @@ def read_metrics(folder: Path) -> list[dict]:
     return metrics
 
 
-_COLUMNS = (
-    ("epoch", "epoch {:>3.0f}"),
-    ("step", "step {:>6.0f}"),
-    ("loss", "loss {:6.3f}"),
-    ("tbo_loss", "tbo {:6.3f}"),
-    ("tbo_accuracy", "{:4.0%}"),
-    ("spo_loss", "spo {:5.3f}"),
-    ("spo_accuracy", "{:4.0%}"),
-    ("cspo_loss", "cspo {:5.2f}"),
-    ("cspo_accuracy", "{:4.0%}"),
-    ("cspo_step_accuracy", "among the step's keys {:4.0%}"),
-    ("cspo_step_chance", "(chance {:.1%})"),
-    ("cspo_geometry_accuracy", "same geometry {:4.0%}"),
-    ("cspo_geometry_chance", "(chance {:.0%})"),
-    ("cspo_layout_accuracy", "same layout {:4.0%}"),
-    ("cspo_layout_chance", "({:.0%})"),
-    ("met_loss", "met {:5.3f}"),
-    ("met_accuracy", "{:4.0%}"),
-    ("mep_loss", "mep {:6.3f}"),
-    ("mep_accuracy", "{:4.0%}"),
-    ("acd_loss", "acd {:5.3f}"),
-    ("acd_accuracy", "{:4.0%}"),
-    ("pp_loss", "pp {:5.3f}"),
-    ("pp_accuracy", "{:4.0%}"),
+_FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"), ("loss", "loss {:6.3f}"))
+_LAST = (
     ("records_per_second", "{:6.0f} records/s"),
     ("pieces_per_second", "{:8,.0f} pieces/s"),
     ("mfu", "MFU {:5.1%}"),
@@ -120,10 +101,11 @@ _COLUMNS = (
 )
 
 
-def format_metrics(metrics: Mapping[str, float | int | str | None]) -> str:
-    """One line for a terminal or a log."""
+def format_metrics(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> str:
+    """One line for a terminal or a log, with the columns of the run's method."""
+    of_method = [(column.metric, column.log) for column in columns if column.log]
     cells = []
-    for name, template in _COLUMNS:
+    for name, template in (*_FIRST, *of_method, *_LAST):
         value = metrics.get(name)
         if isinstance(value, int | float) and not math.isnan(value):
             cells.append(template.format(value))

@@ -25,7 +25,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.manifest import Manifest
 from data_shards.order import Order
 from data_shards.reader import ShardReader
-from spe_dist.batches.batch import Batch
+from spe_dist.batches.batch import SIZES, Batch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -37,16 +37,15 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.methods.registry import METHODS, Method
-from spe_dist.methods.work import WORK
+from spe_dist.methods.method import Method
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
-from spe_dist.train.interval import Interval
-from spe_dist.train.mirror import Mirror
-from spe_dist.train.places_of_run import open_mirror, place_of_checkpoints
-from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.data_order import build_order, build_plan, open_reader
+from spe_dist.train.metrics_accumulator import Interval
 from spe_dist.train.rehearsal import largest_records
+from spe_dist.train.remote_sync import Mirror
 from spe_dist.train.run_folder import (
     ENCODER,
     log_path,
@@ -58,7 +57,8 @@ from spe_dist.train.run_folder import (
 )
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
-from spe_dist.train.starts import StartClock, write_start
+from spe_dist.train.run_storage import open_mirror, place_of_checkpoints
+from spe_dist.train.start_times import StartClock, write_start
 
 LOGGER = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class Session:
             yield batches
 
     def take_step(self, batches: Sequence[Batch], learning_rate: float) -> None:
-        """One step of the paper's Figure 6, over all ranks."""
+        """One optimizer step over all ranks, with the hooks of the method (see methods/method.py)."""
         self._begin_step(batches)
         for batch in batches:
             self._forward_backward(batch, last=batch is batches[-1])
@@ -118,25 +118,27 @@ class Session:
 
     def _begin_step(self, batches: Sequence[Batch]) -> None:
         """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is."""
-        counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
+        method, names = self.method, (*self.method.terms, *self.method.counted)
+        more = method.before_step(self.engine, self.world, self.plan, batches)
+        counts = torch.tensor([more.get(name, 0) for name in names])
+        counts[: len(method.terms)] += torch.stack([batch.counts for batch in batches]).sum(dim=0)
         sizes = torch.stack([batch.sizes for batch in batches]).sum(dim=0)
-        comparisons = sum(len(batch.record_ids) for batch in batches) * self.method.negatives
         digests = torch.stack([batch.digests for batch in batches]).sum(dim=0)
-        step = torch.cat([counts, sizes, torch.tensor([comparisons]), digests])
+        step = torch.cat([counts, sizes, digests])
         if self.world.device.type == "cuda":  # from other memory, a copy waits for all that was launched before it
             step = step.pin_memory()
         step = step.to(self.world.device, non_blocking=True)
         if self.world.size > 1:
             dist.all_reduce(step)
-        counts, work, digests = step.split([len(counts), len(WORK), len(digests)])
-        self._scale = self._weights / counts.clamp(min=1)
-        self.interval.add_step(counts, work, digests)
+        counts, sizes, digests = step.split([len(counts), len(SIZES), len(digests)])
+        self._scale = self._weights / counts[: len(self._weights)].clamp(min=1)
+        self.interval.add_step(counts, sizes, digests)
 
     def _forward_backward(self, batch: Batch, *, last: bool) -> None:
         """One forward and backward pass, `last` in the step; gradients and sums add up."""
         losses, measures = self.method.forward(self.engine, batch.to(self.world.device))
         if last:
-            self.method.send_keys(self.world, self.plan)
+            self.method.before_last_backward(self.world, self.plan)
         self.engine.backward((losses * self._scale).sum())
         self.interval.add_forward(losses, measures)
 
@@ -227,7 +229,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     lock = RunLock(Path(config.run_folder), world)
     start.lap("lock")
     try:
-        session = _set_up(config, world, plan, reader, order, make_method or METHODS[config.method], start)
+        session = _set_up(config, world, plan, reader, order, make_method or spec_of(config).build, start)
         try:
             yield session
         finally:
@@ -257,9 +259,11 @@ def _set_up(
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
     method = make_method(config, reader, device=world.device)
+    if config.compute.compile:
+        method.compile()
     if world.is_first:
         with explain_write_errors(folder):
-            write_atomically(folder / ENCODER, method.encoder_json.encode())
+            write_atomically(folder / ENCODER, method.encoder_config.to_json_string().encode())
         write_dataset(folder, reader.manifest)
     start.lap("model")
     store = CheckpointStore(
@@ -287,7 +291,7 @@ def _set_up(
         saved_step=first_step,
         on_saved=partial(note_saved, folder) if world.is_first else None,
     )
-    log = RunLog(folder, first_step=first_step) if world.is_first else None
+    log = RunLog(folder, first_step=first_step, columns=spec_of(config).columns) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from spe_dist.methods.registry import model_without_weights
+from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
+from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import rank_memory, step_transfers
-from spe_dist.train.plan import build_plan, open_reader
 from spe_dist.train.session import open_session
 from spe_dist.train.stop_signal import StopSignal
 from tests.distributed.collectives import recorded_collectives
@@ -97,7 +97,7 @@ def count(config):
 def predict(config, world_size):
     manifest = open_reader(config).manifest
     sizes = {"vocab_size": manifest.tokenizer.vocab_size, "max_pieces": manifest.max_pieces}
-    model = model_without_weights(config, resolve_encoder_config(config.encoder, **sizes), manifest)
+    model = spec_of(config).model_without_weights(config, resolve_encoder_config(config.encoder, **sizes), manifest)
     sent = Counter()
     for transfer in step_transfers(config, model, build_plan(config, world_size)):
         sent[transfer.collective] += transfer.payload

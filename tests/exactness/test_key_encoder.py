@@ -8,7 +8,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param
 
 from spe_dist.engine.deepspeed_engine import Engine
-from spe_dist.methods.spe.method import Spe
+from spe_dist.methods.spe.method import SpeWithContrast
 from spe_dist.train.loop import train
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import configure
@@ -38,7 +38,7 @@ def follow(configs):
     results = []
     for config in configs:
         start, average, counts, method = [], [], [], []
-        forward, step = Spe.forward, Engine.step
+        forward, step = SpeWithContrast.forward, Engine.step
 
         def counting(spe, engine, batch, counts=counts, start=start, average=average, method=method, forward=forward):
             if not start:
@@ -59,7 +59,7 @@ def follow(configs):
                 if len(counts) in (1, config.train.steps):  # it follows the rounded masters
                     assert all(torch.equal(weight, safe_get_full_fp32_param(weight).bfloat16()) for weight in query)
 
-        with patch.object(Engine, "step", following), patch.object(Spe, "forward", counting):
+        with patch.object(Engine, "step", following), patch.object(SpeWithContrast, "forward", counting):
             train(config)
         keys = method[0].momentum_encoder.state()
         sizes = [key.numel() for key in keys.values()]

@@ -18,11 +18,12 @@ import torch
 from data_shards.reader import ShardReader
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.kernels import span_pool
-from spe_dist.methods.registry import METHODS
-from spe_dist.methods.spe.method import Spe
-from spe_dist.train.compare import compare_runs
+from spe_dist.methods.enpar.method import Enpar
+from spe_dist.methods.registry import spec_of
+from spe_dist.methods.spe.method import SpeWithContrast
+from spe_dist.train.data_order import build_order
 from spe_dist.train.loop import train
-from spe_dist.train.plan import build_order
+from spe_dist.train.run_diff import compare_runs
 from tests.distributed.ranks import run_ranks
 from tests.exactness.conftest import only_spe
 from tests.exactness.runs import DIGESTS, LOSSES, configure, metrics_of
@@ -39,6 +40,7 @@ ALL = [
     for world in WORLDS
     for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
 ]
+CLASSES = {"spe": SpeWithContrast, "enpar": Enpar}
 # Which terms an accuracy is over.
 ACCURACIES = {
     "spe": {
@@ -75,7 +77,7 @@ def watched(seen, method_class):
     def watched_after_step(method, engine):
         keys = [(ids.clone(), keys.clone()) for ids, keys in getattr(method, "_keys", [])]
         measures = after_step(method, engine)
-        if isinstance(method, Spe):
+        if isinstance(method, SpeWithContrast):
             watch_queue(method.queue.state(), keys, engine)
         seen["counts"].append([])
         seen["windows"].append(0)
@@ -98,7 +100,7 @@ def train_watched(configs):
     watch = []
     for config in configs:
         seen = {"counts": [[]], "windows": [0], "keys": [], "queue_hashes": [], "queues": []}
-        with watched(seen, METHODS[config.method]):
+        with watched(seen, CLASSES[config.method]):
             train(config)
         watch.append(seen)
     return watch
@@ -225,7 +227,7 @@ def test_the_first_step_is_the_gradient_of_sums_over_the_steps_global_counts(met
     config = configure(shards, Path("unused"), method=method)
     reader = ShardReader(config.data.shards)
     seed_random_generators(config.run.seed)
-    trained = METHODS[method](config, reader, device=torch.device("cpu"))
+    trained = spec_of(config).build(config, reader, device=torch.device("cpu"))
     ids = build_order(config, reader.manifest).record_ids(0, range(4))
     batch = trained.collate(reader.take(ids), ids, 0, range(4))
     losses, _ = trained.forward(PlainEngine(trained.model), batch)

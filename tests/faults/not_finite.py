@@ -28,14 +28,14 @@ def train_rank(loop_config: dict[str, Any]) -> None:
 
 def spoil_a_loss() -> None:
     """From here on, in this process: the forward of the step gives no number."""
-    from spe_dist.methods.spe.method import Spe
+    from spe_dist.methods.spe.method import SpeWithContrast as Spe
 
     step, _, once = os.environ[SETTING].partition(":")
     forward = Spe.forward
 
     def spoiled(spe: Any, engine: Any, batch: Any) -> Any:
         losses, measures = forward(spe, engine, batch)
-        is_step = int(spe.queue.enqueued) == (int(step) - 1) * spe._config.batch.lanes * spe._config.batch.lane_size
+        is_step = int(spe.queue.enqueued) == (int(step) - 1) * spe.config.batch.lanes * spe.config.batch.lane_size
         if not is_step or engine.world.rank != engine.world.size - 1 or (once and Path(once).exists()):
             return losses, measures
         if once:

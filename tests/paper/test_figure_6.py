@@ -70,7 +70,7 @@ def test_negatives_of_a_step_are_the_queue_as_it_stood_at_its_start():
         for _, _, negatives in engine.calls:
             assert torch.equal(negatives.pair_keys, expected[0])
             assert torch.equal(negatives.context_keys, expected[1])
-        spe.send_keys(World(), plan)
+        spe.before_last_backward(World(), plan)
         spe.after_step(engine)
         queue = spe.queue.negatives()
         expected = queue.pair_keys.clone(), queue.context_keys.clone()
@@ -81,7 +81,7 @@ def test_the_steps_own_keys_are_enqueued_in_order_of_records():
     spe, engine = build_spe()
     plan, _ = run_step(spe, engine)
     keys = [keys for _, keys, _ in engine.calls]
-    spe.send_keys(World(), plan)
+    spe.before_last_backward(World(), plan)
     spe.after_step(engine)
     queue = spe.queue.negatives()
     assert torch.equal(queue.pair_keys, torch.cat([part[: len(part) // 2] for part in keys]))
@@ -101,7 +101,7 @@ def test_the_accuracy_of_a_step_is_over_its_own_keys_and_no_others():
         similarity = torch.cat(by_view, dim=1) @ keys.flip(0).transpose(1, 2)
         assert similarity.shape == (2, G, G)
         found = (similarity.argmax(dim=2) == torch.arange(G)).sum() / 2
-        spe.send_keys(World(), plan)
+        spe.before_last_backward(World(), plan)
         assert spe.after_step(engine).tolist() == [float(found)]
         move_weights(spe)
     report = spe.report(
@@ -119,7 +119,7 @@ def test_the_momentum_encoder_moves_once_per_step_towards_the_new_weights():
     before = {name: key.clone() for name, key in spe.momentum_encoder.state().items()}
     plan, _ = run_step(spe, engine)
     move_weights(spe)
-    spe.send_keys(World(), plan)
+    spe.before_last_backward(World(), plan)
     spe.after_step(engine)
     query = dict(spe.model.encoder.named_parameters())
     for name, key in spe.momentum_encoder.state().items():
@@ -130,7 +130,7 @@ def test_the_positive_of_a_pair_view_is_the_momentum_encoders_context_view():
     spe, engine = build_spe()
     plan, (batch, *_) = forwards_of_step(spe)
     spe.forward(engine, batch)
-    spe.send_keys(World(), plan_of_one_forward(plan))
+    spe.before_last_backward(World(), plan_of_one_forward(plan))
     spe.after_step(engine)
     move_weights(spe)
     losses, _ = spe.forward(engine, batch)

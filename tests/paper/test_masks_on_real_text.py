@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from data_shards.reader import ShardReader
-from spe_dist.methods.spe.method import build_collate
+from spe_dist.methods.spe.collate import build_collate
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES
 from tests.unit.spe_dist.batches.sentences import excess, flat, sentences_of, texts_of_classes

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig
 
-from spe_dist.methods.enpar.method import new_enpar_model
+from spe_dist.methods.enpar.model import new_model
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES
 
@@ -44,7 +44,7 @@ def shapes():
     """Of the recipe's model on an encoder of BERT's width, with the 18 types of OntoNotes."""
     bert = BertConfig(vocab_size=30, hidden_size=768, num_hidden_layers=0, num_attention_heads=12)
     with torch.device("meta"):
-        model = new_enpar_model(CONFIG, bert, types=18)
+        model = new_model(CONFIG, bert, None)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

@@ -5,7 +5,8 @@ import torch
 from transformers import BertConfig
 
 from spe_dist.engine.schedule import learning_rate
-from spe_dist.methods.spe.method import SpeEncoder, SpeModel, new_spe_model
+from spe_dist.methods.spe.footprint import bytes_beside
+from spe_dist.methods.spe.model import SpeEncoder, SpeModel, new_model
 from spe_dist.moco.key_queue import KeyQueue
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe
@@ -105,7 +106,7 @@ def test_the_papers_queues_take_the_memory_that_the_formula_says():
     """65,536 records of two keys of 768 in fp32, and their ids."""
     bert = BertConfig(vocab_size=30, hidden_size=768, num_hidden_layers=0, num_attention_heads=12)
     with torch.device("meta"):
-        model = new_spe_model(CONFIG, bert)
+        model = new_model(CONFIG, bert, None)
     queue = KeyQueue(CONFIG.cspo.queue_size, model.encoder.key_size, device=torch.device("cpu"))
     held = sum(tensor.nbytes for name, tensor in queue.state().items() if name != "enqueued")
-    assert held == model.bytes_beside(CONFIG)["queues"] == 65_536 * (2 * 768 * 4 + 8)
+    assert held == bytes_beside(CONFIG, model)["queues"] == 65_536 * (2 * 768 * 4 + 8)

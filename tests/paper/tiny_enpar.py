@@ -54,7 +54,7 @@ class Reader:
 
 def build_enpar(**sections):
     torch.manual_seed(0)
-    enpar = Enpar(tiny_config(**sections), Reader(), device=torch.device("cpu"))
+    enpar = Enpar(tiny_config(**sections), Reader())
     return enpar, PlainEngine(enpar.model)
 
 

@@ -10,7 +10,7 @@ import yaml
 
 import launcher
 from spe_dist.engine.batch_plan import BatchPlan
-from spe_dist.methods.spe.method import Spe
+from spe_dist.methods.spe.method import build_spe as build_method
 from spe_dist.recipe import config_from_values
 from tests.unit.spe_dist.batches.sentences import SPECIAL, random_sentences, records_of
 
@@ -77,7 +77,7 @@ class PlainEngine:
 
 def build_spe(**sections):
     torch.manual_seed(0)
-    spe = Spe(tiny_config(**sections), Reader(), device=torch.device("cpu"))
+    spe = build_method(tiny_config(**sections), Reader(), device=torch.device("cpu"))
     return spe, PlainEngine(spe.model)
 
 

@@ -16,9 +16,9 @@ from spe_dist.extraction.model.constraints import Constraints
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.model.extractor_model import ExtractorModel, RelationClassifier
 from spe_dist.extraction.model.span_detection import Detector, SpanDetector, TagDetector
-from spe_dist.models.export_format import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.sentence_encoder import SentenceEncoder
+from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.unified import sentence_fields
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.json_lines import parse_object
@@ -20,7 +21,7 @@ from spe_dist.extraction.model.constraints import Triple
 from spe_dist.extraction.scores.group_report import GROUPINGS, draw_groups, group_table
 from spe_dist.extraction.scores.run_details import RunDetails, find_details
 from spe_dist.extraction.scores.scoring import MEASURES, facts_of, find_facts
-from spe_dist.extraction.scores.sentence_lines import sentence_from_json, sentence_to_json
+from spe_dist.extraction.scores.sentence_lines import sentence_from_json
 from spe_dist.extraction.scores.trust_report import draw_curves, draw_reliability, trust_parts
 from spe_dist.extraction.scores.type_rules import TypeRules
 from spe_dist.finetuning.measures import Contributions, micro_f1
@@ -51,8 +52,8 @@ class JointScoring(Scoring[AnnotatedSentence]):
     )
 
     def to_json(self, item: AnnotatedSentence) -> dict[str, Any]:
-        """See `sentence_lines.py`."""
-        return sentence_to_json(item)
+        """See `data_shards/annotated/unified.py`."""
+        return sentence_fields(item)
 
     def from_json(self, values: dict[str, Any], number: int) -> AnnotatedSentence:
         """See `sentence_lines.py`."""

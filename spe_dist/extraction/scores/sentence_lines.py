@@ -11,27 +11,6 @@ from typing import Any
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 
-_DIGITS = 6  # of scores
-
-
-def sentence_to_json(sentence: AnnotatedSentence) -> dict[str, Any]:
-    """A sentence as an object of JSON."""
-    return {
-        "tokens": list(sentence.words),
-        "entities": [
-            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} | _score_of(entity)
-            for entity in sentence.entities
-        ],
-        "relations": [
-            {"type": relation.type, "head": relation.head, "tail": relation.tail} | _score_of(relation)
-            for relation in sentence.relations
-        ],
-    }
-
-
-def _score_of(found: Entity | Relation) -> dict[str, float]:
-    return {} if found.score is None else {"score": round(found.score, _DIGITS)}
-
 
 def sentence_from_json(document: dict[str, Any], number: int) -> AnnotatedSentence:
     """A sentence of such an object.

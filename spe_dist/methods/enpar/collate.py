@@ -4,7 +4,7 @@ draw        random numbers of each lane
 pair        two entities of each sentence                                  `choose_pairs`
 perturb     up to five copies with the pair swapped or shifted             rearrangements.py  (ACD)
 permute     up to n_p - 1 copies in another order; the sentence is n_p     rearrangements.py  (PP)
-mask        one copy with entities masked and replaced                     entity_masking.py  (MET, MEP)
+mask        one copy with entities masked and replaced                     masking.py         (MET, MEP)
 pack        [CLS] pieces [SEP]: sentences, perturbed and permuted copies, then masked copies
 """
 
@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray
+from data_shards.reader import ShardReader
 from data_shards.record import Records
-from spe_dist.batches.batch import EntityPairBatch
 from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
 from spe_dist.batches.random_draws import FloatArray, lane_generator
-from spe_dist.methods.enpar import masking as entity_masking
+from spe_dist.methods.enpar.batch import EntityPairBatch
+from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.enpar.data import require_entity_pairs
+from spe_dist.methods.enpar.masking import COLUMNS as ENTITY_COLUMNS
 from spe_dist.methods.enpar.masking import MaskedEntities, mask_entities
 from spe_dist.methods.enpar.rearrangements import NUM_CLASSES, PERTURBATIONS, Rearranged, permute, perturb
 
-TERMS = ("met", "mep", "acd", "pp")
 _PAIR_COLUMNS = 2
 
 
@@ -176,6 +178,29 @@ class EntityPairCollate:
         return torch.tensor([records, masks])
 
 
+def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate:
+    """The batches of a run.
+
+    Raises:
+        UserError: the dataset has no entities, or sentences with fewer than two.
+    """
+    require_entity_pairs(reader)
+    special = reader.manifest.tokenizer.special_ids
+    return EntityPairCollate(
+        special=SpecialPieces(special.cls, special.sep, special.mask),
+        seed=config.run.seed,
+        lane_size=config.batch.lane_size,
+        masked=config.masking.masked,
+        replaced=config.masking.replaced,
+        hide=config.met.weight > 0 or config.mep.weight > 0,
+        typed=config.met.weight > 0,
+        perturbed=config.acd.perturbed if config.acd.weight > 0 else 0,
+        max_shift=config.acd.max_shift,
+        permuted=config.pp.permutations - 1 if config.pp.weight > 0 else 0,
+        identity=config.pp.weight > 0,
+    )
+
+
 def choose_pairs(records: Records, uniforms: FloatArray) -> NDArray[np.int64]:
     """Two entities of each sentence, every pair with the same chance, as the six boundaries of five spans, [R, 6].
 
@@ -208,7 +233,7 @@ class _Draws:
 
     @classmethod
     def draw(cls, seed: int, step: int, lanes: Sequence[int], lane_size: int, num_entities: IntArray) -> _Draws:
-        columns = (_PAIR_COLUMNS, len(PERTURBATIONS), NUM_CLASSES, entity_masking.COLUMNS)
+        columns = (_PAIR_COLUMNS, len(PERTURBATIONS), NUM_CLASSES, ENTITY_COLUMNS)
         parts: list[list[FloatArray]] = [[np.empty((0, width))] for width in columns]
         of_lane = num_entities.reshape(len(lanes), lane_size).sum(axis=1).tolist()
         for lane, entities in zip(lanes, of_lane, strict=True):

@@ -38,12 +38,13 @@ def _spans(config: EnparConfig, encoder: PretrainedConfig, work: Work) -> int:
     if not pairs and not config.met.weight:
         return 0
     flops = span_taps_flops(work.words, encoder.hidden_size, entity.kernel_sizes, entity.channels)
-    entities = 2 * work.pairs + work.counts["met"]
+    copies, words = work.counts["pairs"], work.counts["context_words"]
+    entities = 2 * copies + work.counts["met"]
     flops += span_block_flops(entities, entity.kernel_sizes, entity.channels, entity.size)
     if pairs:
-        flops += span_taps_flops(work.context_words, encoder.hidden_size, context.kernel_sizes, context.channels)
-        flops += span_block_flops(3 * work.pairs, context.kernel_sizes, context.channels, context.size)
-        flops += 2 * work.pairs * (2 * entity.size + 3 * context.size) * config.pair_encoder.size
+        flops += span_taps_flops(words, encoder.hidden_size, context.kernel_sizes, context.channels)
+        flops += span_block_flops(3 * copies, context.kernel_sizes, context.channels, context.size)
+        flops += 2 * copies * (2 * entity.size + 3 * context.size) * config.pair_encoder.size
     return flops
 
 
@@ -55,7 +56,7 @@ def _heads(config: EnparConfig, encoder: PretrainedConfig, work: Work, types: in
     if config.mep.weight:
         products += counts["mep"] * table * (encoder.hidden_size + encoder.vocab_size)
     if config.acd.weight:
-        products += work.pairs * pair
+        products += work.counts["pairs"] * pair
     if config.pp.weight:
         products += counts["pp"] * pair * NUM_CLASSES
     return 2 * products

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.record import Records
+from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.batches.unit_orders import distinct_orders
-from spe_dist.methods.spe.spans import FIRST, NUM_SPANS, SECOND
 
 CLASSES = np.array(list(permutations(range(NUM_SPANS))))  # [120, 5]: the part that stands at each place
 NUM_CLASSES = len(CLASSES)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from transformers import PretrainedConfig
+from typing import TYPE_CHECKING
 
 from spe_dist.methods.about import AboutRun, Objective, Oddity
 from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.models.export_format import PairEncoderSizes
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _SAFE_SHARE = 4  # the queue of MoCo is a quarter as long as its key encoder's memory: 256 steps and 1,000
 
@@ -25,11 +27,8 @@ def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
             Objective("spo", "span permutation", config.spo.weight),
             Objective("cspo", "contrastive span pair", config.cspo.weight),
         ),
-        span_encoder=span.sizes if spans else None,
-        context_encoder=None,
-        pair_encoder=PairEncoderSizes(attention_size=pair.attention_size, position_size=pair.position_size)
-        if contrast
-        else None,
+        span_encoder=span if spans else None,
+        pair_encoder=pair if contrast else None,
         head_size=encoder.hidden_size if contrast and config.cspo.head else None,
         normalize=config.cspo.normalize,
     )

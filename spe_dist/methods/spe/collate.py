@@ -18,12 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_shards.errors import UserError
 from data_shards.ragged import IntArray
+from data_shards.reader import ShardReader
 from data_shards.record import Records
-from spe_dist.batches.batch import PackedSequences, SpanPairBatch
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
 from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
-from spe_dist.batches.random_draws import RandomDraws
-from spe_dist.methods.spe import spans as span_pairs
+from spe_dist.methods.spe.batch import SpanPairBatch
+from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.masking import NOTHING_HIDDEN, HiddenPieces, hide_pieces
 from spe_dist.methods.spe.permutations import (
     NOTHING_PERMUTED,
@@ -31,9 +34,9 @@ from spe_dist.methods.spe.permutations import (
     permute_spans,
     random_columns,
 )
+from spe_dist.methods.spe.random_draws import RandomDraws
+from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
 from spe_dist.methods.spe.views import CONTEXT_VIEW, PAIR_VIEW, pieces_in_pair, show_views
-
-TERMS = ("tbo_pair", "tbo_context", "spo_pair", "spo_context", "cspo")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class SpanPairCollate:
         word_places = piece_places[:, drawn.records.first_pieces]
         hidden, permuted = drawn.hidden, drawn.permuted
         tbo_views = np.where(drawn.in_pair[hidden.pieces], PAIR_VIEW, CONTEXT_VIEW)
-        is_pair = (permuted.spans == span_pairs.FIRST) | (permuted.spans == span_pairs.SECOND)
+        is_pair = (permuted.spans == FIRST) | (permuted.spans == SECOND)
         spo_views = np.where(is_pair, PAIR_VIEW, CONTEXT_VIEW)
         sequences = permuted.records + spo_views * len(drawn.records)
         return SpanPairBatch(
@@ -106,7 +109,7 @@ class SpanPairCollate:
             tbo_offsets=as_tensor(hidden.offsets),
             tbo_targets=as_tensor(drawn.records.pieces.values[hidden.pieces]),
             tbo_views=as_tensor(tbo_views),
-            spo_spans=as_tensor(sequences * span_pairs.NUM_SPANS + permuted.spans),
+            spo_spans=as_tensor(sequences * NUM_SPANS + permuted.spans),
             spo_classes=as_tensor(permuted.classes),
             spo_views=as_tensor(spo_views),
             counts=as_tensor(np.array([*_per_view(tbo_views), *_per_view(spo_views), len(drawn.records)])),
@@ -123,10 +126,10 @@ class SpanPairCollate:
             lanes=lanes,
             lane_size=self.lane_size,
             num_words=num_words,
-            span_columns=span_pairs.COLUMNS,
+            span_columns=COLUMNS,
             permutation_columns=random_columns(self.spo_spans),
         )
-        word_boundaries = span_pairs.sample_span_pairs(
+        word_boundaries = sample_span_pairs(
             num_words, draws.spans, geometric_p=self.geometric_p, max_words=self.max_span_words
         )
         records, permuted = permute_spans(records, word_boundaries, draws.permutations, max_spans=self.spo_spans)
@@ -161,6 +164,28 @@ class SpanPairCollate:
             views = (ids[ends[row] : ends[row + 1]] for ids in (drawn.pair_ids, drawn.context_ids))
             masks += lane_digest(lane, views)
         return torch.tensor([records, masks])
+
+
+def build_collate(config: SpeConfig, reader: ShardReader) -> SpanPairCollate:
+    """The batches of a run.
+
+    Raises:
+        UserError: the dataset holds sentences of one word.
+    """
+    manifest = reader.manifest
+    if manifest.build.get("min_words", 2) < 2:
+        raise UserError("the shards hold sentences of one word, which have no two spans: build them with --min-words 2")
+    special = manifest.tokenizer.special_ids
+    return SpanPairCollate(
+        special=SpecialPieces(special.cls, special.sep, special.mask),
+        seed=config.run.seed,
+        lane_size=config.batch.lane_size,
+        geometric_p=config.spans.geometric_p,
+        max_span_words=config.spans.max_words,
+        tbo_share=config.tbo.budget_share if config.tbo.weight > 0 else 0.0,
+        tbo_cap=config.tbo.budget_cap,
+        spo_spans=config.spo.max_spans if config.spo.weight > 0 else 0,
+    )
 
 
 def _per_view(views: IntArray) -> NDArray[np.int64]:

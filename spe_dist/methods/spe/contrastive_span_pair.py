@@ -7,21 +7,11 @@ round; the loss is the mean of both directions. (The paper's Figure 6 feeds the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from spe_dist.moco.key_queue import Negatives
 from spe_dist.objectives.info_nce import InfoNce, info_nce
-
-
-@dataclass(frozen=True)
-class Negatives:
-    """The queue as it stood at the start of the step; empty slots are left out."""
-
-    pair_keys: Tensor  # [K, D]
-    context_keys: Tensor  # [K, D]
-
 
 MEASURES = ("found", "positive_similarity", "negative_similarity")
 
@@ -54,6 +44,14 @@ class ContrastiveSpanPairObjective(nn.Module):
         by_pair = info_nce(pair_query, context_key, negatives.context_keys, temperature=self.temperature)
         by_context = info_nce(context_query, pair_key, negatives.pair_keys, temperature=self.temperature)
         return (by_pair.losses + by_context.losses) / 2, (_measure(by_pair) + _measure(by_context)) / 2
+
+
+class NoContrast(nn.Module):
+    """In place of CSPO if its weight is 0: no records, no measures."""
+
+    def forward(self, queries: Tensor, *_: object) -> tuple[Tensor, Tensor]:
+        """Losses of no records [0], and zeros [3] for `MEASURES`."""
+        return torch.zeros(0, device=queries.device), torch.zeros(len(MEASURES), device=queries.device)
 
 
 STEP_MEASURES = ("found_in_step",)

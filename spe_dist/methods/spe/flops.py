@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from transformers import PretrainedConfig
 
+from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.methods.model_flops import (
     embedding_size,
     encoder_flops,
@@ -15,7 +16,6 @@ from spe_dist.methods.model_flops import (
 )
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.permutations import NUM_CLASSES
-from spe_dist.methods.spe.spans import NUM_SPANS
 from spe_dist.methods.work import Work
 
 
@@ -31,7 +31,7 @@ def spe_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> int:
     flops = 3 * (encoded + head_flops(config, encoder, work))
     if config.cspo.weight > 0:
         key_size = encoder.hidden_size if config.cspo.head else config.span_encoder.size
-        similarities = 2 * (2 * key_size * work.comparisons)  # in both directions
+        similarities = 2 * (2 * key_size * work.counts["comparisons"])  # in both directions
         flops += encoded + 2 * similarities  # the key pass; keys get no gradient
     return flops
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from data_shards.reader import ShardReader
 from data_shards.record import Records
-from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.collate import DrawnSentences, SpanPairCollate
 
 POOL = 16_384  # records that groups are looked for in: the first ones of the dataset

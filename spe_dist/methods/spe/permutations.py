@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray, Ragged, concat_ranges
 from data_shards.record import Records
+from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.batches.unit_orders import distinct_orders, reordered_begins, unit_elements
-from spe_dist.methods.spe.spans import NUM_SPANS
 
 CLASSES = np.array(list(permutations(range(3))))  # [6, 3]: the unit that stands at each place
 NUM_CLASSES = len(CLASSES)
@@ -26,7 +26,7 @@ MIN_WORDS = 3  # shorter spans have no words between
 
 @dataclass(frozen=True)
 class PermutedSpans:
-    """The Q permuted spans of a batch: `records` [Q], `spans` [Q] (0…4, see `spans.py`), `classes` [Q]."""
+    """The Q permuted spans of a batch: `records` [Q], `spans` [Q] (0…4, see `batches/five_spans.py`), `classes` [Q]."""
 
     records: NDArray[np.int64]
     spans: NDArray[np.int64]

@@ -1,8 +1,4 @@
-"""Span pairs (SPE paper): two spans that do not overlap, and the five spans they cut a sentence into.
-
-Spans are half-open ranges of whole words. A sentence of n words is `left, first, middle, second, right`, given by six
-word boundaries 0 ≤ a ≤ b ≤ c ≤ d ≤ n of which [a, b) and [c, d) are the pair; left, middle and right may be empty.
-"""
+"""Span pairs (SPE paper): two spans that do not overlap, drawn at random."""
 
 from __future__ import annotations
 
@@ -14,8 +10,6 @@ from numpy.typing import NDArray
 from data_shards.ragged import IntArray
 from spe_dist.batches.random_draws import FloatArray
 
-LEFT, FIRST, MIDDLE, SECOND, RIGHT = range(5)
-NUM_SPANS = 5
 COLUMNS = 3  # random numbers per record
 
 
@@ -34,7 +28,7 @@ def sample_span_pairs(
         max_words: longest span.
 
     Returns:
-        word_boundaries [records, 6].
+        word_boundaries [records, 6] (see `batches/five_spans.py`).
     """
     cumulative = _length_pair_cumulative(geometric_p, max_words)[np.minimum(num_words, 2 * max_words)]
     pair = (uniforms[:, :1] >= cumulative[:, :-1]).sum(axis=1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from spe_dist.models.transform_block import INITIAL_STD, TransformBlock
+from spe_dist.objectives.classifier import classify
 
 LARGEST_OFFSET = 150
 
@@ -47,6 +48,4 @@ class TokenBoundaryObjective(nn.Module):
             Cross-entropy of each piece [T] in fp32, and whether it was found [T] bool.
         """
         offsets = self.offsets(offsets.clamp(max=LARGEST_OFFSET - 1))
-        logits = self.decoder(self.block(torch.cat([anchors, offsets], dim=1))).float()
-        losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-        return losses, logits.detach().argmax(dim=1) == targets
+        return classify(self.decoder(self.block(torch.cat([anchors, offsets], dim=1))), targets)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spe_dist.batches.batch import SpanPairBatch
+from spe_dist.methods.spe.batch import SpanPairBatch
 from tests.unit.spe_dist.batches.sentences import build_collate, random_sentences, records_of
 
 

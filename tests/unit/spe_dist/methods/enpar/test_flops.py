@@ -5,7 +5,7 @@ import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.batches.batch import SIZES
-from spe_dist.methods.enpar.collate import TERMS
+from spe_dist.methods.enpar.config import TERMS
 from spe_dist.methods.work import Work
 from tests.paper.tiny_enpar import LANE_SIZE, build_enpar
 from tests.unit.spe_dist.batches.entity_sentences import random_entities, with_entities
@@ -26,9 +26,10 @@ def batch_of(enpar, lanes=2):
     return enpar.collate(records, ids, 0, range(lanes))
 
 
-def work_of(batch):
+def work_of(enpar, batch):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
-    return Work(counts=dict(zip(TERMS, batch.counts.tolist(), strict=True)), forwards=1, **sizes)
+    counts = dict(zip(TERMS, batch.counts.tolist(), strict=True)) | enpar.before_step(None, None, None, [batch])
+    return Work(counts=counts, forwards=1, **sizes)
 
 
 def count(action):
@@ -55,4 +56,4 @@ def test_forward_and_backward_are_counted_to_the_flop(sections):
     batch = batch_of(enpar)
     result = []
     forward = count(lambda: result.append(enpar.model(batch)[0].sum()))
-    assert enpar.model_flops(work_of(batch)) == forward + count(result[0].backward)
+    assert enpar.model_flops(work_of(enpar, batch)) == forward + count(result[0].backward)

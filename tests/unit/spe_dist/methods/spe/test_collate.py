@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spe_dist.methods.spe.collate import TERMS
+from spe_dist.methods.spe.config import TERMS
 from tests.unit.spe_dist.batches.sentences import (
     SPECIAL,
     build_collate,

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.kernels.compiled import CompiledSpanPool
-from spe_dist.methods.spe.contrastive_span_pair import Negatives
+from spe_dist.moco.key_queue import Negatives
 from spe_dist.models import sentence_encoder
 from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.span_encoder import SpanEncoder
@@ -131,5 +131,5 @@ def test_keys_leave_before_the_last_backward_pass():
     )  # fmt: skip
     for last in (False, True):
         Session._forward_backward(session, Mock(), last=last)
-    names = [name for name, _, _ in calls.mock_calls if name in ("method.send_keys", "engine.backward")]
-    assert names == ["engine.backward", "method.send_keys", "engine.backward"]
+    names = [name for name, _, _ in calls.mock_calls if name in ("method.before_last_backward", "engine.backward")]
+    assert names == ["engine.backward", "method.before_last_backward", "engine.backward"]

@@ -7,10 +7,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.batches.batch import SIZES
 from spe_dist.methods.model_flops import encoder_flops
-from spe_dist.methods.spe.collate import TERMS
-from spe_dist.methods.spe.contrastive_span_pair import Negatives
+from spe_dist.methods.spe.config import TERMS
 from spe_dist.methods.spe.flops import head_flops, span_flops
+from spe_dist.methods.spe.method import SpeWithContrast
 from spe_dist.methods.work import Work
+from spe_dist.moco.key_queue import Negatives
 from spe_dist.models.packed_attention import layout_of
 from tests.paper.tiny_spe import LANE_SIZE, build_spe
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of
@@ -25,7 +26,8 @@ HEADS = {"span_encoder": {"channels": 5, "size": 14, "kernel_sizes": [2, 4]}, "p
 def work_of(batch, negatives):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
     counts = dict(zip(TERMS, batch.counts.tolist(), strict=True))
-    return Work(counts=counts, forwards=1, **sizes, comparisons=len(batch.record_ids) * negatives)
+    counts["comparisons"] = len(batch.record_ids) * negatives
+    return Work(counts=counts, forwards=1, **sizes)
 
 
 def batch_of(spe, lanes=2, equal_lengths=True):
@@ -63,7 +65,7 @@ def test_forward_backward_and_key_pass_are_counted_to_the_flop(encoder, sections
     spe, _ = build_spe(encoder=encoder, **sections)
     batch, filled = batch_of(spe), 7
     keys, negatives, counted = None, None, 0
-    if spe.momentum_encoder is not None:
+    if isinstance(spe, SpeWithContrast):
         keys = spe.momentum_encoder.encode(batch)
         negatives = Negatives(torch.randn(filled, keys.shape[1]), torch.randn(filled, keys.shape[1]))
         counted = count(lambda: spe.momentum_encoder.encode(batch))
@@ -74,7 +76,7 @@ def test_forward_backward_and_key_pass_are_counted_to_the_flop(encoder, sections
 
 
 def forward_parts(spe, batch):
-    config, encoder, work = spe._config, spe._encoder_config, work_of(batch, 0)
+    config, encoder, work = spe.config, spe.encoder_config, work_of(batch, 0)
     return (
         encoder_flops(encoder, work) | span_flops(config, encoder, work) | {"heads": head_flops(config, encoder, work)}
     )

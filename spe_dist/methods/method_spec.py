@@ -1,0 +1,130 @@
+"""What a method says of itself: everything that the rest of the program knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from spe_dist.config import Config
+from spe_dist.methods.about import AboutRun, Oddity
+
+if TYPE_CHECKING:  # a recipe is read without waiting for torch
+    from torch import nn
+    from transformers import PretrainedConfig
+
+    from data_shards.manifest import Manifest
+    from data_shards.reader import ShardReader
+    from data_shards.record import Records
+    from spe_dist.batches.loader import Collate
+    from spe_dist.engine.batch_plan import BatchPlan
+    from spe_dist.engine.zero_footprint import Transfer
+    from spe_dist.methods.method import Method
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric for people.
+
+    Args:
+        metric: its name in metrics.jsonl.
+        heading: in the table of `spe report`.
+        log: format of its part of a log line; None leaves it out.
+    """
+
+    metric: str
+    heading: str
+    log: str | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture of `spe report` with two axes; the second metric of an axis is dashed.
+
+    Args:
+        title: above it; says what is dashed.
+        left: metrics of the left axis.
+        right: metrics of the right axis.
+        left_label: of the left axis.
+        right_label: of the right axis.
+    """
+
+    title: str
+    left: tuple[str, ...]
+    right: tuple[str, ...]
+    left_label: str = "loss"
+    right_label: str = "accuracy"
+
+
+def on_use(path: str) -> Callable[..., Any]:
+    """The function that "package.module:name" names, imported when it is called: reading a recipe needs no torch."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        module, _, name = path.partition(":")
+        return getattr(import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
+def _nothing_odd(config: Any) -> list[Oddity]:
+    return []
+
+
+def _any_data(reader: ShardReader) -> None:
+    pass
+
+
+def _nothing_kept(config: Any, model: Any) -> dict[str, int]:
+    return {}
+
+
+def _nothing_sent(config: Any, model: Any, plan: BatchPlan) -> list[Transfer]:
+    return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """One method. Functions of a configuration get one of the method's own class.
+
+    Args:
+        title: for people, "SPE".
+        config: class of its settings.
+        build: from the configuration, the reader of its dataset and `device=`.
+        build_collate: from the configuration and the reader.
+        new_model: with new weights, from the configuration, the sentence encoder's and the manifest, if there is one.
+        about: which parts a run trains, from the configuration and the sentence encoder's.
+        sequences: which sequences the sentence encoder sees of each record, in words: "each record twice".
+        describe: one record in words for `spe shards show`, from the collate, the record, step, lane and a function
+            that gives the text of a piece; None: only its entities are shown.
+        columns: of log lines and of the table of `spe report`, in their order.
+        panels: of `spe report`.
+        find_oddities: settings that can be trained but will hardly do what they say.
+        require_data: raises a UserError if a dataset lacks what the method learns from.
+        counted: names of what ranks add up in a step: items of the loss's terms, and what `before_step` counts.
+        bytes_beside: what a rank keeps beside the trained weights, by part, from the configuration and the model.
+        transfers: what ranks send in a step beside gradients and counts, from these two and the plan.
+    """
+
+    title: str
+    config: type[Config]
+    build: Callable[..., Method]
+    build_collate: Callable[[Any, ShardReader], Collate]
+    new_model: Callable[[Any, PretrainedConfig, Manifest | None], nn.Module]
+    about: Callable[[Any, PretrainedConfig], AboutRun]
+    sequences: Callable[[Any], str]
+    describe: Callable[[Any, Records, int, int, Callable[[int], str]], str] | None = None
+    columns: Sequence[Column] = ()
+    panels: Sequence[Panel] = ()
+    find_oddities: Callable[[Any], list[Oddity]] = _nothing_odd
+    require_data: Callable[[ShardReader], None] = _any_data
+    counted: Sequence[str] = ()
+    bytes_beside: Callable[[Any, Any], dict[str, int]] = _nothing_kept
+    transfers: Callable[[Any, Any, BatchPlan], list[Transfer]] = _nothing_sent
+
+    def model_without_weights(self, config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> nn.Module:
+        """What a configuration trains, on the meta device; arguments as of `new_model`."""
+        import torch
+
+        with torch.device("meta"):
+            return self.new_model(config, encoder, manifest)

@@ -1,0 +1,32 @@
+"""What SPE keeps and sends beside the trained weights and their gradients."""
+
+from __future__ import annotations
+
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.zero_footprint import Transfer, padded_elements, weight_bytes
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.model import SpeModel
+
+
+def bytes_beside(config: SpeConfig, model: SpeModel) -> dict[str, int]:
+    """Memory of a rank: the fp32 key encoder and the two queues."""
+    if not config.cspo.weight:
+        return {}
+    key_encoder = sum(parameter.numel() for parameter in model.encoder.parameters())
+    of_a_record = 2 * 4 * model.encoder.key_size + 8  # its two keys and its id
+    return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
+
+
+def transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Transfer]:
+    """Of a step: keys, and at ZeRO-3 weights for the key encoder."""
+    if not config.cspo.weight:
+        return []
+    world = plan.world_size
+    most_records = -(-plan.lanes // world) * plan.lane_size  # ranks with fewer send padding
+    row = 2 + 2 * model.encoder.key_size  # a record's id, as two floats, and its two keys
+    sent = [Transfer("keys", "all-gather", 4 * world * most_records * row)]
+    if config.train.zero_stage == 3:
+        sizes = [[parameter.numel() for parameter in model.encoder.parameters()]]
+        weights = weight_bytes(config.train.precision) * padded_elements(sizes, stage=3, world_size=world)
+        sent.append(Transfer("weights for the key encoder", "all-gather", weights))
+    return sent

@@ -1,0 +1,155 @@
+"""What SPE trains: the encoder f of the paper's Figure 6, and the heads of the three objectives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from data_shards.errors import UserError
+from data_shards.manifest import Manifest
+from spe_dist.methods.spe.batch import SpanPairBatch
+from spe_dist.methods.spe.config import SpeConfig
+from spe_dist.methods.spe.contrastive_span_pair import MEASURES as CSPO_MEASURES
+from spe_dist.methods.spe.contrastive_span_pair import ContrastiveSpanPairObjective, NoContrast
+from spe_dist.methods.spe.permutations import NUM_CLASSES
+from spe_dist.methods.spe.token_boundary import TokenBoundaryObjective
+from spe_dist.moco.key_queue import Negatives
+from spe_dist.models.from_sizes import span_encoder_of
+from spe_dist.models.projection_head import ProjectionHead
+from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.models.span_pair_encoder import SpanPairEncoder
+from spe_dist.models.transform_block import TransformBlock
+from spe_dist.objectives.classifier import Classifier, NoObjective
+
+MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What `SpeEncoder` makes of a batch; parts that no objective needs hold nothing."""
+
+    states: Tensor  # [P, H]
+    spans: Tensor  # [5 S, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
+    queries: Tensor  # [S, D]
+
+
+class SpeEncoder(nn.Module):
+    """f of the paper's Figure 6: sentence encoder, span encoder, span pair encoder and projection head.
+
+    Args:
+        config: the run.
+        sentence_encoder: its sentence encoder.
+    """
+
+    def __init__(self, config: SpeConfig, sentence_encoder: SentenceEncoder) -> None:
+        super().__init__()
+        hidden, size, dropout = sentence_encoder.hidden_size, config.span_encoder.size, config.heads_dropout
+        contrast = config.cspo.weight > 0
+        self.normalize = config.cspo.normalize
+        self.sentence_encoder = sentence_encoder
+        self.span_encoder = self.pair_encoder = self.head = None
+        if contrast or config.spo.weight > 0:
+            self.span_encoder = span_encoder_of(config.span_encoder, hidden, dropout=dropout)
+        if contrast:
+            self.pair_encoder = SpanPairEncoder(
+                size,
+                hidden,
+                attention_size=config.pair_encoder.attention_size,
+                position_size=config.pair_encoder.position_size,
+                dropout=dropout,
+            )
+        if contrast and config.cspo.head:
+            self.head = ProjectionHead(size, hidden, dropout=dropout)
+        self.key_size = hidden if config.cspo.head else size
+
+    def forward(self, batch: SpanPairBatch) -> Tensor:
+        """Queries or keys of all sequences, [S, D]."""
+        return self.encode(batch).queries
+
+    def encode(self, batch: SpanPairBatch) -> Encoded:
+        """States of pieces, vectors of spans and queries of span pairs."""
+        states = self.sentence_encoder(batch.packed)
+        nothing = states.new_zeros(0, 0)
+        if self.span_encoder is None:
+            return Encoded(states, nothing, nothing)
+        words, starts, ends = states[batch.word_pieces], *batch.word_spans.unbind(2)
+        if self.pair_encoder is None:  # only the permuted spans are needed
+            starts, ends = starts.flatten()[batch.spo_spans], ends.flatten()[batch.spo_spans]
+            return Encoded(states, self.span_encoder(words, starts, ends), nothing)
+        spans = self.span_encoder(words, starts.flatten(), ends.flatten())
+        sentences = states[batch.packed.sequence_starts[:-1]]
+        queries = self.pair_encoder(spans.unflatten(0, starts.shape), sentences, empty=starts == ends)
+        if self.head is not None:
+            queries = self.head(queries)
+        if self.normalize:
+            queries = nn.functional.normalize(queries.float(), dim=1)
+        return Encoded(states, spans, queries)
+
+
+class SpeModel(nn.Module):
+    """Everything that is trained: the encoder and the heads of TBO and SPO.
+
+    Args:
+        config: the run.
+        encoder: f of Figure 6.
+    """
+
+    def __init__(self, config: SpeConfig, encoder: SpeEncoder) -> None:
+        super().__init__()
+        if not (config.tbo.weight or config.spo.weight or config.cspo.weight):
+            raise UserError("tbo.weight, spo.weight and cspo.weight are all 0: nothing would be trained")
+        self.encoder = encoder
+        sentences, size, dropout = encoder.sentence_encoder, config.span_encoder.size, config.heads_dropout
+        self.tbo: nn.Module = NoObjective()
+        self.spo: nn.Module = NoObjective()
+        self.cspo: nn.Module = NoContrast()
+        if config.tbo.weight > 0:
+            self.tbo = TokenBoundaryObjective(
+                sentences.hidden_size,
+                sentences.word_embeddings,
+                offset_size=config.tbo.offset_size,
+                tied=config.tbo.tied,
+                dropout=dropout,
+            )
+        if config.spo.weight > 0:
+            self.spo = Classifier(size, NUM_CLASSES, block=TransformBlock(size, size, dropout=dropout))
+        if config.cspo.weight > 0:
+            self.cspo = ContrastiveSpanPairObjective(temperature=config.cspo.temperature)
+
+    def forward(
+        self, batch: SpanPairBatch, keys: Tensor | None = None, negatives: Negatives | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses and measures of a batch, as sums over its items.
+
+        Args:
+            batch: the forward's records.
+            keys: of the same sequences, from the momentum encoder, [S, D]; None without CSPO.
+            negatives: the queue; None without CSPO.
+
+        Returns:
+            losses [5], one for each of `TERMS`; measures [7], of `MEASURES`, and the queries [S, D] (none without
+            CSPO), both without gradient.
+        """
+        encoded = self.encoder.encode(batch)
+        anchors, spans = encoded.states[batch.tbo_anchors], encoded.spans
+        permuted = spans if self.encoder.pair_encoder is None else spans[batch.spo_spans]
+        tbo = _sum_views(self.tbo(anchors, batch.tbo_offsets, batch.tbo_targets), batch.tbo_views)
+        spo = _sum_views(self.spo(permuted, batch.spo_classes), batch.spo_views)
+        cspo, contrast = self.cspo(encoded.queries, keys, negatives)
+        losses = torch.cat([tbo[0], spo[0], cspo.sum()[None]])
+        return losses, torch.cat([tbo[1], spo[1], contrast]), encoded.queries.detach()
+
+
+def new_model(config: SpeConfig, hf_config: PretrainedConfig, manifest: Manifest | None) -> SpeModel:
+    """The model of a run with new weights, its sentence encoder of the given sizes."""
+    return SpeModel(config, SpeEncoder(config, new_sentence_encoder(hf_config)))
+
+
+def _sum_views(scored: tuple[Tensor, Tensor], views: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of losses and of found items over the pair view and over the context view, [2] each."""
+    losses, found = scored
+    in_view = torch.stack([views == 0, views == 1])
+    return (in_view * losses).sum(dim=1), (in_view & found).sum(dim=1).float()

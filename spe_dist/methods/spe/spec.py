@@ -1,0 +1,52 @@
+"""What SPE says of itself."""
+
+from __future__ import annotations
+
+from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
+from spe_dist.methods.spe.about import about_spe, oddities_of_spe
+from spe_dist.methods.spe.config import COUNTED, TERMS, SpeConfig
+
+SPEC = MethodSpec(
+    title="SPE",
+    config=SpeConfig,
+    build=on_use("spe_dist.methods.spe.method:build_spe"),
+    build_collate=on_use("spe_dist.methods.spe.collate:build_collate"),
+    new_model=on_use("spe_dist.methods.spe.model:new_model"),
+    about=about_spe,
+    sequences=lambda config: "each record in two views, of the pair and of the context",
+    describe=on_use("spe_dist.methods.spe.show:describe"),
+    columns=(
+        Column("tbo_loss", "TBO loss", "tbo {:6.3f}"),
+        Column("tbo_accuracy", "TBO accuracy", "{:4.0%}"),
+        Column("spo_loss", "SPO loss", "spo {:5.3f}"),
+        Column("spo_accuracy", "SPO accuracy", "{:4.0%}"),
+        Column("cspo_loss", "CSPO loss", "cspo {:5.2f}"),
+        Column("cspo_accuracy", "CSPO accuracy", "{:4.0%}"),
+        Column("cspo_step_accuracy", "among the step's keys", "among the step's keys {:4.0%}"),
+        Column("cspo_step_chance", "chance", "(chance {:.1%})"),
+        Column("cspo_geometry_accuracy", "same geometry", "same geometry {:4.0%}"),
+        Column("cspo_geometry_chance", "chance", "(chance {:.0%})"),
+        Column("cspo_layout_accuracy", "same layout", "same layout {:4.0%}"),
+        Column("cspo_layout_chance", "chance", "({:.0%})"),
+    ),
+    panels=(
+        Panel("Token boundary", ("tbo_loss",), ("tbo_accuracy",)),
+        Panel("Span permutation", ("spo_loss",), ("spo_accuracy",)),
+        Panel(
+            "Contrast, against the queue (dashed: against the step's own keys)",
+            ("cspo_loss",),
+            ("cspo_accuracy", "cspo_step_accuracy"),
+        ),
+        Panel(
+            "Contrast, among views that look alike (dashed: chance)",
+            ("cspo_geometry_accuracy", "cspo_geometry_chance"),
+            ("cspo_layout_accuracy", "cspo_layout_chance"),
+            left_label="same geometry",
+            right_label="same layout",
+        ),
+    ),
+    find_oddities=oddities_of_spe,
+    counted=(*TERMS, *COUNTED),
+    bytes_beside=on_use("spe_dist.methods.spe.footprint:bytes_beside"),
+    transfers=on_use("spe_dist.methods.spe.footprint:transfers"),
+)

@@ -1,0 +1,184 @@
+"""Sums over the steps between two log lines, kept on the device so that no step waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from data_shards.errors import PassingError
+from spe_dist.batches.batch import SIZES
+from spe_dist.engine.peak_flops import peak_of_device
+from spe_dist.engine.world import World
+from spe_dist.methods.measures import Measures
+from spe_dist.methods.work import Work
+
+_DIGEST_PRIME = 1_099_511_628_211
+
+
+class Terms(Protocol):
+    """What an interval must know of a method."""
+
+    terms: Sequence[str]
+    measures: Sequence[str]  # of each forward
+    step_measures: Sequence[str]  # of each step
+    counted: Sequence[str]  # beside the terms' items
+
+    def model_flops(self, work: Work) -> int:
+        """What the model had to compute."""
+        ...
+
+
+class Interval:
+    """Adds up losses, measures and counts; a checkpoint carries the sums, so a resumed run logs the same lines.
+
+    Args:
+        method: names of its terms and measures.
+        world: this rank among all.
+        accumulation: forward passes of a rank per step, A.
+    """
+
+    def __init__(self, method: Terms, world: World, *, accumulation: int) -> None:
+        self._method = method
+        self._world = world
+        self._forwards_of_step = accumulation * world.size
+        peak = peak_of_device(world.device)
+        self._peak = peak and peak * world.size  # FLOP/s of all ranks; None if nobody publishes it
+        device = world.device
+        summed = (*method.terms, *method.measures, *method.step_measures)
+        self._local = torch.zeros(len(summed), dtype=torch.float64, device=device)
+        self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
+        # Of the steps since the clock was started, which after a restart are not all of the interval:
+        self._work = torch.zeros(len(method.terms) + len(method.counted) + len(SIZES), dtype=torch.int64, device=device)
+        # Not of the interval, but of the whole run:
+        self._digests = torch.zeros(2, dtype=torch.int64, device=device)
+        self._pieces_seen = torch.zeros((), dtype=torch.int64, device=device)
+        self.seconds_before = 0.0  # of training, before the clock was started last
+        self.start_clock()
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Seconds of training behind the present weights, those before restarts included."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    def start_clock(self) -> None:
+        """Count time, and the steps and work done in it, from here on."""
+        self.waited = self.saving = 0.0  # seconds spent waiting for batches and for saves
+        self._started = time.perf_counter()
+        self._steps = 0
+        self._work.zero_()
+
+    def add_step(self, counts: Tensor, sizes: Tensor, digests: Tensor) -> None:
+        """Add a step's global counts [terms + counted], `SIZES` [4], and digests [2] of records and masks."""
+        self._counts += counts[: len(self._counts)]
+        self._work += torch.cat([counts, sizes])
+        self._pieces_seen += sizes[0]
+        self._digests.copy_(self._digests * _DIGEST_PRIME + digests)  # wraps; chained over the whole run
+        self._steps += 1
+
+    def add_forward(self, losses: Tensor, measures: Tensor) -> None:
+        """Add a forward's sums on this rank."""
+        sums = torch.cat([losses.detach(), measures]).double()
+        self._local[: len(sums)] += sums
+
+    def add_step_measures(self, measures: Tensor) -> None:
+        """Add a step's sums on this rank."""
+        self._local[len(self._local) - len(measures) :] += measures.to(self._local)
+
+    def close(self, step: int) -> tuple[Measures, dict[str, float | str]]:
+        """Global sums and speeds of the interval; the next one begins. Every rank must call this.
+
+        Raises:
+            PassingError: a loss is not finite.
+        """
+        sums = self._global_sums()
+        names = (*self._method.measures, *self._method.step_measures)
+        measures = Measures(
+            losses=dict(zip(self._method.terms, sums.tolist(), strict=False)),
+            counts=dict(zip(self._method.terms, self._counts.double().tolist(), strict=True)),
+            sums=dict(zip(names, sums[len(self._method.terms) :].tolist(), strict=True)),
+        )
+        _require_finite(measures, step)
+        seconds = time.perf_counter() - self._started
+        work, (records, masks) = self._work_done(), self._digests.tolist()
+        speeds: dict[str, float | str] = {
+            "steps_per_second": self._steps / seconds,
+            "pieces_per_second": work.pieces / seconds,
+            **self._compute_speeds(work, seconds),
+            "waiting_share": self.waited / seconds,
+            "saving_share": self.saving / seconds,
+            "elapsed_seconds": self.seconds_before + seconds,
+            "pieces_seen": int(self._pieces_seen),
+            "digest_records": f"{records % (1 << 64):016x}",
+            "digest_masks": f"{masks % (1 << 64):016x}",
+        }
+        for tensor in (self._local, self._counts):
+            tensor.zero_()
+        self.seconds_before += seconds
+        self.start_clock()
+        return measures, speeds
+
+    def check_finite(self, step: int) -> None:
+        """Refuse to go on with a loss that is not finite; before a checkpoint is written.
+
+        Raises:
+            PassingError: names the term.
+        """
+        sums = self._global_sums()
+        _require_finite(Measures(dict(zip(self._method.terms, sums.tolist(), strict=False)), {}, {}), step)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint saves, whole and equal on all ranks. Every rank must call this.
+
+        The sums of all ranks move to rank 0, here as after a restore, so that both go on with the same additions.
+        """
+        sums = self._global_sums()
+        self._local.copy_(sums)
+        self.share_restored()
+        return self.tensors() | {"interval.sums": sums}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Where a checkpoint's values go; call `share_restored` afterwards."""
+        return {
+            "interval.sums": self._local,
+            "interval.counts": self._counts,
+            "interval.digests": self._digests,
+            "interval.pieces_seen": self._pieces_seen,
+        }
+
+    def share_restored(self) -> None:
+        """When every rank holds the global sums, after a restore: leave them to rank 0."""
+        if not self._world.is_first:
+            self._local.zero_()
+
+    def _work_done(self) -> Work:
+        """The work since the clock was started; waits for the device."""
+        values = self._work.tolist()
+        names = (*self._method.terms, *self._method.counted)
+        counts = dict(zip(names, values, strict=False))
+        sizes = dict(zip(SIZES, values[len(names) :], strict=True))
+        return Work(counts=counts, forwards=self._steps * self._forwards_of_step, **sizes)
+
+    def _compute_speeds(self, work: Work, seconds: float) -> dict[str, float]:
+        flops_per_second = self._method.model_flops(work) / seconds
+        speeds = {"model_tflops_per_second": flops_per_second / 1e12, "padding_saved": work.padding_saved}
+        return speeds | ({"mfu": flops_per_second / self._peak} if self._peak else {})
+
+    def _global_sums(self) -> Tensor:
+        sums = self._local.clone()
+        if self._world.size > 1:
+            dist.all_reduce(sums)
+        return sums
+
+
+def _require_finite(measures: Measures, step: int) -> None:
+    wrong = [name for name, value in measures.losses.items() if not torch.isfinite(torch.tensor(value))]
+    if wrong:
+        raise PassingError(
+            f"the loss is not finite at step {step} (terms {', '.join(wrong)}); nothing after the last checkpoint was "
+            "saved: start again with a lower optimizer.learning_rate, or look at the batches since then"
+        )
