@@ -15,8 +15,8 @@ from spe_dist.checkpoint.reader import newest_checkpoint
 from spe_dist.export.export_run import export_run
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.model.encoded_sentences import Labels
-from spe_dist.extraction.predict.extractor_folder import ExtractorDescription
-from spe_dist.finetuning.start import Start, load_start
+from spe_dist.extraction.predict.extractor_folder import ExtractorDescription, load_extractor
+from spe_dist.finetuning.start import Start, language_of_start, load_start
 from spe_dist.recipe import checked_config, read_values
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, word_pieces
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
@@ -236,3 +236,56 @@ def test_a_missing_place_is_an_error(run, tmp_path):
     save_file({k: w for k, w in weights.items() if "taps" not in k}, exported / "span_pair.safetensors")
     with pytest.raises((UserError, RuntimeError), match="taps"):
         load(config_of(pretrained=str(exported)))
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(learned) -> Path:
+    return Path(learned[0].run_folder) / "seed-1" / "model"
+
+
+def from_fine_tuned(learned, folder: Path, labels: Labels = LABELS, **start: object) -> Start:
+    config = replace(learned[0], start=replace(learned[0].start, pretrained=str(folder), **start))
+    return load_start(config.build_task(), description_of(config, labels))
+
+
+def test_a_fine_tuned_model_gives_all_it_has_to_the_same_labels(learned, fine_tuned):
+    start = from_fine_tuned(learned, fine_tuned)
+    weights, (trained, _) = dict(start.model.named_parameters()), load_extractor(fine_tuned)
+    assert all(torch.equal(weights[name], weight) for name, weight in trained.named_parameters())
+    assert (start.report.new, start.report.left_out) == ((), ())
+    assert start.report.loaded[-1].startswith(f"classifiers of spans, types and relations of {fine_tuned}, extractor ")
+    assert start.model.calibration is None  # fitted anew on dev
+    assert language_of_start(replace(learned[0], start=replace(learned[0].start, pretrained=str(fine_tuned)))) == "en"
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "why"),
+    [
+        (Labels(("LOC", "PER"), LABELS.relation_types), {}, "it has other labels"),
+        (LABELS, {"keep_heads": False}, "start.keep_heads is not set"),
+        (LABELS, {"no_cnn": True}, "start.no_cnn is set"),
+    ],
+)
+def test_its_classifiers_are_dropped_where_they_cannot_or_must_not_stay(learned, fine_tuned, labels, settings, why):
+    start = from_fine_tuned(learned, fine_tuned, labels, **settings)
+    parts = {"sentence_encoder"} if "no_cnn" in settings else PRETRAINED
+    trained = dict(load_extractor(fine_tuned)[0].named_parameters())
+    assert parts <= equal_weights(start, trained)
+    assert not torch.equal(start.model.types.weight[:2], trained["types.weight"][:2])
+    assert start.report.new[-1] == "classifiers of spans, types and relations"
+    assert start.report.left_out[-1] == f"classifiers of {fine_tuned} ({why})"
+
+
+def test_the_folder_of_a_fine_tuning_is_no_model_but_says_where_they_are(learned, fine_tuned, tmp_path):
+    for folder in (fine_tuned.parent, fine_tuned.parent.parent):
+        with pytest.raises(
+            UserError, match=rf"{folder} is the folder of a fine-tuning, whose models are {fine_tuned}: "
+        ):
+            from_fine_tuned(learned, folder)
+    damaged = Path(shutil.copytree(fine_tuned, tmp_path / "damaged"))
+    (damaged / "extractor.safetensors").write_bytes(b"short")
+    with pytest.raises(UserError, match=rf"{damaged} is not a whole extractor \(.*\): copy it again"):
+        from_fine_tuned(learned, damaged)
+    (damaged / "extractor.json").write_text("{}")
+    with pytest.raises(UserError, match=r"extractor\.json cannot be read \(names no language\)"):
+        from_fine_tuned(learned, damaged)

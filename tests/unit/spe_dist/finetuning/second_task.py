@@ -42,9 +42,8 @@ class HoldsScoring(Scoring[Judged]):
         return Judged(values["text"], values["holds"])
 
     def contributions(self, gold, predicted):
-        return {
-            "accuracy": np.array([[one.holds == other.holds, 1] for one, other in zip(gold, predicted, strict=True)])
-        }
+        right = [one.holds == other.holds for one, other in zip(gold, predicted, strict=True)]
+        return {"accuracy": np.stack([right, np.ones(len(right))], axis=1).astype(np.int64)}
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -107,7 +106,5 @@ class Holds(Task[Judged, Wanted]):
     @torch.no_grad()
     def predict(self, model, rows, device):
         packed, _ = rows.batch(np.arange(len(rows)), device)
-        scores = model.scores(model.sentence_encoder(packed)[packed.sequence_starts[:-1]])
-        return [
-            item._replace(holds=bool(holds)) for item, holds in zip(rows.items, scores.argmax(1).tolist(), strict=True)
-        ]
+        found = model.scores(model.sentence_encoder(packed)[packed.sequence_starts[:-1]]).argmax(1) == 1
+        return [item._replace(holds=holds) for item, holds in zip(rows.items, found.tolist(), strict=True)]
