@@ -1,0 +1,38 @@
+"""Marked texts → one packed forward: [CLS] pieces [SEP] of every text, one after another (legend: batches/batch.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_shards.ragged import concat_ranges, offsets_from_lengths
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.export.marked_text import MarkedText
+
+_NOTHING = np.zeros(0, dtype=np.int64)  # so that no text at all can be packed, too
+
+
+def pack_texts(texts: Sequence[MarkedText], *, cls_id: int, sep_id: int) -> tuple[PackedSequences, Tensor]:
+    """The packed sequences, and the packed index of each word's first piece, [W]."""
+    sequences = [np.array([cls_id, *text.piece_ids, sep_id], dtype=np.int64) for text in texts]
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    starts = offsets_from_lengths(lengths)
+    words = [start + 1 + text.word_starts for start, text in zip(starts, texts, strict=False)]
+    packed = PackedSequences(
+        piece_ids=torch.from_numpy(np.concatenate([_NOTHING, *sequences])),
+        positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),
+        sequence_starts=torch.from_numpy(starts.astype(np.int32)),
+        longest=int(lengths.max(initial=0)),
+    )
+    return packed, torch.from_numpy(np.concatenate([_NOTHING, *words]))
+
+
+def pack_word_spans(texts: Sequence[MarkedText], word_spans: Sequence[Sequence], *, shape: tuple[int, ...]) -> Tensor:
+    """Word spans of each text, each of some shape, as packed words, [N, *shape]."""
+    num_words = np.array([len(text.word_starts) for text in texts], dtype=np.int64)
+    rows = [np.asarray(of_text, dtype=np.int64).reshape(-1, *shape) for of_text in word_spans]
+    shifted = [spans + first for spans, first in zip(rows, offsets_from_lengths(num_words), strict=False)]
+    return torch.from_numpy(np.concatenate([_NOTHING.reshape(0, *shape), *shifted]))

@@ -1,0 +1,45 @@
+"""Where a run keeps its checkpoints and small files: in its folder, or at a URL with a folder of each machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data_shards.errors import UserError
+from spe_dist.checkpoint.durable_files import failure_of
+from spe_dist.checkpoint.remote_folder import RemoteFolder
+from spe_dist.checkpoint.storage_backends import ObjectStorage, Place, SharedFolder
+from spe_dist.config import Config
+from spe_dist.engine.world import World
+from spe_dist.train.remote_sync import Mirror
+from spe_dist.train.run_folder import CHECKPOINTS
+
+
+def open_mirror(config: Config, world: World) -> Mirror | None:
+    """Bring the small files of a run at a URL to the first rank; None on other ranks, and for a run in a folder.
+
+    Raises:
+        UserError: on every rank, if the URL cannot be read.
+    """
+    if config.run_url is None:
+        return None
+    remote = RemoteFolder(config.run_url)
+    mirror = Mirror(remote, Path(config.run_folder)) if world.is_first else None
+    problem = failure_of(mirror.bring, remote, "read the run at") if mirror is not None else None
+    problem = world.broadcast_object(problem)
+    if problem:
+        raise UserError(problem)
+    return mirror
+
+
+def place_of_checkpoints(config: Config, mirror: Mirror | None) -> Place:
+    """Where the checkpoints of a run lie; the small files go with them, so that none of them is behind."""
+    folder = Path(config.run_folder) / CHECKPOINTS
+    if config.run_url is None:
+        return SharedFolder(folder)
+    send = mirror.send if mirror is not None else lambda: None
+    return ObjectStorage(RemoteFolder(config.run_url).below(CHECKPOINTS), folder, before_completing=send)
+
+
+def newest_step(config: Config) -> int:
+    """Of the newest checkpoint of a run, whether it holds or not; 0 if there is none."""
+    return max(place_of_checkpoints(config, None).steps(), default=0)
