@@ -169,8 +169,7 @@ class SpanPairModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Vectors of all spans [N, span size] and of all pairs [M, span size] of all texts."""
         assert self.span_encoder is not None
-        special = self.word_pieces.special_ids
-        packed, word_pieces = pack_texts(marked, cls_id=special.cls, sep_id=special.sep)
+        packed, word_pieces = pack_texts(marked, self.word_pieces.special_ids)
         states = self.sentence_encoder(packed.to(device))
         singles = pack_word_spans(marked, word_spans, shape=(2,)).to(device)
         fives = pack_word_spans(marked, word_pairs, shape=(5, 2)).to(device)

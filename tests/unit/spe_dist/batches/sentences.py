@@ -8,10 +8,10 @@ import numpy as np
 
 from data_shards.ragged import Ragged
 from data_shards.record import Records
-from spe_dist.batches.packing import SpecialPieces
+from data_shards.tokenizer_files import SpecialIds
 from spe_dist.methods.spe.collate import SpanPairCollate
 
-SPECIAL = SpecialPieces(cls=1, sep=2, mask=3)
+SPECIAL = SpecialIds(cls=1, sep=2, mask=3, pad=0, unk=4)
 FIRST_ID = 4  # ids below are special
 CLASS_ORDERS = list(itertools.permutations(range(3)))
 
