@@ -290,14 +290,15 @@ def parse_annotated(
     if text_format == "bio":
         return _parse(unit, text_format, document_of_tags)
     assert text_format in ("jsonl", "json")  # `check_lists_entities`
-    read = readers(offsets, OffsetTrial(offsets, language), {})
+    read, report = readers(offsets, OffsetTrial(offsets, language), {}), ReadReport(Path(), "unknown")
 
     def parse_one(line: str) -> Document | None:
         item = _item(parse_object(line), text_field, _THIS_LINE)
         form = find_format(item)
         if form is None:
             raise ValueError(f"no fields of annotated data, such as 'entities', only {name_fields(item.value)}")
-        return read[form](item, 0, ReadReport(Path(), form))
+        report.format = form  # is all that is asked of it here
+        return read[form](item, 0, report)
 
     documents, bad_lines = _parse(unit, text_format, parse_one)
     return [document for document in documents if document is not None], bad_lines

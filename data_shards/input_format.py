@@ -50,7 +50,8 @@ _ROWS = 20  # that must look like words with tags
 
 def annotated_format(fields: Collection[str]) -> AnnotatedFormat | None:
     """The format of annotated data that an object with these fields is in; SpERT's is found as `unified`."""
-    return next((name for name, marks in ANNOTATED_FIELDS if marks <= set(fields)), None)
+    given = set(fields)
+    return next((name for name, marks in ANNOTATED_FIELDS if marks <= given), None)
 
 
 def format_of(stream: InputStream) -> TextFormat | None:
