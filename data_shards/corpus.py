@@ -15,9 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from data_shards.annotated.bio import LineError, cut_sentences, document_of_tags, read_table, unzip_table
+from data_shards.annotated.bio import (
+    LineError,
+    cut_sentences,
+    entities_of_tags,
+    parse_sentence,
+    read_table,
+    unzip_table,
+)
 from data_shards.annotated.detect import find_format
-from data_shards.annotated.document import Document
+from data_shards.annotated.document import Document, Mention
 from data_shards.annotated.items import Item
 from data_shards.annotated.read import readers
 from data_shards.annotated.read_report import ReadReport
@@ -288,7 +295,7 @@ def parse_annotated(
         language: of the text (a spaCy language code).
     """
     if text_format == "bio":
-        return _parse(unit, text_format, document_of_tags)
+        return _parse(unit, text_format, _document_of_tags)
     assert text_format in ("jsonl", "json")  # `check_lists_entities`
     read, report = readers(offsets, OffsetTrial(offsets, language), {}), ReadReport(Path(), "unknown")
 
@@ -302,6 +309,13 @@ def parse_annotated(
 
     documents, bad_lines = _parse(unit, text_format, parse_one)
     return [document for document in documents if document is not None], bad_lines
+
+
+def _document_of_tags(line: str) -> Document:
+    """The document of a sentence, from its line of JSON (`bio`)."""
+    rows = parse_sentence(line)
+    mentions = [Mention(*entity, number) for number, entity in enumerate(entities_of_tags(rows))]
+    return Document.of_words([[word for _, word, _ in rows]], mentions)
 
 
 def _item(fields: dict[str, Any], text_field: str, where: str) -> Item:
@@ -348,7 +362,7 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
         case "wikiextractor":
             return text_of_document(document, text_field)
         case "bio":
-            return document_of_tags(document).text
+            return _document_of_tags(document).text
 
 
 def reason_of(error: Exception) -> str:
