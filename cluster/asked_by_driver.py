@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from cluster.notes import Note, is_left, leave
+from cluster.run_flags import Note, is_left, leave
 from spe_dist.train.stop_signal import Ask
 
 LOGGER = logging.getLogger("spe_dist.cluster")

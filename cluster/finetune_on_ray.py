@@ -16,7 +16,7 @@ import ray
 import ray.exceptions
 
 from cluster.joined_ray import joined_ray, process_environment
-from cluster.notes import Note, is_left, leave
+from cluster.run_flags import Note, is_left, leave
 from cluster.waiting import WaitingLines
 from data_shards.errors import UserError
 from data_shards.stop_requests import first_request

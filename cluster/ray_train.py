@@ -19,10 +19,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.asked_by_driver import AskedByDriver
-from cluster.coming_changes import ComingChanges
+from cluster.elastic_watch import ComingChanges
 from cluster.joined_ray import joined_ray, process_environment
-from cluster.notes import Note, is_left, leave
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
+from cluster.run_flags import Note, is_left, leave
 from cluster.submitted_job import absolute_path
 from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
@@ -32,7 +32,7 @@ from spe_dist.config import ClusterConfig, Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values
 from spe_dist.train.loop import Summary, train
-from spe_dist.train.places_of_run import newest_step
+from spe_dist.train.run_storage import newest_step
 from spe_dist.train.stop_signal import remove_stale_stop_file
 
 LOGGER = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ class ShardReader:
         location: folder or URL of a dataset.
         cache_dir: where files of a remote dataset are kept; by default in the user's cache folder, by fingerprint.
         max_open_shards: decoded shards to keep in memory; can be set later too. A reader of many lanes should keep all
-            that these are in, or it decodes the same ones over and over (`spe_dist.train.plan.open_reader`).
+            that these are in, or it decodes the same ones over and over (`spe_dist.train.data_order.open_reader`).
 
     Raises:
         UserError: not a dataset, or (when records are taken) a shard that is missing, damaged or not the listed one.

@@ -52,8 +52,8 @@ from spe_dist.finetuning.folder import check_same_run, read_result
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_values, config_yaml, load_recipe
-from spe_dist.train.places_of_run import newest_step
 from spe_dist.train.run_folder import CONFIG, flatten
+from spe_dist.train.run_storage import newest_step
 
 DEFAULT = RECIPES / "ablations_cpu.yaml"
 # Settings of pre-training that change no result.
@@ -193,7 +193,7 @@ def _finetune(config: AblationConfig, name: VariantName) -> None:
     if all(read_result(seed) is not None for seed in run.of_each_seed()):
         return
     if VARIANTS[name].weights == "momentum":
-        from spe_dist.checkpoint.export import export_run
+        from spe_dist.export.export_run import export_run
 
         before = pretraining(config, name)
         assert before is not None

@@ -126,7 +126,7 @@ def _report(
 
 def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:
     from launcher.predict_input import read_items
-    from spe_dist.benchmarks.prediction import measure_prediction
+    from spe_dist.benchmarks.extractor_throughput import measure_prediction
 
     return measure_prediction(
         settings.model,

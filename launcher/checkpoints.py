@@ -11,7 +11,7 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
-from spe_dist.checkpoint.loaded import About, faults_of, is_there, list_checkpoints, read_about, step_of
+from spe_dist.checkpoint.reader import About, faults_of, is_there, list_checkpoints, read_about, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 
 

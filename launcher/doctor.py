@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster.diagnosis import Needs, Problem, diagnose, rows
-from cluster.node_checks import Request
-from cluster.nodes import Nodes, ThisNode
-from cluster.preflight import Node, examine_nodes
+from cluster.doctor.diagnosis import Needs, Problem, diagnose, rows
+from cluster.doctor.node_checks import Request
+from cluster.doctor.nodes import Nodes, ThisNode
+from cluster.doctor.preflight import Node, examine_nodes
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
@@ -74,7 +74,7 @@ def _opened(options: Namespace, config: Config) -> Iterator[tuple[Nodes, Request
         request = _request(config, options.seconds)
         yield ThisNode(request), request
         return
-    from cluster.ray_nodes import RayNodes  # --local works without Ray
+    from cluster.doctor.ray_nodes import RayNodes  # --local works without Ray
     from cluster.ray_train import connected, rank_environment, with_absolute_folders
 
     config = with_absolute_folders(config)

@@ -8,8 +8,8 @@ from pathlib import Path
 import tyro
 
 from launcher.arguments import parse_arguments
-from spe_dist.checkpoint.export import export_run
-from spe_dist.models.export_format import Weights
+from spe_dist.export.export_format import Weights
+from spe_dist.export.export_run import export_run
 
 
 @dataclass(frozen=True)

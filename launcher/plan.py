@@ -19,8 +19,8 @@ from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
 from spe_dist.text_table import text_table
+from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory, step_transfers
-from spe_dist.train.plan import build_plan, open_reader
 
 ConfigOfMethod = TypeVar("ConfigOfMethod", bound=Config)
 

@@ -10,7 +10,7 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
-from spe_dist.train.compare import Comparison, compare_runs
+from spe_dist.train.run_diff import Comparison, compare_runs
 from spe_dist.train.run_folder import CONFIG, VERSIONS, changed_settings
 
 

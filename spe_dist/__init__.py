@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spe_dist.export.span_pair_model import SpanPairModel
     from spe_dist.extraction.predict.extractor import Extractor
-    from spe_dist.models.span_pair_model import SpanPairModel
 
 __all__ = ["Extractor", "SpanPairModel"]
 
@@ -14,7 +14,7 @@ __all__ = ["Extractor", "SpanPairModel"]
 def __getattr__(name: str) -> Any:
     # On use: importing any part of the package must not wait for torch and transformers.
     if name == "SpanPairModel":
-        from spe_dist.models.span_pair_model import SpanPairModel
+        from spe_dist.export.span_pair_model import SpanPairModel
 
         return SpanPairModel
     if name == "Extractor":

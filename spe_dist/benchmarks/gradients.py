@@ -19,7 +19,7 @@ from spe_dist.engine.world import World
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.method import Method
 from spe_dist.methods.registry import spec_of
-from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.data_order import build_order, build_plan, open_reader
 
 if TYPE_CHECKING:
     from spe_dist.engine.deepspeed_engine import Engine

@@ -11,7 +11,7 @@ from spe_dist.batches.loader import Steps
 from spe_dist.benchmarks.timing import Timed
 from spe_dist.config import Config
 from spe_dist.methods.registry import spec_of
-from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.data_order import build_order, build_plan, open_reader
 
 PARTS = ("order", "take", "collate")
 _WARM_UP_STEPS = 5  # decode the first shards

@@ -16,7 +16,7 @@ from spe_dist.config import Config
 from spe_dist.recipe import config_yaml, load_recipe
 from spe_dist.train.loop import train
 from spe_dist.train.run_log import read_metrics
-from spe_dist.train.starts import read_starts
+from spe_dist.train.start_times import read_starts
 
 STEPS_PER_SAVE = 20
 

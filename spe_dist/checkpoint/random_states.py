@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spe_dist.checkpoint.loaded import LoadedCheckpoint
+from spe_dist.checkpoint.reader import LoadedCheckpoint
 from spe_dist.engine.world import World
 
 PREFIX = "rng."

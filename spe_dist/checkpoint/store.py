@@ -7,8 +7,8 @@
     <folder>/.partial-…                                         not a checkpoint: being written, or being deleted
 
 In a shared folder, all files are on the disk before one rename gives the folder its name; in an object storage, the
-manifest comes last and goes first (`places.py`). Whatever kills a run, and whenever, leaves the older checkpoints as
-they were and at most files that are no checkpoint, which the next start removes.
+manifest comes last and goes first (`storage_backends.py`). Whatever kills a run, and whenever, leaves the older
+checkpoints as they were and at most files that are no checkpoint, which the next start removes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 from torch import Tensor
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.files import failure_of
-from spe_dist.checkpoint.loaded import Choice, LoadedCheckpoint, load_chosen, name_of
-from spe_dist.checkpoint.places import Files, Place, SharedFolder
+from spe_dist.checkpoint.durable_files import failure_of
+from spe_dist.checkpoint.reader import Choice, LoadedCheckpoint, load_chosen, name_of
+from spe_dist.checkpoint.storage_backends import Files, Place, SharedFolder
 from spe_dist.engine.world import World
 
 LOGGER = logging.getLogger(__name__)

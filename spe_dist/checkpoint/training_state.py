@@ -16,11 +16,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import LoadedCheckpoint
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.random_states import collect_random_states, restore_random_states
+from spe_dist.checkpoint.reader import LoadedCheckpoint
 from spe_dist.checkpoint.snapshot import HostBuffers, Snapshot
-from spe_dist.engine.assignment import assign_to_ranks
+from spe_dist.engine.tensor_owners import assign_to_ranks
 from spe_dist.engine.world import World
 from spe_dist.versions import package_versions
 

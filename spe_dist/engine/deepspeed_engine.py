@@ -41,9 +41,9 @@ from deepspeed.utils import (
 from torch import Tensor, nn
 
 from data_shards.errors import PassingError, UserError
-from spe_dist.engine.assignment import assign_to_ranks
 from spe_dist.engine.compiler import one_at_a_time, require_compiler
 from spe_dist.engine.param_groups import RateOf, param_groups, same_rate
+from spe_dist.engine.tensor_owners import assign_to_ranks
 from spe_dist.engine.world import World
 from spe_dist.engine.zero_config import Precision, deepspeed_config
 

@@ -15,13 +15,13 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT
+from spe_dist.export.export_format import Weights
 from spe_dist.extraction.scores.scoring import MEASURES
 from spe_dist.finetuning.bootstrap import RESAMPLES, Estimate, PairedTest, few_seeds_note, holm
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.finetuning.scored_run import ScoredRun, compare_scored_runs, score_run
 from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.models.export_format import Weights
 from spe_dist.recipe import checked_config, config_values, read_values
 from spe_dist.versions import package_versions, this_machine
 

@@ -23,9 +23,9 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
+from spe_dist.export.export_format import DESCRIPTION
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.predictions import FOLDER as PREDICTIONS
-from spe_dist.models.export_format import DESCRIPTION
 from spe_dist.recipe import config_values
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, flatten, start_log
 from spe_dist.versions import package_versions

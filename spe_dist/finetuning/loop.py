@@ -32,6 +32,7 @@ from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.slow_bf16 import slow_bf16_warning
 from spe_dist.engine.world import World, start_process_group
+from spe_dist.export.export_format import MODEL_CARD
 from spe_dist.extraction.model.encoded_sentences import EncodedSentences, encode_sentences
 from spe_dist.extraction.model.extractor_model import TASKS, ExtractorModel
 from spe_dist.extraction.model.scheduled_sampling import GoldDraws, draw_gold, gold_probability
@@ -61,7 +62,6 @@ from spe_dist.finetuning.layer_rates import layer_rate
 from spe_dist.finetuning.predictions import write_gold, write_predictions, write_rules
 from spe_dist.finetuning.start import Start, load_start
 from spe_dist.kernels import compiled as span_pool_bodies
-from spe_dist.models.export_format import MODEL_CARD
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_lock import RunLock

@@ -15,14 +15,15 @@ from torch import nn
 
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
-from spe_dist.checkpoint.export import TrainedRun, load_model
+from spe_dist.export.export_format import DESCRIPTION, Description
+from spe_dist.export.export_run import TrainedRun, load_model
+from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.extraction.model.constraints import Constraints
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict.extractor_folder import ExtractorDescription, build_extractor
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import check_start
-from spe_dist.models.export_format import DESCRIPTION, Description
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     check_encoder_kind,
@@ -31,7 +32,6 @@ from spe_dist.models.sentence_encoder import (
     resolve_encoder_config,
     set_dropout,
 )
-from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.train.run_folder import read_dataset
 
 _SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder", "span pair encoder"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
 from spe_dist.batches.batch import PackedSequences
+from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.models.sentence_encoder import SentenceEncoder
-from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.probe.questions import Questions, Views, batches_of
 
 _QUESTIONS_AT_A_TIME = 8

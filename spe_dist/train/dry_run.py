@@ -25,8 +25,8 @@ from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
+from spe_dist.train.data_order import build_order, build_plan, open_reader
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory
-from spe_dist.train.plan import build_order, build_plan, open_reader
 from spe_dist.train.run_folder import METRICS, check_same_run
 from spe_dist.train.run_log import read_metrics
 

@@ -42,11 +42,10 @@ from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
-from spe_dist.train.interval import Interval
-from spe_dist.train.mirror import Mirror
-from spe_dist.train.places_of_run import open_mirror, place_of_checkpoints
-from spe_dist.train.plan import build_order, build_plan, open_reader
+from spe_dist.train.data_order import build_order, build_plan, open_reader
+from spe_dist.train.metrics_accumulator import Interval
 from spe_dist.train.rehearsal import largest_records
+from spe_dist.train.remote_sync import Mirror
 from spe_dist.train.run_folder import (
     ENCODER,
     log_path,
@@ -58,7 +57,8 @@ from spe_dist.train.run_folder import (
 )
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
-from spe_dist.train.starts import StartClock, write_start
+from spe_dist.train.run_storage import open_mirror, place_of_checkpoints
+from spe_dist.train.start_times import StartClock, write_start
 
 LOGGER = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import yaml
 from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
+from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import rank_memory, step_transfers
-from spe_dist.train.plan import build_plan, open_reader
 from spe_dist.train.session import open_session
 from spe_dist.train.stop_signal import StopSignal
 from tests.distributed.collectives import recorded_collectives

@@ -13,14 +13,14 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import list_checkpoints
-from spe_dist.checkpoint.places import ObjectStorage
+from spe_dist.checkpoint.reader import list_checkpoints
 from spe_dist.checkpoint.remote_folder import RemoteFolder
+from spe_dist.checkpoint.storage_backends import ObjectStorage
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from spe_dist.train.loop import train
-from spe_dist.train.mirror import Mirror
-from spe_dist.train.starts import read_starts
+from spe_dist.train.remote_sync import Mirror
+from spe_dist.train.start_times import read_starts
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import DROPOUT, configure, metrics_of, stopped_after
 from tests.integration.command import PRETRAIN, run, small_run

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import list_checkpoints
+from spe_dist.checkpoint.reader import list_checkpoints
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from tests.distributed.ranks import run_ranks

@@ -84,7 +84,7 @@ FAULTS = (
         "spe_dist/engine/param_groups.py",
         "if (param.ndim > 1) == decays:",
         "if (param.ndim > 0) == decays:",
-        ("tests/unit/spe_dist/test_param_groups.py",),
+        ("tests/unit/spe_dist/engine/test_param_groups.py",),
     ),
     Fault(
         "masks keyed by rank",
@@ -98,14 +98,14 @@ FAULTS = (
         "spe_dist/engine/batch_plan.py",
         "mine = self.lanes_of_rank(rank)",
         "mine = self.lanes_of_rank(rank)[: -1 if rank else None]",
-        ("tests/unit/spe_dist/test_batch_plan.py", "tests/unit/spe_dist/test_stream_of_batches.py"),
+        ("tests/unit/spe_dist/engine/test_batch_plan.py", "tests/unit/spe_dist/batches/test_loader.py"),
     ),
     Fault(
         "a lane doubled",
         "spe_dist/engine/batch_plan.py",
         "mine = self.lanes_of_rank(rank)",
         "mine = [*self.lanes_of_rank(rank)][: 1 if rank else None] + [*self.lanes_of_rank(rank)][0 if rank else 1 :]",
-        ("tests/unit/spe_dist/test_batch_plan.py", "tests/unit/spe_dist/test_stream_of_batches.py"),
+        ("tests/unit/spe_dist/engine/test_batch_plan.py", "tests/unit/spe_dist/batches/test_loader.py"),
     ),
     Fault(
         "dropout left on for keys",
@@ -126,7 +126,7 @@ FAULTS = (
         "spe_dist/checkpoint/snapshot.py",
         "        return buffer.copy_(tensor.detach(), non_blocking=True)",
         "        return tensor.detach()",
-        ("tests/unit/spe_dist/test_background_saver.py", f"{EXACT}/test_resume.py"),
+        ("tests/unit/spe_dist/checkpoint/test_background.py", f"{EXACT}/test_resume.py"),
     ),
     Fault(
         "random generators not restored",

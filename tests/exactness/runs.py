@@ -16,7 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, list_checkpoints
+from spe_dist.checkpoint.reader import LoadedCheckpoint, list_checkpoints
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train import session
 from spe_dist.train.loop import train

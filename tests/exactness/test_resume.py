@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, list_checkpoints
+from spe_dist.checkpoint.reader import LoadedCheckpoint, list_checkpoints
 from spe_dist.train import session
 from spe_dist.train.loop import train
 from tests.distributed.ranks import run_ranks

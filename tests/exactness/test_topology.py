@@ -21,9 +21,9 @@ from spe_dist.kernels import span_pool
 from spe_dist.methods.enpar.method import Enpar
 from spe_dist.methods.registry import spec_of
 from spe_dist.methods.spe.method import SpeWithContrast
-from spe_dist.train.compare import compare_runs
+from spe_dist.train.data_order import build_order
 from spe_dist.train.loop import train
-from spe_dist.train.plan import build_order
+from spe_dist.train.run_diff import compare_runs
 from tests.distributed.ranks import run_ranks
 from tests.exactness.conftest import only_spe
 from tests.exactness.runs import DIGESTS, LOSSES, configure, metrics_of

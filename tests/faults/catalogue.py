@@ -18,7 +18,7 @@ import psutil
 
 from data_shards.sample_corpus import generate
 from data_shards.stop_requests import STOPPED
-from spe_dist.checkpoint.loaded import list_checkpoints, step_of
+from spe_dist.checkpoint.reader import list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 from tests.exactness.runs import configure
 from tests.faults.command_runs import PATIENCE, SPE, CommandRun, ray_head, stop_process, torchrun, wait_until_gone

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from spe_dist.train.starts import read_starts
+from spe_dist.train.start_times import read_starts
 from tests.faults.trials import Injected, inject, last_step
 from tests.forked import forking_context
 

@@ -24,8 +24,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from spe_dist.checkpoint.places import ObjectStorage
 from spe_dist.checkpoint.remote_folder import RemoteFolder
+from spe_dist.checkpoint.storage_backends import ObjectStorage
 from tests.unit.spe_dist.tiny_run import ROOT
 
 KEEP_LAST, KEEP_EVERY = 2, 7

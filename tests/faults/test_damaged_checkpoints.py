@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_shards.errors import UserError
 from data_shards.files import sha256_of_file
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, fault_of, faults_of, list_checkpoints
+from spe_dist.checkpoint.reader import LoadedCheckpoint, fault_of, faults_of, list_checkpoints
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spe_dist.checkpoint.loaded import fault_of, list_checkpoints, step_of
+from spe_dist.checkpoint.reader import fault_of, list_checkpoints, step_of
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.exactness.runs import metrics_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, fault_of, list_checkpoints, step_of
+from spe_dist.checkpoint.reader import LoadedCheckpoint, fault_of, list_checkpoints, step_of
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from tests.faults.savers import KEEP_EVERY, KEEP_LAST, Savers, Trial, expected_tensors, place_of, started_savers

@@ -12,7 +12,7 @@ from data_shards.order import Order
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.engine.batch_plan import BatchPlan
 from tests.forked import run_forked
-from tests.unit.spe_dist.test_stream_of_batches import Reader, collate
+from tests.unit.spe_dist.batches.test_loader import Reader, collate
 
 STEPS = 12
 

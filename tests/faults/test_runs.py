@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spe_dist.checkpoint.loaded import list_checkpoints
+from spe_dist.checkpoint.reader import list_checkpoints
 from spe_dist.train.run_folder import CHECKPOINTS, METRICS
 from tests.faults import catalogue
 from tests.faults.catalogue import Laboratory

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from spe_dist.checkpoint.loaded import fault_of, list_checkpoints
+from spe_dist.checkpoint.reader import fault_of, list_checkpoints
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_log import read_metrics
-from spe_dist.train.starts import read_starts
+from spe_dist.train.start_times import read_starts
 from tests.faults.command_runs import PATIENCE, torchrun
 from tests.faults.trials import last_step
 from tests.forked import clean_environment

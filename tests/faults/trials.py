@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spe_dist.checkpoint.loaded import fault_of, list_checkpoints, step_of
+from spe_dist.checkpoint.reader import fault_of, list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS, METRICS
 from spe_dist.train.run_log import read_metrics
-from spe_dist.train.starts import read_starts
+from spe_dist.train.start_times import read_starts
 
 DIGESTS = ("digest_records", "digest_masks", "digest_queue")
 LOSSES = ("loss", "tbo_loss", "spo_loss", "cspo_loss")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.node_checks import Request
-from cluster.node_probe import NodeProbe
+from cluster.doctor.node_checks import Request
+from cluster.doctor.node_probe import NodeProbe
 from tests.forked import clean_environment
 from tests.integration.command import run, small_run
 from tests.integration.ray_head import free_port, ray_head, ray_node, wait_until

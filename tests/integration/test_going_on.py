@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from spe_dist.checkpoint.loaded import list_checkpoints
+from spe_dist.checkpoint.reader import list_checkpoints
 from spe_dist.train.run_folder import METRICS
 from spe_dist.train.run_log import read_metrics
 from tests.forked import run_as_only_rank, run_forked, run_script

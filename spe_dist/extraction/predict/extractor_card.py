@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
-from spe_dist.checkpoint.model_card import markdown_table, without_folders
+from spe_dist.export.model_card import markdown_table, without_folders
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.predict.extractor_folder import WEIGHTS
 from spe_dist.extraction.predict.extractor_place import DESCRIPTION

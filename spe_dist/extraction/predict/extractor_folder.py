@@ -24,8 +24,8 @@ from transformers import AutoConfig
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.word_pieces import WordPieces
-from spe_dist.checkpoint.export import written_whole
 from spe_dist.config import STRICT
+from spe_dist.export.export_run import written_whole
 from spe_dist.extraction.model.architecture import Architecture
 from spe_dist.extraction.model.calibration import Calibration
 from spe_dist.extraction.model.constraints import Constraints

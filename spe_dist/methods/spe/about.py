@@ -28,7 +28,6 @@ def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
             Objective("cspo", "contrastive span pair", config.cspo.weight),
         ),
         span_encoder=span if spans else None,
-        context_encoder=None,
         pair_encoder=pair if contrast else None,
         head_size=encoder.hidden_size if contrast and config.cspo.head else None,
         normalize=config.cspo.normalize,

@@ -182,7 +182,7 @@ def test_a_pod_has_time_to_announce_that_it_leaves_and_to_save(rayjob):
     for pod in pods_of(rayjob):
         container = container_of(pod)
         *command, seconds = container["lifecycle"]["preStop"]["exec"]["command"]
-        assert command == ["python", "-m", "cluster.leaving_node", "--seconds"]
+        assert command == ["python", "-m", "cluster.drain_node", "--seconds"]
         variables = {variable["name"]: variable["value"] for variable in container["env"]}
         waits = (int(seconds), int(variables.get("RAY_JOB_STOP_WAIT_TIME_S", 0)))
         assert max(waits) < pod["spec"]["terminationGracePeriodSeconds"]

@@ -3,7 +3,7 @@
 import pytest
 
 from cluster import ray_train
-from cluster.notes import Note
+from cluster.run_flags import Note
 from data_shards.stop_requests import Stopped
 from launcher.recipe_arguments import read_arguments
 

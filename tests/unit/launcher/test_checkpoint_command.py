@@ -8,7 +8,7 @@ import torch
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.checkpoint.loaded import newest_checkpoint, step_of
+from spe_dist.checkpoint.reader import newest_checkpoint, step_of
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 

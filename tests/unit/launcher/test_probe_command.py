@@ -6,7 +6,7 @@ import pytest
 
 from data_shards.errors import UserError
 from launcher.probe import main
-from spe_dist.checkpoint.export import export_run
+from spe_dist.export.export_run import export_run
 from tests.unit.spe_dist.tiny_run import train_tiny_run, write_dataset
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.export import export_run
-from spe_dist.checkpoint.loaded import newest_checkpoint
+from spe_dist.checkpoint.reader import newest_checkpoint
+from spe_dist.export.export_run import export_run
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.start import Start, load_start
 from spe_dist.recipe import checked_config, read_values

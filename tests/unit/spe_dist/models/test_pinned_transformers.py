@@ -1,7 +1,7 @@
 """What transformers does today and this project relies on, seen through its public calls.
 
 If one of these tests fails after an upgrade, nothing is wrong yet: read what it says and change
-`spe_dist/models/sentence_encoder.py`, `packed_attention.py` or `checkpoint/export.py` to match.
+`spe_dist/models/sentence_encoder.py`, `packed_attention.py` or `export/export_run.py` to match.
 """
 
 import pytest

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from spe_dist.export.export_format import Description
+from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.extraction.model.architecture import Architecture
 from spe_dist.extraction.model.calibration import Calibration, Scaling
 from spe_dist.extraction.model.candidates import BEGIN, END, INSIDE, OUTSIDE, UNIT, sentences_of, span_pairs
@@ -17,11 +19,9 @@ from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.model.scheduled_sampling import GoldDraws
 from spe_dist.extraction.model.span_detection import TagDetector
 from spe_dist.extraction.model.word_shapes import NO_WORD, word_shape
-from spe_dist.models.export_format import Description
 from spe_dist.models.packed_attention import layout_of
 from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
-from spe_dist.models.span_pair_model import SpanPairModel
 from tests.unit.spe_dist.extraction.tiny import (
     ARCHITECTURE,
     LABELS,

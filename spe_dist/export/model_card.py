@@ -9,8 +9,8 @@ from typing import Any
 
 from data_shards.manifest import Manifest
 from spe_dist.config import Config
+from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.methods.about import AboutRun
-from spe_dist.models.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.recipe import config_values
 
 _NO_SETTINGS_OF_A_MODEL = {"run", "data", "cluster", "compute", "kernels"}

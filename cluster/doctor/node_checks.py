@@ -27,7 +27,7 @@ from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.versions import package_versions
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _WRITTEN = 32 << 20  # bytes; enough to see a slow disk, little enough for a slow one
 _MARKER = ".doctor-"
 

@@ -9,9 +9,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.node_checks import Finding, Request, one_line
-from cluster.node_probe import NodeProbe
-from cluster.nodes import Answer
+from cluster.doctor.node_checks import Finding, Request, one_line
+from cluster.doctor.node_probe import NodeProbe
+from cluster.doctor.nodes import Answer
 
 
 class RayNodes:

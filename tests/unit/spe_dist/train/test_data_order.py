@@ -4,7 +4,7 @@ import pytest
 
 from spe_dist.config import Config
 from spe_dist.recipe import load_recipe
-from spe_dist.train.plan import build_order, open_reader
+from spe_dist.train.data_order import build_order, open_reader
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 SHARDS = 24

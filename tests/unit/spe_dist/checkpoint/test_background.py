@@ -7,7 +7,7 @@ import torch
 
 from data_shards.errors import UserError
 from spe_dist.checkpoint.background import BackgroundSaver
-from spe_dist.checkpoint.loaded import LoadedCheckpoint
+from spe_dist.checkpoint.reader import LoadedCheckpoint
 from spe_dist.checkpoint.snapshot import HostBuffers, Snapshot
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World

@@ -84,7 +84,7 @@ def test_a_head_that_is_stopped_announces_every_other_node(cluster):
     before = watcher.look()
     assert sorted(before["nodes"].values()) == [False, True] and before["draining"] == {}
     started = time.time()
-    hook = [sys.executable, "-m", "cluster.leaving_node", "--seconds", "40"]
+    hook = [sys.executable, "-m", "cluster.drain_node", "--seconds", "40"]
     with subprocess.Popen(hook, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         while not watcher.look()["draining"]:
             assert process.poll() is None or watcher.look()["draining"], process.stderr.read()

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from data_shards.files import sha256_of_file, sync
-from spe_dist.checkpoint.files import write_tensors, write_text
-from spe_dist.checkpoint.loaded import (
+from spe_dist.checkpoint.durable_files import write_tensors, write_text
+from spe_dist.checkpoint.reader import (
     FORMAT_VERSION,
     MANIFEST,
     STATE,

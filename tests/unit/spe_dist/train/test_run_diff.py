@@ -9,7 +9,7 @@ from data_shards.errors import UserError
 from launcher.cli import dispatch
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
-from spe_dist.train.compare import compare_runs
+from spe_dist.train.run_diff import compare_runs
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS
 
 TENSORS = {

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.diagnosis import Needs, diagnose, rows
-from cluster.node_checks import Finding, find
-from cluster.preflight import Node
+from cluster.doctor.diagnosis import Needs, diagnose, rows
+from cluster.doctor.node_checks import Finding, find
+from cluster.doctor.preflight import Node
 
 NEEDS = Needs(workers=2, cpus_per_worker=1, gpus_per_worker=0, checkpoint_bytes=10**9, checkpoints=4)
 GPU = {"name": "H200", "mebibytes": "143771", "driver": "570.1", "ecc_errors": "0"}

@@ -1,6 +1,6 @@
 """One rank of an all-reduce between nodes, in a process of its own: what hangs can be killed.
 
-`python -m cluster.all_reduce_probe` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment;
+`python -m cluster.doctor.all_reduce_probe` with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set;
 arguments: backend, time limit in seconds. Every line of standard output is a JSON object, the last one says most.
 """
 

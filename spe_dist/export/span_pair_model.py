@@ -19,10 +19,10 @@ from transformers import AutoConfig
 
 from data_shards.errors import UserError
 from data_shards.word_pieces import WordPieces
-from spe_dist.models.export_format import SPAN_PAIR_WEIGHTS, Description
+from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
+from spe_dist.export.marked_text import MarkedText, Span, WordSpan
+from spe_dist.export.packed_texts import pack_texts, pack_word_spans
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
-from spe_dist.models.marked_text import MarkedText, Span, WordSpan
-from spe_dist.models.packed_texts import pack_texts, pack_word_spans
 from spe_dist.models.projection_head import ProjectionHead
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from data_shards.ragged import concat_ranges, offsets_from_lengths
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.models.marked_text import MarkedText
+from spe_dist.export.marked_text import MarkedText
 
 _NOTHING = np.zeros(0, dtype=np.int64)  # so that no text at all can be packed, too
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, fault_of, list_checkpoints, step_of
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
+from spe_dist.checkpoint.reader import LoadedCheckpoint, fault_of, list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cluster.node_checks import Finding
-from cluster.preflight import Node
+from cluster.doctor.node_checks import Finding
+from cluster.doctor.preflight import Node
 
 _GIB = 2**30
 _CLOCK_SECONDS = 1.0  # run logs of several nodes are read side by side

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cluster.node_checks import Finding, Request, examine, leave_marker, one_line, remove_markers, seen_markers
+from cluster.doctor.node_checks import Finding, Request, examine, leave_marker, one_line, remove_markers, seen_markers
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_SECONDS = 5.0
 
 
@@ -110,7 +110,7 @@ def _start_rank(backend: str, seconds: float, places: Mapping[str, object]) -> s
     environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     if backend == "nccl":
         environment.pop("CUDA_VISIBLE_DEVICES", None)  # Ray hides GPUs from a process that reserved none
-    command = [sys.executable, "-m", "cluster.all_reduce_probe", backend, str(int(seconds))]
+    command = [sys.executable, "-m", "cluster.doctor.all_reduce_probe", backend, str(int(seconds))]
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=environment, start_new_session=True, **pipes)
 

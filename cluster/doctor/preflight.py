@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cluster.node_checks import Finding, Request
-from cluster.nodes import Answer, Nodes
+from cluster.doctor.node_checks import Finding, Request
+from cluster.doctor.nodes import Answer, Nodes
 
 _START_SECONDS = 120.0  # a worker process imports torch and Ray; on a busy node that takes long
 

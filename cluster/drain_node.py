@@ -1,6 +1,6 @@
 """What a machine does before it is taken away: it tells Ray, and waits until the run has saved.
 
-    python -m cluster.leaving_node --seconds 60
+    python -m cluster.drain_node --seconds 60
 
 In a pod it is the preStop hook (cluster/kubernetes/rayjob.yaml): Kubernetes stops the container when it returns. Ray
 tells the ranks of a node that drains; they save, and train on without it. No node outlives the head, so the head

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.files import failure_of
-from spe_dist.checkpoint.places import ObjectStorage, Place, SharedFolder
+from spe_dist.checkpoint.durable_files import failure_of
 from spe_dist.checkpoint.remote_folder import RemoteFolder
+from spe_dist.checkpoint.storage_backends import ObjectStorage, Place, SharedFolder
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.train.mirror import Mirror
+from spe_dist.train.remote_sync import Mirror
 from spe_dist.train.run_folder import CHECKPOINTS
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cluster.leaving_node import leaving_nodes, wait_for_end_of
+from cluster.drain_node import leaving_nodes, wait_for_end_of
 
 NODES = [
     {"NodeID": "head", "Alive": True, "Resources": {"node:__internal_head__": 1.0}},

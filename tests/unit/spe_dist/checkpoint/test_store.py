@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, list_checkpoints
+from spe_dist.checkpoint.reader import LoadedCheckpoint, list_checkpoints
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 

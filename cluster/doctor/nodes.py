@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from cluster.node_checks import Finding, Request, find
-from cluster.node_probe import NodeProbe
+from cluster.doctor.node_checks import Finding, Request, find
+from cluster.doctor.node_probe import NodeProbe
 
 Answer = Any | Finding  # a Finding with a failure, where there was no answer
 

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spe_dist.engine.assignment import assign_to_ranks
+from spe_dist.engine.tensor_owners import assign_to_ranks
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers(0, 1000), max_size=40), st.integers(1, 9))

@@ -19,13 +19,13 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.manifest import Manifest
 from data_shards.word_pieces import WordPieces
-from spe_dist.checkpoint.loaded import LoadedCheckpoint, newest_checkpoint
-from spe_dist.checkpoint.model_card import model_card
+from spe_dist.checkpoint.reader import LoadedCheckpoint, newest_checkpoint
 from spe_dist.config import Config
+from spe_dist.export.export_format import DESCRIPTION, MODEL_CARD, Description, Weights
+from spe_dist.export.model_card import model_card
+from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.export_format import DESCRIPTION, MODEL_CARD, Description, Weights
 from spe_dist.models.sentence_encoder import new_sentence_encoder
-from spe_dist.models.span_pair_model import SpanPairModel
 from spe_dist.recipe import load_recipe
 from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, ENCODER, METRICS, TOKENIZER, VERSIONS, read_dataset
@@ -71,7 +71,7 @@ class TrainedRun:
 
 
 def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query") -> Path:
-    """Write a run's newest checkpoint as a Hugging Face folder (see `models/export_format.py` for its files).
+    """Write a run's newest checkpoint as a Hugging Face folder (see `export/export_format.py` for its files).
 
     The heads of token boundary and span permutation objective stay behind; BERT's pooler was never there.
 

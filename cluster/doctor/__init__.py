@@ -1,0 +1,1 @@
+"""`spe doctor`: every node of a cluster, examined before a run."""
