@@ -18,6 +18,7 @@ import numpy as np
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.document_builder import without_spaces
 from data_shards.annotated.items import Item
+from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import NOT_ACCEPTED, SPANS_NOT_ACCEPTED, WITHOUT_ENTITY, ReadReport
 from data_shards.annotated.schema import parse
 from data_shards.annotated.ways_of_writing import (
@@ -27,8 +28,7 @@ from data_shards.annotated.ways_of_writing import (
     way_of_writing,
 )
 from data_shards.errors import UserError
-from data_shards.offset_trial import OffsetTrial
-from data_shards.offset_units import OffsetUnit, TextOffsets
+from data_shards.text.offset_units import OffsetUnit, TextOffsets
 
 
 def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, trial: OffsetTrial) -> Document | None:

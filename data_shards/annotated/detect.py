@@ -9,7 +9,7 @@ from data_shards.annotated.other_programs import refuse_other_program
 from data_shards.annotated.schema import nearest_name
 from data_shards.annotated.ways_of_writing import is_prodigy
 from data_shards.errors import UserError
-from data_shards.input_format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
+from data_shards.input.format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
 
 FormatName = AnnotatedFormat
 

@@ -28,10 +28,10 @@ from data_shards.annotated.read_report import (
     WITHOUT_ENTITY,
     WITHOUT_WORDS,
 )
-from data_shards.entity_words import words_of_characters
 from data_shards.ragged import IntArray, offsets_from_lengths
-from data_shards.sentences import locate_sentences
-from data_shards.word_rules import WordRules
+from data_shards.shards.entity_words import words_of_characters
+from data_shards.text.sentences import locate_sentences
+from data_shards.text.word_rules import WordRules
 
 
 class Mention(NamedTuple):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError
-from data_shards.input_format import DESCRIPTIONS, TextFormat, format_of
-from data_shards.input_stream import InputStream, open_input
-from data_shards.json_values import JsonError, read_values
+from data_shards.input.format import DESCRIPTIONS, TextFormat, format_of
+from data_shards.input.json_values import JsonError, read_values
+from data_shards.input.stream import InputStream, open_input
 
 _INSTEAD: dict[TextFormat, str] = {
     "bio": "spe shards build --gold-entities reads it, spe predict finds entities in its words",

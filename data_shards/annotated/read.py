@@ -12,10 +12,10 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName, detect
 from data_shards.annotated.document import Document
 from data_shards.annotated.items import Item, read_items
+from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
-from data_shards.offset_trial import OffsetTrial
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 
 _Reader = Callable[[Item, int, ReadReport], Document | None]
 

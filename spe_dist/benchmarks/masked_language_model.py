@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
 from spe_dist.batches.batch import Batch
 from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
 from spe_dist.config import Config

@@ -9,8 +9,8 @@ import pytest
 from data_shards.annotated.annotated_sentence import Entity, Relation
 from data_shards.annotated.document import Document, Fact, Mention, split_documents
 from data_shards.annotated.read import read_annotated, read_documents
-from data_shards.corpus import WorkUnit, parse_annotated
-from data_shards.offset_units import OffsetUnit
+from data_shards.pipeline.corpus import WorkUnit, parse_annotated
+from data_shards.text.offset_units import OffsetUnit
 
 SENTENCES = [["Ada", "Byron", "left", "Oz"], [], [" "], ["She", "loved", "Bo", "."]]
 RE_DOCRED = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_shards.ragged import Ragged
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.packing import SpecialPieces
 from spe_dist.methods.spe.collate import SpanPairCollate
 
