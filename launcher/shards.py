@@ -217,7 +217,7 @@ def run_verify(command: Verify) -> None:
 
 def run_train_vocab(command: TrainVocab) -> None:
     """Train a vocabulary and write it."""
-    from data_shards.tokenizer.vocabulary import train_vocabulary
+    from data_shards.tokenizer.wordpiece import train_vocabulary
 
     pieces = train_vocabulary(_texts(command), command.size, lowercase=command.lowercase)
     if len(pieces) > command.size:

@@ -32,15 +32,7 @@ from data_shards.text.offset_units import OffsetUnit, TextOffsets
 
 
 def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, trial: OffsetTrial) -> Document | None:
-    """A text, None if the answer to it was no; see `unified.read`.
-
-    Args:
-        item: as read from a file.
-        index: its number in the file, from 0.
-        report: what is found is counted here.
-        offsets: what the offsets of entities count.
-        trial: says what else they may count, if they cannot be right.
-    """
+    """A text, None if the answer to it was no; see `unified.read`, and `readers` for offsets and trial."""
     fields = parse(item, way_of_writing(item), report)
     if isinstance(fields, Prodigy) and fields.answer != ACCEPTED:
         report.findings[NOT_ACCEPTED] += 1

@@ -33,15 +33,7 @@ class DocumentBuilder:
     def add_mention(
         self, start: int, end: int, type: str, *, sentence: int = 0, entity: int | None = None, name: str = ""
     ) -> int:
-        """Add a mention; returns its number.
-
-        Args:
-            start: its first word.
-            end: one past its last word.
-            type: its label.
-            sentence: number of the sentence that it is in.
-            entity: that it names; one of its own, of the mention's number, if not given.
-            name: as the file has it.
+        """Add a mention, of an entity of its own (of the same number) if none is given; returns its number.
 
         Raises:
             UserError: the span is empty or reaches beyond the sentence.
@@ -99,12 +91,6 @@ class DocumentBuilder:
     def check_text(self, name: str, start: int, end: int, text: str | None) -> None:
         """Hold the text that a file gives of a mention against its words; spaces and case do not count.
 
-        Args:
-            name: of the mention, for the error.
-            start: its first word.
-            end: one past its last word.
-            text: as the file has it; None if it has none.
-
         Raises:
             UserError: they differ.
         """
@@ -121,12 +107,7 @@ class DocumentBuilder:
         return f"{self._where}, sentence {sentence}" if self._numbered else self._where
 
     def build(self, *, name: str, number: int = 0) -> Document:
-        """The document.
-
-        Args:
-            name: title or id.
-            number: of its first sentence.
-        """
+        """The document; `number` is that of its first sentence."""
         return Document.of_words(self._sentences, self._mentions, self._facts, name=name, number=number)
 
 

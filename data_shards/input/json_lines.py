@@ -1,4 +1,4 @@
-"""JSON lines: an object, and the text in one of its fields."""
+"""JSON lines: an object, the text in one of its fields, and what is wrong with a line that is none."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ def text_of_object(document: dict[str, Any], field: str) -> str:
         raise ValueError(f"field {field!r} is {type(text).__name__}, not a string")
     text.encode()  # half a surrogate pair can be written in JSON, but is not text
     return text
+
+
+def reason_of(error: Exception) -> str:
+    """Why a line is no document, for people."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"invalid UTF-8 at byte {error.start + 1}"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair"
+    if isinstance(error, json.JSONDecodeError):
+        return f"invalid JSON: {error.msg} at column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "invalid JSON: nested too deeply"
+    return str(error)

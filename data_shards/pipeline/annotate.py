@@ -18,7 +18,6 @@ from tokenizers import Tokenizer
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, write_atomically
 from data_shards.pipeline.build_config import AnnotateConfig
-from data_shards.pipeline.entity_plan import EntityPlan, keep_eligible
 from data_shards.pipeline.finished_unit import (
     MARKER_FOLDER,
     TOKENIZER_FOLDER,
@@ -27,7 +26,7 @@ from data_shards.pipeline.finished_unit import (
     UnitContent,
     finish_unit,
 )
-from data_shards.pipeline.ner_pipeline import NerPipeline, pipeline_of_worker
+from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline, pipeline_of_worker
 from data_shards.pipeline.unit_pipeline import (
     STOPPED_TEXT,
     BuildSummary,
@@ -156,7 +155,7 @@ def _source_of_worker(location: str, fingerprint: str) -> tuple[ShardReader, Rec
 def _content(plan: EntityPlan, records: Records, words: RecordWords, *, unknown: int) -> UnitContent:
     assert plan.ner is not None
     entities = pipeline_of_worker(plan.ner).find(words.words(records))
-    kept = keep_eligible(records.with_layer(ENTITIES, entities), plan)
+    kept = plan.keep_eligible(records.with_layer(ENTITIES, entities))
     statistics = Statistics(
         records=len(kept),
         dropped={"too_few_entities": len(records) - len(kept)},

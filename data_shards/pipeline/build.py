@@ -30,9 +30,8 @@ from data_shards.pipeline.corpus import (
     read_units,
     resolve_sources,
 )
-from data_shards.pipeline.entity_plan import EntityPlan
 from data_shards.pipeline.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
-from data_shards.pipeline.ner_pipeline import NerPipeline
+from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
 from data_shards.pipeline.unit_builder import TEXT_RULES, UnitPlan, build_unit
 from data_shards.pipeline.unit_pipeline import (
     STOPPED_TEXT,

@@ -32,7 +32,7 @@ from data_shards.input.bio import (
     unzip_table,
 )
 from data_shards.input.format import DESCRIPTIONS, TextFormat, annotated_format, format_of, name_fields
-from data_shards.input.json_lines import parse_object, text_of_object
+from data_shards.input.json_lines import parse_object, reason_of, text_of_object
 from data_shards.input.json_values import JsonError, read_values
 from data_shards.input.parquet import read_rows, text_of_row
 from data_shards.input.stream import STANDARD_INPUT, InputStream, check_is_file, open_input, standard_input
@@ -43,6 +43,7 @@ _UNIT_DOCUMENTS: dict[TextFormat, int] = {
     "text": 50_000, "jsonl": 5_000, "json": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
 }  # fmt: skip
 _UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
+_RELATIONS = {"relations", "relationMentions", "labels"}  # fields of all formats
 _THIS_LINE = "this line"  # stands for a place that is known later
 _Parsed = TypeVar("_Parsed")
 
@@ -287,12 +288,7 @@ def parse_annotated(
 ) -> tuple[list[Document], list[BadLine]]:
     """The documents of a unit with the entities that they list, and the lines that are none.
 
-    Args:
-        unit: raw lines; each object of JSON in any format of annotated data.
-        text_format: of its input.
-        text_field: field of a JSON object that holds the text.
-        offsets: what the offsets of entities in such a text count.
-        language: of the text (a spaCy language code).
+    Each object of JSON may be in any format of annotated data; `offsets` is what offsets in its text count.
     """
     if text_format == "bio":
         return _parse(unit, text_format, _document_of_tags)
@@ -300,7 +296,10 @@ def parse_annotated(
     read, report = readers(offsets, OffsetTrial(offsets, language), {}), ReadReport(Path(), "unknown")
 
     def parse_one(line: str) -> Document | None:
-        item = _item(parse_object(line), text_field, _THIS_LINE)
+        fields = parse_object(line)
+        for name in _RELATIONS & fields.keys():  # records have none, so what is wrong with them spoils no line
+            del fields[name]
+        item = _item(fields, text_field, _THIS_LINE)
         form = find_format(item)
         if form is None:
             raise ValueError(f"no fields of annotated data, such as 'entities', only {name_fields(item.value)}")
@@ -363,16 +362,3 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
             return text_of_document(document, text_field)
         case "bio":
             return _document_of_tags(document).text
-
-
-def reason_of(error: Exception) -> str:
-    """Why a line is no document, for people."""
-    if isinstance(error, UnicodeDecodeError):
-        return f"invalid UTF-8 at byte {error.start + 1}"
-    if isinstance(error, UnicodeEncodeError):
-        return "half of a surrogate pair"
-    if isinstance(error, json.JSONDecodeError):
-        return f"invalid JSON: {error.msg} at column {error.colno}"
-    if isinstance(error, RecursionError):
-        return "invalid JSON: nested too deeply"
-    return str(error)

@@ -1,4 +1,4 @@
-"""Words → entities, by a spaCy pipeline."""
+"""Which entities a dataset is to have; words → entities, by a spaCy pipeline."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from data_shards.errors import UserError
 from data_shards.files import sha256_of, sha256_of_file
 from data_shards.ragged import Ragged
 from data_shards.shards.manifest import MAX_ENTITY_TYPES
+from data_shards.shards.record import Records
+from data_shards.text.offset_units import OffsetUnit
 
 _SENTENCES_AT_A_TIME = 2048  # fixed, as sums of floats may depend on it
 _ZONE = 20_000  # sentences after which spaCy forgets the words it has seen
@@ -42,6 +45,38 @@ class NerInfo:
             "sha256": self.sha256,
             "sentences_at_a_time": str(_SENTENCES_AT_A_TIME),
         }
+
+
+@dataclass(frozen=True)
+class EntityPlan:
+    """Where entities come from; `types` are their names in the order of their ids."""
+
+    types: tuple[str, ...]
+    ner: NerInfo | None
+    """The pipeline that finds them; None for gold entities."""
+    min_entities: int
+    offsets: OffsetUnit = "characters"
+    """What gold entities in a text are counted in."""
+
+    @property
+    def are_gold(self) -> bool:
+        """Whether the documents list them."""
+        return self.ner is None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides bytes, as it stands in the manifest."""
+        return {
+            "types": list(self.types),
+            "from": "gold" if self.ner is None else self.ner.settings,
+            "min_entities": self.min_entities,
+            **({} if self.offsets == "characters" else {"offsets": self.offsets}),
+            "versions": {} if self.ner is None else {name: version(name) for name in ("spacy", "thinc", "numpy")},
+        }
+
+    def keep_eligible(self, records: Records) -> Records:
+        """The records that have enough entities."""
+        return records.take(np.flatnonzero(records.entities.lengths >= self.min_entities))
 
 
 class NerPipeline:

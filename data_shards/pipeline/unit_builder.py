@@ -17,10 +17,8 @@ from numpy.typing import NDArray
 from data_shards.annotated.document import Document, DocumentSentences, split_documents
 from data_shards.files import sha256_of
 from data_shards.pipeline.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
-from data_shards.pipeline.entity_plan import EntityPlan, keep_eligible
 from data_shards.pipeline.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
-from data_shards.pipeline.headings import find_headings
-from data_shards.pipeline.ner_pipeline import pipeline_of_worker
+from data_shards.pipeline.ner_pipeline import EntityPlan, pipeline_of_worker
 from data_shards.ragged import Ragged
 from data_shards.shards.entity_words import words_of_entities
 from data_shards.shards.manifest import Statistics, layer_sizes, most_repeated
@@ -34,6 +32,9 @@ _SPECIALS_PER_RECORD = 2  # [CLS] and [SEP]
 _FILLED_CHUNK = re.compile(r"[^\W_]\S*")  # from its first letter or digit on
 _FILLED = re.compile(r"[^\W_]")
 _COUNTED_REPEATS = 100  # most frequent ones of a unit: all sentences that make up more than a hundredth of it
+_HEADING_WORDS = 5  # of six words, half are sentences: "In 2007, 2386 people lived there."
+_SENTENCE_ENDS = (".", "!", "?")
+_TO_NEXT_LINE = re.compile(r"[^\S\n]*\n\s*\S")
 _OF_SENTENCES = ("text", "bio")  # formats whose documents are sentences
 
 
@@ -79,13 +80,13 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
     documents, bad_lines = _documents(plan, unit)
     sentences = split_documents(documents, plan.language)
     records = _word_pieces(plan).encode_sentences(sentences.texts)
-    headings = find_headings(sentences) if plan.sources[unit.input_index].format == "wikiextractor" else None
+    headings = _find_headings(sentences) if plan.sources[unit.input_index].format == "wikiextractor" else None
     kept, dropped = _within_limits(records, sentences.texts, headings, plan)
     records = records.take(kept)
     changes: Mapping[str, int] = {}
     if plan.entities:
         entities, changes = _entities(plan, plan.entities, sentences, kept)
-        records = keep_eligible(records.with_layer(ENTITIES, entities), plan.entities)
+        records = plan.entities.keep_eligible(records.with_layer(ENTITIES, entities))
         dropped["too_few_entities"] = len(kept) - len(records)
     statistics = Statistics(
         documents=len(documents),
@@ -188,3 +189,27 @@ def _gold_entities(
     characters = located.characters + sentences.starts[sentence_of_word, None]
     found = words_of_entities(characters, located.word_offsets, sentences.entities(types))
     return found.entities.take(kept), found.changes
+
+
+def _find_headings(sentences: DocumentSentences) -> NDArray[np.bool_]:
+    """Which sentences are headings of sections, [S]: short ones that fill a line, with another line after them.
+
+    WikiExtractor writes the headings of sections that hold text, each on a line of its own with a full stop.
+    """
+    found = np.zeros(len(sentences.texts), dtype=np.bool_)
+    document_of = np.searchsorted(sentences.document_starts, sentences.starts, side="right") - 1
+    for number, text in enumerate(sentences.texts):
+        if _may_be_heading(text):
+            document = int(document_of[number])
+            start = int(sentences.starts[number] - sentences.document_starts[document])
+            found[number] = _fills_line(sentences.documents[document].text, start, start + len(text))
+    return found
+
+
+def _may_be_heading(sentence: str) -> bool:
+    return sentence.endswith(_SENTENCE_ENDS) and not sentence[0].islower() and len(sentence.split()) <= _HEADING_WORDS
+
+
+def _fills_line(text: str, start: int, end: int) -> bool:
+    line_start = text.rfind("\n", 0, start) + 1
+    return not text[line_start:start].strip() and _TO_NEXT_LINE.match(text, end) is not None

@@ -25,7 +25,7 @@ from pathlib import Path
 from random import Random
 
 from data_shards.annotated import annotated_sentence
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Relation
 from data_shards.annotated.unified import write_unified
 from data_shards.sample import words as words_of
 from data_shards.sample.world import Thing, World, build_world
@@ -46,15 +46,6 @@ class Entity:
     end: int
     type: str
     id: str
-
-
-@dataclass(frozen=True)
-class Relation:
-    """A stated fact; `head` and `tail` are indices into the sentence's entities."""
-
-    head: int
-    tail: int
-    type: str
 
 
 @dataclass(frozen=True)
@@ -174,8 +165,7 @@ def _as_json(sentence: Sentence) -> dict[str, object]:
 
 def _annotated(number: int, sentence: Sentence) -> AnnotatedSentence:
     entities = tuple(annotated_sentence.Entity(e.start, e.end, e.type) for e in sentence.entities)
-    relations = tuple(annotated_sentence.Relation(r.head, r.tail, r.type) for r in sentence.relations)
-    return AnnotatedSentence(sentence.words, entities, relations, number=number)
+    return AnnotatedSentence(sentence.words, entities, sentence.relations, number=number)
 
 
 @dataclass(frozen=True)

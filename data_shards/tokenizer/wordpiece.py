@@ -1,8 +1,8 @@
-"""BERT's tokenizer over a vocabulary file."""
+"""BERT's tokenizer over a vocabulary file, and how to train one."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from tokenizers.decoders import WordPiece as WordPieceDecoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.trainers import WordPieceTrainer
 
 from data_shards.errors import UserError
 
@@ -72,3 +73,19 @@ def wordpiece_tokenizer(vocabulary: Mapping[str, int], settings: BertSettings, *
     tokenizer.pre_tokenizer = BertPreTokenizer()
     tokenizer.decoder = WordPieceDecoder()
     return tokenizer
+
+
+def train_vocabulary(texts: Iterable[str], size: int, *, lowercase: bool = True) -> list[str]:
+    """Pieces of a BERT vocabulary, in the order of their ids (the lines of a `vocab.txt`). Two runs may differ.
+
+    Args:
+        texts: sentences or documents.
+        size: most pieces to keep, special pieces included.
+        lowercase: lower-case text and strip accents first.
+    """
+    specials = {piece: i for i, piece in enumerate(SPECIAL_PIECES)}
+    tokenizer = wordpiece_tokenizer(specials, BertSettings(do_lower_case=lowercase))
+    trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL_PIECES), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return sorted(vocabulary, key=vocabulary.__getitem__)

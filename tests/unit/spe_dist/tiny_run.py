@@ -10,7 +10,7 @@ import yaml
 import data_shards
 from data_shards.pipeline.build import _tokenizer_info
 from data_shards.pipeline.corpus import Source, WorkUnit
-from data_shards.pipeline.entity_plan import EntityPlan
+from data_shards.pipeline.ner_pipeline import EntityPlan
 from data_shards.pipeline.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.sample.corpus import _as_json, generate
 from data_shards.shards.manifest import Manifest, Statistics

@@ -15,9 +15,8 @@ from data_shards.pipeline.annotate import AnnotatePlan, annotate_shard
 from data_shards.pipeline.build import _gold_types
 from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
 from data_shards.pipeline.corpus import read_units, resolve_sources
-from data_shards.pipeline.entity_plan import EntityPlan
 from data_shards.pipeline.finished_unit import FinishedUnit
-from data_shards.pipeline.ner_pipeline import NerPipeline
+from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
 from data_shards.pipeline.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.sample.corpus import generate, write_annotated, write_corpus
 from data_shards.shards.manifest import Manifest, Statistics, TokenizerInfo

@@ -12,8 +12,7 @@ import data_shards
 from data_shards.errors import UserError
 from data_shards.sample.corpus import generate
 from data_shards.text.word_pieces import WordPieces
-from data_shards.tokenizer.vocabulary import train_vocabulary
-from data_shards.tokenizer.wordpiece import SPECIAL_PIECES
+from data_shards.tokenizer.wordpiece import SPECIAL_PIECES, train_vocabulary
 
 DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 TEXTS = [" ".join(sentence.words) for sentence in generate(400, seed=9)]
