@@ -31,11 +31,7 @@ def find_format(item: Item) -> FormatName | None:
 
 
 def detect(item: Item) -> FormatName:
-    """The format of an item.
-
-    Raises:
-        UserError: its fields are those of no format.
-    """
+    """The format of an item; a UserError if its fields are those of none."""
     found = find_format(item)
     if found is not None:
         return found

@@ -60,11 +60,7 @@ class DocumentBuilder:
         self._facts.append(Fact(head, tail, type, tuple(evidence)))
 
     def add_relation(self, head: int, tail: int, type: str) -> None:
-        """Add a relation between two entities of their own, named by what `add_mention` returned.
-
-        Raises:
-            UserError: they are one and the same.
-        """
+        """Add a relation between two entities of their own, named by what `add_mention` returned; itself is refused."""
         first, second = self._mentions[head], self._mentions[tail]
         if (*first[:3], first.sentence) == (*second[:3], second.sentence):
             text = " ".join(self._sentences[first.sentence][first.start : first.end])
@@ -89,11 +85,7 @@ class DocumentBuilder:
         return all(place in self._at for place in places)
 
     def check_text(self, name: str, start: int, end: int, text: str | None) -> None:
-        """Hold the text that a file gives of a mention against its words; spaces and case do not count.
-
-        Raises:
-            UserError: they differ.
-        """
+        """Refuse a text of a mention that is not that of its words; spaces and case do not count."""
         if text is None:
             return
         words = " ".join(self._sentences[0][start:end])

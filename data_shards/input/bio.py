@@ -41,11 +41,7 @@ class LineError(ValueError):
 
 
 def read_table(content: bytes, path: Path) -> Iterator[bytes]:
-    """The sentences of a table, each as a line of JSON.
-
-    Raises:
-        UserError: it is no table.
-    """
+    """The sentences of a table, each as a line of JSON."""
     rows = csv.reader(io.StringIO(_decode(content), newline=""))
     header = next(rows, [])
     if len(header) < _COLUMNS:
@@ -156,9 +152,6 @@ def entities_of_tags(rows: Sequence[Row]) -> list[tuple[int, int, str]]:
     """First word, word after the last, and type of each entity.
 
     A tag that goes on where nothing began begins an entity, as IOB1 has it and as CoNLL's scorer reads it.
-
-    Raises:
-        LineError: a tag is none.
     """
     entities: list[tuple[int, int, str]] = []
     open_type = None  # of the entity that may go on

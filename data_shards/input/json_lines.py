@@ -7,11 +7,7 @@ from typing import Any
 
 
 def parse_object(line: str) -> dict[str, Any]:
-    """The object of a line.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """The object of a line; a ValueError if it is none."""
     document = json.loads(line)
     if not isinstance(document, dict):
         raise ValueError(f"not a JSON object but {type(document).__name__}")
@@ -19,11 +15,7 @@ def parse_object(line: str) -> dict[str, Any]:
 
 
 def text_of_object(document: dict[str, Any], field: str) -> str:
-    """The text of an object.
-
-    Raises:
-        ValueError: it has none in that field.
-    """
+    """The text of an object; a ValueError if it has none in that field."""
     if field not in document:
         raise ValueError(f"no field {field!r}")
     text = document[field]

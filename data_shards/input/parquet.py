@@ -26,11 +26,7 @@ def read_rows(path: Path, column: str) -> Iterator[bytes]:
 
 
 def read_objects(path: Path, column: str) -> Iterator[bytes]:
-    """The rows as JSON objects, each with a newline: the text, and what other columns of strings or numbers hold.
-
-    Raises:
-        UserError: as `read_rows`.
-    """
+    """The rows as JSON objects, each with a newline: the text, and what other columns of strings or numbers hold."""
     with _opened(path, column) as file:
         names = [field.name for field in file.schema_arrow if field.name == column or _is_plain(field.type)]
         for batch in file.iter_batches(_ROWS, columns=names, use_threads=False):
@@ -40,11 +36,7 @@ def read_objects(path: Path, column: str) -> Iterator[bytes]:
 
 
 def text_of_row(line: str) -> str:
-    """The text of a row.
-
-    Raises:
-        ValueError: the row has none.
-    """
+    """The text of a row; a ValueError if it has none."""
     text = json.loads(line)
     if text is None:
         raise ValueError("null instead of text")

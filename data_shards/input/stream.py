@@ -125,11 +125,7 @@ def open_input(name: str | Path, copy: Path | None = None) -> Iterator[InputStre
 
 
 def check_is_file(name: str) -> None:
-    """Refuse a name of nothing, or of a folder.
-
-    Raises:
-        UserError: it is one.
-    """
+    """Refuse a name of nothing, or of a folder."""
     path = Path(name)
     if path.is_dir():
         raise UserError(f"{name} is a folder: name the files in it")

@@ -57,19 +57,12 @@ def text_of_document(document: str, text_field: str) -> str:
     Args:
         document: one of `cut_documents`.
         text_field: field of a JSON object that holds the text.
-
-    Raises:
-        ValueError: it is no whole document.
     """
     return str(fields_of_document(document, text_field)[text_field])
 
 
 def fields_of_document(document: str, text_field: str) -> dict[str, Any]:
-    """The text as `text_of_document` gives it, and what else is known: id, address and title.
-
-    Raises:
-        ValueError: it is no whole document.
-    """
+    """The text as `text_of_document` gives it, and what else is known: id, address and title."""
     if document.startswith("{"):
         fields = parse_object(document)
         text = _without_title(text_of_object(fields, text_field), str(fields.get("title")))

@@ -123,11 +123,7 @@ def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path
 
 
 def files_of_folder(folder: Path, name: str) -> list[Path]:
-    """The files in a folder and below that are not hidden, in the order of their paths.
-
-    Raises:
-        UserError: there are none.
-    """
+    """The files in a folder and below that are not hidden, by their paths; a UserError if there are none."""
     files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not _is_hidden(file.relative_to(folder))]
     if not files:
         raise UserError(f"{name} is a folder without files")
@@ -239,11 +235,7 @@ def parse_documents(unit: WorkUnit, text_format: TextFormat, text_field: str) ->
 
 
 def check_has_text(source: Source, text_field: str) -> None:
-    """Refuse annotated data without text, and say what takes it.
-
-    Raises:
-        UserError: the first object of the input is such.
-    """
+    """Refuse annotated data without text, and say what takes it."""
     fields = _first_object(source, text_field)
     if text_field in fields:
         return
@@ -256,11 +248,7 @@ def check_has_text(source: Source, text_field: str) -> None:
 
 
 def check_lists_entities(source: Source, text_field: str = "text") -> None:
-    """Refuse an input that has no place for entities, or whose first object is another program's.
-
-    Raises:
-        UserError: it is one.
-    """
+    """Refuse an input that has no place for entities, or whose first object is another program's."""
     if source.format not in ("jsonl", "json", "bio"):
         raise UserError(
             f"{source.label} is {DESCRIPTIONS[source.format]}, which has no entities: give JSON with entities, or "

@@ -75,11 +75,7 @@ class Units:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a folder that holds something else.
-
-    Raises:
-        UserError: it does.
-    """
+    """Refuse a folder that holds something else."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the dataset")
     known = (out / MANIFEST_NAME).exists() or (out / MARKER_FOLDER).exists()

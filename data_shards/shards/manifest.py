@@ -159,9 +159,6 @@ class Manifest:
 
         Args:
             location: what the error calls the dataset.
-
-        Raises:
-            UserError: the dataset has no entities.
         """
         if ENTITIES not in self.layers:
             raise UserError(

@@ -61,11 +61,7 @@ def read_folder(folder: Path, lowercase: bool | None, source: str) -> tuple[Toke
 
 
 def special_pieces(tokenizer: Tokenizer, given: Mapping[str, str], source: str) -> dict[str, str]:
-    """The special pieces by role: those that are given, else those of the usual names.
-
-    Raises:
-        UserError: the tokenizer lacks one.
-    """
+    """The special pieces by role: those that are given, else those of the usual names."""
     found = {}
     for role, usual in _USUAL_NAMES.items():
         names = (given[role],) if role in given else usual
@@ -77,11 +73,7 @@ def special_pieces(tokenizer: Tokenizer, given: Mapping[str, str], source: str) 
 
 
 def parse_tokenizer(path: Path) -> Tokenizer:
-    """A tokenizer.json.
-
-    Raises:
-        UserError: it is none.
-    """
+    """A tokenizer.json."""
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception

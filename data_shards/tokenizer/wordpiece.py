@@ -40,11 +40,7 @@ class BertSettings:
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """{piece: id} of a file with one piece per line.
-
-    Raises:
-        UserError: it is not one.
-    """
+    """{piece: id} of a file with one piece per line."""
     try:
         pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
