@@ -28,7 +28,7 @@ from cluster.submitted_job import absolute_path
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import load as load_manifest
+from data_shards.shards.manifest import load as load_manifest
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_paths

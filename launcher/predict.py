@@ -17,8 +17,8 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
-from data_shards.input_format import TextFormat
-from data_shards.input_stream import STANDARD_INPUT
+from data_shards.input.format import TextFormat
+from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
 from launcher.predict_input import Item, read_items
 from spe_dist.extraction.predict.extractor_place import check_is_extractor

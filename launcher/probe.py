@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from launcher.arguments import parse_arguments
 from launcher.output import say
 from spe_dist.engine.world import World

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import Batch
 from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.config import Config

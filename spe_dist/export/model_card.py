@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.config import Config
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.methods.about import AboutRun

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_shards.ragged import offsets_from_lengths
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import pack
 from spe_dist.export.marked_text import MarkedText

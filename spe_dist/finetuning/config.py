@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
 from spe_dist.extraction.model.architecture import Architecture
 

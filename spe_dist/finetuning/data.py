@@ -10,8 +10,8 @@ from pathlib import Path
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
-from data_shards.input_stream import STANDARD_INPUT
-from data_shards.offset_units import OffsetUnit
+from data_shards.input.stream import STANDARD_INPUT
+from data_shards.text.offset_units import OffsetUnit
 from spe_dist.extraction.data.data_warnings import data_warnings
 from spe_dist.extraction.model.constraints import Constraints
 from spe_dist.extraction.model.encoded_sentences import Labels, LeftOut

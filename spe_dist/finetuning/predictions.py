@@ -22,7 +22,7 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, 
 from data_shards.annotated.unified import json_lines
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
-from data_shards.json_lines import parse_object
+from data_shards.input.json_lines import parse_object
 from spe_dist.extraction.model.constraints import Triple
 from spe_dist.extraction.scores.type_rules import TypeRules
 

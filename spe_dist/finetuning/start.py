@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, load_model
 from spe_dist.export.span_pair_model import SpanPairModel

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray, Ragged
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs

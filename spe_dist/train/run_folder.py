@@ -22,7 +22,7 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import Manifest, parse
+from data_shards.shards.manifest import Manifest, parse
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values, config_yaml

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.sample_corpus import generate_annotated, write_annotated
+from data_shards.sample.corpus import generate_annotated, write_annotated
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.loop import finetune
 from spe_dist.finetuning.predictions import read_run

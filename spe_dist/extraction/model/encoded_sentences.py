@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
-from data_shards.word_pieces import GivenWords, WordPieces
+from data_shards.shards.record import Records
+from data_shards.text.word_pieces import GivenWords, WordPieces
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import pack
 from spe_dist.extraction.model.candidates import Spans

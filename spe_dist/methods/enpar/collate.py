@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.batches.random_draws import FloatArray, lane_generator
 from spe_dist.methods.enpar.batch import EntityPairBatch

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
 from spe_dist.batches.packing import as_tensor, lane_digest, pack

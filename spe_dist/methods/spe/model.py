@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.contrastive_span_pair import MEASURES as CSPO_MEASURES

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_shards.ragged import Ragged
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.methods.spe.collate import SpanPairCollate
 
 SPECIAL = SpecialIds(cls=1, sep=2, mask=3, pad=0, unk=4)

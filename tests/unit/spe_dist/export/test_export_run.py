@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 
 import spe_dist
 from data_shards.errors import UserError
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.checkpoint.reader import newest_checkpoint
 from spe_dist.export import span_pair_model
