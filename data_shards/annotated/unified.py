@@ -104,31 +104,30 @@ def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
         write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))
 
 
-def json_lines(sentences: Iterable[AnnotatedSentence], *, places: bool = True) -> bytes:
-    """Sentences as unified JSON, one a line; scores, where there are any, have six digits.
-
-    Args:
-        sentences: to write.
-        places: with document and number, where they say something.
-    """
+def json_lines(sentences: Iterable[AnnotatedSentence]) -> bytes:
+    """Sentences as unified JSON, one a line; document and number, where they say something."""
     lines = []
     for index, sentence in enumerate(sentences):
-        fields: dict[str, Any] = {
-            "tokens": list(sentence.words),
-            "entities": [
-                {"type": one.type, "start": one.word_start, "end": one.word_end} | _score(one)
-                for one in sentence.entities
-            ],
-            "relations": [
-                {"type": one.type, "head": one.head, "tail": one.tail} | _score(one) for one in sentence.relations
-            ],
-        }
-        if places and sentence.document:
+        fields = sentence_fields(sentence)
+        if sentence.document:
             fields["document"] = sentence.document
-        if places and sentence.number != index:
+        if sentence.number != index:
             fields["number"] = sentence.number
         lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
     return "".join(lines).encode()
+
+
+def sentence_fields(sentence: AnnotatedSentence) -> dict[str, Any]:
+    """Words, entities and relations as unified JSON; scores, where there are any, have six digits."""
+    return {
+        "tokens": list(sentence.words),
+        "entities": [
+            {"type": one.type, "start": one.word_start, "end": one.word_end} | _score(one) for one in sentence.entities
+        ],
+        "relations": [
+            {"type": one.type, "head": one.head, "tail": one.tail} | _score(one) for one in sentence.relations
+        ],
+    }
 
 
 def _score(found: Entity | Relation) -> dict[str, float]:

@@ -13,7 +13,9 @@ from transformers import BertConfig, BertModel
 from data_shards.errors import UserError
 from spe_dist.checkpoint.reader import newest_checkpoint
 from spe_dist.export.export_run import export_run
-from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.extraction.config import ExtractionConfig
+from spe_dist.extraction.model.encoded_sentences import Labels
+from spe_dist.extraction.predict.extractor_folder import ExtractorDescription
 from spe_dist.finetuning.start import Start, load_start
 from spe_dist.recipe import checked_config, read_values
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, word_pieces
@@ -51,16 +53,27 @@ ENPAR = {
 }  # fmt: skip
 
 
-def config_of(encoder: str | None = None, *, model: dict = SPE, **start: object) -> FinetuneConfig:
-    config = checked_config(FinetuneConfig, read_values(RECIPE) | {"model": model}, source="test")
+def config_of(encoder: str | None = None, *, model: dict = SPE, **start: object) -> ExtractionConfig:
+    config = checked_config(ExtractionConfig, read_values(RECIPE) | {"model": model}, source="test")
     return replace(
         config, start=replace(config.start, **start), encoder=replace(config.encoder, name_or_path=encoder, layers=1)
     )
 
 
-def load(config: FinetuneConfig, *, seed: int = 0) -> Start:
+def load(config: ExtractionConfig, *, seed: int = 0) -> Start:
     torch.manual_seed(seed)
-    return load_start(config, LABELS, ANY_TYPES)
+    config.check()
+    return load_start(config.build_task(), description_of(config))
+
+
+def description_of(config: ExtractionConfig, labels: Labels = LABELS) -> ExtractorDescription:
+    return ExtractorDescription(
+        entity_types=labels.entity_types,
+        relation_types=labels.relation_types,
+        architecture=config.model.architecture,
+        constraints=ANY_TYPES,
+        language="en",
+    )
 
 
 def trained_weights(run: Path) -> dict[str, torch.Tensor]:
