@@ -21,6 +21,7 @@ from data_shards.pipeline.build import build, build_with_summary
 from data_shards.pipeline.build_config import BuildConfig
 from data_shards.shards import manifest
 from data_shards.shards.reader import ShardReader, verify
+from tests.unit.data_shards.conftest import build_here
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
@@ -33,14 +34,11 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def test_parallelism_changes_no_byte(config: BuildConfig, dataset: Path, tmp_path: Path) -> None:
-    summaries = {n: build_with_summary(replace(config, out=tmp_path / str(n), parallelism=n)) for n in (1, 2)}
-    assert tars(tmp_path / "1") == tars(tmp_path / "2") == tars(dataset)
+def test_ray_gives_the_bytes_of_a_build_in_one_process(config: BuildConfig, dataset: Path, tmp_path: Path) -> None:
+    build_here(replace(config, out=tmp_path / "here"))
+    assert tars(tmp_path / "here") == tars(dataset)
     assert len(tars(dataset)) == 8
-    assert summaries[1].manifest.fingerprint == summaries[2].manifest.fingerprint
-    assert summaries[1].manifest.statistics == summaries[2].manifest.statistics
-    assert names(tmp_path / "1") == {*tars(dataset), "manifest.json", "tokenizer"}
-    assert summaries[1].workers >= 1
+    assert names(tmp_path / "here") == {*tars(dataset), "manifest.json", "tokenizer"}
 
 
 def write_documents(path: Path, documents: list[str]) -> Path:

@@ -18,7 +18,7 @@ from data_shards.sample.corpus import generate
 from data_shards.shards import manifest
 from data_shards.shards.reader import ShardReader, verify
 from tests.unit.data_shards.entity_pipelines import write_ruler
-from tests.unit.data_shards.pipeline.test_build import names, tars
+from tests.integration.test_build import names, tars
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
