@@ -16,7 +16,7 @@ import ray
 import ray.exceptions
 
 from cluster.joined_ray import joined_ray, process_environment
-from cluster.run_flags import Note, is_left, leave
+from cluster.run_flags import RunFlag, is_set, set_flag
 from cluster.waiting import WaitingLines
 from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
@@ -140,7 +140,7 @@ def _run(
     )(_finetune_seed)
     running: dict[Any, tuple[str, FinetuneConfig]] = {}
     while True:
-        lines.look(waits=bool(running) and not is_left(Note.BEGUN))
+        lines.look(waits=bool(running) and not is_set(RunFlag.BEGUN))
         if asked.is_set():
             outcome.stopped = True
             for call in running:
@@ -172,7 +172,7 @@ def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
 
 
 def _finetune_seed(values: dict[str, Any]) -> Result:
-    leave(Note.BEGUN)
+    set_flag(RunFlag.BEGUN)
     from spe_dist.finetuning.loop import finetune  # with torch and DeepSpeed, which the driver needs not
 
     return finetune(checked_config(FinetuneConfig, values, source="launcher"))

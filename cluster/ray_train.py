@@ -19,10 +19,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.asked_by_driver import AskedByDriver
-from cluster.elastic_watch import ComingChanges
+from cluster.elastic_watch import ElasticWatch
 from cluster.joined_ray import joined_ray, process_environment
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
-from cluster.run_flags import Note, is_left, leave
+from cluster.run_flags import RunFlag, is_set, set_flag
 from cluster.submitted_job import absolute_path
 from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
@@ -134,14 +134,14 @@ def _fit_into(fitted: Future[Any], trainer: TorchTrainer) -> None:
 
 
 def _ask_ranks_to_stop(config: Config) -> None:
-    if not have_places() or not is_left(Note.BEGUN):
+    if not have_places() or not is_set(RunFlag.BEGUN):
         step = newest_step(config)
         end_as_it_stands(  # Ray 2.60 crashes if it is shut down while another thread waits in `fit`
             "stopped as asked before the first step of this start, so there was nothing to save; the same command "
             f"{f'goes on after step {step}' if step else 'starts it again'} ({config.run_folder})"
         )
     LOGGER.warning("asked to stop: saving first (once more ends at once)")
-    leave(Note.STOP)
+    set_flag(RunFlag.STOP)
 
 
 def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
@@ -153,14 +153,14 @@ def _train_rank(loop_config: dict[str, Any]) -> None:
     config = config_from_values(loop_config["values"], source="launcher")
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     cluster = config.cluster
-    coming = ComingChanges(
+    watch = ElasticWatch(
         max_workers=cluster.workers, per_worker=_resources(cluster), resize_seconds=cluster.resize_seconds
     )
     if not World.from_environment().is_first:
-        train(config, asked_by_launcher=coming)
+        train(config, asked_by_launcher=watch)
         return
     asked = AskedByDriver()
-    train(config, asked_by_launcher=lambda: max(coming(), asked()))
+    train(config, asked_by_launcher=lambda: max(watch(), asked()))
 
 
 def with_absolute_folders(config: Config) -> Config:

@@ -103,7 +103,9 @@ def _request(config: Config, seconds: float) -> Request:
 def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     """What the run takes, as far as the recipe can be checked here."""
     cluster, size = config.cluster, None
-    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in spec_of(config).find_oddities(config)]
+    problems = [
+        Problem("warning", "recipe", (), found.what, found.cure) for found in spec_of(config).find_warnings(config)
+    ]
     try:
         size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
     except UserError as error:

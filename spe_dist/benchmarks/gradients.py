@@ -58,8 +58,8 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
 
 def objectives_of(config: Config, method: Method) -> dict[str, float]:
     """Weights of the objectives that are trained."""
-    about = spec_of(config).about(config, method.encoder_config)
-    return {objective.key: objective.weight for objective in about.objectives if objective.weight}
+    summary = spec_of(config).summarize(config, method.encoder_config)
+    return {objective.key: objective.weight for objective in summary.objectives if objective.weight}
 
 
 def gradients_of_step(method: Method, batches: list[Batch], objectives: dict[str, float]) -> list[ObjectiveGradient]:
