@@ -109,11 +109,11 @@ def _gold_types(
     for index, source in enumerate(sources):
         check_lists_entities(source, text_field)
         for unit in read_units(source, index, text_field=text_field):
-            documents, _ = parse_annotated(unit, source.format, text_field, offsets)
+            documents, _ = parse_annotated(unit, source.format, text_field, offsets, language)
             if unit.unit_index == 0:
                 for warning in try_documents(documents, offsets, language, source.name):
                     _logger.warning(warning)
-            types |= {entity.type for document in documents for entity in document.entities}
+            types |= {mention.type for document in documents for mention in document.mentions}
             if len(types) > MAX_ENTITY_TYPES:
                 raise UserError(
                     f"{source.name}: more than {MAX_ENTITY_TYPES} types of entities, such as "

@@ -13,16 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from data_shards.annotated.bio import LineError, cut_sentences, read_table, unzip_table
-from data_shards.annotated.gold_entities import Document, document_of_json, document_of_tags
+from data_shards.annotated.bio import LineError, cut_sentences, document_of_tags, read_table, unzip_table
+from data_shards.annotated.detect import find_format
+from data_shards.annotated.document import Document
+from data_shards.annotated.items import Item
+from data_shards.annotated.read import readers
+from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.input_format import DESCRIPTIONS, TextFormat, annotated_format, format_of, name_fields
 from data_shards.input_stream import STANDARD_INPUT, InputStream, check_is_file, open_input, standard_input
 from data_shards.json_lines import parse_object, text_of_object
 from data_shards.json_values import JsonError, read_values
+from data_shards.offset_trial import OffsetTrial
 from data_shards.offset_units import OffsetUnit
 from data_shards.parquet import read_rows, text_of_row
 from data_shards.wiki_extractor import cut_documents, text_of_document
@@ -31,6 +36,7 @@ _UNIT_DOCUMENTS: dict[TextFormat, int] = {
     "text": 50_000, "jsonl": 5_000, "json": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
 }  # fmt: skip
 _UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
+_THIS_LINE = "this line"  # stands for a place that is known later
 _Parsed = TypeVar("_Parsed")
 
 
@@ -233,17 +239,16 @@ def check_has_text(source: Source, text_field: str) -> None:
     fields = _first_object(source, text_field)
     if text_field in fields:
         return
-    if annotated_format(fields) == "unified":
+    form = annotated_format(fields)
+    if form not in (None, "characters"):
         raise UserError(
-            f"{source.label} holds annotated sentences (fields {name_fields(fields)}) without a field {text_field!r}: "
-            "spe shards build --gold-entities takes their words and entities"
+            f"{source.label} is annotated data of format {form} (fields {name_fields(fields)}) without a field "
+            f"{text_field!r}: spe shards build --gold-entities takes its words and entities"
         )
-    if "text" not in fields:
-        _refuse_unconverted(source, fields)
 
 
 def check_lists_entities(source: Source, text_field: str = "text") -> None:
-    """Refuse an input that has no place for entities, or has another one than is read here.
+    """Refuse an input that has no place for entities, or whose first object is another program's.
 
     Raises:
         UserError: it is one.
@@ -253,21 +258,10 @@ def check_lists_entities(source: Source, text_field: str = "text") -> None:
             f"{source.label} is {DESCRIPTIONS[source.format]}, which has no entities: give JSON with entities, or "
             "words with tags in columns (BIO); spe shards build --ner finds entities in text"
         )
-    fields = _first_object(source, text_field)
-    if "entities" not in fields:
-        _refuse_unconverted(source, fields)
+    find_format(_item(_first_object(source, text_field), text_field, source.label))
 
 
-def _refuse_unconverted(source: Source, fields: dict[str, object]) -> None:
-    form = annotated_format(fields)
-    if form is not None:
-        raise UserError(
-            f"{source.label} is annotated data of format {form} (fields {name_fields(fields)}), not read here: "
-            f"write it as JSON lines with spe data convert {source.name} OUT.jsonl, which --gold-entities reads"
-        )
-
-
-def _first_object(source: Source, text_field: str) -> dict[str, object]:
+def _first_object(source: Source, text_field: str) -> dict[str, Any]:
     """The first object of JSON; without fields if it is none."""
     if source.format not in ("jsonl", "json"):
         return {}
@@ -282,20 +276,40 @@ def _first_object(source: Source, text_field: str) -> dict[str, object]:
 
 
 def parse_annotated(
-    unit: WorkUnit, text_format: TextFormat, text_field: str, offsets: OffsetUnit = "characters"
+    unit: WorkUnit, text_format: TextFormat, text_field: str, offsets: OffsetUnit = "characters", language: str = "en"
 ) -> tuple[list[Document], list[BadLine]]:
     """The documents of a unit with the entities that they list, and the lines that are none.
 
     Args:
-        unit: raw lines.
+        unit: raw lines; each object of JSON in any format of annotated data.
         text_format: of its input.
         text_field: field of a JSON object that holds the text.
         offsets: what the offsets of entities in such a text count.
+        language: of the text (a spaCy language code).
     """
     if text_format == "bio":
         return _parse(unit, text_format, document_of_tags)
     assert text_format in ("jsonl", "json")  # `check_lists_entities`
-    return _parse(unit, text_format, lambda line: document_of_json(line, text_field, offsets))
+    read = readers(offsets, OffsetTrial(offsets, language), {})
+
+    def parse_one(line: str) -> Document | None:
+        item = _item(parse_object(line), text_field, _THIS_LINE)
+        form = find_format(item)
+        if form is None:
+            raise ValueError(f"no fields of annotated data, such as 'entities', only {name_fields(item.value)}")
+        return read[form](item, 0, ReadReport(Path(), form))
+
+    documents, bad_lines = _parse(unit, text_format, parse_one)
+    return [document for document in documents if document is not None], bad_lines
+
+
+def _item(fields: dict[str, Any], text_field: str, where: str) -> Item:
+    """An object whose text is in the field that formats have it in."""
+    if text_field != "text":
+        fields = {name: value for name, value in fields.items() if name != "text"}
+        if text_field in fields:
+            fields["text"] = fields.pop(text_field)
+    return Item(where, fields)
 
 
 def _parse(
@@ -307,6 +321,8 @@ def _parse(
         if raw.strip():
             try:
                 documents.append(parse_one(raw.decode()))
+            except UserError as error:
+                bad_lines.append(BadLine(number, str(error).removeprefix(f"{_THIS_LINE}: ")))
             except LineError as error:
                 bad_lines.append(BadLine(error.line, str(error)))
             except (ValueError, RecursionError) as error:

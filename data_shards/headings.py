@@ -10,7 +10,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.document_sentences import DocumentSentences
+from data_shards.annotated.document import DocumentSentences
 
 _MOST_WORDS = 5  # of six words, half are sentences: "In 2007, 2386 people lived there."
 _ENDS = (".", "!", "?")

@@ -16,12 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.annotated.gold_entities import Document
-from data_shards.document_sentences import split_documents
+from data_shards.annotated.document import Document
 from data_shards.entity_words import words_of_characters
 from data_shards.offset_units import OffsetUnit, characters_at, code_points, widths
 from data_shards.ragged import IntArray, offsets_from_lengths
-from data_shards.word_rules import WordRules
 
 _MOST = 0.9  # of the entities of a text begin and end with words if its offsets are read rightly
 _TRIED = 1_000  # documents of an input that `try_documents` looks at
@@ -113,17 +111,19 @@ class OffsetTrial:
         self._languages: Counter[str] = Counter()  # of widened entities
         self._example = ""
 
-    def add(self, text: str, words: IntArray, spans: IntArray, where: str) -> None:
+    def add(self, document: Document, where: str) -> None:
         """Look at a text.
 
         Args:
-            text: the text.
-            words: characters of each word, half-open, ascending, [W, 2].
-            spans: characters of its entities as they are taken to be, half-open, [E, 2].
+            document: with the characters of its mentions as they are taken to be; if given as words, it tells nothing.
             where: it stands in its file, such as "line 3".
         """
-        if not len(spans) or not len(words):
+        if document.words is not None or not document.mentions:
             return
+        text, (words, _) = document.text, document.locate_words(self._language)
+        if not len(words):
+            return
+        spans = np.array(document.characters(), dtype=np.int64)
         self._texts += 1
         exact = _exact(spans, words)
         listed = spans if self._unit == "characters" else offsets_from_lengths(self._widths(text))[spans]
@@ -142,14 +142,14 @@ class OffsetTrial:
             self._broken.update(others)
         self._note_widened(text, words, spans[cut], first[cut], last[cut])
 
-    def explain(self, text: str, words: IntArray, listed: IntArray) -> str:
+    def explain(self, document: Document, listed: IntArray) -> str:
         """What an error about a text's offsets can add: the way to count that makes them right, if there is one.
 
         Args:
-            text: the text.
-            words: as for `add`.
+            document: the text.
             listed: offsets as the file has them, [E, 2].
         """
+        text, (words, _) = document.text, document.locate_words(self._language)
         if len(words) and len(listed):
             for way in (*self._ways, *self._shifted):
                 if _fits(way.read(listed, text), words):
@@ -228,12 +228,10 @@ def try_documents(documents: Iterable[Document], unit: OffsetUnit, language: str
         language: whose rules cut sentences and words.
         name: of the input.
     """
-    trial, rules = OffsetTrial(unit, language), WordRules(language)
-    listing = (document for document in documents if document.entities and not document.is_sentence)
+    trial = OffsetTrial(unit, language)
+    listing = (document for document in documents if document.mentions and document.words is None)
     for document in islice(listing, _TRIED):
-        words, _ = split_documents([document], language).locate_words(rules)
-        spans = np.array([(entity.start, entity.end) for entity in document.entities], dtype=np.int64)
-        trial.add(document.text, words, spans, name)
+        trial.add(document, name)
     return trial.warnings(name)
 
 

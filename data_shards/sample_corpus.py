@@ -25,6 +25,9 @@ from pathlib import Path
 from random import Random
 
 from data_shards import sample_words as words_of
+from data_shards.annotated import annotated_sentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.unified import write_unified
 from data_shards.sample_world import Thing, World, build_world
 
 ENTITY_TYPES = ("Person", "Organisation", "Place", "Work", "Year")
@@ -143,7 +146,7 @@ def write_annotated(path: Path, sentences: Sequence[Sentence]) -> None:
         path: the file; missing folders are created.
         sentences: to write.
     """
-    _write_lines(path, map(_as_annotated, sentences))
+    write_unified(map(_annotated, range(len(sentences)), sentences), path)
 
 
 def _write_lines(path: Path, lines: Iterable[dict[str, object]]) -> None:
@@ -169,12 +172,10 @@ def _as_json(sentence: Sentence) -> dict[str, object]:
     }
 
 
-def _as_annotated(sentence: Sentence) -> dict[str, object]:
-    return {
-        "tokens": sentence.words,
-        "entities": [{"type": e.type, "start": e.start, "end": e.end} for e in sentence.entities],
-        "relations": [{"type": r.type, "head": r.head, "tail": r.tail} for r in sentence.relations],
-    }
+def _annotated(number: int, sentence: Sentence) -> AnnotatedSentence:
+    entities = tuple(annotated_sentence.Entity(e.start, e.end, e.type) for e in sentence.entities)
+    relations = tuple(annotated_sentence.Relation(r.head, r.tail, r.type) for r in sentence.relations)
+    return AnnotatedSentence(sentence.words, entities, relations, number=number)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.annotated.gold_entities import Document
+from data_shards.annotated.document import Document, DocumentSentences, split_documents
 from data_shards.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
-from data_shards.document_sentences import DocumentSentences, split_documents
 from data_shards.entity_plan import EntityPlan, keep_eligible
 from data_shards.entity_words import words_of_entities
 from data_shards.files import sha256_of
@@ -105,7 +104,7 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
 def _documents(plan: UnitPlan, unit: WorkUnit) -> tuple[list[Document], list[BadLine]]:
     text_format = plan.sources[unit.input_index].format
     if plan.entities and plan.entities.are_gold:
-        return parse_annotated(unit, text_format, plan.text_field, plan.entities.offsets)
+        return parse_annotated(unit, text_format, plan.text_field, plan.entities.offsets, plan.language)
     texts, bad_lines = parse_documents(unit, text_format, plan.text_field)
     return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
 

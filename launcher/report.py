@@ -15,13 +15,14 @@ import yaml
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from spe_dist.methods.method_spec import MethodSpec
+from spe_dist.methods.method_spec import MethodSpec, Panel
 from spe_dist.methods.registry import find_method
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
 
 _ROWS = 12
+_LOSS = Panel("Loss", ("loss",), ("gradient_norm",), right_label="gradient norm")  # if a method names no panels
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _draw(metrics: list[dict[str, Any]], method: MethodSpec, path: Path) -> None
         from PIL import Image
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
-    panels = [panel for panel in method.panels if panel.left[0] in metrics[-1]]
+    panels = [panel for panel in method.panels if panel.left[0] in metrics[-1]] or [_LOSS]
     figure = Figure(figsize=(10, 3.2 * ((len(panels) + 1) // 2)), layout="constrained")
     for axes, panel in zip(figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat, panels, strict=False):
         axes.set_title(panel.title, fontsize=10)

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from data_shards.annotated.document import Document, Mention
 from data_shards.errors import UserError
 
 _TAG = re.compile(r"O|([BIESLU])[-_](.+)")
@@ -150,6 +151,17 @@ def parse_sentence(line: str) -> list[Row]:
         except UnicodeEncodeError as error:
             raise LineError(number, "invalid UTF-8") from error
     return rows
+
+
+def document_of_tags(line: str) -> Document:
+    """The document of a sentence, from its line of JSON.
+
+    Raises:
+        LineError: a word has no tag, or one that is none.
+    """
+    rows = parse_sentence(line)
+    mentions = [Mention(*entity, number) for number, entity in enumerate(entities_of_tags(rows))]
+    return Document.of_words([[word for _, word, _ in rows]], mentions)
 
 
 def entities_of_tags(rows: Sequence[Row]) -> list[tuple[int, int, str]]:

@@ -14,11 +14,11 @@ from data_shards.input_format import ANNOTATED_FIELDS, AnnotatedFormat, annotate
 FormatName = AnnotatedFormat
 
 
-def detect(item: Item) -> FormatName:
-    """The format of an item. SpERT's is found as `unified`, which it is a part of.
+def find_format(item: Item) -> FormatName | None:
+    """The format of an item, None if its fields are those of no format. SpERT's is found as `unified`.
 
     Raises:
-        UserError: its fields are those of no format.
+        UserError: it is another program's, or a field is misspelt.
     """
     found = annotated_format(item.value)
     if found is not None:
@@ -27,6 +27,18 @@ def detect(item: Item) -> FormatName:
     if is_prodigy(item.value):  # a text in which nothing was marked
         return "characters"
     _refuse_misspelt(item)
+    return None
+
+
+def detect(item: Item) -> FormatName:
+    """The format of an item.
+
+    Raises:
+        UserError: its fields are those of no format.
+    """
+    found = find_format(item)
+    if found is not None:
+        return found
     known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in ANNOTATED_FIELDS)
     raise UserError(
         f"{item.where}: no known format, its fields are: {name_fields(item.value)}; {known}. Convert the file, or name "

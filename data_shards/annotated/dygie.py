@@ -10,11 +10,11 @@ import bisect
 from collections.abc import Sequence
 from itertools import accumulate
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.document import Document
+from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.items import Item
-from data_shards.annotated.read_report import ACROSS_SENTENCES, TEXTS_WITHOUT_WORDS, ReadReport
+from data_shards.annotated.read_report import ACROSS_SENTENCES, ReadReport
 from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
-from data_shards.annotated.sentence_builder import SentenceBuilder
 from data_shards.errors import UserError
 
 _Entity = tuple[Index, Index, Label]
@@ -28,8 +28,8 @@ class _Document(Fields):
     doc_key: Id = ""
 
 
-def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
-    """The sentences of a document; see `unified.read`."""
+def read(item: Item, index: int, report: ReadReport) -> Document:
+    """A document; see `unified.read`."""
     document = parse(item, _Document, report)
     for name, rows in (("ner", document.ner), ("relations", document.relations)):
         if rows and len(rows) != len(document.sentences):
@@ -37,21 +37,16 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
                 f"{item.where}: {len(rows)} lists in {name!r} for {len(document.sentences)} sentences: give one list "
                 "for each sentence, [] where it has none"
             )
-    if not document.sentences:
-        report.findings[TEXTS_WITHOUT_WORDS] += 1
     starts = list(accumulate(map(len, document.sentences), initial=0))
-    builders = [
-        SentenceBuilder(words, f"{item.where}, sentence {number}", report, document=document.doc_key, number=number)
-        for number, words in enumerate(document.sentences)
-    ]
+    builder = DocumentBuilder(document.sentences, item.where, report)
     for number, entities in enumerate(document.ner):
         for first, last, type in entities:
             _check_place(first, last, type, (starts[number], starts[number + 1]), f"{item.where}, sentence {number}")
-            builders[number].add_entity(first - starts[number], last + 1 - starts[number], type)
+            builder.add_mention(first - starts[number], last + 1 - starts[number], type, sentence=number)
     for relations in document.relations:
         for relation in relations:
-            _add_relation(relation, starts, builders, item.where, report)
-    return [sentence for builder in builders for sentence in builder.build()]
+            _add_relation(relation, starts, builder, item.where, report)
+    return builder.build(name=document.doc_key)
 
 
 def _check_place(first: int, last: int, type: str, words: tuple[int, int], where: str) -> None:
@@ -63,7 +58,7 @@ def _check_place(first: int, last: int, type: str, words: tuple[int, int], where
 
 
 def _add_relation(
-    relation: _Relation, starts: list[int], builders: list[SentenceBuilder], where: str, report: ReadReport
+    relation: _Relation, starts: list[int], builder: DocumentBuilder, where: str, report: ReadReport
 ) -> None:
     head_first, head_last, tail_first, tail_last, type = relation
     words = (head_first, head_last, tail_first, tail_last)
@@ -73,11 +68,12 @@ def _add_relation(
             ": correct the offsets"
         )
     # Looked up by its words, as some files list a relation with another sentence than that of its arguments.
-    sentences = {bisect.bisect_right(starts, word) - 1 for word in words}
-    if len(sentences) > 1:
+    sentences = [bisect.bisect_right(starts, word) - 1 for word in words]
+    head, tail = (
+        (number, first - starts[number], last + 1 - starts[number])
+        for number, first, last in ((sentences[0], *words[:2]), (sentences[2], *words[2:]))
+    )
+    if len(set(sentences)) > 1 and not builder.has_mentions(head, tail):
         report.findings[ACROSS_SENTENCES] += 1
-        return
-    number = sentences.pop()
-    start = starts[number]
-    head, tail = (head_first - start, head_last + 1 - start), (tail_first - start, tail_last + 1 - start)
-    builders[number].add_relation_of_spans(head, tail, type)
+    else:
+        builder.add_relation_of_spans(head, tail, type)

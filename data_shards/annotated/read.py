@@ -1,8 +1,8 @@
-"""A file of annotated data → sentences, whatever its format."""
+"""A file of annotated data → documents or their sentences, whatever its format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -10,13 +10,27 @@ from pathlib import Path
 from data_shards.annotated import characters, docred, dygie, spe_program, unified
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName, detect
+from data_shards.annotated.document import Document
 from data_shards.annotated.items import Item, read_items
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 from data_shards.offset_trial import OffsetTrial
 from data_shards.offset_units import OffsetUnit
 
-_Reader = Callable[[Item, int, ReadReport], list[AnnotatedSentence]]
+_Reader = Callable[[Item, int, ReadReport], Document | None]
+
+
+def read_documents(
+    path: Path, format: FormatName | None = None, *, language: str = "en", offsets: OffsetUnit = "characters"
+) -> tuple[list[Document], ReadReport]:
+    """Read a file of annotated documents; the report counts nothing that only single sentences have no place for.
+
+    Args and errors are those of `read_annotated`.
+    """
+    report, documents, _ = _open(path, format, language, offsets)
+    found = [document for _, document in documents if document is not None]
+    report.sentences = sum(len(document.locate_sentences(language)) for document in found)
+    return found, report
 
 
 def read_annotated(
@@ -33,6 +47,23 @@ def read_annotated(
     Raises:
         UserError: it cannot be read, is in no known format, or something in it cannot be right; names line or item.
     """
+    report, documents, trial = _open(path, format, language, offsets)
+    sentences: list[AnnotatedSentence] = []
+    for where, document in documents:
+        if document is not None:
+            trial.add(document, report.place(where))
+            found = document.sentences(language, report.findings)
+            sentences += found
+            report.places += [where] * len(found)
+    report.sentences = len(sentences)
+    report.warnings += trial.warnings(str(path))
+    return sentences, report
+
+
+def _open(
+    path: Path, format: FormatName | None, language: str, offsets: OffsetUnit
+) -> tuple[ReadReport, Iterator[tuple[str, Document | None]], OffsetTrial]:
+    """The report to fill, and where each document stands with what it is."""
     path = Path(path)
     items = read_items(path)
     first = next(items, None)
@@ -40,27 +71,30 @@ def read_annotated(
         raise UserError(f"{path} is an empty list: there is nothing to read")
     report = ReadReport(path, format or detect(first), format_is_given=format is not None)
     trial = OffsetTrial(offsets, language)
-    read = _reader(report.format, path, language, offsets, trial)
-    sentences: list[AnnotatedSentence] = []
-    for index, item in enumerate(chain([first], items)):
-        found = read(item, index, report)
-        sentences += found
-        report.documents += 1
-        report.places += [item.where] * len(found)
-    report.sentences = len(sentences)
-    report.warnings += trial.warnings(str(path))
-    return sentences, report
+    names = docred.load_relation_names(path.parent) if report.format == "docred" else {}
+    read = readers(offsets, trial, names)[report.format]
+
+    def documents() -> Iterator[tuple[str, Document | None]]:
+        for index, item in enumerate(chain([first], items)):
+            report.documents += 1
+            yield item.where, read(item, index, report)
+
+    return report, documents(), trial
 
 
-def _reader(format: str, path: Path, language: str, offsets: OffsetUnit, trial: OffsetTrial) -> _Reader:
-    if format == "docred":
-        return partial(docred.read, relation_names=docred.load_relation_names(path.parent))
-    if format == "characters":
-        return partial(characters.read, language=language, offsets=offsets, trial=trial)
-    readers: dict[str, _Reader] = {
+def readers(offsets: OffsetUnit, trial: OffsetTrial, relation_names: Mapping[str, str]) -> dict[str, _Reader]:
+    """The reader of each format: (item, its number in the file, report) → document, or None for a text to pass over.
+
+    Args:
+        offsets: what the offsets of entities in a text count.
+        trial: says what else they may count, if they cannot be right.
+        relation_names: what codes of relations mean (DocRED).
+    """
+    return {
         "unified": unified.read,
         "spert": unified.read,
         "dygie": dygie.read,
         "spe": spe_program.read,
+        "docred": partial(docred.read, relation_names=relation_names),
+        "characters": partial(characters.read, offsets=offsets, trial=trial),
     }
-    return readers[format]

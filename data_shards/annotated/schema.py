@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -20,7 +22,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from data_shards.annotated.gold_entities import checked_type
 from data_shards.annotated.items import Item
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
@@ -37,11 +38,17 @@ def _check_characters(text: str) -> str:
 Text = Annotated[str, Field(strict=True), AfterValidator(_check_characters)]
 
 
+@lru_cache(maxsize=4096)
 def _check_label(label: str) -> str:
-    try:
-        return checked_type(label)
-    except ValueError as error:
-        raise PydanticCustomError(_OWN, "{problem}", {"problem": str(error)}) from error
+    if any("\ud800" <= c <= "\udfff" for c in label):
+        problem = "has half of a surrogate pair in its type, which is no text"
+    elif not label.strip():
+        problem = f"has the type {label!r}: give it a name"
+    elif any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in label):
+        problem = f"has the type {label!r}, with a control character: remove that"
+    else:
+        return label
+    raise PydanticCustomError(_OWN, "{problem}", {"problem": problem})
 
 
 def _as_text(name: Any) -> Any:
@@ -70,7 +77,7 @@ _EXPECTED = {  # pydantic's kinds of errors
 _CLOSE = 0.75  # "haed" is as close to "head"
 _TELLING = 4  # letters of a name; "uid" is as close to "id" too
 
-OBJECT, LIST = "object", "list"  # two ways to write an entity or relation; see `form`
+OBJECT, LIST, NUMBERS = "object", "list", "numbers"  # ways to write an entity or relation; see `form`
 
 
 class Fields(BaseModel):
@@ -128,7 +135,12 @@ class RelationFields(Fields):
     tail: Index
 
 
-EntityList = tuple[Index, Index, Label]
+def _first_three(value: Any) -> Any:
+    return value[:3] if isinstance(value, list) else value
+
+
+EntityList = Annotated[tuple[Index, Index, Label], BeforeValidator(_first_three)]
+"""Start, end and type; what follows is not read."""
 AnyEntity = Annotated[Annotated[EntityFields, Tag(OBJECT)] | Annotated[EntityList, Tag(LIST)], Discriminator(form)]
 
 
@@ -150,7 +162,7 @@ def parse(item: Item, fields: type[AnyFields], report: ReadReport) -> AnyFields:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    kind, parts = first["type"], [part for part in first["loc"] if part not in (OBJECT, LIST)]
+    kind, parts = first["type"], [part for part in first["loc"] if part not in (OBJECT, LIST, NUMBERS)]
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
     if kind == "missing":
         return f"no field {place!r}"

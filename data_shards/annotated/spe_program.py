@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.document import Document
+from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.items import Item
 from data_shards.annotated.read_report import WITHOUT_ENTITY, ReadReport
 from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
-from data_shards.annotated.sentence_builder import SentenceBuilder
 from data_shards.errors import UserError
 
 
@@ -39,16 +39,16 @@ class _Sentence(Fields):
     sentId: Id = ""
 
 
-def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
+def read(item: Item, index: int, report: ReadReport) -> Document:
     """The sentence of an item; see `unified.read`."""
     fields = parse(item, _Sentence, report)
     words = _words(fields, item.where)
-    builder = SentenceBuilder(words, item.where, report, document=fields.articleId, number=index)
+    builder = DocumentBuilder([words], item.where, report, numbered=False)
     numbers: dict[str, int] = {}
     for mention in fields.entityMentions:
         if mention.emId in numbers:
             raise UserError(f"{item.where}: two entity mentions with emId {mention.emId!r}: give each its own")
-        numbers[mention.emId] = builder.add_entity(*mention.offset, mention.label)
+        numbers[mention.emId] = builder.add_mention(*mention.offset, mention.label)
         # The program stops where they differ; files exist that differ in case only.
         builder.check_text(f"mention {mention.emId!r}", *mention.offset, mention.text)
     for relation in fields.relationMentions:
@@ -56,7 +56,7 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
             builder.add_relation(numbers[relation.em1Id], numbers[relation.em2Id], relation.label)
         else:
             report.findings[WITHOUT_ENTITY] += 1
-    return builder.build()
+    return builder.build(name=fields.articleId, number=index)
 
 
 def _words(fields: _Sentence, where: str) -> list[str]:

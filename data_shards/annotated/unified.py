@@ -1,8 +1,8 @@
 """Unified: one sentence an item, with `tokens`, `entities`, `relations`; SpERT's JSON is one way of writing it.
 
-Entities are `{"type", "start", "end"}` or `[start, end, type]`, end exclusive; a `text` in the former must be
-that of its words. Relations are `{"type", "head", "tail"}` with numbers of entities, or `[head start, head end,
-tail start, tail end, type]` with words, as in files of CoNLL04.
+Entities are `{"type", "start", "end"}` or `[start, end, type, …]`, end exclusive; a `text` in the former must be
+that of its words. Relations are `{"type", "head", "tail"}` or `[head, tail, type]` with numbers of entities, or
+`[head start, head end, tail start, tail end, type]` with words, as in files of CoNLL04.
 We write objects; `document` and `number` are our own additions, left out where they say nothing.
 """
 
@@ -18,15 +18,17 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.document import Document
+from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.items import Item
 from data_shards.annotated.read_report import ReadReport
 from data_shards.annotated.schema import (
     LIST,
+    NUMBERS,
     OBJECT,
     AnyEntity,
     EntityFields,
-    EntityList,
     Fields,
     Id,
     Index,
@@ -36,14 +38,16 @@ from data_shards.annotated.schema import (
     form,
     parse,
 )
-from data_shards.annotated.sentence_builder import SentenceBuilder
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress}
-_ListedRelation = tuple[Index, Index, Index, Index, Label]
+_DIGITS = 6  # of scores
 _AnyRelation = Annotated[
-    Annotated[RelationFields, Tag(OBJECT)] | Annotated[_ListedRelation, Tag(LIST)], Discriminator(form)
+    Annotated[RelationFields, Tag(OBJECT)]
+    | Annotated[tuple[Index, Index, Index, Index, Label], Tag(LIST)]
+    | Annotated[tuple[Index, Index, Label], Tag(NUMBERS)],
+    Discriminator(lambda value: NUMBERS if form(value) == LIST and len(value) == 3 else form(value)),
 ]
 
 
@@ -55,7 +59,7 @@ class _Sentence(Fields):
     number: Index | None = None
 
 
-def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
+def read(item: Item, index: int, report: ReadReport) -> Document:
     """The sentence of an item.
 
     Args:
@@ -68,24 +72,28 @@ def read(item: Item, index: int, report: ReadReport) -> list[AnnotatedSentence]:
     """
     fields = parse(item, _Sentence, report)
     number = index if fields.number is None else fields.number
-    builder = SentenceBuilder(fields.tokens, item.where, report, document=fields.document, number=number)
-    numbers = [_add_entity(entity, index, builder) for index, entity in enumerate(fields.entities)]
-    for relation in fields.relations:
-        if isinstance(relation, RelationFields):
-            _check_arguments(relation, len(numbers), item.where)
-            builder.add_relation(numbers[relation.head], numbers[relation.tail], relation.type)
+    builder = DocumentBuilder([fields.tokens], item.where, report, numbered=False)
+    for index, entity in enumerate(fields.entities):
+        if isinstance(entity, EntityFields):
+            builder.add_mention(entity.start, entity.end, entity.type)
+            builder.check_text(f"entity {index}", entity.start, entity.end, entity.text)
         else:
+            builder.add_mention(*entity)
+    for relation in fields.relations:
+        if isinstance(relation, tuple) and len(relation) == 5:
             head_start, head_end, tail_start, tail_end, type = relation
-            builder.add_relation_of_spans((head_start, head_end), (tail_start, tail_end), type)
-    return builder.build()
-
-
-def _add_entity(entity: EntityFields | EntityList, index: int, builder: SentenceBuilder) -> int:
-    if not isinstance(entity, EntityFields):
-        return builder.add_entity(*entity)
-    number = builder.add_entity(entity.start, entity.end, entity.type)
-    builder.check_text(f"entity {index}", entity.start, entity.end, entity.text)
-    return number
+            builder.add_relation_of_spans((0, head_start, head_end), (0, tail_start, tail_end), type)
+            continue
+        head, tail, type = (
+            (relation.head, relation.tail, relation.type) if isinstance(relation, RelationFields) else relation
+        )
+        if max(head, tail) >= len(fields.entities):
+            raise UserError(
+                f"{item.where}: relation {type!r} from entity {head} to {tail}, but the sentence has "
+                f"{len(fields.entities)} entities, counted from 0: correct the numbers"
+            )
+        builder.add_relation(head, tail, type)
+    return builder.build(name=fields.document, number=number)
 
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
@@ -94,33 +102,38 @@ def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    lines = [json.dumps(_to_json(sentence, index), ensure_ascii=False) for index, sentence in enumerate(sentences)]
-    data = "".join(line + "\n" for line in lines).encode()
+    data = json_lines(sentences)
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))
 
 
-def _to_json(sentence: AnnotatedSentence, index: int) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "tokens": list(sentence.words),
-        "entities": [
-            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} for entity in sentence.entities
-        ],
-        "relations": [
-            {"type": relation.type, "head": relation.head, "tail": relation.tail} for relation in sentence.relations
-        ],
-    }
-    if sentence.document:
-        fields["document"] = sentence.document
-    if sentence.number != index:
-        fields["number"] = sentence.number
-    return fields
+def json_lines(sentences: Iterable[AnnotatedSentence], *, places: bool = True) -> bytes:
+    """Sentences as unified JSON, one a line; scores, where there are any, have six digits.
+
+    Args:
+        sentences: to write.
+        places: with document and number, where they say something.
+    """
+    lines = []
+    for index, sentence in enumerate(sentences):
+        fields: dict[str, Any] = {
+            "tokens": list(sentence.words),
+            "entities": [
+                {"type": one.type, "start": one.word_start, "end": one.word_end} | _score(one)
+                for one in sentence.entities
+            ],
+            "relations": [
+                {"type": one.type, "head": one.head, "tail": one.tail} | _score(one) for one in sentence.relations
+            ],
+        }
+        if places and sentence.document:
+            fields["document"] = sentence.document
+        if places and sentence.number != index:
+            fields["number"] = sentence.number
+        lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
 
 
-def _check_arguments(relation: RelationFields, num_entities: int, where: str) -> None:
-    if max(relation.head, relation.tail) >= num_entities:
-        raise UserError(
-            f"{where}: relation {relation.type!r} from entity {relation.head} to {relation.tail}, but the sentence has "
-            f"{num_entities} entities, counted from 0: correct the numbers"
-        )
+def _score(found: Entity | Relation) -> dict[str, float]:
+    return {} if found.score is None else {"score": round(found.score, _DIGITS)}

@@ -1,1 +1,1 @@
-"""Records → batches: spans, permutations, masks and views, in whole-array steps."""
+"""What methods share between records and batches: packing, random numbers, five spans, the loader."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.unified import json_lines
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.json_lines import parse_object
@@ -27,7 +28,6 @@ from spe_dist.extraction.scores.type_rules import TypeRules
 
 FOLDER = "predictions"
 GOLD = "gold.jsonl"
-_DIGITS = 6  # of scores
 _RULES = "rules-{}.json"
 _SEED = re.compile(r"seed-(\d+)\.jsonl")
 
@@ -51,12 +51,12 @@ class RunPredictions:
 
 def write_gold(run: Path, sentences: Sequence[AnnotatedSentence]) -> None:
     """Write the test data of a run."""
-    _write(run / FOLDER / GOLD, sentences)
+    write_atomically(_folder(run) / GOLD, json_lines(sentences, places=False))
 
 
 def write_predictions(run: Path, seed: int, sentences: Sequence[AnnotatedSentence]) -> None:
     """Write what the model of a seed predicted: the sentences of the test data, in their order."""
-    _write(run / FOLDER / f"seed-{seed}.jsonl", sentences)
+    write_atomically(_folder(run) / f"seed-{seed}.jsonl", json_lines(sentences, places=False))
 
 
 def write_rules(run: Path, seed: int, rules: TypeRules) -> None:
@@ -115,28 +115,10 @@ def _triple(value: list[object]) -> Triple:
     return head, relation, tail
 
 
-def _write(path: Path, sentences: Sequence[AnnotatedSentence]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(_object(sentence), ensure_ascii=False) + "\n" for sentence in sentences)
-    write_atomically(path, "".join(lines).encode())
-
-
-def _object(sentence: AnnotatedSentence) -> dict[str, Any]:
-    return {
-        "tokens": list(sentence.words),
-        "entities": [
-            {"type": entity.type, "start": entity.word_start, "end": entity.word_end} | _score_of(entity)
-            for entity in sentence.entities
-        ],
-        "relations": [
-            {"type": relation.type, "head": relation.head, "tail": relation.tail} | _score_of(relation)
-            for relation in sentence.relations
-        ],
-    }
-
-
-def _score_of(found: Entity | Relation) -> dict[str, float]:
-    return {} if found.score is None else {"score": round(found.score, _DIGITS)}
+def _folder(run: Path) -> Path:
+    folder = run / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _sentence(document: dict[str, Any], number: int) -> AnnotatedSentence:

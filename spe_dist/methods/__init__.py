@@ -1,1 +1,1 @@
-"""One file per paper: which batch, which encoders, which objectives, which weights."""
+"""Pre-training methods: a folder for each, listed in `registry.py`; `method.py` is what training asks of one."""

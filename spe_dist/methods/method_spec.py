@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from data_shards.manifest import Manifest
-from data_shards.reader import ShardReader
-from data_shards.record import Records
 from spe_dist.config import Config
 from spe_dist.methods.run_summary import ConfigWarning, RunSummary
 
@@ -17,6 +14,9 @@ if TYPE_CHECKING:  # a recipe is read without waiting for torch
     from torch import nn
     from transformers import PretrainedConfig
 
+    from data_shards.manifest import Manifest
+    from data_shards.reader import ShardReader
+    from data_shards.record import Records
     from spe_dist.batches.loader import Collate
     from spe_dist.engine.batch_plan import BatchPlan
     from spe_dist.engine.zero_footprint import Transfer

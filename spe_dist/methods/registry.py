@@ -35,8 +35,8 @@ def find_method(name: object, *, source: str) -> MethodSpec:
         UserError: there is none of that name, or it cannot be imported.
     """
     offered = {point.name: point for point in _BUILT_IN}
-    if name not in offered:
-        offered = {point.name: point for point in entry_points(group=GROUP)} | offered
+    if not isinstance(name, str) or name not in offered:
+        offered |= {point.name: point for point in entry_points(group=GROUP) if point.name not in offered}
     if not isinstance(name, str) or name not in offered:
         raise UserError(f"{source}: method is {name!r}; these are offered: {', '.join(offered)}")
     try:

@@ -35,8 +35,8 @@ class RunSummary:
     paper: str
     trained_on: str
     objectives: tuple[Objective, ...]
-    span_encoder: SpanEncoderSizes | None
-    context_encoder: SpanEncoderSizes | None
-    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None
-    head_size: int | None
-    normalize: bool
+    span_encoder: SpanEncoderSizes | None = None
+    context_encoder: SpanEncoderSizes | None = None
+    pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None = None
+    head_size: int | None = None
+    normalize: bool = False

@@ -1,1 +1,1 @@
-"""One file per objective of a paper: tensors in, losses and accuracies out."""
+"""Objectives that several methods use: tensors in, losses and accuracies out."""

@@ -1,4 +1,4 @@
-"""The training loop, in the order of the paper's Figure 6; what it works with is set up by `session.py`."""
+"""The training loop; what it works with is set up by `session.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of ENPAR beyond those every method shares; which choices are the paper's is in docs/decisions.md."""
+"""The settings of ENPAR beyond those that every method shares; docs/papers.md says which choices are the paper's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COUNTED = ("pairs", "context_words")  # unmasked copies, and their words, which 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityMaskingConfig:
-    """What happens to entities in the copy that MET and MEP see; the rest is kept."""
+    """Entities that are hidden in the copy of a sentence that MET and MEP see."""
 
     masked: Share
     """Share of entities whose pieces are masked."""
     replaced: Share
-    """Share of entities replaced by others."""
+    """Share of entities that are replaced by another entity."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,6 +29,7 @@ class MetConfig:
     """Masked entity typing."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -36,6 +37,7 @@ class MepConfig:
     """Masked entity prediction."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -43,12 +45,13 @@ class AcdConfig:
     """Adversarial context discrimination."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
     perturbed: Annotated[int, Field(ge=1, le=5)]
-    """Perturbed copies of a sentence, of the five that there are."""
+    """Number of perturbed copies of a sentence, out of five kinds."""
     max_shift: Positive
-    """Words that an entity is shifted, unless there is room for fewer."""
+    """Number of words that an entity is shifted by; fewer where there is less room."""
     margin: Annotated[float, Field(gt=0)]
-    """Of the hinge."""
+    """Margin of the hinge loss by which an original must score above its copy."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -56,8 +59,9 @@ class PpConfig:
     """Permutation prediction."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
     permutations: Annotated[int, Field(ge=2, le=120)]
-    """Orders of a sentence, its own among them (n_p)."""
+    """Number of orders of a sentence that are classified, its own included (n_p)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -65,6 +69,7 @@ class EnparConfig(Config):
     """A run of ENPAR."""
 
     method: Literal["enpar"]
+    """Pre-training method."""
     entity_encoder: SpanEncoderSizes
     context_encoder: SpanEncoderSizes
     pair_encoder: EntityPairEncoderSizes
@@ -74,4 +79,4 @@ class EnparConfig(Config):
     acd: AcdConfig
     pp: PpConfig
     heads_dropout: Share
-    """Of entity, context and pair encoder."""
+    """Dropout of the entity encoder, the context encoder and the pair encoder."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from data_shards.errors import UserError
-from data_shards.reader import ShardReader
+
+if TYPE_CHECKING:  # it imports torch, and a recipe is read without
+    from data_shards.reader import ShardReader
 
 
 def require_entity_pairs(reader: ShardReader) -> None:

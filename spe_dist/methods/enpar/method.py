@@ -71,7 +71,7 @@ class Enpar(Method):
         return enpar_flops(self.config, self.encoder_config, workload, types=self.types)
 
     def report(self, sums: MetricSums) -> dict[str, float | str]:
-        """And the accuracies of hidden entities and of sentences that were permuted."""
+        """What to log: also the accuracies on hidden entities and on permuted sentences."""
         report = super().report(sums)
         if self.config.met.weight:
             report["met_hidden_accuracy"] = sums.share(["met_hidden_found"], ["met_hidden"])

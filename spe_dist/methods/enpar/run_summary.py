@@ -28,6 +28,4 @@ def summarize_enpar(config: EnparConfig, encoder: PretrainedConfig) -> RunSummar
         span_encoder=config.entity_encoder if pairs or config.met.weight > 0 else None,
         context_encoder=config.context_encoder if pairs else None,
         pair_encoder=config.pair_encoder if pairs else None,
-        head_size=None,
-        normalize=False,
     )

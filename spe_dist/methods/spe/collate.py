@@ -25,7 +25,6 @@ from data_shards.record import Records
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
 from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
-from spe_dist.batches.random_draws import RandomDraws
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.masking import NOTHING_HIDDEN, HiddenPieces, hide_pieces
@@ -35,6 +34,7 @@ from spe_dist.methods.spe.permutations import (
     permute_spans,
     random_columns,
 )
+from spe_dist.methods.spe.random_draws import RandomDraws
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
 from spe_dist.methods.spe.views import CONTEXT_VIEW, PAIR_VIEW, pieces_in_pair, show_views
 

@@ -1,4 +1,4 @@
-"""The settings of SPE beyond those every method shares; which choices are the paper's is in docs/decisions.md."""
+"""The settings of SPE beyond those that every method shares; docs/papers.md says which choices are the paper's."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class SpansConfig:
     """How span pairs are drawn."""
 
     geometric_p: Annotated[float, Field(gt=0, lt=1)]
-    """Success probability of the geometric distribution of lengths."""
+    """Success probability of the geometric distribution of span lengths."""
     max_words: Positive
-    """Longest span."""
+    """Length of the longest span, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,12 +29,13 @@ class TboConfig:
     """Token boundary objective."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
     budget_share: Share
-    """Hidden pieces as a share of a sentence's pieces, rounded up."""
+    """Share of a sentence's pieces that are hidden, rounded up to whole pieces."""
     budget_cap: Count
-    """Hidden pieces per sentence, at most."""
+    """Largest number of hidden pieces in a sentence."""
     offset_size: Positive
-    """Size of the embedding of a piece's offset in its word."""
+    """Size of the embedding of a piece's offset from the start of its word."""
     tied: bool = True
     """Decode with the encoder's word embeddings (paper) instead of a matrix of its own (released program)."""
 
@@ -44,8 +45,9 @@ class SpoConfig:
     """Span permutation objective."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
     max_spans: Positive
-    """Spans permuted per sentence, at most."""
+    """Largest number of permuted spans in a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,14 +55,17 @@ class CspoConfig:
     """Contrastive span pair objective."""
 
     weight: Weight
+    """Weight of this objective in the loss; 0 switches it off."""
     queue_size: Positive
-    """Records in each of the two queues."""
+    """Number of records whose keys each of the two queues holds."""
     momentum: Share
+    """Share of the key encoder that each step keeps: key = momentum * key + (1 - momentum) * query."""
     temperature: Annotated[float, Field(gt=0)]
+    """Similarities are divided by this before the softmax."""
     normalize: bool = True
-    """Contrast vectors of length 1 (the released program does not, and its loss explodes)."""
+    """Scale vectors to length 1 before they are compared. The released program does not, and its loss explodes."""
     head: bool = True
-    """Contrast behind an MLP head (MoCo v2) instead of the pair vectors themselves."""
+    """Compare the outputs of an MLP head (MoCo v2) instead of the pair vectors themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,6 +73,7 @@ class SpeConfig(Config):
     """A run of SPE."""
 
     method: Literal["spe"]
+    """Pre-training method."""
     spans: SpansConfig
     span_encoder: SpanEncoderSizes
     pair_encoder: PairEncoderSizes
@@ -75,4 +81,4 @@ class SpeConfig(Config):
     spo: SpoConfig
     cspo: CspoConfig
     heads_dropout: Share
-    """Of span and pair encoder and of all heads."""
+    """Dropout of the span encoder, the pair encoder and all heads."""

@@ -89,7 +89,7 @@ class Spe(Method):
 
 
 class SpeWithContrast(Spe):
-    """And CSPO, with the queue and the momentum encoder of Figure 6.
+    """TBO, SPO and CSPO, with the queue and the momentum encoder of Figure 6.
 
     Args:
         config: the run.
@@ -109,12 +109,13 @@ class SpeWithContrast(Spe):
         self._keys: list[tuple[Tensor, Tensor]] = []  # record ids [R] and keys [S, D] of this step's forwards
         self._queries: list[Tensor] = []  # [2, R, D] of each of them
 
-    # Figure 6. The session calls the four hooks in this order, and engine.step, the optimizer, before the last.
-
     def compile(self) -> None:
-        """Both sentence encoders."""
+        """Compile the layers of both sentence encoders."""
         super().compile()
         cast(SpeEncoder, self.momentum_encoder.encoder).sentence_encoder.compile_layers()
+
+    # Figure 6, in the order of a step: keys and queries, losses; backward passes; the optimizer; momentum, enqueue.
+    # `Session.take_step` calls these four hooks; between the last two it calls engine.step, the optimizer.
 
     def before_step(self, engine: Engine, world: World, plan: BatchPlan, batches: Sequence[SpanPairBatch]) -> Mapping:
         """Count what the queries are compared with: the queue as it stands now."""
@@ -172,7 +173,7 @@ class SpeWithContrast(Spe):
         return keys | {f"queue.{name}": tensor for name, tensor in self.queue.state().items()}
 
     def report(self, sums: MetricSums) -> dict[str, float | str]:
-        """And the state of the contrast."""
+        """What to log: also the state of the contrast."""
         report = super().report(sums)
         report["cspo_loss"] = sums.mean_loss("cspo")
         report["cspo_accuracy"] = sums.share(["found"], ["cspo"])

@@ -1,4 +1,4 @@
-"""What SPE says of a run (see `about.py`), and what is odd about its settings."""
+"""What SPE says of a run (see `methods/run_summary.py`), and settings that it warns of."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ def summarize_spe(config: SpeConfig, encoder: PretrainedConfig) -> RunSummary:
             Objective("cspo", "contrastive span pair", config.cspo.weight),
         ),
         span_encoder=span if spans else None,
-        context_encoder=None,
         pair_encoder=pair if contrast else None,
         head_size=encoder.hidden_size if contrast and config.cspo.head else None,
         normalize=config.cspo.normalize,

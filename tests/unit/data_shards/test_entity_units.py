@@ -22,7 +22,7 @@ from data_shards.ner_pipeline import NerPipeline
 from data_shards.reader import ShardReader, verify
 from data_shards.record import ENTITIES, TEXT_LAYERS, Records
 from data_shards.record_words import RecordWords
-from data_shards.sample_corpus import generate, write_corpus
+from data_shards.sample_corpus import generate, write_annotated, write_corpus
 from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
 from data_shards.word_pieces import WordPieces
 from tests.unit.data_shards.entity_pipelines import write_ruler
@@ -152,7 +152,64 @@ def test_characters_of_a_text_of_several_sentences(tmp_path: Path) -> None:
     changes = {"widened": 1, "across_sentences": 1, "overlapping": 1, "without_words": 1}
     assert unit.statistics.entity_changes == changes
     (bad,) = unit.bad_lines
-    assert bad.line == 1 and bad.reason.startswith("no field 'entities' (spe data convert makes")
+    assert bad.line == 1 and bad.reason == "no fields of annotated data, such as 'entities', only text"
+
+
+@pytest.mark.parametrize("form", ["dygie", "docred", "spe", "lists", "bio"])
+def test_all_formats_of_annotated_data_give_the_same_shard(tmp_path: Path, form: str) -> None:
+    """What spe data convert writes of a file gives the same records as the file."""
+    told = list(generate(40, seed=3))
+    words = [list(sentence.words) for sentence in told]
+    starts = np.cumsum([0, *map(len, words)]).tolist()
+    dygie = {
+        "sentences": words,
+        "ner": [
+            [[start + e.start, start + e.end - 1, e.type] for e in sentence.entities]
+            for start, sentence in zip(starts, told, strict=False)
+        ],
+    }
+    mentions = [
+        [{"sent_id": number, "pos": [e.start, e.end], "type": e.type}]
+        for number, sentence in enumerate(told)
+        for e in sentence.entities
+    ]
+    tags = [
+        [
+            next((f"{'BI'[i > e.start]}-{e.type}" for e in s.entities if e.start <= i < e.end), "O")
+            for i in range(len(s.words))
+        ]
+        for s in told
+    ]
+    contents = {
+        "dygie": json.dumps(dygie),
+        "docred": json.dumps([{"sents": words, "vertexSet": mentions}]),
+        "spe": "\n".join(
+            json.dumps(
+                {
+                    "tokens": s.words,
+                    "entityMentions": [
+                        {"emId": str(i), "offset": [e.start, e.end], "label": e.type} for i, e in enumerate(s.entities)
+                    ],
+                }
+            )
+            for s in told
+        ),
+        "lists": json.dumps(
+            [{"tokens": s.words, "entities": [[e.start, e.end, e.type] for e in s.entities]} for s in told]
+        ),
+        "bio": "\n\n".join(
+            "\n".join(f"{word} {tag}" for word, tag in zip(s.words, tag, strict=True))
+            for s, tag in zip(told, tags, strict=True)
+        ),
+    }
+    write_annotated(tmp_path / "unified.jsonl", told)
+    (tmp_path / "other").write_text(contents[form])
+    found = []
+    for name in ("unified.jsonl", "other"):
+        (unit,) = build(tmp_path / f"{name}.shards", tmp_path / name, gold(tmp_path / name))
+        assert unit.shard is not None
+        found.append(((tmp_path / f"{name}.shards" / unit.shard.url).read_bytes(), unit.statistics.entities))
+    assert found[0] == found[1] and found[0][1] > 40
 
 
 def test_tags_become_entities_and_no_sentence_is_split(tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from data_shards.annotated.gold_entities import Document, GoldEntity
+from data_shards.annotated.document import Document, Mention
 from data_shards.offset_trial import OffsetTrial, try_documents
 from data_shards.offset_units import OffsetUnit
-from data_shards.word_rules import WordRules
 
 NAMES = ("Ada Hill", "Borlo Labs", "Paris")
 BODY = "Ada Hill joined Borlo Labs in Paris, and her old friends were glad."
@@ -25,10 +24,14 @@ def listed(text: str, count: Count) -> list[tuple[int, int]]:
     return [(count(text[:at]), count(text[: at + len(name)])) for at, name in zip(places, NAMES, strict=True)]
 
 
+def document(text: str, spans: list[tuple[int, int]]) -> Document:
+    return Document(text, tuple(Mention(a, b, "X", number) for number, (a, b) in enumerate(spans)))
+
+
 def warnings(
     *texts: tuple[str, list[tuple[int, int]]], unit: OffsetUnit = "characters", language: str = "en"
 ) -> list[str]:
-    documents = [Document(text, tuple(GoldEntity(a, b, "X") for a, b in spans)) for text, spans in texts]
+    documents = [document(text, spans) for text, spans in texts]
     return try_documents(documents, unit, language, "file")
 
 
@@ -64,10 +67,9 @@ def test_nothing_is_said_where_entities_begin_and_end_with_words() -> None:
     assert warnings((text, listed(text, len))) == []
     for unit, encoding, size in (("utf16", "utf-16-le", 2), ("bytes", "utf-8", 1)):
         trial = OffsetTrial(unit, "en")
-        words = np.array(list(WordRules("en").locate_words(text)))
-        trial.add(text, words, np.array(listed(text, len)), "line 1")
+        trial.add(document(text, listed(text, len)), "line 1")
         assert trial.warnings("file") == []
-        assert trial.explain(text, words, np.array(listed(text, length(encoding, size)))) == ""
+        assert trial.explain(Document(text), np.array(listed(text, length(encoding, size)))) == ""
 
 
 def test_an_option_that_breaks_other_texts_is_not_offered() -> None:
@@ -95,8 +97,8 @@ def test_a_part_of_the_entities_is_enough_where_a_way_explains_all() -> None:
 
 def test_the_way_back_to_characters_is_found() -> None:
     text = "🎉🎉🎉 " + BODY
-    trial, words = OffsetTrial("utf16", "en"), np.array(list(WordRules("en").locate_words(text)))
-    assert "add --offsets characters" in trial.explain(text, words, np.array(listed(text, len)))
+    trial = OffsetTrial("utf16", "en")
+    assert "add --offsets characters" in trial.explain(Document(text), np.array(listed(text, len)))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.annotated.bio import LineError, entities_of_tags, read_table
-from data_shards.annotated.gold_entities import Document, GoldEntity
+from data_shards.annotated.document import Document, Mention
 from data_shards.corpus import BadLine, parse_annotated, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 
@@ -20,8 +20,8 @@ TABLE = (
     "Sentence: 2,In,IN,O\n,New,NNP,B-LOC\n,York,NNP,I-LOC\n"
 )
 DOCUMENTS = [
-    Document("Ada Lovelace lives", (GoldEntity(0, 12, "PER"),), is_sentence=True),
-    Document("In New York", (GoldEntity(3, 11, "LOC"),), is_sentence=True),
+    Document.of_words([["Ada", "Lovelace", "lives"]], [Mention(0, 2, "PER", 0)]),
+    Document.of_words([["In", "New", "York"]], [Mention(1, 3, "LOC", 0)]),
 ]
 
 
@@ -103,7 +103,7 @@ def test_columns_are_split_at_blanks_and_tabs_only(tmp_path: Path) -> None:
     (tmp_path / "a.conll").write_text("\n".join(rows))
     documents, bad_lines = read(tmp_path / "a.conll")
     assert [document.text for document in documents] == ["10\u00a0000 New\u00a0York a\u2028b", "Name Last Name"]
-    assert documents[0].entities == (GoldEntity(0, 6, "NUM"), GoldEntity(7, 15, "LOC")) and not bad_lines
+    assert documents[0].mentions == (Mention(0, 1, "NUM", 0), Mention(1, 2, "LOC", 1)) and not bad_lines
 
 
 def test_a_row_of_other_columns_is_a_bad_line(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def direct(trained: SpeModel, model: SpanPairModel, word_boundaries: list[int]) 
     ids = records.pieces.values.astype(np.int64)
     with torch.no_grad():
         encoded = trained.encoder.encode(collate.batch(dataclasses.replace(drawn, pair_ids=ids, context_ids=ids)))
-    return encoded.spans[0], encoded.queries[0]
+    return encoded.spans[:5], encoded.queries[0]
 
 
 def test_vectors_are_those_of_the_trained_model(model: SpanPairModel, trained: SpeModel) -> None:

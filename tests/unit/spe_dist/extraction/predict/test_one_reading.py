@@ -8,8 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
-from data_shards.annotated.gold_entities import Document
-from data_shards.document_sentences import split_documents
+from data_shards.annotated.document import Document, split_documents
 from data_shards.word_pieces import WordPieces
 from data_shards.word_rules import WordRules
 from spe_dist.extraction.model.encoded_sentences import Labels, encode_sentences

@@ -1,6 +1,6 @@
 import numpy as np
 
-from spe_dist.batches.random_draws import RandomDraws
+from spe_dist.methods.spe.random_draws import RandomDraws
 
 LANE_SIZE = 3
 WORDS = {lane: np.random.default_rng(lane).integers(2, 9, LANE_SIZE) for lane in range(6)}
