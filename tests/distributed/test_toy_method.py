@@ -109,7 +109,9 @@ SPEC = MethodSpec(
     build=lambda config, reader, *, device: Parity(config, reader),
     build_collate=lambda config, reader: ParityCollate(reader.manifest.tokenizer.special_ids),
     new_model=lambda config, encoder, manifest: ParityModel(new_sentence_encoder(encoder)),
-    summarize=lambda config, encoder: RunSummary("Parity", "none", "text", (Objective("parity", "parity", config.weight),)),
+    summarize=lambda config, encoder: RunSummary(
+        "Parity", "none", "text", (Objective("parity", "parity", config.weight),)
+    ),
     sequences=lambda config: "each record once",
     columns=(Column("parity_loss", "parity loss", "parity {:.2f}"), Column("parity_odd", "odd records", "odd {:.0f}")),
 )
