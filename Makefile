@@ -79,7 +79,7 @@ check: $(VENV)/.installed-dev
 # without simulations, which ask nothing of a version.
 test-floors: $(FLOORS)/.installed
 	PATH="$(abspath $(FLOORS)/bin):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
-		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/data_shards/test_build.py \
+		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/data_shards/pipeline/test_build.py \
 		--deselect tests/unit/spe_dist/finetuning/test_bootstrap.py
 
 # The lock files anew, as pyproject.toml asks; LOCK=--upgrade takes the newest releases that it admits.

@@ -22,7 +22,8 @@ from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
 from spe_dist.finetuning.config import FinetuneConfig, SeedsOnRayConfig
 from spe_dist.finetuning.folder import LOG, Result, seed_folder
-from spe_dist.recipe import checked_config, config_values
+from spe_dist.recipe import config_values
+from spe_dist.tasks import finetuning_config
 
 LOGGER = logging.getLogger(__name__)
 
@@ -175,4 +176,4 @@ def _finetune_seed(values: dict[str, Any]) -> Result:
     set_flag(RunFlag.BEGUN)
     from spe_dist.finetuning.loop import finetune  # with torch and DeepSpeed, which the driver needs not
 
-    return finetune(checked_config(FinetuneConfig, values, source="launcher"))
+    return finetune(finetuning_config(values, source="launcher"))

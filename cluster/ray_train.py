@@ -23,7 +23,7 @@ from cluster.elastic_watch import ElasticWatch
 from cluster.joined_ray import joined_ray, process_environment
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.run_flags import RunFlag, is_set, set_flag
-from cluster.submitted_job import absolute_path
+from cluster.submitted_job import with_absolute_paths
 from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
 from data_shards.files import require_writable
@@ -169,12 +169,9 @@ def with_absolute_folders(config: Config) -> Config:
     Raises:
         UserError: a folder is relative and this is a submitted job, whose working folder is a copy.
     """
-    values = config_values(config)
-    for section, name in (("run", "folder"), ("data", "shards"), ("data", "cache"), ("encoder", "name_or_path")):
-        value = values[section][name]
-        if value and "://" not in value and (section != "encoder" or Path(value).exists()):
-            values[section][name] = absolute_path(value, f"{section}.{name}")
-    return config_from_values(values, source="launcher")
+    return with_absolute_paths(
+        config, paths=("run.folder", "data.shards", "data.cache"), names=("encoder.name_or_path",)
+    )
 
 
 def _resources(cluster: ClusterConfig) -> dict[str, float]:

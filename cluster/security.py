@@ -19,7 +19,7 @@ import ray
 import ray.exceptions
 
 from data_shards.errors import UserError
-from data_shards.ray_start import LOCAL, init_ray
+from data_shards.pipeline.ray_start import LOCAL, init_ray
 
 LOGGER = logging.getLogger(__name__)
 

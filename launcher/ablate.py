@@ -20,21 +20,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import launcher
-from cluster.submitted_job import absolute_path
+from cluster.submitted_job import with_absolute_paths
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import load as load_manifest
+from data_shards.shards.manifest import load as load_manifest
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
-from launcher.finetune import with_absolute_paths
+from launcher.finetune import with_absolute_folders
 from launcher.recipe_arguments import RECIPES, spelled_out, split_recipe
 from spe_dist.config import Config
 from spe_dist.extraction.ablation import (
+    SCORING,
     VARIANTS,
     AblationConfig,
     VariantName,
@@ -52,14 +52,24 @@ from spe_dist.finetuning.folder import check_same_run, read_result
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import config_values, config_yaml, load_recipe
-from spe_dist.train.run_folder import CONFIG, flatten
+from spe_dist.settings import differences, differences_text
+from spe_dist.train.run_folder import CONFIG
 from spe_dist.train.run_storage import newest_step
 
 DEFAULT = RECIPES / "ablations_cpu.yaml"
 # Settings of pre-training that change no result.
 FREE = (
-    *("run.name", "run.folder", "data.cache", "data.workers", "batch.lanes_per_forward", "cluster.", "compute."),
-    *("kernels.", "train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_"),
+    *(
+        "run.name",
+        "run.folder",
+        "data.cache",
+        "data.workers",
+        "batch.lanes_per_forward",
+        "cluster",
+        "compute",
+        "kernels",
+    ),
+    *("train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_every"),
     *("train.failed_saves", "train.profile_steps"),
 )
 _STOPPED_TEXT = "stopped as asked; the same command goes on from there"
@@ -118,21 +128,8 @@ def read_arguments(arguments: list[str]) -> AblationConfig:
     check_variants(config.variants)
     if config.finetune.data.test is None:
         raise UserError("finetune.data.test is null: name the sentences to test with (--test)")
-    folder = absolute_path(config.run.folder, "run.folder")
-    pretrain = config.pretrain
-    shards, encoder = pretrain.data.shards, pretrain.encoder.name_or_path
-    if "://" not in shards:
-        shards = absolute_path(shards, "pretrain.data.shards")
-    if encoder is not None and Path(encoder).exists():  # else a name of the hub
-        encoder = absolute_path(encoder, "pretrain.encoder.name_or_path")
-    return replace(
-        config,
-        run=replace(config.run, folder=folder),
-        pretrain=replace(
-            pretrain,
-            data=replace(pretrain.data, shards=shards),
-            encoder=replace(pretrain.encoder, name_or_path=encoder),
-        ),
+    return with_absolute_paths(
+        config, paths=("run.folder", "pretrain.data.shards"), names=("pretrain.encoder.name_or_path",)
     )
 
 
@@ -174,21 +171,16 @@ def _check_same_pretraining(run: SpeConfig) -> None:
     path = Path(run.run_folder) / CONFIG
     if not path.is_file():
         return
-    before, now = flatten(config_values(load_recipe(path))), flatten(config_values(run))
-    differences = [
-        f"{key} was {before.get(key)} and is {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(FREE)
-    ]
-    if differences:
+    changed = differences(config_values(load_recipe(path)), config_values(run), free=FREE)
+    if changed:
         raise UserError(
-            f"{run.run_folder} holds a pre-training of other settings ({', '.join(differences[:3])}): "
+            f"{run.run_folder} holds a pre-training of other settings ({differences_text(changed)}): "
             "give these ablations their own run.name"
         )
 
 
 def _finetune(config: AblationConfig, name: VariantName) -> None:
-    run = with_absolute_paths(finetuning(config, name))
+    run = with_absolute_folders(finetuning(config, name))
     check_same_run(run)
     if all(read_result(seed) is not None for seed in run.of_each_seed()):
         return
@@ -246,7 +238,7 @@ def _write_table(config: AblationConfig, done: Sequence[VariantName]) -> str:
     about = describe_sizes(
         config,
         train_sentences=max(1, round(data.fraction * sentences)),
-        test_sentences=len(read_run(Path(finetuning(config, done[0]).run_folder)).gold),
+        test_sentences=len(read_run(SCORING, Path(finetuning(config, done[0]).run_folder)).gold),
         seeds=min(len(row.seeds) for row in rows),
     )
     table = ablation_table(rows, about)

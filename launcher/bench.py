@@ -18,6 +18,7 @@ from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values, read_values
+from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine
 
 if TYPE_CHECKING:
@@ -189,26 +190,23 @@ def _table(rows: list[Timed]) -> str:
     """Markdown; a ratio above 1 says how much faster than the first variant of its case a row is."""
     notes = sorted({name for row in rows for name in row.notes})
     header = ["case", "variant", "median", "spread", "faster", *notes]
-    lines = ["| " + " | ".join(header) + " |", "|---|---|" + "---:|" * (len(header) - 2)]
+    lines = []
     baselines: dict[str, Timed] = {}
     for row in rows:
         baseline = baselines.setdefault(row.case, row)
-        cells = [row.case, row.variant, f"{row.median * 1e3:,.1f} ms", f"{row.spread:.0%}"]
-        cells.append("1" if row is baseline else f"{row.times_faster(baseline):.2f} x")
-        lines.append("| " + " | ".join([*cells, *(_note(row.notes.get(name)) for name in notes)]) + " |")
-    return "\n".join(lines) + "\n"
+        faster = "1" if row is baseline else f"{row.times_faster(baseline):.2f} x"
+        cells = [row.case, row.variant, f"{row.median * 1e3:,.1f} ms", f"{row.spread:.0%}", faster]
+        lines.append([*cells, *(_note(row.notes.get(name)) for name in notes)])
+    return markdown_table(header, lines, left=2) + "\n"
 
 
 def _gradient_table(rows: list[ObjectiveGradient]) -> str:
     """Markdown."""
-    lines = [
-        "| objective | weight | loss | gradient on the layers, weighted | share of the step |",
-        "|---|" + "---:|" * 4,
+    header = ["objective", "weight", "loss", "gradient on the layers, weighted", "share of the step"]
+    cells = [
+        [row.objective, f"{row.weight:g}", f"{row.loss:.3f}", f"{row.norm:.3g}", f"{row.share:.1%}"] for row in rows
     ]
-    lines += [
-        f"| {row.objective} | {row.weight:g} | {row.loss:.3f} | {row.norm:.3g} | {row.share:.1%} |" for row in rows
-    ]
-    return "\n".join(lines) + "\n"
+    return markdown_table(header, cells) + "\n"
 
 
 def _note(value: float | str | None) -> str:

@@ -12,6 +12,7 @@ import tyro
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
 from spe_dist.checkpoint.reader import CheckpointSummary, faults_of, is_there, list_checkpoints, read_summary, step_of
+from spe_dist.text_table import text_table
 from spe_dist.train.run_folder import CHECKPOINTS
 
 
@@ -93,8 +94,4 @@ def _table(rows: list[CheckpointSummary]) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[column]) for line in (header, *cells)) for column in range(len(header) - 1)]
-    return "\n".join(
-        "  ".join([*(cell.rjust(width) for cell, width in zip(line[:-1], widths, strict=True)), line[-1]])
-        for line in (header, *cells)
-    )
+    return text_table(header, cells, left=len(header))

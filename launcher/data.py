@@ -14,7 +14,7 @@ from data_shards.annotated.detect import FormatName
 from data_shards.annotated.read import read_annotated
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
 from spe_dist.extraction.data.data_statistics import is_unrelated
@@ -132,7 +132,7 @@ def run_check(command: Check) -> None:
 
 
 def _count_pieces(data: Mapping[str, Sequence[AnnotatedSentence]], tokenizer: str) -> dict[str, list[int]]:
-    from data_shards.word_pieces import WordPieces
+    from data_shards.text.word_pieces import WordPieces
 
     words = sorted({word for sentences in data.values() for sentence in sentences for word in sentence.words})
     lengths = WordPieces.load(tokenizer).encode_words(words).lengths

@@ -14,6 +14,7 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.data.data_statistics import DataStatistics, count_data, find_shared
 from spe_dist.extraction.data.data_warnings import file_warnings, negatives_warnings, type_warnings
 from spe_dist.extraction.model.constraints import Triple
+from spe_dist.text_table import text_table
 
 _NONE = "-"
 _NAMED = 3  # places of sentences that are in two files
@@ -237,10 +238,4 @@ def _summarise(summary: str, numbers: Sequence[int]) -> str:
 
 def _table(title: str, rows: Sequence[Row[File]], files: Mapping[str, File]) -> str:
     """Names to the left, numbers to the right."""
-    cells = [[title, *files], *([name, *(cell(of) for of in files.values())] for name, cell in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(pairs))
-        for pairs in (zip(row, widths, strict=True) for row in cells)
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    return text_table([title, *files], [[name, *(cell(of) for of in files.values())] for name, cell in rows])

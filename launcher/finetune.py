@@ -23,7 +23,7 @@ import os
 import sys
 from pathlib import Path
 
-from cluster.submitted_job import absolute_path
+from cluster.submitted_job import with_absolute_paths
 from data_shards.errors import UserError
 from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
@@ -37,10 +37,10 @@ from spe_dist.finetuning.folder import (
     format_result,
     read_result,
     seed_folder,
-    selection_score,
 )
-from spe_dist.recipe import checked_config, config_values, read_values
-from spe_dist.train.run_folder import flatten
+from spe_dist.recipe import config_values, read_values
+from spe_dist.settings import flatten
+from spe_dist.tasks import finetuning_config
 
 STOPPED_TEXT = "stopped as asked; the same command goes on from the newest checkpoints"
 
@@ -74,34 +74,30 @@ def main(arguments: list[str]) -> None:
 
         print(describe(config))
         return
-    config = with_absolute_paths(config)
-    run = Path(config.run_folder)
+    config = with_absolute_folders(config)
     with stopped_on_request(STOPPED_TEXT):
         if config.seeds == 1 and config.cluster.address is None:
             results, failures = _one_seed_here(config), dict[int, str]()
         else:
             results, failures = _seeds_on_ray(config)
     if results:
-        _print_scores(run, results)
+        _print_scores(config, results)
     if failures:
         raise UserError(f"{_told(failures)}; the same command tries again what has failed")
 
 
-def with_absolute_paths(config: FinetuneConfig) -> FinetuneConfig:
+def with_absolute_folders(config: FinetuneConfig) -> FinetuneConfig:
     """The same fine-tuning with absolute paths, resolved here: seeds may be trained in other folders.
 
     Raises:
         UserError: a path is relative and this is a submitted job, whose working folder is a copy.
     """
-    values = config_values(config)
-    for section, name in (("run", "folder"), ("data", "train"), ("data", "dev"), ("data", "test")):
-        if values[section][name] is not None:
-            values[section][name] = absolute_path(values[section][name], f"{section}.{name}")
-    for section, name in (("start", "pretrained"), ("start", "tokenizer"), ("encoder", "name_or_path")):
-        value = values[section][name]
-        if value not in (None, BERT) and Path(value).exists():  # else a name of the hub
-            values[section][name] = absolute_path(value, f"{section}.{name}")
-    return checked_config(FinetuneConfig, values, source="launcher")
+    start = () if config.start.pretrained == BERT else ("start.pretrained",)
+    return with_absolute_paths(
+        config,
+        paths=("run.folder", "data.train", "data.dev", "data.test"),
+        names=(*start, "start.tokenizer", "encoder.name_or_path"),
+    )
 
 
 def _check_gpus(config: FinetuneConfig) -> None:
@@ -152,11 +148,12 @@ def _seeds_on_ray(config: FinetuneConfig) -> tuple[list[Result], dict[int, str]]
     return [*before, *outcome.results.values()], failures
 
 
-def _print_scores(run: Path, results: list[Result]) -> None:
-    from spe_dist.finetuning.run_scores import report_run
+def _print_scores(config: FinetuneConfig, results: list[Result]) -> None:
+    from spe_dist.finetuning.score_report import report_run
 
-    print(f"\n{report_run(run)}")
-    best = max(results, key=lambda result: selection_score(result.dev))
+    run, scoring = Path(config.run_folder), config.scoring()
+    print(f"\n{report_run(scoring, run)}")
+    best = max(results, key=lambda result: scoring.selection_score(result.dev))
     chosen = f"best seed on dev: {best.seed}; " if len(results) > 1 else ""
     print(f"{chosen}model: {run / f'seed-{best.seed}' / MODEL}")
     print(f"curves: tensorboard --logdir {run}")
@@ -177,10 +174,10 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     """The configuration, and whether to stop at a dry run."""
     rest = spelled_out([argument for argument in arguments if argument != "--dry-run"], SHORT)
     path, rest = split_recipe(rest, default=DEFAULT)
-    recipe = checked_config(FinetuneConfig, read_values(path), source=str(path))
+    recipe = finetuning_config(read_values(path), source=str(path))
     _check_sections(rest, recipe)
     config: FinetuneConfig = parse_arguments(
-        FinetuneConfig, rest, default=recipe, prog="spe finetune", description=__doc__
+        type(recipe), rest, default=recipe, prog="spe finetune", description=__doc__
     )
     names = {argument.partition("=")[0].replace("_", "-") for argument in rest}
     encoder = config.encoder.name_or_path

@@ -17,11 +17,11 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
-from data_shards.input_format import TextFormat
-from data_shards.input_stream import STANDARD_INPUT
+from data_shards.input.format import TextFormat
+from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
 from launcher.predict_input import Item, read_items
-from spe_dist.extraction.predict.extractor_place import check_is_extractor
+from spe_dist.finetuning.model_stem import require_model
 
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extracted_text import ExtractedText
@@ -103,7 +103,7 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     """Read, predict, write."""
     items = _items(command)
     _check_out(command)
-    check_is_extractor(command.model)
+    require_model(command.model, "extractor")
     from spe_dist.engine.machine import Machine
     from spe_dist.extraction.predict.extractor import Extractor
 

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from launcher.arguments import parse_arguments
 from launcher.output import say
-from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.world import World
 from spe_dist.probe.questions import Questions, draw_questions
 from spe_dist.probe.scores import Score, score
@@ -67,10 +66,9 @@ def main(argv: list[str]) -> None:
     subject = load_subject(command.encoder, reader, heads, seed=command.seed)
     if subject.trained_on == reader.manifest.fingerprint:
         say(f"warning: {command.shards} is what the run was trained on: probe it with shards of other text")
-    special = reader.manifest.tokenizer.special_ids
     questions = draw_questions(
         reader.take(np.arange(min(command.pool, len(reader)))),
-        SpecialPieces(special.cls, special.sep, special.mask),
+        reader.manifest.tokenizer.special_ids,
         questions=command.questions,
         candidates=command.candidates,
         seed=command.seed,

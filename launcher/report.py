@@ -17,6 +17,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
 from spe_dist.methods.method_spec import MethodSpec, Panel
 from spe_dist.methods.registry import find_method
+from spe_dist.text_table import markdown_table
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
@@ -66,9 +67,8 @@ def _rows(metrics: list[dict[str, Any]], headings: Mapping[str, str]) -> list[di
 
 def table(rows: list[dict[str, Any]], headings: Mapping[str, str]) -> str:
     """Rows of metrics as a Markdown table."""
-    lines = ["| " + " | ".join(headings[name] for name in rows[0]) + " |", "|" + "---:|" * len(rows[0])]
-    lines += ["| " + " | ".join(_cell(name, value) for name, value in row.items()) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    cells = [[_cell(name, value) for name, value in row.items()] for row in rows]
+    return markdown_table([headings[name] for name in rows[0]], cells, left=0) + "\n"
 
 
 def _cell(name: str, value: float | None) -> str:

@@ -14,18 +14,18 @@ import numpy as np
 import tyro
 from tokenizers import Tokenizer
 
-from data_shards import reader
-from data_shards.annotate import annotate
-from data_shards.build import build_with_summary
-from data_shards.build_config import AnnotateConfig, BuildConfig
-from data_shards.corpus import check_has_text, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.input_format import TextFormat
-from data_shards.manifest import Manifest, Statistics
-from data_shards.record import ENTITIES, TEXT_LAYERS, Records
-from data_shards.record_words import RecordWords
-from data_shards.unit_pipeline import BuildSummary
+from data_shards.input.format import TextFormat
+from data_shards.pipeline.annotate import annotate
+from data_shards.pipeline.build import build_with_summary
+from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
+from data_shards.pipeline.corpus import check_has_text, parse_documents, read_units, resolve_sources
+from data_shards.pipeline.unit_pipeline import BuildSummary
+from data_shards.shards import reader
+from data_shards.shards.manifest import Manifest, Statistics
+from data_shards.shards.record import ENTITIES, TEXT_LAYERS, Records
+from data_shards.shards.record_words import RecordWords
 from launcher.arguments import parse_arguments
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ def run_verify(command: Verify) -> None:
 
 def run_train_vocab(command: TrainVocab) -> None:
     """Train a vocabulary and write it."""
-    from data_shards.vocabulary import train_vocabulary
+    from data_shards.tokenizer.wordpiece import train_vocabulary
 
     pieces = train_vocabulary(_texts(command), command.size, lowercase=command.lowercase)
     if len(pieces) > command.size:
@@ -230,7 +230,7 @@ def run_train_vocab(command: TrainVocab) -> None:
 
 def run_sample_corpus(command: SampleCorpus) -> None:
     """Write a sample corpus."""
-    from data_shards.sample_corpus import generate_annotated, write_annotated, write_corpus
+    from data_shards.sample.corpus import generate_annotated, write_annotated, write_corpus
 
     if command.out.is_dir():
         raise UserError(f"--out {command.out} is a folder: name a file to write")

@@ -16,7 +16,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
-from launcher.finetune import SHORT, with_absolute_paths
+from launcher.finetune import SHORT, with_absolute_folders
 from launcher.finetune import read_arguments as read_finetuning
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import MODEL, check_same_run, check_start, read_result, seed_folder
@@ -28,6 +28,7 @@ from spe_dist.finetuning.tuning import (
     names_of_starts,
     read_grid,
     read_trial,
+    sections_to_tune,
 )
 from spe_dist.finetuning.tuning_report import recipe_path, settings_text, write_report
 
@@ -43,9 +44,10 @@ class Tune:
         --from bert --encoder FOLDER --from runs/spe --from runs/enpar
         --grid optimizer.learning-rate=1e-4,2e-4,4e-4 --grid train.epochs=25,60
 
-    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the sum
-    of entity F1 and strict relation F1 on dev, mean over seeds. Every start (--from) gets the same trials, so none is
-    tuned better than another. No test data are read: fine-tune with the best settings to get test scores.
+    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the
+    score on dev that epochs are chosen by (for extraction, entity F1 + strict relation F1), mean over seeds. Every
+    start (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the
+    best settings to get test scores.
 
     The folder FOLDER/NAME then holds tuning.md and tuning.json (all trials of all starts: scores on dev, mean and
     standard deviation over seeds, the budget) and best-START.yaml (a recipe with the best settings of a start, for
@@ -62,7 +64,8 @@ class Tune:
     """
 
     start: Annotated[tuple[str, ...], tyro.conf.arg(name="from"), tyro.conf.UseAppendAction] = ()
-    """A run of spe pretrain, its export, or bert (the encoder that --encoder names); repeat it for several starts."""
+    """A run of spe pretrain, its export, a fine-tuned model, or bert (the encoder that --encoder names); repeat it for
+    several starts."""
     grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,VALUE"), tyro.conf.UseAppendAction] = ()
     """A setting and the values to try, or a YAML file of settings with a list of values each; repeat it for several
     settings, all combinations are in the grid. A value that is a list is written in brackets:
@@ -191,14 +194,14 @@ def read_arguments(arguments: list[str]) -> tuple[Tune, Tuning]:
         value = getattr(command, name)
         if value is not None and value <= 0:
             raise UserError(f"--{name} is {value:g}: it must be more than 0")
-    grid = read_grid(command.grid)
-    twice = [name for name in fixed if name.removeprefix("--").replace("-", "_") in grid]
-    if twice:
-        raise UserError(f"{twice[0]} is given, and is in the grid: leave one of them out")
     starts = names_of_starts(command.start)
     if command.encoder is not None and BERT not in starts.values():
         raise UserError(f"--encoder {command.encoder} would not be used: it is the encoder of --from bert")
     configs = {name: _finetuning(command, start, fixed) for name, start in starts.items()}
+    grid = read_grid(command.grid, sections_to_tune(next(iter(configs.values()))))
+    twice = [name for name in fixed if name.removeprefix("--").replace("-", "_") in grid]
+    if twice:
+        raise UserError(f"{twice[0]} is given, and is in the grid: leave one of them out")
     folder = Path(next(iter(configs.values())).run.folder) / command.name
     tuning = Tuning(folder=folder, starts=configs, grid=grid, draw=command.draw, trials=command.trials)
     for config in configs.values():
@@ -237,7 +240,7 @@ def _finetuning(command: Tune, start: str, fixed: Mapping[str, Sequence[str]]) -
     if start == BERT and command.encoder is not None:
         arguments += ["--encoder", command.encoder]
     config, _ = read_finetuning([*arguments, *(part for parts in fixed.values() for part in parts)])
-    return with_absolute_paths(replace(config, data=replace(config.data, test=None)))
+    return with_absolute_folders(replace(config, data=replace(config.data, test=None)))
 
 
 def _check_files(config: FinetuneConfig) -> None:

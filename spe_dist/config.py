@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from data_shards.location import is_remote, join_url, user_cache
+from data_shards.shards.location import is_remote, join_url, user_cache
 
 STRICT = ConfigDict(extra="forbid")
 

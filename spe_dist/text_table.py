@@ -1,45 +1,50 @@
-"""Tables and numbers of score reports."""
+"""Tables of text: columns under each other for a terminal, or Markdown, which is readable as text too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
-from spe_dist.finetuning.bootstrap import Estimate
+from collections.abc import Iterable, Sequence
 
 UNDEFINED = "\N{EN DASH}"  # a share of nothing
 
 
-def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns under each other: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    lines = []
-    for row in (header, ["-" * width for width in widths], *rows):
-        first, *rest = zip(row, widths, strict=True)
-        lines.append("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
-    return "\n".join(lines)
+def text_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1) -> str:
+    """Columns under each other.
+
+    Args:
+        header: of the columns.
+        rows: cells; each row as long as the header.
+        left: columns that are aligned to the left; the others are aligned to the right.
+    """
+    cells, widths = _cells_and_widths(header, rows)
+    lines = [cells[0], ["-" * width for width in widths], *cells[1:]]
+    return "\n".join("  ".join(_aligned(line, widths, left)) for line in lines)
 
 
-def estimate_cell(estimate: Estimate, sign: str) -> str:
-    """Mean, deviation over seeds and interval, in percent."""
-    deviation = "" if estimate.deviation is None else f" ± {100 * estimate.deviation:.1f}"
-    low, high = (f"{100 * end:{sign}.1f}" for end in (estimate.low, estimate.high))
-    return f"{100 * estimate.mean:{sign}.1f}{deviation} [{low}, {high}]"
+def markdown_table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, padded: bool = True
+) -> str:
+    """The same in Markdown.
+
+    Args:
+        header: of the columns.
+        rows: cells; each row as long as the header.
+        left: columns that are aligned to the left.
+        padded: whether columns are aligned in the text as well; if not, all are to the left.
+    """
+    cells, widths = _cells_and_widths(header, rows)
+    if padded:
+        widths = [max(width, 2) for width in widths]
+        rule = ["-" * width if column < left else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    else:
+        widths, rule = [0] * len(header), ["---"] * len(header)
+    return "\n".join(f"| {' | '.join(_aligned(line, widths, left))} |" for line in (cells[0], rule, *cells[1:]))
 
 
-def seeds_cell(values: Sequence[float]) -> str:
-    """Mean and deviation over seeds, in percent."""
-    deviation = f" ± {100 * np.std(values, ddof=1):4.1f}" if len(values) > 1 else ""
-    return f"{100 * np.mean(values):.1f}{deviation}"
+def _cells_and_widths(header: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[list[list[str]], list[int]]:
+    cells = [list(map(str, line)) for line in (header, *rows)]
+    return cells, [max(map(len, column)) for column in zip(*cells, strict=True)]
 
 
-def mean_or_none(values: Sequence[float | None]) -> float | None:
-    """Mean of those that there are."""
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None
-
-
-def percent(value: float | None) -> str:
-    """A share in percent."""
-    return UNDEFINED if value is None else f"{100 * value:.1f}"
+def _aligned(line: Sequence[str], widths: Sequence[int], left: int) -> list[str]:
+    pairs = enumerate(zip(line, widths, strict=True))
+    return [cell.ljust(width) if column < left else cell.rjust(width) for column, (cell, width) in pairs]

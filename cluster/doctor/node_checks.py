@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 
 from data_shards.files import sync
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.versions import package_versions

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError
-from data_shards.input_format import DESCRIPTIONS, TextFormat, format_of
-from data_shards.input_stream import InputStream, open_input
-from data_shards.json_values import JsonError, read_values
+from data_shards.input.format import DESCRIPTIONS, TextFormat, format_of
+from data_shards.input.json_lines import reason_of
+from data_shards.input.json_values import JsonError, read_values
+from data_shards.input.stream import InputStream, open_input
 
 _INSTEAD: dict[TextFormat, str] = {
     "bio": "spe shards build --gold-entities reads it, spe predict finds entities in its words",
@@ -65,7 +66,11 @@ def _items_of_lines(stream: InputStream) -> Iterator[Item]:
     for number, raw in enumerate(stream.lines(), start=1):
         if raw.strip():
             where = f"{stream.name}:{number}"
-            yield _item(_parse(raw, where), where)
+            try:
+                value = json.loads(raw.decode())
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{where}: {reason_of(error)}: fix it") from error
+            yield _item(value, where)
 
 
 def _items_of_values(stream: InputStream) -> Iterator[Item]:
@@ -74,19 +79,6 @@ def _items_of_values(stream: InputStream) -> Iterator[Item]:
             yield _item(value, f"{stream.name}: item {number}")
     except JsonError as error:
         raise UserError(f"{stream.name}: {error} (not JSON): fix it") from error
-
-
-def _parse(raw: bytes, where: str) -> Any:
-    try:
-        return json.loads(raw.decode())
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where}: not UTF-8 text: convert the file to UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg.lower()} at character {error.colno}): fix it") from error
-    except RecursionError as error:
-        raise UserError(f"{where}: JSON that is nested too deeply") from error
-    except ValueError as error:
-        raise UserError(f"{where}: JSON that cannot be read: {error}") from error
 
 
 def _item(value: Any, where: str) -> Item:

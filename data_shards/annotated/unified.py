@@ -97,42 +97,37 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
 
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
-    """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences."""
     data = json_lines(sentences)
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))
 
 
-def json_lines(sentences: Iterable[AnnotatedSentence], *, places: bool = True) -> bytes:
-    """Sentences as unified JSON, one a line; scores, where there are any, have six digits.
-
-    Args:
-        sentences: to write.
-        places: with document and number, where they say something.
-    """
+def json_lines(sentences: Iterable[AnnotatedSentence]) -> bytes:
+    """Sentences as unified JSON, one a line; document and number, where they say something."""
     lines = []
     for index, sentence in enumerate(sentences):
-        fields: dict[str, Any] = {
-            "tokens": list(sentence.words),
-            "entities": [
-                {"type": one.type, "start": one.word_start, "end": one.word_end} | _score(one)
-                for one in sentence.entities
-            ],
-            "relations": [
-                {"type": one.type, "head": one.head, "tail": one.tail} | _score(one) for one in sentence.relations
-            ],
-        }
-        if places and sentence.document:
+        fields = sentence_fields(sentence)
+        if sentence.document:
             fields["document"] = sentence.document
-        if places and sentence.number != index:
+        if sentence.number != index:
             fields["number"] = sentence.number
         lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
     return "".join(lines).encode()
+
+
+def sentence_fields(sentence: AnnotatedSentence) -> dict[str, Any]:
+    """Words, entities and relations as unified JSON; scores, where there are any, have six digits."""
+    return {
+        "tokens": list(sentence.words),
+        "entities": [
+            {"type": one.type, "start": one.word_start, "end": one.word_end} | _score(one) for one in sentence.entities
+        ],
+        "relations": [
+            {"type": one.type, "head": one.head, "tail": one.tail} | _score(one) for one in sentence.relations
+        ],
+    }
 
 
 def _score(found: Entity | Relation) -> dict[str, float]:

@@ -58,11 +58,7 @@ class Ours(_Item):
     relations: Sequence[RelationFields] = ()
 
     def listed(self, where: str) -> tuple[list[ListedEntity], list[ListedRelation]]:
-        """Entities and relations.
-
-        Raises:
-            UserError: a relation names an entity that is not there.
-        """
+        """Entities and relations."""
         entities = []
         for number, entity in enumerate(self.entities):
             if isinstance(entity, EntityFields):
@@ -98,11 +94,7 @@ class Doccano(_Item):
     relations: Sequence[_DoccanoRelation] = ()
 
     def listed(self, where: str) -> tuple[list[ListedEntity], list[ListedRelation]]:
-        """Entities and relations.
-
-        Raises:
-            UserError: two entities have one id.
-        """
+        """Entities and relations."""
         for id, count in Counter(one.id for one in self.entities).items():
             if count > 1:
                 raise UserError(f"{where}: {count} entities with the id {id!r}: give each its own")
@@ -165,11 +157,7 @@ def _name_of_span(span: _ProdigySpan | _ProdigyArgument) -> str:
 
 
 def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]:
-    """Whose an item is, by its fields; `entities`, which `spe predict` adds to what it keeps of an input, go first.
-
-    Raises:
-        UserError: nothing in it could list entities.
-    """
+    """Whose an item is, by its fields; `entities`, which `spe predict` adds to what it keeps of an input, go first."""
     value = item.value
     given = [name for name in _LISTING if value.get(name) is not None]
     if "entities" in given:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import Batch
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.config import Config

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import Batch
-from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
+from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.config import Config
 from spe_dist.methods.method import Method
 from spe_dist.methods.model_flops import embedding_size, encoder_flops
@@ -39,7 +40,7 @@ class MlmBatch(Batch):
 class MlmCollate:
     """Every record once, 15 % of its pieces masked."""
 
-    special: SpecialPieces
+    special: SpecialIds
     seed: int
 
     def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> MlmBatch:
@@ -91,8 +92,7 @@ class Mlm(Method):
 
     def __init__(self, config: Config, reader: ShardReader, *, device: torch.device) -> None:
         super().__init__(config, reader)
-        special = reader.manifest.tokenizer.special_ids
-        self.collate = MlmCollate(SpecialPieces(special.cls, special.sep, special.mask), config.run.seed)
+        self.collate = MlmCollate(reader.manifest.tokenizer.special_ids, config.run.seed)
         self.model = MlmModel(self.new_encoder(), dropout=config.encoder.dropout)
 
     def model_flops(self, workload: Workload) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from data_shards.errors import UserError
-from data_shards.location import join_url
+from data_shards.shards.location import join_url
 
 _WITH_RENAMES = ("local", "hdfs")  # types of `pyarrow.fs`
 

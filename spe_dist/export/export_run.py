@@ -17,8 +17,8 @@ from transformers import AutoConfig, PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
-from data_shards.manifest import Manifest
-from data_shards.word_pieces import WordPieces
+from data_shards.shards.manifest import Manifest
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.checkpoint.reader import LoadedCheckpoint, newest_checkpoint
 from spe_dist.config import Config
 from spe_dist.export.export_format import DESCRIPTION, MODEL_CARD, Description, Weights

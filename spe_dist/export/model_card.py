@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.config import Config
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.methods.run_summary import RunSummary
 from spe_dist.recipe import config_values
+from spe_dist.text_table import markdown_table
 
 _NO_SETTINGS_OF_A_MODEL = {"run", "data", "cluster", "compute", "kernels"}
 # Neither says anything about the model: speed, memory, and what only concerns where a run ran.
@@ -55,10 +56,12 @@ def model_card(
         _summary(config, summary, description),
         "## How to load it\n\n" + _usage(description),
         "## Training data\n\n"
-        + markdown_table(("dataset", dataset.name), _data_rows(dataset, fingerprint, config.data.fraction)),
-        "## Settings\n\n" + markdown_table(("setting", "value"), _setting_rows(config)),
+        + markdown_table(
+            ("dataset", dataset.name), _data_rows(dataset, fingerprint, config.data.fraction), padded=False
+        ),
+        "## Settings\n\n" + markdown_table(("setting", "value"), _setting_rows(config), padded=False),
         "## Last metrics\n\n" + _metrics(summary, metrics),
-        "## Versions\n\n" + markdown_table(("package", "version"), versions.items()),
+        "## Versions\n\n" + markdown_table(("package", "version"), versions.items(), padded=False),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -140,14 +143,8 @@ def _metrics(summary: RunSummary, metrics: Mapping[str, float]) -> str:
         return "None were logged."
     rows = [(name, "-" if value is None or math.isnan(value) else f"{value:.4f}") for name, value in chosen.items()]
     return f"Means over the last logged steps, up to step {metrics['step']:,}.\n\n" + markdown_table(
-        ("metric", "value"), rows
+        ("metric", "value"), rows, padded=False
     )
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def without_folders(name: str) -> str:

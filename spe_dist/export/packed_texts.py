@@ -8,26 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_shards.ragged import concat_ranges, offsets_from_lengths
+from data_shards.ragged import offsets_from_lengths
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.packing import pack
 from spe_dist.export.marked_text import MarkedText
 
 _NOTHING = np.zeros(0, dtype=np.int64)  # so that no text at all can be packed, too
 
 
-def pack_texts(texts: Sequence[MarkedText], *, cls_id: int, sep_id: int) -> tuple[PackedSequences, Tensor]:
+def pack_texts(texts: Sequence[MarkedText], special: SpecialIds) -> tuple[PackedSequences, Tensor]:
     """The packed sequences, and the packed index of each word's first piece, [W]."""
-    sequences = [np.array([cls_id, *text.piece_ids, sep_id], dtype=np.int64) for text in texts]
-    lengths = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
-    starts = offsets_from_lengths(lengths)
-    words = [start + 1 + text.word_starts for start, text in zip(starts, texts, strict=False)]
-    packed = PackedSequences(
-        piece_ids=torch.from_numpy(np.concatenate([_NOTHING, *sequences])),
-        positions=torch.from_numpy(concat_ranges(np.zeros_like(lengths), lengths)),
-        sequence_starts=torch.from_numpy(starts.astype(np.int32)),
-        longest=int(lengths.max(initial=0)),
-    )
-    return packed, torch.from_numpy(np.concatenate([_NOTHING, *words]))
+    lengths = np.array([len(text.piece_ids) for text in texts], dtype=np.int64)
+    places, packed = pack(np.concatenate([_NOTHING, *(text.piece_ids for text in texts)]), lengths, special)
+    words = [first + text.word_starts for first, text in zip(offsets_from_lengths(lengths), texts, strict=False)]
+    return packed, torch.from_numpy(places[np.concatenate([_NOTHING, *words])])
 
 
 def pack_word_spans(texts: Sequence[MarkedText], word_spans: Sequence[Sequence], *, shape: tuple[int, ...]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.export.marked_text import MarkedText, Span, WordSpan
 from spe_dist.export.packed_texts import pack_texts, pack_word_spans
@@ -169,8 +169,7 @@ class SpanPairModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Vectors of all spans [N, span size] and of all pairs [M, span size] of all texts."""
         assert self.span_encoder is not None
-        special = self.word_pieces.special_ids
-        packed, word_pieces = pack_texts(marked, cls_id=special.cls, sep_id=special.sep)
+        packed, word_pieces = pack_texts(marked, self.word_pieces.special_ids)
         states = self.sentence_encoder(packed.to(device))
         singles = pack_word_spans(marked, word_spans, shape=(2,)).to(device)
         fives = pack_word_spans(marked, word_pairs, shape=(5, 2)).to(device)

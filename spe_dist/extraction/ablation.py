@@ -16,17 +16,21 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from data_shards.errors import UserError
 from spe_dist.config import STRICT
 from spe_dist.export.export_format import Weights
+from spe_dist.extraction.config import ExtractionConfig
+from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.extraction.scores.scoring import MEASURES
 from spe_dist.finetuning.bootstrap import RESAMPLES, Estimate, PairedTest, few_seeds_note, holm
-from spe_dist.finetuning.config import BERT, FinetuneConfig
+from spe_dist.finetuning.config import BERT
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.finetuning.scored_run import ScoredRun, compare_scored_runs, score_run
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.recipe import checked_config, config_values, read_values
+from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine
 
 VariantName = Literal["full", "no_tbo", "no_spo", "no_cspo", "no_cnn", "no_head", "momentum", "none"]
 FULL: VariantName = "full"
+SCORING = JointScoring()
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class AblationConfig:
     run: AblationRunConfig
     variants: tuple[VariantName, ...]
     pretrain: SpeConfig
-    finetune: FinetuneConfig
+    finetune: ExtractionConfig
 
     @property
     def folder(self) -> Path:
@@ -110,7 +114,7 @@ def pretraining(config: AblationConfig, name: VariantName) -> SpeConfig | None:
     return checked_config(SpeConfig, _merged(config_values(config.pretrain), settings, run), source=name)
 
 
-def finetuning(config: AblationConfig, name: VariantName) -> FinetuneConfig:
+def finetuning(config: AblationConfig, name: VariantName) -> ExtractionConfig:
     """The fine-tuning of a variant."""
     run = {"run": {"name": name, "folder": str(config.folder / "finetune")}}
     before = pretraining(config, name)
@@ -126,7 +130,7 @@ def finetuning(config: AblationConfig, name: VariantName) -> FinetuneConfig:
         }
     }
     values = _merged(config_values(config.finetune), run, start, sizes, heads, VARIANTS[name].finetune)
-    return checked_config(FinetuneConfig, values, source=name)
+    return checked_config(ExtractionConfig, values, source=name)
 
 
 def _weights_folder(config: AblationConfig, name: VariantName) -> Path:
@@ -170,14 +174,16 @@ def score_ablations(config: AblationConfig, names: Sequence[VariantName], *, res
     """
     scored: dict[VariantName, ScoredRun] = {}
     for name in names:
-        scored[name] = score_run(read_run(Path(finetuning(config, name).run_folder)), resamples=resamples)
+        scored[name] = score_run(
+            SCORING, read_run(SCORING, Path(finetuning(config, name).run_folder)), resamples=resamples
+        )
     full = scored.get(FULL)
     return [
         Row(
             name,
             VARIANTS[name].title,
             run.seeds,
-            run.micro_f1,
+            run.estimates,
             {} if full is None or name == FULL else compare_scored_runs(full, run, resamples=resamples),
             VARIANTS[name].paper,
         )
@@ -197,14 +203,10 @@ def ablation_table(rows: Sequence[Row], about: str) -> str:
         header += [measure, "- SPE"]
     header += ["p (strict)", "p (Holm)", "paper: relation / strict", "- SPE"]
     corrected = _corrected(rows)
-    cells = [header, *(_cells(row, corrected) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [_line(cells[0], widths), "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"]
-    lines[1] = lines[1].replace(":", "-", 1)
-    lines += [_line(row, widths) for row in cells[1:]]
     notes = [f"Holm: p corrected for {len(corrected)} comparisons with {VARIANTS[FULL].title}."] if corrected else []
     notes += filter(None, map(few_seeds_note, sorted({len(row.seeds) for row in rows})))
-    return f"{about}\n\n" + "\n".join(lines) + "\n" + "".join(f"\n{note}\n" for note in notes)
+    table = markdown_table(header, [_cells(row, corrected) for row in rows])
+    return f"{about}\n\n{table}\n" + "".join(f"\n{note}\n" for note in notes)
 
 
 def ablation_json(rows: Sequence[Row], about: str) -> dict[str, Any]:
@@ -241,11 +243,6 @@ def _difference(test: PairedTest | None) -> str:
         return ""
     difference = test.difference
     return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = zip(cells, widths, strict=True)
-    return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]) + " |"
 
 
 def _merged(values: dict[str, Any], *changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """How sure a score is, and whether two methods differ: a bootstrap over sentences and seeds.
 
+It is told here of F1s of sentences; items and measures of other tasks take their place (see `measures.py`).
+
 A score of K seeds is the mean of their micro F1s, and two things make it uncertain: other sentences could have been in
 the test data, and training could have been started from other seeds. One resample answers "what could this mean, or
 this difference of means, have been" with the sum of
@@ -45,7 +47,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spe_dist.extraction.scores.scoring import precision_recall_f1
+from spe_dist.finetuning.measures import Contributions, Measure
 
 RESAMPLES = 10_000
 FEW_SENTENCES = 50  # with fewer, neither intervals nor p-values can be relied upon
@@ -90,61 +92,66 @@ class PairedTest:
     detectable: float | None
 
 
-def estimate_f1(counts: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Mean F1 over seeds and its interval.
+def estimate(contributions: Contributions, measure: Measure, *, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """Mean of a measure over seeds and its interval.
 
     Args:
-        counts: [seeds, sentences, (correct, predicted, gold)].
+        contributions: [seeds, items, columns]; of an F1 the columns are correct, predicted and gold.
+        measure: value of summed contributions, in 0..1.
         resamples: how many.
         seed: of the resampling.
     """
     generator = np.random.default_rng(seed)
-    f1, resampled = _f1_of_seeds(counts), _resampled_f1(counts, resamples, generator)
-    return _estimate(f1.mean(), _deviation(f1), _mean_over_new_seeds(f1, resampled, generator), lowest=0.0)
+    values, resampled = measure(contributions.sum(1)), _resampled(contributions, measure, resamples, generator)
+    drawn = _mean_over_new_seeds(values, resampled, generator)
+    return _estimate(values.mean(), _deviation(values), drawn, lowest=0.0)
 
 
-def compare_f1(
-    first: NDArray[np.int64],
-    second: NDArray[np.int64],
+def compare(
+    first: Contributions,
+    second: Contributions,
+    measure: Measure,
     *,
     paired_seeds: bool,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> PairedTest:
-    """Does the second method have another F1 than the first? The module says what is done.
+    """Does the second method differ from the first? The module says what is done.
 
     Args:
-        first: [seeds, sentences, (correct, predicted, gold)] of one method.
-        second: the same of another on the same sentences.
+        first: [seeds, items, columns] of one method.
+        second: the same of another on the same items.
+        measure: value of summed contributions, in 0..1.
         paired_seeds: row i of both was trained with the same seed.
         resamples: how many.
         seed: of the resampling.
     """
     generator = np.random.default_rng(seed)
-    f1 = [_f1_of_seeds(counts) for counts in (first, second)]
-    both = _resampled_f1(np.concatenate([first, second]), resamples, generator)  # the same sentences for both
+    values = [measure(contributions.sum(1)) for contributions in (first, second)]
+    both = _resampled(np.concatenate([first, second]), measure, resamples, generator)  # the same items for both
     resampled = both[:, : len(first)], both[:, len(first) :]
     if paired_seeds:
-        differences = f1[1] - f1[0]
+        differences = values[1] - values[0]
         deviation = _deviation(differences)
         drawn = _mean_over_new_seeds(differences, resampled[1] - resampled[0], generator)
     else:
         deviation = None
-        means = [_mean_over_new_seeds(one, draws, generator) for one, draws in zip(f1, resampled, strict=True)]
+        means = [_mean_over_new_seeds(one, draws, generator) for one, draws in zip(values, resampled, strict=True)]
         drawn = means[1] - means[0]
-    difference = _estimate(f1[1].mean() - f1[0].mean(), deviation, drawn, lowest=-1.0)
-    detectable = None if min(map(len, f1)) < 2 else _detectable_of(f1, resampled, paired_seeds=paired_seeds)
+    difference = _estimate(values[1].mean() - values[0].mean(), deviation, drawn, lowest=-1.0)
+    detectable = None if min(map(len, values)) < 2 else _detectable_of(values, resampled, paired_seeds=paired_seeds)
     return PairedTest(difference, _two_sided_p(drawn), paired_seeds, detectable)
 
 
-def detectable_difference(counts: NDArray[np.int64]) -> float | None:
+def detectable_difference(contributions: Contributions, measure: Measure) -> float | None:
     """By how much two runs like this one must differ to be told apart; None of a single seed. See the module.
 
     Args:
-        counts: [seeds, sentences, (correct, predicted, gold)].
+        contributions: [seeds, items, columns].
+        measure: value of summed contributions, in 0..1.
     """
-    f1 = _f1_of_seeds(counts)
-    return _detectable(2 * f1.var(ddof=1) / len(f1), len(f1) - 1) if len(f1) > 1 else None
+    values = measure(contributions.sum(1))
+    return _detectable(2 * values.var(ddof=1) / len(values), len(values) - 1) if len(values) > 1 else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -172,16 +179,14 @@ def few_seeds_note(seeds: int) -> str:
     return ""
 
 
-def _f1_of_seeds(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    return precision_recall_f1(counts.sum(1))[..., 2]
-
-
-def _resampled_f1(counts: NDArray[np.int64], resamples: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """F1 [resamples, seeds] of sentences drawn with replacement from counts [seeds, sentences, 3]."""
-    seeds, sentences, _ = counts.shape
-    columns = counts.transpose(1, 0, 2).reshape(sentences, seeds * 3).astype(np.float64)
-    totals = np.concatenate([times @ columns for times in _times_drawn(sentences, resamples, generator)])
-    return precision_recall_f1(totals.reshape(resamples, seeds, 3))[..., 2]
+def _resampled(
+    contributions: Contributions, measure: Measure, resamples: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Values [resamples, seeds] of items drawn with replacement from contributions [seeds, items, columns]."""
+    seeds, items, width = contributions.shape
+    columns = contributions.transpose(1, 0, 2).reshape(items, seeds * width).astype(np.float64)
+    totals = np.concatenate([times @ columns for times in _times_drawn(items, resamples, generator)])
+    return measure(totals.reshape(resamples, seeds, width))
 
 
 def _times_drawn(sentences: int, resamples: int, generator: np.random.Generator) -> Iterator[NDArray[np.float64]]:
@@ -231,22 +236,22 @@ def _deviation(values: NDArray[np.float64]) -> float | None:
 
 
 def _detectable_of(
-    f1: Sequence[NDArray[np.float64]], resampled: Sequence[NDArray[np.float64]], *, paired_seeds: bool
+    values: Sequence[NDArray[np.float64]], resampled: Sequence[NDArray[np.float64]], *, paired_seeds: bool
 ) -> float:
     """What a comparison could see.
 
     Args:
-        f1: [seeds] of each method.
+        values: [seeds] of each method.
         resampled: [resamples, seeds] of each.
-        paired_seeds: as in `compare_f1`.
+        paired_seeds: as in `compare`.
     """
-    parts = list(zip(f1, resampled, strict=True))
+    parts = list(zip(values, resampled, strict=True))
     if paired_seeds:
-        parts = [(f1[1] - f1[0], resampled[1] - resampled[0])]
+        parts = [(values[1] - values[0], resampled[1] - resampled[0])]
     from_sentences = float((resampled[1].mean(1) - resampled[0].mean(1)).var())
     variance = from_sentences + sum(_seed_variance(*part) for part in parts)
-    of_seeds = sum(float(values.var(ddof=1)) / len(values) for values, _ in parts)
-    freedom = min(len(values) - 1 for values, _ in parts) * max(1.0, variance / max(of_seeds, _TINY)) ** 2
+    of_seeds = sum(float(one.var(ddof=1)) / len(one) for one, _ in parts)
+    freedom = min(len(one) - 1 for one, _ in parts) * max(1.0, variance / max(of_seeds, _TINY)) ** 2
     return _detectable(variance, min(freedom, _MANY))
 
 

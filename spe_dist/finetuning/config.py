@@ -1,23 +1,25 @@
-"""The settings of fine-tuning. What the papers fix has no default here: recipes say it."""
+"""The settings that every fine-tuning has; tasks add their own. What the papers fix has no default: recipes say it."""
 
 from __future__ import annotations
 
-from dataclasses import field, fields, replace
-from typing import Annotated, Literal
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
-from spe_dist.extraction.model.architecture import Architecture
+
+if TYPE_CHECKING:
+    from spe_dist.finetuning.task import Scoring, Task
 
 BERT = "bert"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneDataConfig:
-    """Annotated sentences, in any format that `spe data check` reads."""
+    """Annotated data; extraction reads any format that `spe data check` does."""
 
     train: str
     dev: str
@@ -25,7 +27,7 @@ class FinetuneDataConfig:
     test: str | None = None
     """Only looked at when training is over."""
     fraction: Part = 1.0
-    """Share of the training sentences to learn from; the seed says which, a smaller share is part of a larger one."""
+    """Share of the training data to learn from; the seed says which, a smaller share is part of a larger one."""
     offsets: OffsetUnit = "characters"
     """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
     Java, or bytes of UTF-8."""
@@ -36,38 +38,16 @@ class StartConfig:
     """What the weights begin as."""
 
     pretrained: str
-    """A run or its export; or "bert": the sentence encoder that `encoder.name_or_path` names, all else new."""
+    """A run of `spe pretrain`, its export, a fine-tuned model (RUN/seed-N/model), or "bert": the sentence encoder that
+    `encoder.name_or_path` names, all else new."""
     no_cnn: bool = False
-    """Of a run, take the sentence encoder alone; span and pair encoder are new (the paper's ablation "-CNN")."""
+    """Take the sentence encoder alone; span and pair encoder and all else are new (the paper's ablation "-CNN")."""
+    keep_heads: bool = True
+    """Of a fine-tuned model, keep the classifiers too, if they are of the same task and the same labels."""
     tokenizer: str | None = None
     """Tokenizer of a new encoder, or of one whose folder has none."""
     language: str = "en"
     """Whose rules cut raw text into words, in annotated data and when predicting; a run's own is taken from the run."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class ModelConfig(Architecture):
-    """Architecture above the sentence encoder, the same whatever the weights begin as."""
-
-    dropout: Share
-    """Dropout of word states, span and pair encoders and classifiers."""
-    type_constraints: bool = True
-    """Predict a relation only between types of entities that the training data relate in this way."""
-
-    @property
-    def architecture(self) -> Architecture:
-        """What a trained model keeps."""
-        return Architecture(**{each.name: getattr(self, each.name) for each in fields(Architecture)})
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class SamplingConfig:
-    """Scheduled sampling (see `scheduled_sampling.py`)."""
-
-    gold_epochs: Count
-    """Last epoch, counted from 0, that learns from gold spans and entities alone."""
-    k: Annotated[float, Field(gt=0)]
-    """The larger, the longer gold stays."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -98,7 +78,7 @@ class FinetuneTrainConfig:
 
     epochs: Positive
     batch_size: Positive
-    """Sentences of an update."""
+    """Sentences, or what else the task learns from, of an update."""
     first_evaluation: Count = 0
     """First epoch, counted from 0, after which dev is evaluated."""
     patience: Count
@@ -125,20 +105,32 @@ class SeedsOnRayConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneConfig:
-    """A fine-tuning. Several seeds share the run's folder."""
+    """A fine-tuning; each task derives its own. Several seeds share the run's folder."""
 
+    task: str
+    """What is learned; see `spe_dist/tasks.py`."""
     run: RunConfig
     data: FinetuneDataConfig
     start: StartConfig
     encoder: EncoderConfig
-    model: ModelConfig
-    sampling: SamplingConfig
     optimizer: FinetuneOptimizerConfig
     train: FinetuneTrainConfig
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
     seeds: Positive = 1
     """How many: `run.seed` and the numbers after it. Several are trained by Ray."""
     cluster: SeedsOnRayConfig = field(default_factory=SeedsOnRayConfig)
+
+    def check(self) -> None:
+        """Raise a UserError if settings of the task do not fit each other."""
+
+    def build_task(self) -> Task[Any, Any]:
+        """The task with these settings; imports what trains it."""
+        raise NotImplementedError
+
+    @classmethod
+    def scoring(cls) -> Scoring[Any]:
+        """How predictions of the task are read and scored."""
+        raise NotImplementedError
 
     @property
     def run_folder(self) -> str:

@@ -5,8 +5,8 @@ RUN/scores/           scores of all seeds on test: scores.txt, scores.json, scor
 RUN/dev/              predictions/ and scores/ of dev
 RUN/seed-1/           config.yaml  versions.json  result.json  metrics.jsonl  tensorboard/  finetune.log
                       inputs.json    SHA-256 of the data, and what the weights began as
-                      subset.json    which training sentences were learned from, if not all of them
-                      model/         the best epoch's extractor (see extractor_folder.py)
+                      subset.json    which training data were learned from, if not all of them
+                      model/         the best epoch's model (see model_folder.py)
                       checkpoints/   what a killed run goes on from; gone when it is over
                       LOCK           held while the run goes on
 """
@@ -25,9 +25,11 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from spe_dist.export.export_format import DESCRIPTION
 from spe_dist.finetuning.config import BERT, FinetuneConfig
+from spe_dist.finetuning.model_stem import models_below, stem_of
 from spe_dist.finetuning.predictions import FOLDER as PREDICTIONS
-from spe_dist.recipe import config_values
-from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, flatten, start_log
+from spe_dist.recipe import checked_config, config_values
+from spe_dist.settings import Difference, differences, differences_text, flatten
+from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, METRICS, VERSIONS, start_log
 from spe_dist.versions import package_versions
 
 DEV, MODEL, RESULT, LOG = "dev", "model", "result.json", "finetune.log"
@@ -35,7 +37,6 @@ SUBSET, INPUTS = "subset.json", "inputs.json"
 # What may differ between a run and its continuation: where it is, what it is called, and where and with whom it trains.
 FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
          "cluster.allow_unauthenticated"}  # fmt: skip
-_BEFORE: dict[str, object] = {"data.offsets": "characters"}  # what runs had before there was a setting for it
 _SIZES_OF_A_NEW_ENCODER = ("layers", "hidden_size", "heads", "intermediate_size", "max_positions")
 
 
@@ -47,9 +48,9 @@ class Result:
         seed: of the run.
         epochs: trained.
         best_epoch: the one that was kept, counted from 1.
-        dev: micro F1 of the best epoch by measure, in 0..1.
+        dev: scores of the best epoch by measure, in 0..1.
         test: the same on test; None if there was no test data.
-        diagnostics: of "dev" and "test", what `diagnostics.ABOUT` describes.
+        diagnostics: of "dev" and "test", what `Task.diagnose` finds.
     """
 
     seed: int
@@ -112,21 +113,16 @@ def format_result(result: Result) -> str:
     return "; ".join(parts)
 
 
-def selection_score(scores: dict[str, float]) -> float:
-    """By which the best epoch is chosen: entity F1 + strict relation F1."""
-    return scores["entity_f1"] + scores["relation_strict_f1"]
-
-
-def write_subset(config: FinetuneConfig, chosen: Sequence[int], sentences: int) -> None:
-    """Keep which training sentences a seed learns from.
+def write_subset(config: FinetuneConfig, chosen: Sequence[int], available: int, items: str) -> None:
+    """Keep which training data a seed learns from.
 
     Args:
         config: of the run.
-        chosen: numbers of sentences in the training data, from 0.
-        sentences: of the training data.
+        chosen: numbers of items in the training data, from 0.
+        available: items of the training data.
+        items: what they are.
     """
-    fraction = config.data.fraction
-    subset = {"fraction": fraction, "sentences": len(chosen), "of": sentences, "numbers": list(chosen)}
+    subset = {"fraction": config.data.fraction, items: len(chosen), "of": available, "numbers": list(chosen)}
     write_atomically(seed_folder(config) / SUBSET, (json.dumps(subset) + "\n").encode())
 
 
@@ -143,10 +139,20 @@ def check_start(config: FinetuneConfig) -> None:
                 "--from bert, but no encoder: name one (--encoder NAME), start from a run (--from RUN), or give a new "
                 "encoder a tokenizer (--start.tokenizer VOCABULARY)"
             )
-    elif not (folder / DESCRIPTION).is_file() and not (folder / CONFIG).is_file():
+        return
+    if (folder / DESCRIPTION).is_file() or stem_of(folder) is not None:
+        return
+    models = models_below(folder)
+    if models:
         raise UserError(
-            f"start.pretrained: {folder} is neither a run (no {CONFIG}) nor an exported model (no {DESCRIPTION}): "
-            f'name the folder of a run, or its export, or "{BERT}" for an encoder alone'
+            f"start.pretrained: {folder} is the folder of a fine-tuning, whose models are "
+            f"{', '.join(map(str, models[:3]))}: name one of them"
+        )
+    if not (folder / CONFIG).is_file():
+        raise UserError(
+            f"start.pretrained: {folder} is neither a run (no {CONFIG}) nor an exported model (no {DESCRIPTION}) nor a "
+            f'fine-tuned one: name the folder of a run, its export, a RUN/seed-N/{MODEL}, or "{BERT}" for an encoder '
+            "alone"
         )
 
 
@@ -164,26 +170,27 @@ def check_same_run(config: FinetuneConfig) -> None:
                 f"{predictions} would be scored with this run, but its folder {predictions.stem} is not there, which "
                 "tells of which configuration it is: remove it, or give this fine-tuning its own run.name"
             )
-    now, data = flatten(settings_in_use(config)), _data_digests(config)
-    unused = flatten(config_values(config)).keys() - now.keys()
+    now, data = settings_in_use(config), _data_digests(config)
+    unused = flatten(config_values(config)).keys() - flatten(now).keys()
     if config.start.pretrained != BERT:
         unused.add("encoder.name_or_path")
     for folder in _trained_seeds(config):
-        before = _BEFORE | flatten(yaml.safe_load((folder / CONFIG).read_text()))
-        keys = sorted((before.keys() | now.keys()) - FREE - unused)
-        differences = [
-            f"{key} was {before.get(key)} and is {now.get(key)}" for key in keys if before.get(key) != now.get(key)
-        ]
-        if differences:
+        written = yaml.safe_load((folder / CONFIG).read_text())
+        if written.get("task", config.task) != config.task:
+            changed = [Difference("task", written["task"], config.task)]
+        else:  # with settings since added, which had their defaults
+            before = config_values(checked_config(type(config), written, source=str(folder / CONFIG)))
+            changed = differences(before, now, free=FREE | unused)
+        if changed:
             raise UserError(
-                f"{folder} holds a fine-tuning of another configuration ({', '.join(differences[:3])}): "
+                f"{folder} holds a fine-tuning of another configuration ({differences_text(changed)}): "
                 "give this one its own run.name"
             )
         known = _read_inputs(folder)
-        changed = [key for key, digest in data.items() if known.get(key, digest) != digest]
-        if changed:
+        other = [key for key, digest in data.items() if known.get(key, digest) != digest]
+        if other:
             raise UserError(
-                f"{folder} holds a fine-tuning of other data: {', '.join(changed)} has changed since; "
+                f"{folder} holds a fine-tuning of other data: {', '.join(other)} has changed since; "
                 "give this one its own run.name"
             )
 

@@ -1,6 +1,6 @@
 """Fine-tuning, on one rank: epochs of batches in a seeded order, dev after each, the best epoch's weights kept.
 
-data → labels → model and what it starts from → engine → dry run of the longest sentences → newest checkpoint
+data → labels → the task's model and what it starts from → engine → dry run of the longest sentences → newest checkpoint
 → epochs, until dev has not become better for long → the best epoch's model on dev and test.
 
 All that is random in an epoch (order, dropout, scheduled sampling) follows from seed and epoch, so a run that was
@@ -16,12 +16,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import PassingError, UserError
 from data_shards.files import require_writable, write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -33,18 +33,8 @@ from spe_dist.engine.schedule import learning_rate
 from spe_dist.engine.slow_bf16 import slow_bf16_warning
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.export.export_format import MODEL_CARD
-from spe_dist.extraction.model.encoded_sentences import EncodedSentences, encode_sentences
-from spe_dist.extraction.model.extractor_model import TASKS, ExtractorModel
-from spe_dist.extraction.model.scheduled_sampling import GoldDraws, draw_gold, gold_probability
-from spe_dist.extraction.predict.extractor_card import extractor_card
-from spe_dist.extraction.predict.extractor_folder import calibrate, load_extractor, save_extractor
-from spe_dist.extraction.predict.prediction import predict
-from spe_dist.extraction.scores.diagnostics import diagnose
-from spe_dist.extraction.scores.score_quality import fit_calibration
-from spe_dist.extraction.scores.scoring import score
-from spe_dist.extraction.scores.type_rules import TypeRules
 from spe_dist.finetuning.config import FinetuneConfig
-from spe_dist.finetuning.data import Data, about_data, about_left_out, read_data
+from spe_dist.finetuning.data import Data, about_data, read_data
 from spe_dist.finetuning.folder import (
     DEV,
     MODEL,
@@ -54,13 +44,13 @@ from spe_dist.finetuning.folder import (
     prepare_folder,
     read_result,
     seed_folder,
-    selection_score,
     write_result,
     write_subset,
 )
 from spe_dist.finetuning.layer_rates import layer_rate
-from spe_dist.finetuning.predictions import write_gold, write_predictions, write_rules
+from spe_dist.finetuning.predictions import write_gold, write_predictions
 from spe_dist.finetuning.start import Start, load_start
+from spe_dist.finetuning.task import Rows, Task
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import CHECKPOINTS
@@ -81,7 +71,7 @@ class Progress:
         epochs: finished.
         steps: updates made.
         best_epoch: finished epochs when dev was best; 0 before the first evaluation.
-        best_score: entity F1 + strict relation F1 then.
+        best_score: the task's selection score then.
         seconds: of training and evaluation.
     """
 
@@ -105,7 +95,7 @@ def finetune(config: FinetuneConfig) -> Result:
         prepare_folder(config)
         result = read_result(config)
         if result is None:
-            result = _train_and_predict(config, world)
+            result = _train_and_predict(config.build_task(), world)
         LOGGER.info(format_result(result))
         return result
     except Exception:
@@ -123,16 +113,17 @@ def describe(config: FinetuneConfig) -> str:
     """
     _check(config, World.from_environment())
     require_writable(Path(config.run_folder))
-    data = read_data(config)
-    start = load_start(config, data.labels, data.constraints)
-    encoded = _encode(data.train, start)
-    steps = config.train.epochs * _steps_per_epoch(config, encoded)
+    task = config.build_task()
+    data = read_data(task)
+    start = load_start(task, data.description)
+    rows = task.encode(data.train, start.model, start.word_pieces)
+    steps = config.train.epochs * _steps_per_epoch(config, rows)
     folders = [seed_folder(seed) for seed in config.of_each_seed()]
     parameters = sum(parameter.numel() for parameter in start.model.parameters())
     return "\n".join(
         (
-            *about_data(data),
-            about_left_out(encoded.left_out, config.model.detector, data.constraints),
+            *about_data(task, data),
+            *task.about_rows(rows, data.description),
             f"{parameters:,} parameters; {start.report}",
             f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
         )
@@ -155,40 +146,39 @@ def _check(config: FinetuneConfig, world: World) -> None:
             f"train.first_evaluation is {config.train.first_evaluation} and there are {config.train.epochs} epochs, "
             "counted from 0: no epoch would be evaluated"
         )
+    config.check()
 
 
-def _encode(sentences: Sequence[AnnotatedSentence], start: Start) -> EncodedSentences:
-    max_pieces = start.model.sentence_encoder.max_pieces
-    return encode_sentences(sentences, start.model.labels, start.word_pieces, max_pieces=max_pieces)
-
-
-def _steps_per_epoch(config: FinetuneConfig, train: EncodedSentences) -> int:
+def _steps_per_epoch(config: FinetuneConfig, train: Rows) -> int:
     return -(-len(train) // config.train.batch_size)
 
 
-def _train_and_predict(config: FinetuneConfig, world: World) -> Result:
-    data = read_data(config)
+def _train_and_predict(task: Task[Any, Any], world: World) -> Result:
+    config = task.config
+    data = read_data(task)
     if len(data.train) < data.available:
-        write_subset(config, data.chosen, data.available)
+        write_subset(config, data.chosen, data.available, task.scoring.items)
     slow_bf16 = slow_bf16_warning(config.train.precision, world.device.type)
-    for line in (*about_data(data), *filter(None, [slow_bf16])):
+    for line in (*about_data(task, data), *filter(None, [slow_bf16])):
         LOGGER.log(logging.WARNING if line.startswith("warning") else logging.INFO, line)
     start_process_group(world)
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
-    start = load_start(config, data.labels, data.constraints)
+    start = load_start(task, data.description)
     check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)
-    train, dev = _encode(data.train, start), _encode(data.dev, start)
-    LOGGER.info(about_left_out(train.left_out, config.model.detector, data.constraints))
-    training = _Training(config, world, start, train, dev)
+    train, dev = (task.encode(items, start.model, start.word_pieces) for items in (data.train, data.dev))
+    for line in task.about_rows(train, data.description):
+        LOGGER.info(line)
+    training = _Training(task, world, start, train, dev, data.dev)
     try:
         while not training.finished:
             training.run_epoch()
     finally:
         training.close()
-    result = _predict_with_best(config, world, data, training.progress)
-    _write_card(config, data, result)
+    result = _predict_with_best(task, world, data, training.progress)
+    card = task.card(data, result, package_versions())
+    write_atomically(seed_folder(config) / MODEL / MODEL_CARD, card.encode())
     _draw_final_scores(config, result, training.progress)
     write_result(config, result)
     shutil.rmtree(seed_folder(config) / CHECKPOINTS)
@@ -199,17 +189,20 @@ class _Training:
     """A run in progress.
 
     Args:
-        config: of the run.
+        task: with the settings of the run.
         world: of this one rank.
         start: the model before its first update.
         train: to learn from.
         dev: to choose the best epoch.
+        gold: the items of dev.
     """
 
     def __init__(
-        self, config: FinetuneConfig, world: World, start: Start, train: EncodedSentences, dev: EncodedSentences
+        self, task: Task[Any, Any], world: World, start: Start, train: Rows, dev: Rows, gold: Sequence[Any]
     ) -> None:
-        self._config, self._world, self._start, self._train, self._dev = config, world, start, train, dev
+        config = task.config
+        self._task, self._config, self._world, self._start = task, config, world, start
+        self._train, self._dev, self._gold = train, dev, gold
         self._folder = seed_folder(config)
         self._steps = config.train.epochs * _steps_per_epoch(config, train)
         self._store = CheckpointStore(self._folder / CHECKPOINTS, keep_last=1, keep_every=0, world=world)
@@ -243,8 +236,8 @@ class _Training:
         if epoch >= train.first_evaluation:
             scores = self._evaluate()
             metrics |= {f"dev_{measure}": value for measure, value in scores.items()}
-            if selection_score(scores) > best_score:
-                best_epoch, best_score = epoch + 1, selection_score(scores)
+            if (selection := self._task.scoring.selection_score(scores)) > best_score:
+                best_epoch, best_score = epoch + 1, selection
                 self._keep_weights()
         steps = before.steps + _steps_per_epoch(self._config, self._train)
         seconds = before.seconds + time.perf_counter() - began
@@ -258,15 +251,15 @@ class _Training:
         self._log.close()
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        seed, sampling = self._config.run.seed, self._config.sampling
-        seed_random_generators(seed * 1_000_003 + 1 + epoch)  # dropout
-        gold = draw_gold(len(self._train), epoch, seed=seed, gold_epochs=sampling.gold_epochs, k=sampling.k)
-        losses = torch.zeros(len(TASKS), device=self._world.device)
-        correct, counts = torch.zeros_like(losses, dtype=torch.int64), torch.zeros(len(TASKS), dtype=torch.int64)
+        names = self._task.losses
+        seed_random_generators(self._config.run.seed * 1_000_003 + 1 + epoch)  # dropout
+        batch = self._task.batches(self._train, epoch, self._world.device)
+        losses = torch.zeros(len(names), device=self._world.device)
+        correct, counts = torch.zeros_like(losses, dtype=torch.int64), torch.zeros(len(names), dtype=torch.int64)
         self._start.model.train()
         step = self.progress.steps
         for rows in self._batches(epoch):
-            result = self._engine.forward(self._train.batch(rows).to(self._world.device), gold.take(rows))
+            result = self._engine.forward(*batch(rows))
             self._engine.backward(result.losses.sum())
             rate = self._learning_rate(step)
             try:
@@ -282,9 +275,9 @@ class _Training:
         accuracies = (correct.cpu() / counts.clamp(min=1)).tolist()
         return {
             "loss": sum(means),
-            **{f"{task}_loss": mean for task, mean in zip(TASKS, means, strict=True)},
-            **{f"{task}_accuracy": accuracy for task, accuracy in zip(TASKS, accuracies, strict=True)},
-            "gold_probability": gold_probability(epoch, gold_epochs=sampling.gold_epochs, k=sampling.k),
+            **{f"{name}_loss": mean for name, mean in zip(names, means, strict=True)},
+            **{f"{name}_accuracy": accuracy for name, accuracy in zip(names, accuracies, strict=True)},
+            **self._task.epoch_metrics(epoch),
             "learning_rate": rate,
             "gradient_norm": self._engine.grad_norm,
         }
@@ -301,14 +294,14 @@ class _Training:
 
     def _evaluate(self) -> dict[str, float]:
         model = self._start.model.eval()  # the engine's module is this one
-        predicted = predict(model, self._dev, device=self._world.device)
-        return _micro_f1(self._dev.sentences, predicted)
+        predicted = self._task.predict(model, self._dev, self._world.device)
+        return self._task.scoring.scores(self._gold, predicted)
 
     def _keep_weights(self) -> None:
         state = self._engine.read_state(lambda _, tensor: tensor.detach().to("cpu", copy=True))
         weights = {name.removesuffix(".master"): tensor for name, tensor in state if name.endswith(".master")}
         start = self._start
-        save_extractor(self._folder / MODEL, start.model, start.description, start.word_pieces, weights)
+        self._task.save(self._folder / MODEL, start.model, start.description, start.word_pieces, weights)
 
     def _save(self) -> None:
         snapshot = collect(
@@ -325,8 +318,7 @@ class _Training:
 
     def _run_longest_batch(self) -> None:
         rows = np.argsort(-self._train.num_pieces, kind="stable")[: self._config.train.batch_size]
-        gold = GoldDraws(np.ones(len(rows), dtype=bool), np.ones(len(rows), dtype=bool))
-        result = self._engine.forward(self._train.batch(rows).to(self._world.device), gold)
+        result = self._engine.forward(*self._task.batches(self._train, None, self._world.device)(rows))
         self._engine.backward(result.losses.sum())
 
 
@@ -338,7 +330,7 @@ def _draw_final_scores(config: FinetuneConfig, result: Result, progress: Progres
     log.close()
 
 
-def _build_engine(config: FinetuneConfig, world: World, model: ExtractorModel) -> Engine:
+def _build_engine(config: FinetuneConfig, world: World, model: Any) -> Engine:
     optimizer = config.optimizer
     return Engine(
         model,
@@ -360,40 +352,25 @@ def _build_engine(config: FinetuneConfig, world: World, model: ExtractorModel) -
     )
 
 
-def _predict_with_best(config: FinetuneConfig, world: World, data: Data, progress: Progress) -> Result:
-    """Predict dev and test with the weights that were kept, in the precision that `spe predict` computes in here.
-
-    Scores are calibrated on dev in between.
-    """
-    folder, run = seed_folder(config) / MODEL, Path(config.run_folder)
-    model, word_pieces = load_extractor(folder)
+def _predict_with_best(task: Task[Any, Any], world: World, data: Data[Any, Any], progress: Progress) -> Result:
+    """Predict dev and test with the weights that were kept, in the precision that `spe predict` computes in here."""
+    config = task.config
+    folder, run, seed = seed_folder(config) / MODEL, Path(config.run_folder), config.run.seed
+    model, word_pieces = task.load(folder)
     model = model.to(world.device, torch.bfloat16 if world.device.type == "cuda" else torch.float32)
 
-    def find(sentences: Sequence[AnnotatedSentence]) -> list[AnnotatedSentence]:
-        encoded = encode_sentences(sentences, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces)
-        return predict(model, encoded, device=world.device)
+    def find(items: Sequence[Any]) -> list[Any]:
+        return task.predict(model, task.encode(items, model, word_pieces), world.device)
 
-    model.calibration = fit_calibration(data.dev, find(data.dev))
-    calibrate(folder, model.calibration)
-    rules = TypeRules.of(data.train)
+    task.finish(folder, model, data.dev, find)
     scores: dict[str, dict[str, float]] = {}
     diagnostics: dict[str, dict[str, float | None]] = {}
-    for name, place, sentences in ((DEV, run / DEV, data.dev), ("test", run, data.test)):
-        if sentences is not None:
-            predicted = find(sentences)
-            write_gold(place, sentences)
-            write_predictions(place, config.run.seed, predicted)
-            write_rules(place, config.run.seed, rules)
-            scores[name] = _micro_f1(sentences, predicted)
-            diagnostics[name] = diagnose(sentences, predicted, rules)
-    return Result(config.run.seed, progress.epochs, progress.best_epoch, scores[DEV], scores.get("test"), diagnostics)
-
-
-def _write_card(config: FinetuneConfig, data: Data, result: Result) -> None:
-    parts = {"train": data.train, DEV: data.dev, "test": data.test}
-    card = extractor_card(config, data.labels, parts, result, package_versions())
-    write_atomically(seed_folder(config) / MODEL / MODEL_CARD, card.encode())
-
-
-def _micro_f1(gold: Sequence[AnnotatedSentence], predicted: Sequence[AnnotatedSentence]) -> dict[str, float]:
-    return {measure: scores.micro.f1 for measure, scores in score(gold, predicted).items()}
+    for name, place, items in ((DEV, run / DEV, data.dev), ("test", run, data.test)):
+        if items is not None:
+            predicted = find(items)
+            write_gold(task.scoring, place, items)
+            write_predictions(task.scoring, place, seed, predicted)
+            task.keep(place, seed, data.train)
+            scores[name] = task.scoring.scores(items, predicted)
+            diagnostics[name] = task.diagnose(items, predicted, data.train)
+    return Result(seed, progress.epochs, progress.best_epoch, scores[DEV], scores.get("test"), diagnostics)

@@ -1,12 +1,9 @@
 """What the seeds of a run predicted, and what is true: files that can be scored again at any time.
 
     RUN/predictions/gold.jsonl      the test data
-    RUN/predictions/seed-1.jsonl    the same sentences in the same order, with what the model of seed 1 found
-    RUN/predictions/rules-1.json    what its training data say about types alone, to hold the model against
+    RUN/predictions/seed-1.jsonl    the same items in the same order, as the model of seed 1 sees them
 
-A line is a sentence: `{"tokens": […], "entities": [{"type", "start", "end"}, …],
-"relations": [{"type", "head", "tail"}, …]}`; `end` is one past the last token, `head` and `tail` are numbers of
-entities, and what is predicted has a `score`. Further fields are ignored.
+A line is an item, as `Scoring.to_json` says. A task may keep more there (see `Task.keep`).
 """
 
 from __future__ import annotations
@@ -14,57 +11,48 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
-from data_shards.annotated.unified import json_lines
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
-from data_shards.json_lines import parse_object
-from spe_dist.extraction.model.constraints import Triple
-from spe_dist.extraction.scores.type_rules import TypeRules
+from data_shards.input.json_lines import parse_object
+from spe_dist.finetuning.scoring import Item, Scoring
 
 FOLDER = "predictions"
 GOLD = "gold.jsonl"
-_RULES = "rules-{}.json"
 _SEED = re.compile(r"seed-(\d+)\.jsonl")
 
 
 @dataclass(frozen=True)
-class RunPredictions:
+class RunPredictions(Generic[Item]):
     """The test data of a run, and what each of its seeds predicted for them.
 
     Args:
         name: of the run.
         gold: the test data.
-        by_seed: seed → the same sentences with predicted entities and relations; in the order of the seeds.
-        rules: seed → rules of its training data; none of runs that have not kept them.
+        by_seed: seed → the same items as predicted; in the order of the seeds.
+        training_facts: seed → what is kept of its training data; none of runs that have kept nothing.
     """
 
     name: str
-    gold: list[AnnotatedSentence]
-    by_seed: dict[int, list[AnnotatedSentence]]
-    rules: dict[int, TypeRules] = field(default_factory=dict)
+    gold: list[Item]
+    by_seed: dict[int, list[Item]]
+    training_facts: dict[int, Any] = field(default_factory=dict)
 
 
-def write_gold(run: Path, sentences: Sequence[AnnotatedSentence]) -> None:
+def write_gold(scoring: Scoring[Item], run: Path, items: Sequence[Item]) -> None:
     """Write the test data of a run."""
-    write_atomically(_folder(run) / GOLD, json_lines(sentences, places=False))
+    _write(run / FOLDER / GOLD, scoring, items)
 
 
-def write_predictions(run: Path, seed: int, sentences: Sequence[AnnotatedSentence]) -> None:
-    """Write what the model of a seed predicted: the sentences of the test data, in their order."""
-    write_atomically(_folder(run) / f"seed-{seed}.jsonl", json_lines(sentences, places=False))
+def write_predictions(scoring: Scoring[Item], run: Path, seed: int, items: Sequence[Item]) -> None:
+    """Write what the model of a seed predicted: the items of the test data, in their order."""
+    _write(run / FOLDER / f"seed-{seed}.jsonl", scoring, items)
 
 
-def write_rules(run: Path, seed: int, rules: TypeRules) -> None:
-    """Write the rules that a seed's training data give."""
-    write_atomically(run / FOLDER / _RULES.format(seed), (json.dumps(asdict(rules)) + "\n").encode())
-
-
-def read_run(run: Path) -> RunPredictions:
+def read_run(scoring: Scoring[Item], run: Path) -> RunPredictions[Item]:
     """Read the test data of a run and the predictions of all its seeds.
 
     Raises:
@@ -77,83 +65,33 @@ def read_run(run: Path) -> RunPredictions:
             f"no predictions in {run}: fine-tuning writes {FOLDER}/{GOLD} and {FOLDER}/seed-*.jsonl into a run's folder"
         )
     paths = dict(sorted((int(match[1]), path) for match, path in found))
+    facts = {seed: scoring.training_facts(folder, seed) for seed in paths}
     return RunPredictions(
         run.resolve().name,
-        read_sentences(folder / GOLD),
-        {seed: read_sentences(path) for seed, path in paths.items()},
-        {seed: _read_rules(path) for seed in paths if (path := folder / _RULES.format(seed)).is_file()},
+        read_items(scoring, folder / GOLD),
+        {seed: read_items(scoring, path) for seed, path in paths.items()},
+        {seed: of_seed for seed, of_seed in facts.items() if of_seed is not None},
     )
 
 
-def read_sentences(path: Path) -> list[AnnotatedSentence]:
-    """Read a file of annotated sentences.
+def read_items(scoring: Scoring[Item], path: Path) -> list[Item]:
+    """Read a file of gold or predicted items.
 
     Raises:
         UserError: a line is none.
     """
-    sentences = []
+    items = []
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                sentences.append(_sentence(parse_object(line.decode()), number - 1))
+                items.append(scoring.from_json(parse_object(line.decode()), number - 1))
             except (ValueError, KeyError, TypeError) as error:
                 what = f"no field {error}" if isinstance(error, KeyError) else str(error)
                 raise UserError(f"{path}, line {number}: {what}: write the file again") from error
-    return sentences
+    return items
 
 
-def _read_rules(path: Path) -> TypeRules:
-    try:
-        rules = {name: tuple(map(_triple, triples)) for name, triples in parse_object(path.read_text()).items()}
-        return TypeRules(**rules)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: {error}: remove it, or fine-tune again") from error
-
-
-def _triple(value: list[object]) -> Triple:
-    head, relation, tail = map(_text, value)
-    return head, relation, tail
-
-
-def _folder(run: Path) -> Path:
-    folder = run / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _sentence(document: dict[str, Any], number: int) -> AnnotatedSentence:
-    words = tuple(map(_text, document["tokens"]))
-    entities = tuple(
-        Entity(_number(entity["start"]), _number(entity["end"]), _text(entity["type"]), _score(entity))
-        for entity in document["entities"]
-    )
-    relations = tuple(
-        Relation(_number(relation["head"]), _number(relation["tail"]), _text(relation["type"]), _score(relation))
-        for relation in document["relations"]
-    )
-    for entity in entities:
-        if not 0 <= entity.word_start < entity.word_end <= len(words):
-            raise ValueError(f"an entity from {entity.word_start} to {entity.word_end} in {len(words)} tokens")
-    for relation in relations:
-        if not (0 <= relation.head < len(entities) and 0 <= relation.tail < len(entities)):
-            raise ValueError(f"a relation of entities {relation.head} and {relation.tail}; there are {len(entities)}")
-    return AnnotatedSentence(words, entities, relations, number=number)
-
-
-def _number(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
-
-
-def _score(found: dict[str, Any]) -> float | None:
-    score = found.get("score")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        raise ValueError(f"score {score!r} is not a number")
-    return score
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a string")
-    return value
+def _write(path: Path, scoring: Scoring[Item], items: Sequence[Item]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps(scoring.to_json(item), ensure_ascii=False) + "\n" for item in items)
+    write_atomically(path, "".join(lines).encode())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,51 @@ import numpy as np
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.extraction.scores.scoring import MEASURES, MeasureScores
-from spe_dist.extraction.scores.trust_report import draw_curves, draw_reliability, trust_parts
 from spe_dist.finetuning.bootstrap import FEW_SENTENCES, PairedTest, few_seeds_note, holm
-from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.text_table import UNDEFINED, estimate_cell, seeds_cell, text_table
+from spe_dist.finetuning.folder import DEV
+from spe_dist.finetuning.predictions import FOLDER, read_run
+from spe_dist.finetuning.score_cells import estimate_cell
+from spe_dist.finetuning.scored_run import ScoredRun, score_run
+from spe_dist.finetuning.scoring import Scoring
+from spe_dist.text_table import UNDEFINED, text_table
 
-_GROUPINGS = {
-    "by_type": "type",
-    "by_entities": "entities in the sentence",
-    "by_length": "words in the sentence",
-    "by_distance": "words between the arguments",
-}
-_COLORS = ("tab:blue", "tab:orange")
+SCORES = "scores"
+COLORS = ("tab:blue", "tab:orange")
+
+
+def report_run(scoring: Scoring[Any], run: Path) -> str:
+    """Write RUN/scores and RUN/dev/scores.
+
+    Args:
+        scoring: of the run's task.
+        run: folder of a fine-tuning, of which at least one seed has come to its end.
+
+    Returns:
+        What to print: the tables of test, or of dev if there is no test data.
+
+    Raises:
+        UserError: seeds predicted different data, or the folder cannot be written.
+    """
+    name = run.resolve().name
+    lines: list[str] = []
+    for part, folder in (("test", run), (DEV, run / DEV)):
+        if not (folder / FOLDER).is_dir():
+            continue
+        scored = score_run(scoring, replace(read_run(scoring, folder), name=f"{name}, {part}"))
+        text, files = write_scores(folder / SCORES, [scored])
+        lines.append(_one_line(scored) if lines else text)
+        lines.append(f"({', '.join(files)} in {folder / SCORES})")
+    return "\n".join(lines)
 
 
 def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> str:
-    """Aligned tables: micro F1s with intervals, then each measure in detail. All in percent.
+    """Aligned tables: the measures with intervals, then what the task has to say. All in percent.
 
     Args:
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
     """
-    parts = [_headline(runs), _overview(runs, tests or {}), *(part for run in runs for part in trust_parts(run))]
-    parts += [_details(runs, measure) for measure in MEASURES]
+    parts = [_headline(runs), _overview(runs, tests or {}), *runs[0].scoring.tables(runs)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,21 +69,21 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
         tests: by measure, how the second differs from the first.
     """
     corrected = _corrected(runs, tests or {})
-    return {
+    scoring = runs[0].scoring
+    title = scoring.title.lower().replace(" ", "_")
+    return scoring.about_json() | {
         "runs": [
             {
                 "name": run.name,
-                "sentences": run.sentences,
-                "score_quality": {kind: [asdict(one) for one in seeds] for kind, seeds in run.quality.items()},
-                "false_relations": [asdict(one) for one in run.false_relations],
-                "rules": {rule: asdict(of) for rule, of in run.rules.items()},
+                scoring.items: run.items,
                 "detectable": run.detectable,
-                "micro_f1": {measure: asdict(estimate) for measure, estimate in run.micro_f1.items()},
+                title: {measure: asdict(estimate) for measure, estimate in run.estimates.items()},
                 "seeds": {
-                    str(seed): {measure: asdict(run.scores[measure][row]) for measure in MEASURES}
+                    str(seed): {measure: values[row] for measure, values in run.values.items()}
                     for row, seed in enumerate(run.seeds)
                 },
             }
+            | scoring.run_json(run)
             for run in runs
         ],
         "second_minus_first": {
@@ -72,11 +93,7 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
 
 
 def write_scores(
-    folder: Path,
-    runs: Sequence[ScoredRun],
-    tests: dict[str, PairedTest] | None = None,
-    *,
-    symmetric: Sequence[str] = (),
+    folder: Path, runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None
 ) -> tuple[str, list[str]]:
     """Write scores.txt, scores.json and, if matplotlib is there, scores.png.
 
@@ -84,7 +101,6 @@ def write_scores(
         folder: where they go.
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
-        symmetric: types of relations whose direction was not looked at.
 
     Returns:
         The text of scores.txt, and the names of the files written.
@@ -93,27 +109,25 @@ def write_scores(
         UserError: the folder cannot be written.
     """
     text = score_text(runs, tests)
-    about = json.dumps({"symmetric": list(symmetric), **score_json(runs, tests)}, indent=1)
     files = ["scores.txt", "scores.json"]
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "scores.txt", text.encode())
-        write_atomically(folder / "scores.json", (about + "\n").encode())
+        write_atomically(folder / "scores.json", (json.dumps(score_json(runs, tests), indent=1) + "\n").encode())
         if find_spec("matplotlib") is not None:
             draw_scores(runs, folder / "scores.png")
             files.append("scores.png")
     return text, files
 
 
-def overview_text(run: ScoredRun) -> str:
-    """One line: the micro F1s of a run, in percent."""
-    estimates = ", ".join(f"{measure} {_micro_f1(run, measure)}" for measure in MEASURES)
+def _one_line(run: ScoredRun) -> str:
+    estimates = ", ".join(f"{measure} {_estimate(run, measure)}" for measure in run.estimates)
     note = few_seeds_note(len(run.seeds)) if len(run.seeds) == 2 else ""
     return f"{run.name}: {estimates}" + (f"\n{note}" if note else "")
 
 
 def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
-    """Draw micro F1s with their intervals, and F1 by type, sentence and distance with deviations over seeds.
+    """Draw the measures with their intervals, and the panels of the task.
 
     Args:
         runs: one, or two on the same data.
@@ -127,36 +141,35 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
-    figure = Figure(figsize=(20, 8.5), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
-    axes = figure.subplots(2, 4).ravel()
-    _draw_overview(axes[0], runs)
-    _draw_groups(axes[1], runs, "entity_f1", "by_type")
-    for panel, grouping in zip(axes[2:6], _GROUPINGS, strict=True):
-        _draw_groups(panel, runs, "relation_strict_f1", grouping)
-    colored = list(zip(runs, _COLORS, strict=False))
-    draw_reliability(axes[6], colored)
-    draw_curves(axes[7], colored)
+    scoring = runs[0].scoring
+    panels = [_draw_overview, *scoring.panels()]
+    rows = 1 if len(panels) == 1 else 2
+    columns = -(-len(panels) // rows)
+    figure = Figure(figsize=(5 * columns, 4.25 * rows), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for draw, panel in zip(panels, axes, strict=False):
+        draw(panel, runs)
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(runs), frameon=False, fontsize=11
     )
-    figure.supxlabel(
-        "F1 by group: mean over seeds, whiskers are their standard deviation (none for a single seed); "
-        "the number below a group: its gold facts",
-        fontsize=9,
-    )
+    figure.supxlabel(scoring.panels_note, fontsize=9)
     figure.savefig(path, dpi=110)
 
 
 def _headline(runs: Sequence[ScoredRun]) -> str:
     seeds = "; ".join(f"{run.name}: seeds {', '.join(map(str, run.seeds))}" for run in runs)
-    lines = [f"{runs[0].sentences} sentences; {seeds}", "In percent: mean over seeds ± deviation [95 % interval]."]
+    lines = [
+        f"{runs[0].items} {runs[0].scoring.items}; {seeds}",
+        "In percent: mean over seeds ± deviation [95 % interval].",
+    ]
     lines += filter(None, map(few_seeds_note, sorted({len(run.seeds) for run in runs})))
     return "\n".join(lines)
 
 
 def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
-    header = ["micro F1", *(run.name for run in runs)]
-    rows = [[measure, *(_micro_f1(run, measure) for run in runs)] for measure in MEASURES]
+    items = f"{runs[0].items} {runs[0].scoring.items}"
+    header = [runs[0].scoring.title, *(run.name for run in runs)]
+    rows = [[measure, *(_estimate(run, measure) for run in runs)] for measure in runs[0].estimates]
     if tests:
         header += [f"{runs[1].name} - {runs[0].name}", "p", "p (Holm)"]
         corrected = _corrected(runs, tests)
@@ -166,19 +179,23 @@ def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
             row += [estimate_cell(test.difference, "+") if defined else UNDEFINED, *p_values]
     text = text_table(header, rows)
     if tests:
-        paired = "equal seeds compared with each other" if tests[MEASURES[0]].paired_seeds else "seeds independent"
-        text += f"\n(p: two-sided, paired bootstrap over sentences and seeds; {paired}; Holm: corrected for "
+        paired = (
+            "equal seeds compared with each other" if next(iter(tests.values())).paired_seeds else "seeds independent"
+        )
+        text += (
+            f"\n(p: two-sided, paired bootstrap over {runs[0].scoring.items} and seeds; {paired}; Holm: corrected for "
+        )
         text += f"{len(corrected)} comparisons)" if len(corrected) > 1 else "1 comparison)"
     text += _power_line(runs, tests)
-    if runs[0].sentences < FEW_SENTENCES:
+    if runs[0].items < FEW_SENTENCES:
         unreliable = "intervals and p-values are" if tests else "intervals are"
-        text += f"\n(only {runs[0].sentences} sentences: {unreliable} unreliable below {FEW_SENTENCES})"
+        text += f"\n(only {items}: {unreliable} unreliable below {FEW_SENTENCES})"
     return text
 
 
 def _corrected(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> dict[str, float]:
     """P-values corrected for their number, of measures that there is something to measure with."""
-    compared = [measure for measure in tests if _has_gold(runs[0], measure)]
+    compared = [measure for measure in tests if runs[0].is_defined(measure)]
     return dict(zip(compared, holm([tests[measure].p_value for measure in compared]), strict=True))
 
 
@@ -188,100 +205,43 @@ def _power_line(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
     points = [
         f"{measure} {100 * value:.1f}"
         for measure, value in known.items()
-        if value is not None and _has_gold(runs[0], measure)
+        if value is not None and runs[0].is_defined(measure)
     ]
     if not points:
         return ""
     seeds = " and ".join(str(len(run.seeds)) for run in runs) if len({len(run.seeds) for run in runs}) > 1 else ""
-    what = (
-        f"With {seeds or len(runs[0].seeds)} seeds and this test set ({runs[0].sentences} sentences) a difference of "
-    )
+    items = runs[0].scoring.items
+    what = f"With {seeds or len(runs[0].seeds)} seeds and this test set ({runs[0].items} {items}) a difference of "
     what += "this many points can be seen (two-sided .05, power .8): "
-    alone = "" if tests else "; more, where the other run finds other sentences hard"
+    alone = "" if tests else f"; more, where the other run finds other {items} hard"
     return f"\n{what}{', '.join(points)}{alone}"
 
 
-def _has_gold(run: ScoredRun, measure: str) -> bool:
-    return run.scores[measure][0].micro.gold > 0
-
-
-def _micro_f1(run: ScoredRun, measure: str) -> str:
-    return estimate_cell(run.micro_f1[measure], "") if _has_gold(run, measure) else UNDEFINED
-
-
-def _details(runs: Sequence[ScoredRun], measure: str) -> str:
-    first = runs[0].scores[measure][0]
-    parts: list[tuple[str, int, Callable[[MeasureScores], float]]] = [
-        ("micro precision", first.micro.gold, lambda scores: scores.micro.precision),
-        ("micro recall", first.micro.gold, lambda scores: scores.micro.recall),
-        ("micro F1", first.micro.gold, lambda scores: scores.micro.f1),
-        ("macro F1", first.micro.gold, lambda scores: scores.macro.f1),
-    ]
-    rows = []
-    for name, gold, value in parts:
-        rows.append([name, str(gold), *(_cell([value(one) for one in run.scores[measure]], gold) for run in runs)])
-    for grouping, title in _GROUPINGS.items():
-        for group, gold in _groups(runs, measure, grouping).items():
-            values = (_f1_of_group(run, measure, grouping, group) for run in runs)
-            rows.append([f"{title}: {group}", str(gold), *(_cell(of_seeds, gold) for of_seeds in values)])
-    return text_table([measure, "gold", *(run.name for run in runs)], rows)
-
-
-def _groups(runs: Sequence[ScoredRun], measure: str, grouping: str) -> dict[str, int]:
-    """Groups that any seed of any run has facts in -> number of gold facts; types by name, sizes by size."""
-    all_scores = [scores for run in runs for scores in run.scores[measure]]
-    found = {name: one.gold for scores in all_scores for name, one in getattr(scores, grouping).items()}
-    return dict(sorted(found.items(), key=lambda item: item[0] if grouping == "by_type" else _first_number(item[0])))
-
-
-def _first_number(group: str) -> int:
-    return int(group.rstrip("+").partition("-")[0])
-
-
-def _f1_of_group(run: ScoredRun, measure: str, grouping: str, group: str) -> list[float]:
-    """F1 of each seed; 0 for a seed that has not predicted any of a group without gold facts."""
-    found = (getattr(scores, grouping).get(group) for scores in run.scores[measure])
-    return [score.f1 if score else 0.0 for score in found]
-
-
-def _cell(values: list[float], gold: int) -> str:
-    return seeds_cell(values) if gold else UNDEFINED
+def _estimate(run: ScoredRun, measure: str) -> str:
+    return estimate_cell(run.estimates[measure], "") if run.is_defined(measure) else UNDEFINED
 
 
 def _draw_overview(axes: Any, runs: Sequence[ScoredRun]) -> None:
-    axes.set_title("micro F1, 95 % intervals; dots are seeds", fontsize=11)
-    measures = [measure for measure in MEASURES if _has_gold(runs[0], measure)]
+    axes.set_title(f"{runs[0].scoring.title}, 95 % intervals; dots are seeds", fontsize=11)
+    measures = [measure for measure in runs[0].estimates if runs[0].is_defined(measure)]
     places = np.arange(len(measures))
     for number, run in enumerate(runs):
-        estimates = [run.micro_f1[measure] for measure in measures]
+        estimates = [run.estimates[measure] for measure in measures]
         means = np.array([100 * estimate.mean for estimate in estimates])
         ends = np.array([[100 * estimate.low, 100 * estimate.high] for estimate in estimates]).reshape(-1, 2).T
-        at = _bars(axes, places, means, np.abs(ends - means), number, runs)
+        at = draw_bars(axes, places, means, np.abs(ends - means), number, runs)
         for place, measure in zip(at, measures, strict=True):
-            f1 = [100 * scores.micro.f1 for scores in run.scores[measure]]
-            axes.plot([place] * len(f1), f1, "o", color="black", markersize=3, alpha=0.6)
+            values = [100 * value for value in run.values[measure]]
+            axes.plot([place] * len(values), values, "o", color="black", markersize=3, alpha=0.6)
     axes.set_xticks(places, measures)
 
 
-def _draw_groups(axes: Any, runs: Sequence[ScoredRun], measure: str, grouping: str) -> None:
-    axes.set_title(f"{measure} by {_GROUPINGS[grouping]}", fontsize=11)
-    groups = {group: gold for group, gold in _groups(runs, measure, grouping).items() if gold}
-    places = np.arange(len(groups))
-    for number, run in enumerate(runs):
-        f1 = 100 * np.array([_f1_of_group(run, measure, grouping, group) for group in groups])  # [groups, seeds]
-        if len(groups):
-            deviations = f1.std(1, ddof=1) if len(run.seeds) > 1 else None
-            _bars(axes, places, f1.mean(1), deviations, number, runs)
-    slanted = {"rotation": 25, "ha": "right"} if grouping == "by_type" and len(groups) > 4 else {}
-    axes.set_xticks(places, [f"{group}\n{gold}" for group, gold in groups.items()], fontsize=8, **slanted)
-
-
-def _bars(axes: Any, places: Any, heights: Any, errors: Any, number: int, runs: Sequence[ScoredRun]) -> Any:
+def draw_bars(axes: Any, places: Any, heights: Any, errors: Any, number: int, runs: Sequence[ScoredRun]) -> Any:
     """Draw the bars of one run beside those of the others; returns where they are."""
     width = 0.8 / len(runs)
     at = places + (number - (len(runs) - 1) / 2) * width
-    axes.bar(at, heights, width * 0.95, yerr=errors, capsize=3, color=_COLORS[number], label=runs[number].name)
+    axes.bar(at, heights, width * 0.95, yerr=errors, capsize=3, color=COLORS[number], label=runs[number].name)
     axes.set_ylim(0, 100)
-    axes.set_ylabel("F1, %")
+    axes.set_ylabel("%")
     axes.spines[["top", "right"]].set_visible(False)
     return at

@@ -1,29 +1,31 @@
-"""What fine-tuning starts from: a sentence encoder alone, or the encoders of a pre-trained run.
+"""What fine-tuning starts from: a sentence encoder alone, a pre-trained run or its export, or a fine-tuned model.
 
-The architecture is the configuration's, whatever the start. A part of the run that has the same sizes gives all its
-weights; the others are new, and a report says what was loaded, what is new and what was left out.
+The architecture is the configuration's, whatever the start. A part that has the same sizes gives all its weights; the
+others are new, and a report says what was loaded, what is new and what was left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.files import sha256_of
+from data_shards.text.word_pieces import WordPieces
+from spe_dist.config import EncoderConfig
 from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, load_model
 from spe_dist.export.span_pair_model import SpanPairModel
-from spe_dist.extraction.model.constraints import Constraints
-from spe_dist.extraction.model.encoded_sentences import Labels
-from spe_dist.extraction.model.extractor_model import ExtractorModel
-from spe_dist.extraction.predict.extractor_folder import ExtractorDescription, build_extractor
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import check_start
+from spe_dist.finetuning.model_folder import read_parts
+from spe_dist.finetuning.model_stem import read_description, stem_of
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     check_encoder_kind,
@@ -34,9 +36,16 @@ from spe_dist.models.sentence_encoder import (
 )
 from spe_dist.train.run_folder import read_dataset
 
-_SPAN, _CONTEXT, _PAIR = "span encoder", "context encoder", "span pair encoder"
-_CONTEXT_COPY = f"{_CONTEXT} (a copy of the {_SPAN})"
-_CLASSIFIERS = "classifiers of spans, types and relations"
+if TYPE_CHECKING:
+    from spe_dist.finetuning.task import Task
+
+_ENCODER = "sentence encoder"
+_TITLES = {
+    "span_encoder": "span encoder",
+    "context_encoder": "context encoder",
+    "pair_encoder": "span pair encoder",
+    "head": "projection head",
+}
 
 
 @dataclass(frozen=True)
@@ -53,26 +62,59 @@ class LoadReport:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """What a model may begin as.
+
+    Args:
+        name: what was named, or "bert".
+        where: which weights of it, for people.
+        encoder: with the dropout of fine-tuning.
+        encoder_is_new: whether it has weights that nobody trained.
+        word_pieces: of the encoder.
+        language: whose rules cut text into words.
+        weights: of all else, by name.
+        unused: names of weights that the encoder has no place for.
+        stem: of the task of a fine-tuned model; None of all others.
+        description: of a fine-tuned model, as it lies in its folder.
+    """
+
+    name: str
+    where: str
+    encoder: SentenceEncoder
+    word_pieces: WordPieces
+    language: str
+    encoder_is_new: bool = False
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+    stem: str | None = None
+    description: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of a model that may begin with trained weights.
+
+    Args:
+        module: its name in the model.
+        title: for people.
+        source: name of the module whose weights it takes; its own if not given.
+        new: what it is called where its weights are new; None if nobody need be told.
+    """
+
+    module: str
+    title: str
+    source: str = ""
+    new: str | None = ""
+
+
+@dataclass(frozen=True)
 class Start:
     """A model before its first update."""
 
-    model: ExtractorModel
-    description: ExtractorDescription
+    model: Any
+    description: Any
     word_pieces: WordPieces
     report: LoadReport
-
-
-def load_start(config: FinetuneConfig, labels: Labels, constraints: Constraints) -> Start:
-    """The model that `config.model`, `config.start` and `config.encoder` describe, for these labels.
-
-    Raises:
-        UserError: there is nothing of that name, or its weights are not all there.
-    """
-    check_start(config)
-    config.model.check()
-    if config.start.pretrained == BERT:
-        return _from_encoder(config, labels, constraints)
-    return _from_run(config, labels, constraints, _load_run(Path(config.start.pretrained)))
 
 
 def language_of_start(config: FinetuneConfig) -> str:
@@ -85,10 +127,114 @@ def language_of_start(config: FinetuneConfig) -> str:
     folder = Path(config.start.pretrained)
     if config.start.pretrained == BERT:
         return config.start.language
+    stem = stem_of(folder)
+    if stem is not None:
+        return read_description(folder, stem)["language"]
     return Description.load(folder).language if (folder / DESCRIPTION).is_file() else read_dataset(folder).language
 
 
-def _from_encoder(config: FinetuneConfig, labels: Labels, constraints: Constraints) -> Start:
+def open_start(config: FinetuneConfig) -> Pretrained:
+    """What `config.start` and `config.encoder` name.
+
+    Raises:
+        UserError: there is nothing of that name, or its weights are not all there.
+    """
+    check_start(config)
+    if config.start.pretrained == BERT:
+        return _bert(config)
+    name, folder = config.start.pretrained, Path(config.start.pretrained)
+    stem = stem_of(folder)
+    if stem is not None:
+        description = read_description(folder, stem)
+        encoder, word_pieces, weights = read_parts(folder, stem, language=description["language"])
+        return Pretrained(
+            name=name,
+            where=f"{name}, {stem} {sha256_of((folder / f'{stem}.safetensors').read_bytes())[:8]}",
+            encoder=_with_dropout(encoder, config.encoder),
+            word_pieces=word_pieces,
+            language=description["language"],
+            weights=weights,
+            stem=stem,
+            description=description,
+        )
+    run = _load_run(folder)
+    return Pretrained(
+        name=name,
+        where=f"{name}, step {run.description.step}",
+        encoder=_with_dropout(run.sentence_encoder, config.encoder),
+        word_pieces=run.word_pieces,
+        language=run.description.language,
+        weights={name: w for name, w in run.state_dict().items() if not name.startswith("sentence_encoder.")},
+    )
+
+
+def load_start(task: Task[Any, Any], description: Any) -> Start:
+    """The task's model before its first update.
+
+    Raises:
+        UserError: there is nothing of the start's name, or its weights are not all there.
+    """
+    pretrained = open_start(task.config)
+    model, report = task.build(pretrained, description)
+    return Start(model, description, pretrained.word_pieces, report)
+
+
+def load_weights(
+    model: nn.Module, start: Pretrained, parts: Sequence[Part], *, alone: bool, heads: str, refused: str | None
+) -> LoadReport:
+    """Give a new model the weights that it may begin with; its sentence encoder has them already.
+
+    Args:
+        model: is changed.
+        start: gives weights.
+        parts: of the model that pre-training trains too.
+        alone: whether the sentence encoder's weights are the only ones to take.
+        heads: what the rest of the model is called.
+        refused: why the rest takes no weights of a fine-tuned model; None: it takes them if they have its sizes.
+    """
+    loaded, new, left_out = ([], [_ENCODER], []) if start.encoder_is_new else ([f"{_ENCODER} of {start.where}"], [], [])
+    for part in parts:
+        source = part.source or part.module
+        module, trained = getattr(model, part.module), _of_modules(start.weights, {source}, prefix=f"{source}.")
+        fits = bool(trained) and module is not None and _shapes(module.state_dict()) == _shapes(trained)
+        if fits and not alone:
+            module.load_state_dict(trained)
+            loaded.append(f"{part.title} of {start.where}")
+            continue
+        if module is not None and part.new is not None:
+            new.append(part.new or part.title)
+        if trained and source == part.module:
+            left_out.append(f"{part.title} of {start.name}" + ("" if fits else " (the model's has other sizes)"))
+    known = {part.module for part in parts}
+    trained = _of_modules(start.weights, {module for module in map(_module, start.weights) if module not in known})
+    rest = _of_modules(
+        model.state_dict(), {_module(name) for name in model.state_dict()} - known - {"sentence_encoder"}
+    )
+    if refused is None and _shapes(rest) != _shapes(trained):
+        refused = "the model's have other sizes"
+    if start.stem is not None and refused is None:
+        model.load_state_dict(trained, strict=False)
+        loaded.append(f"{heads} of {start.where}")
+    else:
+        new += [heads] if rest else []
+        modules = dict.fromkeys(map(_module, trained))
+        left_out += [f"{_TITLES[module]} of {start.name}" for module in modules if module in _TITLES]
+        if any(module not in _TITLES for module in modules):
+            left_out.append(f"classifiers of {start.name} ({refused})")
+    left_out += [f"{weight} of {start.name}" for weight in start.unused]
+    return LoadReport(tuple(loaded), tuple(new), tuple(left_out))
+
+
+def _module(name: str) -> str:
+    """Of a weight, the module of the model that it belongs to."""
+    return name.partition(".")[0]
+
+
+def _of_modules(weights: Mapping[str, Tensor], modules: set[str], *, prefix: str = "") -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): weight for name, weight in weights.items() if _module(name) in modules}
+
+
+def _bert(config: FinetuneConfig) -> Pretrained:
     if config.start.no_cnn:
         raise UserError(
             f'start.no_cnn leaves out parts of a run, and start.pretrained is "{BERT}": name a run (--from)'
@@ -100,53 +246,25 @@ def _from_encoder(config: FinetuneConfig, labels: Labels, constraints: Constrain
         check_encoder_kind(config.encoder)
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, tokenizer=tokenizer)
-    description = _describe(config, labels, constraints, language=config.start.language)
-    new: tuple[str, ...] = (_SPAN, _new_context(config), _PAIR, _CLASSIFIERS)
-    loaded: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     if name is None:
         encoder = new_sentence_encoder(hf_config)
-        new = ("sentence encoder", *new)
     else:
-        encoder, unused = load_sentence_encoder_strictly(name, hf_config)
-        loaded, left_out = (f"sentence encoder of {name}",), tuple(f"{weight} of {name}" for weight in unused)
-    model = build_extractor(description, encoder, dropout=config.model.dropout)
-    return Start(model, description, word_pieces, LoadReport(loaded, new, left_out))
+        encoder, left_out = load_sentence_encoder_strictly(name, hf_config)
+        unused = tuple(left_out)
+    return Pretrained(
+        name=name or BERT,
+        where=name or BERT,
+        encoder=encoder,
+        encoder_is_new=name is None,
+        word_pieces=word_pieces,
+        language=config.start.language,
+        unused=unused,
+    )
 
 
-def _from_run(config: FinetuneConfig, labels: Labels, constraints: Constraints, run: SpanPairModel) -> Start:
-    name = config.start.pretrained
-    description = _describe(config, labels, constraints, language=run.description.language)
-    model = build_extractor(description, _with_dropout(run.sentence_encoder, config), dropout=config.model.dropout)
-    # A run without encoder of contexts reads them with its span encoder, and a copy of it learns to here.
-    own_context = run.context_encoder is not None
-    parts = {
-        _SPAN: (run.span_encoder, model.span_encoder),
-        _CONTEXT if own_context else _CONTEXT_COPY: (run.context_encoder or run.span_encoder, model.context_encoder),
-        _PAIR: (run.pair_encoder, model.pair_encoder),
-    }
-    loaded, new, left_out = ["sentence encoder"], [], []
-    for part, (trained, fine_tuned) in parts.items():
-        fits = trained is not None and _shapes(trained) == _shapes(fine_tuned)
-        if trained is not None and fits and not config.start.no_cnn:
-            fine_tuned.load_state_dict(trained.state_dict())
-            loaded.append(part)
-            continue
-        new.append(_new_context(config) if part in (_CONTEXT, _CONTEXT_COPY) else part)
-        if trained is not None and part != _CONTEXT_COPY:
-            left_out.append(f"{part} of {name}" + ("" if fits else " (the model's has other sizes)"))
-    left_out += [f"projection head of {name}"] if run.head is not None else []
-    where = f"of {name}, step {run.description.step}"
-    report = LoadReport(tuple(f"{part} {where}" for part in loaded), (*new, _CLASSIFIERS), tuple(left_out))
-    return Start(model, description, run.word_pieces, report)
-
-
-def _new_context(config: FinetuneConfig) -> str:
-    return _CONTEXT_COPY if config.model.context_encoder == config.model.span_encoder else _CONTEXT
-
-
-def _shapes(module: nn.Module) -> dict[str, torch.Size]:
-    return {name: weight.shape for name, weight in module.state_dict().items()}
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in weights.items()}
 
 
 def _load_run(folder: Path) -> SpanPairModel:
@@ -155,22 +273,10 @@ def _load_run(folder: Path) -> SpanPairModel:
     return load_model(TrainedRun.read(folder), "query")
 
 
-def _describe(
-    config: FinetuneConfig, labels: Labels, constraints: Constraints, *, language: str
-) -> ExtractorDescription:
-    return ExtractorDescription(
-        entity_types=labels.entity_types,
-        relation_types=labels.relation_types,
-        architecture=config.model.architecture,
-        constraints=constraints,
-        language=language,
-    )
-
-
-def _with_dropout(encoder: SentenceEncoder, config: FinetuneConfig) -> SentenceEncoder:
+def _with_dropout(encoder: SentenceEncoder, config: EncoderConfig) -> SentenceEncoder:
     """The same weights with the dropout of fine-tuning, which a Hugging Face model takes when it is built."""
     hf_config = deepcopy(encoder.model.config)
-    set_dropout(hf_config, config.encoder)
+    set_dropout(hf_config, config)
     copy = new_sentence_encoder(hf_config)
     copy.load_state_dict(encoder.state_dict())
     return copy

@@ -16,7 +16,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,10 +26,10 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.extraction.scores.scoring import MEASURES
 from spe_dist.finetuning.config import BERT, FinetuneConfig
-from spe_dist.finetuning.folder import read_result, seed_folder, selection_score
+from spe_dist.finetuning.folder import read_result, seed_folder
 from spe_dist.recipe import checked_config, config_values, read_values
+from spe_dist.settings import is_among
 from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import METRICS
 
@@ -37,7 +37,7 @@ Grid = Mapping[str, tuple[Any, ...]]
 Point = Mapping[str, Any]
 
 _DRAW = 11  # keeps these random numbers apart from the ones of other purposes
-_SECTIONS = ("model", "sampling", "optimizer", "train")
+_NO_SECTIONS = {"task", "run", "data", "start", "encoder", "kernels", "seeds", "cluster"}  # not for a grid
 _MORE_SETTINGS = ("encoder.dropout", "encoder.attention_dropout")
 
 
@@ -88,6 +88,7 @@ class Trial:
         number: from 1.
         settings: the point.
         dev: measure → of each seed, in 0..1; empty if a seed has failed.
+        score: by which trials are compared: the task's selection score of the means over seeds.
         seconds: of training and evaluation, all seeds together.
         failure: why a seed has failed; None if none has.
     """
@@ -95,19 +96,16 @@ class Trial:
     number: int
     settings: Point
     dev: Mapping[str, tuple[float, ...]]
+    score: float
     seconds: float
     failure: str | None = None
 
-    @property
-    def score(self) -> float:
-        """By which trials are compared: mean over seeds of entity F1 + strict relation F1 on dev."""
-        return selection_score({name: fmean(values) for name, values in self.dev.items()}) if self.dev else -math.inf
 
-
-def read_grid(parts: Sequence[str]) -> Grid:
+def read_grid(parts: Sequence[str], sections: Sequence[str]) -> Grid:
     """The grid that a person wrote.
 
     Args:
+        sections: of settings that may be tuned, see `sections_to_tune`.
         parts: each `setting=value,value,…`, or a YAML file of settings with a list of values each.
 
     Raises:
@@ -119,7 +117,7 @@ def read_grid(parts: Sequence[str]) -> Grid:
         written = {name: _values_in(text, part)} if equals else read_values(Path(part))
         for setting, values in written.items():
             key = str(setting).strip().removeprefix("--").replace("-", "_")
-            _check_setting(key, grid)
+            _check_setting(key, grid, sections)
             grid[key] = _checked_values(key, values)
     if not grid:
         raise UserError("nothing to tune: give --grid setting=value,value, such as optimizer.learning-rate=1e-4,2e-4")
@@ -160,8 +158,8 @@ def with_settings(config: FinetuneConfig, settings: Point) -> FinetuneConfig:
             if not isinstance(place, dict):
                 raise UserError(f"--grid {key}: {section} is a setting without parts")
         place[name] = value
-    changed = checked_config(FinetuneConfig, values, source="--grid")
-    changed.model.check()
+    changed = checked_config(type(config), values, source="--grid")
+    changed.check()
     return changed
 
 
@@ -196,8 +194,11 @@ def read_trial(config: FinetuneConfig, number: int, settings: Point, failure: st
     seconds = sum(seconds_of(seed) for seed in config.of_each_seed())
     if failure is None and len(done) < len(results):
         return None
-    dev = {} if failure is not None else {name: tuple(result.dev[name] for result in done) for name in MEASURES}
-    return Trial(number, settings, dev, seconds, failure)
+    if failure is not None:
+        return Trial(number, settings, {}, -math.inf, seconds, failure)
+    dev = {name: tuple(result.dev[name] for result in done) for name in done[0].dev}
+    score = config.scoring().selection_score({name: fmean(values) for name, values in dev.items()})
+    return Trial(number, settings, dev, score, seconds)
 
 
 def seconds_of(config: FinetuneConfig) -> float:
@@ -251,9 +252,14 @@ def _start(config: FinetuneConfig) -> str:
     return f"{BERT}, {config.encoder.name_or_path or 'a new encoder'}"
 
 
-def _check_setting(key: str, grid: Mapping[str, object]) -> None:
-    if not (key.startswith(tuple(f"{section}." for section in _SECTIONS)) or key in _MORE_SETTINGS):
-        places = ", ".join(f"{section}.…" for section in _SECTIONS)
+def sections_to_tune(config: FinetuneConfig) -> list[str]:
+    """The sections of a task's configuration whose settings may be tuned: starts share the rest."""
+    return [each.name for each in fields(config) if each.name not in _NO_SECTIONS]
+
+
+def _check_setting(key: str, grid: Mapping[str, object], sections: Sequence[str]) -> None:
+    if not (is_among(key, sections) and "." in key) and key not in _MORE_SETTINGS:
+        places = ", ".join(f"{section}.…" for section in sections)
         raise UserError(
             f"--grid {key}: not a setting to tune; these are {places} and {', '.join(_MORE_SETTINGS)}, as all starts "
             "share the data and keep their encoders"

@@ -11,9 +11,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.extraction.scores.scoring import MEASURES
 from spe_dist.finetuning.tuning import Trial, Tuning, best_trial, with_settings
 from spe_dist.recipe import config_yaml
+from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine
 
 Trials = Mapping[str, Sequence[Trial]]
@@ -93,11 +93,13 @@ def about_tuning(tuning: Tuning, trials: Trials, budget: str) -> str:
     part = f" ({config.data.fraction:.0%} of it)" if config.data.fraction < 1 else ""
     data, of_grid = f"{Path(config.data.train).name}{part}", math.prod(map(len, tuning.grid.values()))
     tried = max(map(len, trials.values()), default=0)
+    scoring = config.scoring()
     return (
         f"Every start was tuned with the same trials ({tried} of the {of_grid} points of the grid, in the order of "
-        f"draw {tuning.draw}; budget: {budget}), each with {seeds}, on {data}. F1 in percent on dev "
-        f"({Path(config.data.dev).name}), mean ± deviation over seeds; trials are chosen by entity_f1 + "
-        "relation_strict_f1. No test data were read. The best of many trials is partly luck: expect less on test."
+        f"draw {tuning.draw}; budget: {budget}), each with {seeds}, on {data}. {scoring.title[0].upper()}"
+        f"{scoring.title[1:]} in percent on dev ({Path(config.data.dev).name}), mean ± deviation over seeds; trials "
+        f"are chosen by {scoring.selection_text}. No test data were read. The best of many trials is partly luck: "
+        "expect less on test."
     )
 
 
@@ -143,27 +145,21 @@ def _trial_json(trial: Trial) -> dict[str, Any]:
 
 
 def _table(tuning: Tuning, trials: Sequence[Trial]) -> str:
-    header = ["trial", *tuning.grid, *MEASURES]
+    measures = list(next(iter(tuning.starts.values())).scoring().measures)
     rows = [
-        [str(trial.number), *(_value(trial.settings[key]) for key in tuning.grid), *_scores(trial)]
+        [str(trial.number), *(_value(trial.settings[key]) for key in tuning.grid), *_scores(trial, measures)]
         for trial in sorted(trials, key=lambda trial: (-trial.score, trial.number))
     ]
     if (best := best_trial(trials)) is not None:
         rows = [[f"**{row[0]}**" if row[0] == str(best.number) else row[0], *row[1:]] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = "|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|"
-    first, *others = (
-        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in (header, *rows)
-    )
-    return "\n".join([first, rule, *others])
+    return markdown_table(["trial", *tuning.grid, *measures], rows, left=0)
 
 
-def _scores(trial: Trial) -> list[str]:
+def _scores(trial: Trial, measures: Sequence[str]) -> list[str]:
     if not trial.dev:
-        return [*("" for _ in MEASURES[1:]), "failed"]
+        return [*("" for _ in measures[1:]), "failed"]
     scores = []
-    for name in MEASURES:
+    for name in measures:
         deviation = _deviation(trial.dev[name])
         scores.append(f"{100 * fmean(trial.dev[name]):.1f}{'' if deviation is None else f' ± {100 * deviation:.1f}'}")
     return scores

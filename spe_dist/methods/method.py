@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.loader import Collate
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan

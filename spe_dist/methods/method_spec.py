@@ -14,9 +14,9 @@ if TYPE_CHECKING:  # a recipe is read without waiting for torch
     from torch import nn
     from transformers import PretrainedConfig
 
-    from data_shards.manifest import Manifest
-    from data_shards.reader import ShardReader
-    from data_shards.record import Records
+    from data_shards.shards.manifest import Manifest
+    from data_shards.shards.reader import ShardReader
+    from data_shards.shards.record import Records
     from spe_dist.batches.loader import Collate
     from spe_dist.engine.batch_plan import BatchPlan
     from spe_dist.engine.zero_footprint import Transfer

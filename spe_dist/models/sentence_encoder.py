@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, Pr
 from transformers.utils import logging as transformers_logging
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.packed_attention import NAME, PaddedGroup, PaddedLayout, VarlenLayout, layout_of

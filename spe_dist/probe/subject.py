@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from data_shards.errors import UserError
-from data_shards.reader import ShardReader
-from data_shards.word_pieces import WordPieces
+from data_shards.shards.reader import ShardReader
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.config import Config
 from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, describe, load_model

@@ -14,8 +14,8 @@ from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.files import require_writable
-from data_shards.manifest import Manifest
-from data_shards.order import Order
+from data_shards.shards.manifest import Manifest
+from data_shards.shards.order import Order
 from spe_dist.checkpoint.remote_folder import RemoteFolder
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan

@@ -22,10 +22,11 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import Manifest, parse
+from data_shards.shards.manifest import Manifest, parse
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values, config_yaml
+from spe_dist.settings import Difference, differences, differences_text, is_among
 from spe_dist.versions import package_versions
 
 LOGGER = logging.getLogger(__name__)
@@ -95,8 +96,8 @@ def read_dataset(folder: Path) -> Manifest:
         ) from error
 
 
-def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[tuple[str, object, object]]:
-    """What two runs differ in, with both values; folders and names are left out.
+def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[Difference]:
+    """What two runs differ in; folders and names are left out.
 
     Args:
         first: folder of a run.
@@ -106,15 +107,8 @@ def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[t
     Raises:
         UserError: one of them is not a run.
     """
-    one, other = (flatten(_read_values(folder / file)) for folder in (first, second))
-    return _changes(one, other, without=("run.name", "run.folder", "data.shards", "data.cache"))
-
-
-def _changes(
-    one: dict[str, object], other: dict[str, object], without: tuple[str, ...] = ()
-) -> list[tuple[str, object, object]]:
-    keys = sorted((one.keys() | other.keys()) - set(without))
-    return [(key, one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)]
+    free = ("run.name", "run.folder", "data.shards", "data.cache")
+    return differences(_read_values(first / file), _read_values(second / file), free=free)
 
 
 def check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
@@ -128,13 +122,11 @@ def check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
     written = config_from_values(
         _read_values(folder / CONFIG), source=str(folder / CONFIG)
     )  # with settings since added
-    before, now = flatten(config_values(written)), flatten(config_values(config))
-    changed = [key for key, _, _ in _changes(before, now)]
-    fixed = [key for key in changed if key in _FIXED or not any(key == f or key.startswith(f"{f}.") for f in _FREE)]
+    changed = differences(config_values(written), config_values(config))
+    fixed = [one for one in changed if one.key in _FIXED or not is_among(one.key, _FREE)]
     if fixed:
-        differences = ", ".join(f"{key} was {before.get(key)} and is {now.get(key)}" for key in fixed[:3])
         raise UserError(
-            f"{folder} holds a run of another configuration ({differences}): give this one its own run.name"
+            f"{folder} holds a run of another configuration ({differences_text(fixed)}): give this one its own run.name"
         )
     known = _read_values(folder / VERSIONS)["dataset"]
     if known != fingerprint:
@@ -142,11 +134,11 @@ def check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
             f"{folder} holds a run on another dataset (fingerprint {known[:12]}, now {fingerprint[:12]}): "
             "give this one its own run.name"
         )
-    for key in changed:
+    for key, before, now in changed:
         if key in _CHANGES_COURSE:
-            LOGGER.warning("%s was %s and is %s: the rest of the run takes another course", key, before[key], now[key])
+            LOGGER.warning("%s was %s and is %s: the rest of the run takes another course", key, before, now)
         else:
-            LOGGER.info("%s was %s at the last start and is %s", key, before.get(key), now.get(key))
+            LOGGER.info("%s was %s at the last start and is %s", key, before, now)
 
 
 def note_saved(folder: Path, step: int) -> None:
@@ -187,17 +179,6 @@ def _read_values(path: Path) -> dict:
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no settings: restore it from a backup, or give this run its own run.name")
     return values
-
-
-def flatten(values: dict, prefix: str = "") -> dict[str, object]:
-    """Nested settings by their dotted keys."""
-    flat: dict[str, object] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _write(folder: Path, config: Config, tokenizer: Path, fingerprint: str) -> None:

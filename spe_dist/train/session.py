@@ -22,9 +22,9 @@ import torch.distributed as dist
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import Manifest
-from data_shards.order import Order
-from data_shards.reader import ShardReader
+from data_shards.shards.manifest import Manifest
+from data_shards.shards.order import Order
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import SIZES, Batch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver

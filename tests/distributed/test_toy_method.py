@@ -31,7 +31,7 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from spe_dist.batches.batch import Batch
-from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
+from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.config import STRICT, Config, Weight
 from spe_dist.methods.run_summary import RunSummary, Objective
 from spe_dist.methods.method import Method
@@ -48,7 +48,7 @@ class ParityConfig(Config):
 
 class ParityCollate:
     def __init__(self, special):
-        self.special = SpecialPieces(special.cls, special.sep, special.mask)
+        self.special = special
 
     def __call__(self, records, record_ids, step, lanes):
         places, packed = pack(records.pieces.values, records.pieces.lengths, self.special)

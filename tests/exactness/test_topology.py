@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.kernels import span_pool
 from spe_dist.methods.enpar.method import Enpar

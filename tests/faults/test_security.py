@@ -22,7 +22,7 @@ import pytest
 
 from cluster.security import Access, probe_access
 from data_shards.errors import UserError
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.checkpoint.reader import newest_checkpoint
 from tests.forked import clean_environment, run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run

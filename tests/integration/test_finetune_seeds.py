@@ -15,7 +15,7 @@ from spe_dist.train.run_log import read_metrics
 from tests.forked import clean_environment
 from tests.integration.command import only_error, run
 from tests.integration.ray_head import wait_until
-from tests.unit.spe_dist.extraction.test_finetune import config_in
+from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
 
 pytestmark = pytest.mark.ray
 

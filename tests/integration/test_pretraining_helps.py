@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.sample_corpus import generate_annotated, write_annotated
-from spe_dist.finetuning.config import FinetuneConfig
+from data_shards.sample.corpus import generate_annotated, write_annotated
+from spe_dist.extraction.config import ExtractionConfig
+from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.finetuning.loop import finetune
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.finetuning.scored_run import compare_scored_runs, score_run
@@ -21,7 +22,7 @@ PAIR_ENCODER = {"attention_size": 64, "position_size": 16}
 SEEDS = (1, 2)
 
 
-def finetune_config(folder: Path, start: str, seed: int) -> FinetuneConfig:
+def finetune_config(folder: Path, start: str, seed: int) -> ExtractionConfig:
     recipe = read_values(ROOT / "launcher" / "recipes" / "finetune_cpu.yaml")
     optimizer = recipe["optimizer"] | {"learning_rate": 1e-3, "heads": 3.0, "layer_decay": 1.0, "warmup_share": 0.1}
     values = recipe | {
@@ -37,7 +38,7 @@ def finetune_config(folder: Path, start: str, seed: int) -> FinetuneConfig:
         "sampling": {"gold_epochs": 3, "k": 3.0}, "optimizer": optimizer,
         "train": {"epochs": 14, "batch_size": 10, "patience": 14, "precision": "fp32", "checkpoint_every": 0},
     }  # fmt: skip
-    return checked_config(FinetuneConfig, values, source="test")
+    return checked_config(ExtractionConfig, values, source="test")
 
 
 @pytest.mark.timeout(1200)
@@ -58,15 +59,15 @@ def test_pre_training_helps_where_labels_are_few(tmp_path):
         optimizer={"learning_rate": 3e-3, "warmup_steps": 10},
         train={"steps": STEPS, "log_every": 50, "checkpoint_every": STEPS},
     )
-    runs = []
+    runs, scoring = [], JointScoring()
     for start in ("bert", str(pretrained)):
         for seed in SEEDS:
             run_ranks(finetune, 1, finetune_config(tmp_path, start, seed), timeout=600)
-        runs.append(score_run(read_run(tmp_path / Path(start).name), resamples=2000))
+        runs.append(score_run(scoring, read_run(scoring, tmp_path / Path(start).name), resamples=2000))
     alone, helped = runs
     tests = compare_scored_runs(alone, helped, resamples=2000)
     told = {measure: test.difference for measure, test in tests.items()}
-    for one, other in zip(alone.scores["entity_f1"], helped.scores["entity_f1"], strict=True):
-        assert other.micro.f1 > one.micro.f1 + 0.03, told
+    for one, other in zip(alone.values["entity_f1"], helped.values["entity_f1"], strict=True):
+        assert other > one + 0.03, told
     assert tests["entity_f1"].difference.mean > 0.05 and tests["entity_f1"].p_value < 0.05, told
     assert tests["relation_strict_f1"].difference.mean > 0.01, told

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from data_shards.sample_corpus import generate
+from data_shards.sample.corpus import generate
 from tests.faults.command_runs import SPE
 from tests.forked import clean_environment
 from tests.integration.ray_head import wait_until

@@ -13,7 +13,7 @@ from tests.forked import clean_environment
 from tests.integration.command import run
 from tests.integration.ray_head import wait_until
 from tests.integration.test_finetune_seeds import FINETUNE
-from tests.unit.spe_dist.extraction.test_finetune import config_in
+from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

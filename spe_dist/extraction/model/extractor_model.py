@@ -36,22 +36,14 @@ from spe_dist.extraction.model.encoded_sentences import ExtractionBatch, Labels
 from spe_dist.extraction.model.scheduled_sampling import GoldDraws
 from spe_dist.extraction.model.span_detection import Detector, cross_entropy, linear, without_overlaps
 from spe_dist.extraction.model.word_shapes import SHAPES
+from spe_dist.finetuning.losses import Losses
 from spe_dist.models.from_sizes import PairEncoder
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_encoder import SpanEncoder
 from spe_dist.models.transform_block import INITIAL_STD, TransformBlock
 
-TASKS = ("span", "entity", "relation")
+LOSSES = ("span", "entity", "relation")
 _MOST_PAIRS = 16_384  # classified at a time when extracting: a sentence full of entities has very many
-
-
-@dataclass(frozen=True)
-class TaskLosses:
-    """Of the three tasks of a batch."""
-
-    losses: Tensor  # [3] mean loss of each task; the loss is their sum
-    correct: Tensor  # [3] int64, how many items were right
-    counts: Tensor  # [3] int64: words or spans, candidate spans, candidate pairs
 
 
 @dataclass(frozen=True)
@@ -152,8 +144,8 @@ class ExtractorModel(nn.Module):
         self.relations = relations
         self.register_buffer("allowed", torch.from_numpy(constraints.allowed(labels)), persistent=False)
 
-    def forward(self, batch: ExtractionBatch, gold: GoldDraws) -> TaskLosses:
-        """Losses of the three tasks.
+    def forward(self, batch: ExtractionBatch, gold: GoldDraws) -> Losses:
+        """Losses of words or spans, of candidate spans and of candidate pairs.
 
         Args:
             batch: annotated sentences.
@@ -172,7 +164,7 @@ class ExtractorModel(nn.Module):
         relation_scores = self._relation_scores(encoded, batch, spans, vectors, seen, pairs)
         type_loss, types_correct = cross_entropy(type_scores, types)
         relation_loss, relations_correct = cross_entropy(relation_scores, relations)
-        return TaskLosses(
+        return Losses(
             torch.stack([detection.loss, type_loss, relation_loss]),
             torch.stack([detection.correct, types_correct, relations_correct]),
             torch.tensor([detection.count, len(types), len(relations)]),

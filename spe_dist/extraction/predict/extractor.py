@@ -19,7 +19,7 @@ import torch
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.extraction.model.encoded_sentences import SPECIALS
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict.cut_texts import CutTexts, Text, cut_texts

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.scores.false_relations import false_relations
 from spe_dist.extraction.scores.score_quality import KINDS, score_quality
-from spe_dist.extraction.scores.scoring import RELATION_MEASURES, find_facts, precision_recall_f1
+from spe_dist.extraction.scores.scoring import RELATION_MEASURES, find_facts
 from spe_dist.extraction.scores.type_rules import RULES, TypeRules, relate
+from spe_dist.finetuning.measures import micro_f1
 
 ABOUT = {
     "entities_calibration_error": "entity scores: calibration error (ECE)",
@@ -47,5 +48,5 @@ def diagnose(
         related = relate(predicted, getattr(rules, rule))
         for measure in RELATION_MEASURES:
             counts = find_facts(gold, related, measure).sentence_counts().sum(0)
-            values[f"{rule}_{measure}"] = float(precision_recall_f1(counts)[2])
+            values[f"{rule}_{measure}"] = float(micro_f1(counts))
     return values

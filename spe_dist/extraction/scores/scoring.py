@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from data_shards.errors import UserError
+from spe_dist.finetuning.measures import precision_recall_f1
 
 RELATION_MEASURES = ("relation_f1", "relation_strict_f1")
 MEASURES = ("entity_f1", *RELATION_MEASURES)
@@ -107,13 +108,6 @@ class Facts:
     def sentence_counts(self) -> NDArray[np.int64]:
         """[sentences, (correct, predicted, gold)]: all that resampling needs."""
         return self.counts(self.sentence, self.num_sentences)
-
-
-def precision_recall_f1(counts: NDArray) -> NDArray[np.float64]:
-    """Scores [..., (precision, recall, F1)] of counts [..., (correct, predicted, gold)]; 0 where 0 is divided by 0."""
-    correct, predicted, gold = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
-    parts = ((correct, predicted), (correct, gold), (2 * correct, predicted + gold))
-    return np.stack([above / np.maximum(below, 1) for above, below in parts], axis=-1)
 
 
 def find_facts(

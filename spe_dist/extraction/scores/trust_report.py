@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy as np
 from spe_dist.extraction.scores.false_relations import RelatedShare
 from spe_dist.extraction.scores.score_quality import THRESHOLDS, ScoreQuality
 from spe_dist.extraction.scores.scoring import RELATION_MEASURES
+from spe_dist.finetuning.score_cells import estimate_cell, mean_or_none, percent, seeds_cell
+from spe_dist.finetuning.score_report import COLORS
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.text_table import UNDEFINED, estimate_cell, mean_or_none, percent, seeds_cell, text_table
+from spe_dist.text_table import UNDEFINED, text_table
 
 _RULES = {
     "majority": "one-line rule: types related more often than not",
@@ -20,8 +23,8 @@ _RULES = {
 
 def trust_parts(run: ScoredRun) -> list[str]:
     """Tables of a run, those of which there is something to say. Numbers are means over seeds."""
-    parts = [_rules(run)] if run.rules and run.scores[RELATION_MEASURES[0]][0].micro.gold else []
-    if any(run.quality.values()):
+    parts = [_rules(run)] if run.details.rules and run.is_defined(RELATION_MEASURES[0]) else []
+    if any(run.details.quality.values()):
         parts += [_quality(run), _by_least_score(run)]
     return parts
 
@@ -30,10 +33,10 @@ def _rules(run: ScoredRun) -> str:
     header = [f"relations of {run.name}'s entities by types alone", *RELATION_MEASURES, f"{run.name} - rule, strict"]
     rows = [
         [_RULES[name], *(seeds_cell(of.f1[measure]) for measure in RELATION_MEASURES), _better(of.run_minus_rule)]
-        for name, of in run.rules.items()
+        for name, of in run.details.rules.items()
     ]
     text = text_table(header, rows)
-    if any(of.run_minus_rule[RELATION_MEASURES[1]].difference.mean <= 0 for of in run.rules.values()):
+    if any(of.run_minus_rule[RELATION_MEASURES[1]].difference.mean <= 0 for of in run.details.rules.values()):
         text += f"\nwarning: the relations of {run.name} are not better than a rule that looks at types alone"
     return text
 
@@ -44,7 +47,7 @@ def _better(tests: dict[str, Any]) -> str:
 
 def _quality(run: ScoredRun) -> str:
     rows = []
-    for kind, seeds in run.quality.items():
+    for kind, seeds in run.details.quality.items():
         if seeds:
             means = [mean_or_none([getattr(one, name) for one in seeds]) for name in ("precision", "mean_score")]
             rest = [mean_or_none([getattr(one, name) for one in seeds]) for name in ("calibration_error", "auc")]
@@ -61,13 +64,13 @@ def _quality(run: ScoredRun) -> str:
 def _by_least_score(run: ScoredRun) -> str:
     """Precision, recall and false relations if predictions below a score are left out."""
     header = ["least score", "entities: precision", "recall", "relations: precision", "recall"]
-    unrelated = run.false_relations
+    unrelated = run.details.false_relations
     header += ["false relations", "strict"] if unrelated else []
     rows = []
     for column, least in enumerate(THRESHOLDS):
         row = [f"{least:g}"]
         for kind in ("entities", "relations"):
-            row += _precision_recall(run.quality[kind], column)
+            row += _precision_recall(run.details.quality[kind], column)
         shares = [one.curve[column] for one in unrelated]
         row += [_mean(shares, "rate"), _mean(shares, "strict_rate")] if unrelated else []
         rows.append(row)
@@ -83,7 +86,7 @@ def _by_least_score(run: ScoredRun) -> str:
 
 def false_relations_line(run: ScoredRun) -> str:
     """The rate at 90 % of the recall, as a sentence."""
-    shares = [one.at_kept_recall for one in run.false_relations if one.at_kept_recall is not None]
+    shares = [one.at_kept_recall for one in run.details.false_relations if one.at_kept_recall is not None]
     if not shares:
         return "No right relation is found: false relations have no recall to stand beside."
     return (
@@ -108,17 +111,17 @@ def _precision_recall(seeds: list[ScoreQuality], column: int) -> list[str]:
     return [percent(precision), percent(recall)]
 
 
-def draw_reliability(axes: Any, runs: list[tuple[ScoredRun, str]]) -> None:
+def draw_reliability(axes: Any, runs: Sequence[ScoredRun]) -> None:
     """Share of right predictions by score.
 
     Args:
         axes: of matplotlib.
-        runs: with their colours.
+        runs: one, or two on the same data.
     """
     axes.set_title("are scores what they say? (tenths of the predictions)", fontsize=11)
     axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
-    for run, color in runs:
-        for (kind, seeds), marker in zip(run.quality.items(), ("o", "s"), strict=True):
+    for run, color in zip(runs, COLORS, strict=False):
+        for (kind, seeds), marker in zip(run.details.quality.items(), ("o", "s"), strict=True):
             if seeds:
                 errors = mean_or_none([one.calibration_error for one in seeds])
                 points = np.array([point for one in seeds for point in one.bins]).reshape(-1, 2)
@@ -129,21 +132,22 @@ def draw_reliability(axes: Any, runs: list[tuple[ScoredRun, str]]) -> None:
     _legend(axes)
 
 
-def draw_curves(axes: Any, runs: list[tuple[ScoredRun, str]]) -> None:
+def draw_curves(axes: Any, runs: Sequence[ScoredRun]) -> None:
     """Precision and false relations against recall, each point a least score.
 
     Args:
         axes: of matplotlib.
-        runs: with their colours.
+        runs: one, or two on the same data.
     """
     axes.set_title("precision and false relations by least score", fontsize=11)
-    for run, color in runs:
-        for (kind, seeds), style in zip(run.quality.items(), ("-", "--"), strict=True):
+    for run, color in zip(runs, COLORS, strict=False):
+        for (kind, seeds), style in zip(run.details.quality.items(), ("-", "--"), strict=True):
             if seeds:
                 curve = 100 * np.mean([[point[1:] for point in one.curve] for one in seeds], axis=0)
                 _curve(axes, curve[:, 1], curve[:, 0], style, color, f"{run.name}: {kind}")
         shares = np.array(
-            [[(point.recall, point.rate) for point in one.curve] for one in run.false_relations], dtype=np.float64
+            [[(point.recall, point.rate) for point in one.curve] for one in run.details.false_relations],
+            dtype=np.float64,
         )  # [seeds, least scores, 2]; nan where there is nothing to take a share of
         if len(shares) and np.isfinite(shares).all():
             false = 100 * shares.mean(0)

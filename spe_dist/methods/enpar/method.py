@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.enpar.batch import EntityPairBatch

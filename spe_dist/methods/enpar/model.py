@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.batches.five_spans import FIRST, LEFT, MIDDLE, RIGHT, SECOND
 from spe_dist.methods.enpar.adversarial_context_discrimination import AdversarialContextDiscrimination
 from spe_dist.methods.enpar.batch import EntityPairBatch

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.method import Method

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.contrastive_span_pair import METRICS as CSPO_METRICS
@@ -32,7 +32,7 @@ class Encoded:
     """What `SpeEncoder` makes of a batch; parts that no objective needs hold nothing."""
 
     states: Tensor  # [P, H]
-    spans: Tensor  # [5 S, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
+    spans: Tensor  # [S, 5, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
     queries: Tensor  # [S, D]
 
 
@@ -79,9 +79,9 @@ class SpeEncoder(nn.Module):
         if self.pair_encoder is None:  # only the permuted spans are needed
             starts, ends = starts.flatten()[batch.spo_spans], ends.flatten()[batch.spo_spans]
             return Encoded(states, self.span_encoder(words, starts, ends), nothing)
-        spans = self.span_encoder(words, starts.flatten(), ends.flatten())
+        spans = self.span_encoder(words, starts.flatten(), ends.flatten()).unflatten(0, starts.shape)
         sentences = states[batch.packed.sequence_starts[:-1]]
-        queries = self.pair_encoder(spans.unflatten(0, starts.shape), sentences, empty=starts == ends)
+        queries = self.pair_encoder(spans, sentences, empty=starts == ends)
         if self.head is not None:
             queries = self.head(queries)
         if self.normalize:
@@ -134,9 +134,10 @@ class SpeModel(nn.Module):
             CSPO), both without gradient.
         """
         encoded = self.encoder.encode(batch)
-        anchors, spans = encoded.states[batch.tbo_anchors], encoded.spans
-        permuted = spans if self.encoder.pair_encoder is None else spans[batch.spo_spans]
+        anchors = encoded.states[batch.tbo_anchors]
         tbo = _sum_views(self.tbo(anchors, batch.tbo_offsets, batch.tbo_targets), batch.tbo_views)
+        spans = encoded.spans
+        permuted = spans.flatten(0, 1)[batch.spo_spans] if spans.dim() == 3 else spans
         spo = _sum_views(self.spo(permuted, batch.spo_classes), batch.spo_views)
         cspo, contrast = self.cspo(encoded.queries, keys, negatives)
         losses = torch.cat([tbo[0], spo[0], cspo.sum()[None]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import SPAN_NAMES, span_lines, word_texts
 from spe_dist.methods.spe.collate import DrawnSentences, SpanPairCollate
 from spe_dist.methods.spe.permutations import CLASSES, PermutedSpans

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import data_shards
-from data_shards.build import build
-from data_shards.build_config import BuildConfig
-from data_shards.sample_corpus import generate
+from data_shards.pipeline.build import build
+from data_shards.pipeline.build_config import BuildConfig
+from data_shards.sample.corpus import generate
 
 DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 

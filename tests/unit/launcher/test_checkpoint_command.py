@@ -98,7 +98,7 @@ def test_what_the_run_deletes_meanwhile_is_no_damage(deleted_while_read, capsys)
 
 def test_the_list_leaves_out_what_the_run_deletes_meanwhile(deleted_while_read, capsys):
     dispatch(["checkpoint", "list", str(deleted_while_read)])
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["step", "100"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["step", "----", "100"]
 
 
 def test_a_reader_of_the_newest_gets_the_one_that_came_instead(deleted_while_read):

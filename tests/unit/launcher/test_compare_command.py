@@ -10,8 +10,10 @@ import yaml
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
 from launcher.cli import dispatch
+from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.finetuning.predictions import write_gold, write_predictions
 
+SCORING = JointScoring()
 ANNA, ROME = Entity(0, 1, "person"), Entity(2, 3, "place")
 GOLD = [
     AnnotatedSentence(("Anna", "in", "Rome", str(number)), (ANNA, ROME), (Relation(0, 1, "in"),))
@@ -21,11 +23,11 @@ GOLD = [
 
 def write_run(folder, *, chance, seeds=(1, 2, 3), gold=GOLD):
     """Each seed finds the relation with a chance, and always both entities."""
-    write_gold(folder, gold)
+    write_gold(SCORING, folder, gold)
     for seed in seeds:
         draw = random.Random(f"{folder.name} {seed}")
         predicted = [one if draw.random() < chance else AnnotatedSentence(one.words, one.entities) for one in gold]
-        write_predictions(folder, seed, predicted)
+        write_predictions(SCORING, folder, seed, predicted)
     return folder
 
 
@@ -123,7 +125,7 @@ def test_the_same_gold_data_in_another_order_of_entities_are_the_same(tmp_path, 
 def test_direction_of_symmetric_types(tmp_path, capsys):
     runs = [write_run(tmp_path / name, chance=1) for name in "ab"]
     turned = [AnnotatedSentence(one.words, one.entities, (Relation(1, 0, "in"),)) for one in GOLD]
-    write_predictions(runs[1], 1, turned)
+    write_predictions(SCORING, runs[1], 1, turned)
     compare(*runs, "--symmetric", "in")
     assert re.search(r"\nrelation_f1 .*\+0.0 ± 0.0", capsys.readouterr().out)
     compare(*runs)
@@ -134,10 +136,10 @@ def test_direction_of_symmetric_types(tmp_path, capsys):
 
 def test_predictions_of_other_sentences_are_refused(tmp_path):
     runs = [write_run(tmp_path / name, chance=1) for name in "ab"]
-    write_predictions(runs[1], 2, GOLD[1:])
+    write_predictions(SCORING, runs[1], 2, GOLD[1:])
     with pytest.raises(UserError, match="seed 2 of b: 59 sentences predicted, but 60 in the gold data"):
         compare(*runs)
-    write_gold(runs[0], [])
-    write_gold(runs[1], [])
-    with pytest.raises(UserError, match="no sentence in its gold data"):
+    write_gold(SCORING, runs[0], [])
+    write_gold(SCORING, runs[1], [])
+    with pytest.raises(UserError, match="no sentences in its gold data"):
         compare(*runs)

@@ -5,9 +5,9 @@ import pytest
 
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
-from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_paths
+from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_folders
 from launcher.progress import shown_seeds
-from spe_dist.extraction.predict.extractor_card import _start
+from spe_dist.finetuning.card import _start
 from spe_dist.finetuning.folder import Result, settings_in_use
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
@@ -72,14 +72,14 @@ def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
     (tmp_path / "encoder").mkdir()
     monkeypatch.chdir(tmp_path)
     config, _ = read_arguments(["--train=t", "--dev=/d", "--from=bert", "--encoder=encoder", "--start.tokenizer=none"])
-    config = with_absolute_paths(config)
+    config = with_absolute_folders(config)
     assert (config.data.train, config.data.dev, config.data.test) == (str(tmp_path / "t"), "/d", None)
     assert (config.start.pretrained, config.start.tokenizer) == ("bert", "none")  # nothing there: the error names it
     assert config.encoder.name_or_path == str(tmp_path / "encoder")
     assert config.run.folder == str(tmp_path / "runs")
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", '{"metadata": {"job_submission_id": "1"}}')
     with pytest.raises(UserError, match=r"run\.folder is 'runs', a relative path: a submitted job"):
-        with_absolute_paths(read_arguments([])[0])
+        with_absolute_folders(read_arguments([])[0])
 
 
 def test_a_bare_name_is_that_of_a_recipe(tmp_path, monkeypatch):
@@ -141,11 +141,12 @@ def test_what_seeds_have_in_common_is_shown_once(tmp_path, capsys):
 
 
 def test_a_single_seed_is_not_called_the_best(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("spe_dist.finetuning.run_scores.report_run", lambda run: "")
+    monkeypatch.setattr("spe_dist.finetuning.score_report.report_run", lambda scoring, run: "")
     results = [Result(seed, 1, 1, {"entity_f1": seed / 10, "relation_strict_f1": 0.0}, None) for seed in (1, 2)]
-    _print_scores(tmp_path, results)
+    config = read_arguments([f"--run.folder={tmp_path.parent}", f"--name={tmp_path.name}"])[0]
+    _print_scores(config, results)
     assert f"best seed on dev: 2; model: {tmp_path}/seed-2/model\n" in capsys.readouterr().out
-    _print_scores(tmp_path, results[:1])
+    _print_scores(config, results[:1])
     assert f"\nmodel: {tmp_path}/seed-1/model\n" in capsys.readouterr().out
 
 

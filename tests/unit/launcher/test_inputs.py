@@ -15,11 +15,14 @@ import pytest
 
 from data_shards.annotated.document import split_documents
 from data_shards.annotated.read import read_annotated
-from data_shards.build import _gold_types
-from data_shards.corpus import parse_annotated, read_units, resolve_sources
 from data_shards.errors import UserError
+from data_shards.pipeline.build import _gold_types
+from data_shards.pipeline.corpus import parse_annotated, read_units, resolve_sources
 from launcher import predict_input, shards
+from launcher.recipe_arguments import RECIPES
 from spe_dist.finetuning.data import _read
+from spe_dist.recipe import read_values
+from spe_dist.tasks import finetuning_config
 
 SENTENCES = ["Ada lives in Oz .", "Bo & Cy work ."]
 WORDS = [sentence.split() for sentence in SENTENCES]
@@ -128,7 +131,8 @@ def data_check(name: str) -> list[str]:
 
 
 def finetune(name: str) -> list[str]:
-    return [" ".join(sentence.words) for sentence in _read(name, "en", "characters")]
+    task = finetuning_config(read_values(RECIPES / "finetune_cpu.yaml"), source="test").build_task()
+    return [" ".join(sentence.words) for sentence in _read(task, name, "en")]
 
 
 def predict(name: str) -> list[str]:

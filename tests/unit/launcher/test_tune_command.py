@@ -8,8 +8,8 @@ from data_shards.errors import UserError
 from launcher import tune as module
 from launcher.tune import _Budget, main, read_arguments
 from spe_dist.recipe import config_yaml
-from tests.unit.spe_dist.extraction.test_finetune import config_in
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
+from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
 
 
 @pytest.fixture

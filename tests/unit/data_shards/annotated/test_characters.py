@@ -22,9 +22,9 @@ from data_shards.annotated.read_report import (
     WITHOUT_ENTITY,
 )
 from data_shards.errors import UserError
-from data_shards.offset_units import OffsetUnit
-from data_shards.sentences import locate_sentences
-from data_shards.word_rules import WordRules
+from data_shards.text.offset_units import OffsetUnit
+from data_shards.text.sentences import locate_sentences
+from data_shards.text.word_rules import WordRules
 from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 
 TEXT = "Who? Ada Byron lives in London.\nShe's there."

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict.extractor import Extractor
-from spe_dist.extraction.predict.extractor_folder import ExtractorDescription, save_extractor
+from spe_dist.extraction.predict.extractor_folder import STEM, ExtractorDescription
+from spe_dist.finetuning.model_folder import save_model
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, ARCHITECTURE, tiny_model, word_pieces
 
 LABELS = Labels(("LOC", "ORG", "PER <b>&'\""), ("born_in", "seat <i>", "works"))
@@ -33,7 +34,7 @@ def save_lively(folder: Path) -> Path:
         constraints=ANY_TYPES,
         language="en",
     )
-    save_extractor(folder, model, description, word_pieces(), model.state_dict())
+    save_model(folder, STEM, model.sentence_encoder, description, word_pieces(), model.state_dict())
     return folder
 
 

@@ -9,6 +9,7 @@ import pytest
 from data_shards.errors import UserError
 from launcher.ablate import DEFAULT, _check_same_pretraining, read_arguments
 from spe_dist.extraction.ablation import (
+    SCORING,
     VARIANTS,
     ablation_json,
     ablation_table,
@@ -21,7 +22,7 @@ from spe_dist.extraction.ablation import (
 )
 from spe_dist.finetuning.predictions import write_gold, write_predictions
 from spe_dist.recipe import config_values, config_yaml
-from spe_dist.train.run_folder import flatten
+from spe_dist.settings import flatten
 from tests.unit.spe_dist.extraction.tiny import SENTENCES, sentence
 
 PLACES = {"run.name", "run.folder"}
@@ -106,9 +107,9 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
     empty = [sentence(" ".join(one.words)) for one in gold]
     for name, predicted in (("full", gold), ("no_tbo", empty)):
         run = Path(finetuning(config, name).run_folder)
-        write_gold(run, gold)
+        write_gold(SCORING, run, gold)
         for seed in (1, 2):
-            write_predictions(run, seed, predicted)
+            write_predictions(SCORING, run, seed, predicted)
     rows = score_ablations(config, ["full", "no_tbo"], resamples=200)
     assert [row.seeds for row in rows] == [(1, 2)] * 2
     assert rows[0].micro_f1["relation_strict_f1"].mean == 1

@@ -10,13 +10,14 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from data_shards.annotated.read import read_annotated
 from data_shards.annotated.unified import write_unified
 from launcher.cli import dispatch
+from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.extraction.scores.scoring import score
 from spe_dist.finetuning.folder import LOG, Result, seed_folder
 from spe_dist.finetuning.loop import finetune
 from spe_dist.finetuning.predictions import read_run
 from tests.distributed.ranks import run_ranks
-from tests.unit.spe_dist.extraction.test_finetune import TINY_MODEL, config_in
 from tests.unit.spe_dist.extraction.tiny import sentence
+from tests.unit.spe_dist.extraction.tiny_finetuning import TINY_MODEL, config_in
 
 PEOPLE = ("Ann", "Bob", "Marie", "Carl", "Eve", "Tom")
 PLACES = ("Warsaw", "Paris", "London", "Rome", "Berlin", "Madrid", "Oslo")
@@ -72,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 
 
 def test_entities_in_entities_are_found_in_sentences_that_were_not_seen(trained):
-    run = read_run(trained[0].parent)
+    run = read_run(JointScoring(), trained[0].parent)
     found, true = ([overlapping(one) for one in part] for part in (run.by_seed[1], run.gold))
     right = sum(len(a & b) for a, b in zip(found, true, strict=True))
     assert sum(map(len, true)) > 100
@@ -84,7 +85,7 @@ def test_relations_of_entities_that_share_words_are_left_out_and_the_log_says_so
     unlearned = sum(len(one.relations) and "bank knows" in " ".join(one.words) for one in data(folder, "train"))
     assert unlearned > 10
     assert f"cannot learn: {unlearned} relations of overlapping entities\n" in (folder / LOG).read_text()
-    predicted = read_run(folder.parent).by_seed[1]
+    predicted = read_run(JointScoring(), folder.parent).by_seed[1]
     assert sum(len(one.relations) for one in predicted) > 50
     assert not any(share_words(one.entities[r.head], one.entities[r.tail]) for one in predicted for r in one.relations)
 
@@ -96,7 +97,7 @@ def data(folder: Path, part: str) -> list[AnnotatedSentence]:
 @pytest.mark.parametrize("given", ["raw text", "words", "annotated data"])
 def test_predict_gives_the_scores_that_fine_tuning_reported(trained, tmp_path, given):
     folder, result = trained
-    gold, reported = read_run(folder.parent).gold, read_run(folder.parent).by_seed[1]
+    gold, reported = read_run(JointScoring(), folder.parent).gold, read_run(JointScoring(), folder.parent).by_seed[1]
     lines = {"raw text": " ".join, "words": lambda words: json.dumps({"tokens": words})}
     file = folder.parent.parent / "test.jsonl"
     if given in lines:

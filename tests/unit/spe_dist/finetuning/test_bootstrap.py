@@ -5,7 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from spe_dist.finetuning.bootstrap import compare_f1, detectable_difference, estimate_f1, few_seeds_note, holm
+from spe_dist.finetuning.bootstrap import compare, detectable_difference, estimate, few_seeds_note, holm
+from spe_dist.finetuning.measures import micro_f1
 
 SENTENCES, SEEDS, RESAMPLES = 200, 5, 300
 
@@ -38,7 +39,7 @@ def p_values(tries, *, paired_seeds, skill=0.0, **noise):
         difficulty = generator.normal(size=SENTENCES)
         first = simulate_runs(difficulty, generator, **noise)
         second = simulate_runs(difficulty, generator, skill=skill, **noise)
-        test = compare_f1(first, second, paired_seeds=paired_seeds, resamples=RESAMPLES, seed=number)
+        test = compare(first, second, micro_f1, paired_seeds=paired_seeds, resamples=RESAMPLES, seed=number)
         values.append(test.p_value)
     return np.array(values)
 
@@ -72,7 +73,7 @@ def test_seeds_are_part_of_the_uncertainty():
     generator = np.random.default_rng(1)
     difficulty = generator.normal(size=SENTENCES)
     first, second = (simulate_runs(difficulty, generator, seed_noise=noise) for noise in (0.0, 1.0))
-    wide, narrow = estimate_f1(second), estimate_f1(first)
+    wide, narrow = estimate(second, micro_f1), estimate(first, micro_f1)
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
 
 
@@ -81,14 +82,14 @@ def test_intervals_cover_the_true_mean():
     noise = {"run_noise": 0.3, "seed_noise": 0.2}
     covered = []
     means = [
-        estimate_f1(simulate_runs(generator.normal(size=SENTENCES), generator, **noise), resamples=1).mean
+        estimate(simulate_runs(generator.normal(size=SENTENCES), generator, **noise), micro_f1, resamples=1).mean
         for _ in range(600)
     ]
     truth = np.mean(means)
     for number in range(200):
         runs = simulate_runs(generator.normal(size=SENTENCES), generator, **noise)
-        estimate = estimate_f1(runs, resamples=RESAMPLES, seed=number)
-        covered.append(estimate.low < truth < estimate.high)
+        found = estimate(runs, micro_f1, resamples=RESAMPLES, seed=number)
+        covered.append(found.low < truth < found.high)
     assert 0.89 < np.mean(covered) < 0.99
 
 
@@ -99,15 +100,15 @@ def test_one_seed_agrees_with_resampling_sentence_by_sentence():
     for _ in range(4000):
         correct, predicted, gold = counts[0, generator.integers(SENTENCES, size=SENTENCES)].sum(0)
         slow.append(2 * correct / (predicted + gold))
-    estimate = estimate_f1(counts)
-    assert estimate.deviation is None
-    assert (estimate.low, estimate.high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.003)
+    found = estimate(counts, micro_f1)
+    assert found.deviation is None
+    assert (found.low, found.high) == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.003)
 
 
 def test_equal_runs_do_not_differ():
     generator = np.random.default_rng(4)
     runs = simulate_runs(generator.normal(size=SENTENCES), generator)
-    test = compare_f1(runs, runs, paired_seeds=True)
+    test = compare(runs, runs, micro_f1, paired_seeds=True)
     assert test.p_value == 1.0
     assert (test.difference.mean, test.difference.low, test.difference.high) == (0.0, 0.0, 0.0)
 
@@ -116,21 +117,21 @@ def test_turning_the_comparison_round_turns_the_sign():
     generator = np.random.default_rng(5)
     difficulty = generator.normal(size=SENTENCES)
     first, second = (simulate_runs(difficulty, generator, skill=skill, seed_noise=0.1) for skill in (0.0, 0.3))
-    there = compare_f1(first, second, paired_seeds=True)
-    back = compare_f1(second, first, paired_seeds=True)
+    there = compare(first, second, micro_f1, paired_seeds=True)
+    back = compare(second, first, micro_f1, paired_seeds=True)
     assert there.difference.mean == pytest.approx(-back.difference.mean)
     assert there.difference.low == pytest.approx(-back.difference.high, abs=0.005)
-    assert there == compare_f1(first, second, paired_seeds=True)  # the resampling has a seed
+    assert there == compare(first, second, micro_f1, paired_seeds=True)  # the resampling has a seed
 
 
 def test_more_sentences_than_fit_into_one_piece_and_none_at_all(monkeypatch):
     generator = np.random.default_rng(6)
     counts = simulate_runs(generator.normal(size=SENTENCES), generator)
-    whole = estimate_f1(counts)
+    whole = estimate(counts, micro_f1)
     monkeypatch.setattr("spe_dist.finetuning.bootstrap._CELLS", 7 * SENTENCES)
-    pieces = estimate_f1(counts)
+    pieces = estimate(counts, micro_f1)
     assert (pieces.low, pieces.high) == pytest.approx((whole.low, whole.high), abs=0.003)
-    empty = estimate_f1(np.zeros((2, 0, 3), dtype=np.int64))
+    empty = estimate(np.zeros((2, 0, 3), dtype=np.int64), micro_f1)
     assert (empty.mean, empty.low, empty.high) == (0.0, 0.0, 0.0)
 
 
@@ -138,7 +139,7 @@ def test_seeds_may_be_different_ones():
     generator = np.random.default_rng(7)
     difficulty = generator.normal(size=SENTENCES)
     first, second = (simulate_runs(difficulty, generator, skill=skill) for skill in (0.0, 1.0))
-    test = compare_f1(first[:3], second, paired_seeds=False)
+    test = compare(first[:3], second, micro_f1, paired_seeds=False)
     assert test.p_value < 0.01 and test.difference.low > 0 and test.difference.deviation is None
 
 
@@ -184,7 +185,7 @@ def test_a_detectable_difference_is_detected_in_four_cases_of_five(noise, paired
         return tuple(simulate_runs(difficulty, generator, skill=one, **noise) for one in (0.0, skill))
 
     def test(skill, number):
-        return compare_f1(*pair(skill), paired_seeds=paired_seeds, resamples=RESAMPLES, seed=number)
+        return compare(*pair(skill), micro_f1, paired_seeds=paired_seeds, resamples=RESAMPLES, seed=number)
 
     promised = np.mean([test(0.0, number).detectable for number in range(120)])
     steps = np.linspace(0, 0.8, 5)  # skill, and how far it takes the F1
@@ -192,7 +193,7 @@ def test_a_detectable_difference_is_detected_in_four_cases_of_five(noise, paired
     skill = np.interp(promised, reached, steps)
     assert 0.7 < np.mean([test(skill, number).p_value < 0.05 for number in range(200)]) < 0.9
     if "sentence_noise" not in noise:  # runs that differ in nothing but the noise of their seeds
-        alone = np.mean([detectable_difference(run) for _ in range(100) for run in pair(0.0)])
+        alone = np.mean([detectable_difference(run, micro_f1) for _ in range(100) for run in pair(0.0)])
         assert alone == pytest.approx(promised, rel=0.3)
 
 
@@ -205,6 +206,6 @@ def test_what_can_be_seen_follows_from_the_scatter_of_the_seeds():
         counts[row, :number, :2] = 1
     f1 = [2 * number / (1000 + number) for number in right]
     by_hand = (2.776 + 0.941) * np.sqrt(2 * np.var(f1, ddof=1) / 5)  # of Student's t with 4 degrees of freedom
-    assert detectable_difference(counts) == pytest.approx(by_hand, rel=0.02)
-    assert detectable_difference(counts[:1]) is None
-    assert compare_f1(counts[:1], counts[1:2], paired_seeds=False, resamples=50).detectable is None
+    assert detectable_difference(counts, micro_f1) == pytest.approx(by_hand, rel=0.02)
+    assert detectable_difference(counts[:1], micro_f1) is None
+    assert compare(counts[:1], counts[1:2], micro_f1, paired_seeds=False, resamples=50).detectable is None

@@ -5,10 +5,12 @@ from hypothesis import given, settings
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
+from spe_dist.extraction.scores.joint_scoring import JointScoring, write_rules
 from spe_dist.extraction.scores.type_rules import TypeRules
-from spe_dist.finetuning.predictions import read_run, read_sentences, write_gold, write_predictions, write_rules
+from spe_dist.finetuning.predictions import read_items, read_run, write_gold, write_predictions
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora
 
+SCORING = JointScoring()
 SENTENCE = AnnotatedSentence(("Zoë", "in", "\u2028"), (Entity(0, 1, "a"), Entity(2, 3, "b")), (Relation(0, 1, "r"),))
 
 
@@ -17,10 +19,10 @@ SENTENCE = AnnotatedSentence(("Zoë", "in", "\u2028"), (Entity(0, 1, "a"), Entit
 def test_what_is_written_is_read(tmp_path_factory, corpus):
     run = tmp_path_factory.mktemp("run")
     gold, predicted = corpus
-    write_gold(run, gold)
-    write_predictions(run, 10, predicted)
-    write_predictions(run, 9, gold)
-    read = read_run(run)
+    write_gold(SCORING, run, gold)
+    write_predictions(SCORING, run, 10, predicted)
+    write_predictions(SCORING, run, 9, gold)
+    read = read_run(SCORING, run)
     for mine, theirs in ((read.gold, gold), (read.by_seed[9], gold), (read.by_seed[10], predicted)):
         assert [(one.words, one.entities, one.relations) for one in mine] == [
             (one.words, one.entities, one.relations) for one in theirs
@@ -29,13 +31,13 @@ def test_what_is_written_is_read(tmp_path_factory, corpus):
 
 
 def test_the_format_is_the_unified_one(tmp_path):
-    write_gold(tmp_path, [SENTENCE])
+    write_gold(SCORING, tmp_path, [SENTENCE])
     assert json.loads((tmp_path / "predictions" / "gold.jsonl").read_text()) == {
         "tokens": ["Zoë", "in", "\u2028"],
         "entities": [{"type": "a", "start": 0, "end": 1}, {"type": "b", "start": 2, "end": 3}],
         "relations": [{"type": "r", "head": 0, "tail": 1}],
     }
-    assert read_sentences(tmp_path / "predictions" / "gold.jsonl") == [SENTENCE]
+    assert read_items(SCORING, tmp_path / "predictions" / "gold.jsonl") == [SENTENCE]
 
 
 @pytest.mark.parametrize(
@@ -57,26 +59,29 @@ def test_damaged_lines_are_named(tmp_path, line, complaint):
     path = tmp_path / "seed-1.jsonl"
     path.write_bytes(b'{"tokens": ["a"], "entities": [], "relations": []}\n' + line + b"\n")
     with pytest.raises(UserError, match=complaint) as caught:
-        read_sentences(path)
+        read_items(SCORING, path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_run_without_predictions_is_refused(tmp_path):
     with pytest.raises(UserError, match="no predictions in"):
-        read_run(tmp_path)
-    write_gold(tmp_path, [SENTENCE])
+        read_run(SCORING, tmp_path)
+    write_gold(SCORING, tmp_path, [SENTENCE])
     with pytest.raises(UserError, match="no predictions in"):
-        read_run(tmp_path)
+        read_run(SCORING, tmp_path)
 
 
 def test_rules_of_a_seed_are_kept_beside_its_predictions(tmp_path):
-    write_gold(tmp_path, [SENTENCE])
+    write_gold(SCORING, tmp_path, [SENTENCE])
     for seed in (1, 2):
-        write_predictions(tmp_path, seed, [SENTENCE])
+        write_predictions(SCORING, tmp_path, seed, [SENTENCE])
     rules = TypeRules((("a", "r", "b"),), (("a", "r", "b"), ("b", "ü", "a")))
     write_rules(tmp_path, 2, rules)
-    assert read_run(tmp_path).rules == {2: rules} and list(read_run(tmp_path).by_seed) == [1, 2]
+    assert read_run(SCORING, tmp_path).training_facts == {2: rules} and list(read_run(SCORING, tmp_path).by_seed) == [
+        1,
+        2,
+    ]
     for damaged in ("[]", '{"majority": []}', '{"majority": [["a", "r"]], "best": []}', "{"):
         (tmp_path / "predictions" / "rules-2.json").write_text(damaged)
         with pytest.raises(UserError, match=r"rules-2\.json: .*remove it, or fine-tune again"):
-            read_run(tmp_path)
+            read_run(SCORING, tmp_path)

@@ -8,9 +8,10 @@ from statistics import pstdev
 import pytest
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.extraction.scores.type_rules import TypeRules
 from spe_dist.finetuning.predictions import RunPredictions
-from spe_dist.finetuning.score_report import draw_scores, overview_text, score_json, score_text
+from spe_dist.finetuning.score_report import _one_line, draw_scores, score_json, score_text
 from spe_dist.finetuning.scored_run import ScoredRun, compare_scored_runs, score_run
 
 PERSON, PLACE = Entity(0, 1, "person"), Entity(2, 3, "place")
@@ -23,13 +24,13 @@ DASH = "\N{EN DASH}"
 def scored(name: str, gold: AnnotatedSentence, *found: AnnotatedSentence, sentences: int = 12) -> ScoredRun:
     """A run whose seeds each find the same in every sentence."""
     predicted = {seed: [one] * sentences for seed, one in enumerate(found, start=1)}
-    return score_run(RunPredictions(name, [gold] * sentences, predicted), resamples=500)
+    return score_run(JointScoring(), RunPredictions(name, [gold] * sentences, predicted), resamples=500)
 
 
 def test_no_interval_leaves_what_an_f1_can_be():
     first, second = scored("a", RELATED, NOTHING, RELATED), scored("b", RELATED, RELATED, RELATED, NOTHING)
     tests = compare_scored_runs(first, second, resamples=500)
-    for estimate in (*first.micro_f1.values(), *second.micro_f1.values()):
+    for estimate in (*first.estimates.values(), *second.estimates.values()):
         assert (estimate.low, estimate.high) == (0, 1)  # two seeds, one without a fact: nothing is known
     assert (tests["entity_f1"].difference.low, tests["entity_f1"].difference.high) == (-1, 1)
     text = score_text([first, second], tests)
@@ -52,7 +53,7 @@ def test_a_score_of_no_gold_fact_is_none(tmp_path, monkeypatch):
     text = score_text([run, run], compare_scored_runs(run, run, resamples=500))
     assert re.search(rf"^relation_f1( +{DASH}){{5}}$", text, re.MULTILINE)
     assert re.search(rf"^type: in +0( +{DASH}){{2}}$", text, re.MULTILINE)
-    assert f"relation_f1 {DASH}," in overview_text(run)
+    assert f"relation_f1 {DASH}," in _one_line(run)
     heights = []
     monkeypatch.setattr("matplotlib.axes.Axes.bar", lambda self, places, values, *_, **__: heights.extend(values))
     draw_scores([run], tmp_path / "scores.png")
@@ -62,9 +63,9 @@ def test_a_score_of_no_gold_fact_is_none(tmp_path, monkeypatch):
 def test_intervals_of_two_seeds_have_a_word_beside_them():
     one, two, three = (scored("a", RELATED, *[RELATED] * seeds) for seeds in (1, 2, 3))
     word = "Of two seeds intervals and p-values rest on one degree of freedom"
-    assert word in score_text([two]) and word in overview_text(two)
+    assert word in score_text([two]) and word in _one_line(two)
     assert word in score_text([two, three], compare_scored_runs(two, three, resamples=100))
-    assert word not in score_text([one]) + score_text([three]) + overview_text(three)
+    assert word not in score_text([one]) + score_text([three]) + _one_line(three)
 
 
 def test_p_values_are_shown_raw_and_corrected_for_their_number():
@@ -111,7 +112,7 @@ def test_scores_false_relations_and_rules_stand_beside_the_f1s(tmp_path):
         2: [with_scores(RELATED, 0.9, 0.9)] * 11 + [with_scores(UNRELATED, 0.9, 0)] * 9,
     }
     rule = TypeRules((("person", "in", "place"),), ())
-    run = score_run(RunPredictions("a", gold, found, {1: rule, 2: rule}), resamples=100)
+    run = score_run(JointScoring(), RunPredictions("a", gold, found, {1: rule, 2: rule}), resamples=100)
     text = score_text([run])
     assert re.search(r"^relations +16 +75.4 +81.9 +0\.\d{3} +0\.\d{3}$|^relations +16 ", text, re.MULTILINE)
     assert re.search(r"^0 +100.0 +100.0 +70.5 +100.0 +55.0 +55.0$", text, re.MULTILINE)
@@ -122,7 +123,9 @@ def test_scores_false_relations_and_rules_stand_beside_the_f1s(tmp_path):
     assert re.search(r"^best rule: .* 0.0 ± +0.0 +0.0 ± +0.0 +\+81.0 ", text, re.MULTILINE)
     assert "not better than a rule" not in text
     everywhere = RunPredictions("a", gold, {1: found[1]}, {1: rule})
-    assert "warning: the relations of a are not better than a rule" in score_text([score_run(everywhere, resamples=50)])
+    assert "warning: the relations of a are not better than a rule" in score_text(
+        [score_run(JointScoring(), everywhere, resamples=50)]
+    )
     written = json.loads(json.dumps(score_json([run]), allow_nan=False))["runs"][0]
     assert [one["at_kept_recall"]["rate"] for one in written["false_relations"]] == [0.0, 0.1]
     assert written["rules"]["majority"]["f1"]["relation_f1"] == pytest.approx([2 / 3, 2 / 3])

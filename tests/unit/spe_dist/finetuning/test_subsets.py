@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
-from spe_dist.finetuning.subsets import take_fraction
+from spe_dist.finetuning.subsets import choose_fraction
 from tests.unit.data_shards.annotated.sentences import annotated_sentences
 
 
@@ -23,6 +23,15 @@ def a_training_set() -> list[AnnotatedSentence]:
             relations.append(Relation(0, 1, "seldom"))
         sentences.append(AnnotatedSentence((str(number), "x"), tuple(entities), tuple(relations)))
     return sentences
+
+
+def take_fraction(sentences: list[AnnotatedSentence], fraction: float, seed: int) -> list[AnnotatedSentence]:
+    labels = [
+        {f"entity {entity.type}" for entity in one.entities}
+        | {f"relation {relation.type}" for relation in one.relations}
+        for one in sentences
+    ]
+    return [sentences[number] for number in choose_fraction(labels, fraction, seed)]
 
 
 def count_types(sentences: list[AnnotatedSentence]) -> Counter:

@@ -22,8 +22,8 @@ import spe_dist
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from data_shards.ragged import Ragged
-from data_shards.record import Records
-from data_shards.sentences import split_sentences
+from data_shards.shards.record import Records
+from data_shards.text.sentences import split_sentences
 from spe_dist.extraction.model.encoded_sentences import encode_sentences
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict import extractor as module

@@ -1,0 +1,105 @@
+"""README.md of a fine-tuned model: what it started from, learned from and scores. It names no folder of any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from spe_dist.export.model_card import without_folders
+from spe_dist.finetuning.config import BERT, FinetuneConfig
+from spe_dist.finetuning.folder import DEV, Result
+from spe_dist.recipe import config_values
+from spe_dist.settings import flatten, is_among
+from spe_dist.text_table import markdown_table
+
+if TYPE_CHECKING:
+    from spe_dist.finetuning.data import Data
+
+# Sections that say nothing about the model, or that the card says in words.
+_LEFT_OUT = ("task", "run", "data", "start", "encoder", "kernels", "seeds", "cluster", "train.checkpoint_every")
+
+
+def model_card(config: FinetuneConfig, data: Data[Any, Any], result: Result, versions: Mapping[str, str]) -> str:
+    """The card of a task that has no words of its own."""
+    counts = {
+        "train": (len(data.train),),
+        DEV: (len(data.dev),),
+        "test": None if data.test is None else (len(data.test),),
+    }
+    parts = (
+        f"---\nlibrary_name: spe_dist\n---\n\n# {config.run.name}",
+        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result)}",
+        "## Scores\n\n" + scores_table(result),
+        *about_making(config, counts, ["items"], versions),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def started_and_trained(config: FinetuneConfig, result: Result) -> str:
+    """What the weights began as, and how long they were trained."""
+    return (
+        f"{_start(config)} It was fine-tuned for {result.epochs} epochs with seed {result.seed}; these are the weights "
+        f"after epoch {result.best_epoch}, the best on dev."
+    )
+
+
+def _start(config: FinetuneConfig) -> str:
+    start = config.start.pretrained
+    if start == BERT:
+        encoder = config.encoder.name_or_path
+        return (
+            f"The sentence encoder started from `{without_folders(encoder)}`, all else from new weights."
+            if encoder
+            else "All weights started as new ones."
+        )
+    path = PurePath(start)
+    if path.name == "model":  # RUN/seed-N/model
+        return f"The weights started from the fine-tuned model `{'/'.join(path.parts[-3:-1])}` as far as they fit."
+    run = f"{path.parent.name}/export" if path.name == "export" else path.name
+    if config.start.no_cnn:
+        return f"The sentence encoder started from the run `{run}`, all else from new weights."
+    return f"Sentence, span and span pair encoder started from the run `{run}` as far as it trained them."
+
+
+def scores_table(result: Result) -> str:
+    """Scores of the best epoch on dev and test, in percent."""
+    test = result.test or {}
+    rows = [
+        (measure, f"{100 * dev:.2f}", f"{100 * test[measure]:.2f}" if measure in test else "-")
+        for measure, dev in result.dev.items()
+    ]
+    return markdown_table(("measure", "dev", "test"), rows, padded=False)
+
+
+def about_making(
+    config: FinetuneConfig,
+    counts: Mapping[str, Sequence[int] | None],
+    columns: Sequence[str],
+    versions: Mapping[str, str],
+) -> list[str]:
+    """Sections of data, settings and versions.
+
+    Args:
+        config: of the fine-tuning.
+        counts: "train" (what was learned from), "dev" and "test" → how many of what `columns` says.
+        columns: what is counted.
+        versions: of Python and packages.
+    """
+    rows = []
+    for part, of_part in counts.items():
+        if of_part is not None:
+            name = table_cell(PurePath(getattr(config.data, part)).name)
+            share = f" ({config.data.fraction:.4g} of it)" if part == "train" and config.data.fraction < 1 else ""
+            rows.append((part, f"`{name}`{share}", *(f"{count:,}" for count in of_part)))
+    settings = [(key, value) for key, value in flatten(config_values(config)).items() if not is_among(key, _LEFT_OUT)]
+    return [
+        "## Data\n\n" + markdown_table(("part", "file", *columns), rows, padded=False),
+        "## Settings\n\n" + markdown_table(("setting", "value"), settings, padded=False),
+        "## Versions\n\n" + markdown_table(("package", "version"), versions.items(), padded=False),
+    ]
+
+
+def table_cell(text: str) -> str:
+    """Text that cannot leave a cell of a table, or its code."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,106 @@
+"""How predictions of a task are kept and scored: by what each item contributes to each measure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_shards.errors import UserError
+from spe_dist.finetuning.measures import Contributions, Measure
+
+if TYPE_CHECKING:
+    from spe_dist.finetuning.predictions import RunPredictions
+    from spe_dist.finetuning.scored_run import ScoredRun
+
+Item = TypeVar("Item")
+
+
+class Scoring(ABC, Generic[Item]):
+    """Reads, writes and scores predictions. What a task need not say has a default here; it may add to reports."""
+
+    items: ClassVar[str] = "items"
+    """What is scored, in the plural: sentences, documents, questions."""
+    title: ClassVar[str]
+    """What the measures are, above their table: micro F1, accuracy."""
+    measures: ClassVar[Mapping[str, Measure]]
+    """Name → value of summed contributions."""
+    panels_note: ClassVar[str] = ""
+    """What stands below the pictures of `panels`."""
+
+    @abstractmethod
+    def to_json(self, item: Item) -> dict[str, Any]:
+        """A gold or predicted item as a line of a file."""
+
+    @abstractmethod
+    def from_json(self, values: dict[str, Any], number: int) -> Item:
+        """An item from its line, counted from 0; raises ValueError, KeyError or TypeError if it is none."""
+
+    @abstractmethod
+    def contributions(self, gold: Sequence[Item], predicted: Sequence[Item]) -> dict[str, Contributions]:
+        """What each item adds to each measure, [items, columns].
+
+        Args:
+            gold: true items.
+            predicted: the same items in the same order, as a model sees them.
+
+        Raises:
+            UserError: the items are not the same.
+        """
+
+    def scores(self, gold: Sequence[Item], predicted: Sequence[Item]) -> dict[str, float]:
+        """Each measure over all items, in 0..1."""
+        found = self.contributions(gold, predicted)
+        return {name: float(measure(found[name].sum(0))) for name, measure in self.measures.items()}
+
+    def selection_score(self, scores: Mapping[str, float]) -> float:
+        """By which the best epoch, seed and trial are chosen on dev; it is 0 as long as nothing is right."""
+        return sum(scores.values())
+
+    selection_text: ClassVar[str] = "the sum of all measures"
+    """The same in words."""
+
+    def is_defined(self, measure: str, sums: NDArray[np.int64]) -> bool:
+        """Whether there is something in the gold data that the measure is a share of."""
+        return True
+
+    def check_same_gold(self, first: Sequence[Item], second: Sequence[Item]) -> None:
+        """Raise a UserError unless two runs were tested on the same data."""
+        if list(map(self.to_json, first)) != list(map(self.to_json, second)):
+            raise UserError("the runs have different gold data: scores can only be compared on the same data")
+
+    def with_symmetric(self, types: Sequence[str], gold: Sequence[Item]) -> Scoring[Item]:
+        """The same, with types of relations whose direction is not looked at.
+
+        Raises:
+            UserError: there are no such types in the gold data.
+        """
+        raise UserError(f"--symmetric {' '.join(types)}: this task has no relations with a direction")
+
+    def training_facts(self, folder: Path, seed: int) -> Any:
+        """What a fine-tuning has kept of a seed's training data beside its predictions; None if it has not."""
+        return None
+
+    def details(self, run: RunPredictions[Item], contributions: Mapping[str, Contributions], resamples: int) -> Any:
+        """What is found out about a run beside its measures; `tables`, `panels` and `run_json` show it."""
+        return None
+
+    def tables(self, runs: Sequence[ScoredRun]) -> list[str]:
+        """Tables for below the overview of one run, or of two on the same data."""
+        return []
+
+    def panels(self) -> list[Callable[[Any, Sequence[ScoredRun]], None]]:
+        """Pictures for beside the overview: each draws into axes of matplotlib."""
+        return []
+
+    def run_json(self, run: ScoredRun) -> dict[str, Any]:
+        """What the report for programs says of a run beside its measures."""
+        return {}
+
+    def about_json(self) -> dict[str, Any]:
+        """How was scored, for the same report."""
+        return {}
