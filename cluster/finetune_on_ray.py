@@ -58,12 +58,6 @@ class Outcome:
 def share_out(seeds: int, cores: Sequence[int], gpus: int, cluster: SeedsOnRayConfig) -> Shares:
     """Divide a cluster among seeds, or other fine-tunings. PURE.
 
-    Args:
-        seeds: how many are to be trained.
-        cores: of each machine.
-        gpus: of all machines.
-        cluster: what the person wants of it.
-
     Raises:
         UserError: more GPUs are wanted than there are.
     """

@@ -50,12 +50,7 @@ class Restarts:
 
 
 class RestartPolicy(UserCallback):
-    """Lets Ray Train restart a run after a failure, or ends it; lives in Ray's controller of the run.
-
-    Args:
-        restarts: decides.
-        newest_step: of the run's newest checkpoint.
-    """
+    """Lets Ray Train restart a run after a failure, or ends it; lives in Ray's controller of the run."""
 
     def __init__(self, restarts: Restarts, newest_step: Callable[[], int]) -> None:
         self._restarts = restarts

@@ -38,11 +38,7 @@ Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Verify, tyro
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe checkpoint` with the arguments after these two words.
-
-    Raises:
-        UserError: not a run, no such checkpoint, or a damaged one.
-    """
+    """Run `spe checkpoint` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe checkpoint", description=__doc__)
     checkpoints = _checkpoints(command.run)
     if isinstance(command, List):

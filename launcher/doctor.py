@@ -33,11 +33,7 @@ _NODES_ACROSS = 5
 
 
 def main(arguments: list[str]) -> None:
-    """Run `spe doctor` with the arguments after it.
-
-    Raises:
-        UserError: there is a problem that would stop a run, or nothing could be examined.
-    """
+    """Run `spe doctor` with the arguments after it."""
     options, config = _read(arguments)
     with _opened(options, config) as (nodes, request):
         examined = examine_nodes(nodes, request)

@@ -42,9 +42,6 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     """The gradient of each objective at the start of a run: a whole step's records, no dropout.
 
     SPE's queue holds keys of the records of later steps, as many as the recipe's queue or 2,048.
-
-    Raises:
-        UserError: data or encoder do not fit.
     """
     device, plan, reader = World().device, build_plan(config, 1), open_reader(config)
     seed_random_generators(config.run.seed)

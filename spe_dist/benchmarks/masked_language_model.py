@@ -78,13 +78,7 @@ class MlmModel(nn.Module):
 
 
 class Mlm(Method):
-    """A method as the training session wants it.
-
-    Args:
-        config: the run whose encoder and data these are.
-        reader: of its dataset.
-        device: where it trains.
-    """
+    """A method as the training session wants it."""
 
     terms = ("mlm",)
     metrics = ("mlm_found",)

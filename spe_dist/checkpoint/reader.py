@@ -26,12 +26,7 @@ _REPLACED = "somebody has replaced it and its hash, do not trust this run folder
 
 @dataclass(frozen=True)
 class Skipped:
-    """A checkpoint that cannot be used.
-
-    Args:
-        name: its folder's name.
-        reason: what is wrong with it.
-    """
+    """A checkpoint that cannot be used."""
 
     name: str
     reason: str

@@ -150,9 +150,6 @@ def _store_of_this_attempt(world: World) -> dist.Store | None:
 
     torchrun's store outlives the ranks, and the ranks that it starts again would read where the dead ones listened
     (pytorch issue 135712). Its count of restarts tells attempts apart, but every machine has a count of its own.
-
-    Raises:
-        UserError: torchrun may restart ranks on several machines, and all of them with the same store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None

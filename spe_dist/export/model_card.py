@@ -40,17 +40,7 @@ def model_card(
     versions: Mapping[str, str],
     metrics: Mapping[str, float],
 ) -> str:
-    """The card's text, with front matter for the Hugging Face hub.
-
-    Args:
-        config: the run's.
-        summary: what it trained.
-        description: of the exported model.
-        dataset: manifest of the training data.
-        fingerprint: of that dataset.
-        versions: of Python and packages, of the run.
-        metrics: last line of the run, or nothing.
-    """
+    """The card's text, with front matter for the Hugging Face hub."""
     parts = (
         _HEADER.format(method=config.method) + f"\n# {config.run.name}",
         _summary(config, summary, description),

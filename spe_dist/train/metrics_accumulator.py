@@ -34,13 +34,7 @@ class Terms(Protocol):
 
 
 class MetricsAccumulator:
-    """Adds up losses, metrics and counts; a checkpoint carries the sums, so a resumed run logs the same lines.
-
-    Args:
-        method: names of its terms and metrics.
-        world: this rank among all.
-        accumulation: forward passes of a rank per step, A.
-    """
+    """Adds up losses, metrics and counts; a checkpoint carries the sums, so a resumed run logs the same lines."""
 
     def __init__(self, method: Terms, world: World, *, accumulation: int) -> None:
         self._method = method

@@ -14,12 +14,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class RemoteSync:
-    """Copies of a run's files, checkpoints aside, at a URL; of one rank only.
-
-    Args:
-        remote: of the run.
-        folder: of the run on this machine.
-    """
+    """Copies of a run's files, checkpoints aside, at a URL; of one rank only."""
 
     def __init__(self, remote: RemoteFolder, folder: Path) -> None:
         self._remote = remote
