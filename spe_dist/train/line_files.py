@@ -11,7 +11,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class AppendedFile:
-    """A file that grows; what a full disk does not take waits in memory for the next time, so nothing is lost or torn."""
+    """A file that grows; what a full disk does not take waits in memory for the next time: nothing is lost or torn."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
