@@ -107,7 +107,8 @@ def finetune_on_ray(
             f"{f'; none of {gpus} GPUs is used, as cluster.gpus_per_seed is 0' if gpus and not shares.gpus else ''}"
         )
         try:
-            lines = WaitingLines(f"{kind} need", _each(shares), tell)
+            each = {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
+            lines = WaitingLines(f"{kind} need", each, tell)
             waiting = ((name, config) for name, config in configs.items() if wanted(name))
             _run(waiting, shares, outcome, asked, lines, tell)
         except ray.exceptions.RayError as error:
@@ -152,10 +153,6 @@ def _run(
             except ray.exceptions.RayError as error:
                 outcome.failures[name] = _reason(error, config)
                 tell(f"{name} failed: {outcome.failures[name]}")
-
-
-def _each(shares: Shares) -> Mapping[str, int]:
-    return {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
 
 
 def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:

@@ -73,8 +73,9 @@ def train_on_ray(config: Config) -> Summary:
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
+            reason = " ".join(str(error).split()).partition(". ")[0][:200]
             raise UserError(
-                f"the Ray cluster has lost the run ({_first_sentence(error)}): when it is well again, the same command "
+                f"the Ray cluster has lost the run ({type(error).__name__}: {reason}): when it is well again, the same command "
                 "resumes from the last checkpoint"
             ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
@@ -217,10 +218,6 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
                 "cluster with --cluster.address"
             )
         LOGGER.warning("waiting for the cluster: %s", lack)
-
-
-def _first_sentence(error: Exception) -> str:
-    return type(error).__name__ + ": " + " ".join(str(error).split()).partition(". ")[0][:200]
 
 
 def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:

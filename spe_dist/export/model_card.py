@@ -102,12 +102,9 @@ def _data_rows(dataset: Manifest, fingerprint: str, fraction: float) -> list[tup
     rows = [("fingerprint", f"`{fingerprint}`"), *((name, f"{getattr(counts, name):,}") for name in names)]
     if fraction < 1:
         rows.append(("part of the records that was read", f"{fraction:.1%} (data.fraction)"))
-    return [*rows, ("longest sentence", f"{dataset.max_pieces} pieces"), ("vocabulary", _vocabulary(dataset))]
-
-
-def _vocabulary(dataset: Manifest) -> str:
     case = {True: ", lower-cased", False: ", cased", None: ""}[dataset.tokenizer.lowercase]
-    return f"{dataset.tokenizer.vocab_size:,} pieces{case}"
+    vocabulary = f"{dataset.tokenizer.vocab_size:,} pieces{case}"
+    return [*rows, ("longest sentence", f"{dataset.max_pieces} pieces"), ("vocabulary", vocabulary)]
 
 
 def _setting_rows(config: Config) -> list[tuple[str, Any]]:
