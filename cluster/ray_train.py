@@ -75,8 +75,8 @@ def train_on_ray(config: Config) -> Summary:
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
             reason = " ".join(str(error).split()).partition(". ")[0][:200]
             raise UserError(
-                f"the Ray cluster has lost the run ({type(error).__name__}: {reason}): when it is well again, the same command "
-                "resumes from the last checkpoint"
+                f"the Ray cluster has lost the run ({type(error).__name__}: {reason}): when it is well again, the same "
+                "command resumes from the last checkpoint"
             ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
     step = newest_step(config)
