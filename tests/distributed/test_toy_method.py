@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from spe_dist.export.export import export_run
+from spe_dist.export.export_run import export_run
 from transformers import AutoModel
 
 from data_shards.errors import UserError
