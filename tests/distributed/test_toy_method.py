@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from spe_dist.export.export_run import export_run
 from transformers import AutoModel
 
 from data_shards.errors import UserError
 from launcher import report, shards
+from spe_dist.export.export_run import export_run
 from spe_dist.recipe import load_recipe
 from spe_dist.train.dry_run import describe_run
 from spe_dist.train.loop import train
