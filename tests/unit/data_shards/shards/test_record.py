@@ -76,7 +76,7 @@ def test_a_further_layer_needs_a_line_in_the_table_only(tmp_path: Path, monkeypa
 
 def test_methods_read_shards_with_more_layers_than_they_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENPAR draws the same from a dataset with facts, whether this program knows what facts are or not."""
-    from spe_dist.methods.enpar import build_collate
+    from spe_dist.methods.enpar.collate import build_collate
 
     with monkeypatch.context() as patch:
         patch.setitem(LAYERS, "facts", FACTS)
