@@ -17,8 +17,8 @@ from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
 from data_shards.sample.corpus import generate
 from data_shards.shards import manifest
 from data_shards.shards.reader import ShardReader, verify
-from tests.unit.data_shards.entity_pipelines import write_ruler
 from tests.integration.test_build import names, tars
+from tests.unit.data_shards.entity_pipelines import write_ruler
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
 
