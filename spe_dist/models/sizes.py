@@ -12,7 +12,7 @@ class SpanEncoderSizes:
     """Sizes of the span CNN and its MLP."""
 
     kernel_sizes: tuple[Positive, ...]
-    """Words per filter."""
+    """Kernel sizes of the span CNN, in words."""
     channels: Positive
     """Filters per kernel size."""
     size: Positive
@@ -31,7 +31,7 @@ class PairEncoderSizes:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityPairEncoderSizes:
-    """Size of what joins two entities and their contexts."""
+    """Size of the pair encoder."""
 
     size: Positive
     """Size of a pair vector."""

@@ -16,12 +16,12 @@ COUNTED = ("pairs", "context_words")  # unmasked copies, and their words, which 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityMaskingConfig:
-    """Entities that are hidden in the copy of a sentence that MET and MEP see."""
+    """Entities in the copy for MET and MEP; the rest is kept."""
 
     masked: Share
     """Share of entities whose pieces are masked."""
     replaced: Share
-    """Share of entities that are replaced by another entity."""
+    """Share of entities that are replaced by others."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,7 +29,7 @@ class MetConfig:
     """Masked entity typing."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -37,7 +37,7 @@ class MepConfig:
     """Masked entity prediction."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -45,13 +45,13 @@ class AcdConfig:
     """Adversarial context discrimination."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
     perturbed: Annotated[int, Field(ge=1, le=5)]
-    """Number of perturbed copies of a sentence, out of five kinds."""
+    """Perturbed copies per sentence, of the five possible ones."""
     max_shift: Positive
-    """Number of words that an entity is shifted by; fewer where there is less room."""
+    """Maximum number of words by which an entity is shifted."""
     margin: Annotated[float, Field(gt=0)]
-    """Margin of the hinge loss by which an original must score above its copy."""
+    """Margin of the hinge loss."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -59,9 +59,9 @@ class PpConfig:
     """Permutation prediction."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
     permutations: Annotated[int, Field(ge=2, le=120)]
-    """Number of orders of a sentence that are classified, its own included (n_p)."""
+    """Number of orders of a sentence, including the original (n_p)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -79,4 +79,4 @@ class EnparConfig(Config):
     acd: AcdConfig
     pp: PpConfig
     heads_dropout: Share
-    """Dropout of the entity encoder, the context encoder and the pair encoder."""
+    """Dropout of entity, context and pair encoder."""

@@ -16,12 +16,12 @@ COUNTED = ("comparisons",)  # Σ records · keys in the queue, of one direction
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SpansConfig:
-    """How span pairs are drawn."""
+    """Sampling of span pairs."""
 
     geometric_p: Annotated[float, Field(gt=0, lt=1)]
-    """Success probability of the geometric distribution of span lengths."""
+    """Parameter of the geometric distribution of span lengths."""
     max_words: Positive
-    """Length of the longest span, in words."""
+    """Maximum span length in words."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,15 +29,15 @@ class TboConfig:
     """Token boundary objective."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
     budget_share: Share
-    """Share of a sentence's pieces that are hidden, rounded up to whole pieces."""
+    """Pieces to hide, as a share of a sentence's pieces (rounded up)."""
     budget_cap: Count
-    """Largest number of hidden pieces in a sentence."""
+    """Maximum number of hidden pieces per sentence."""
     offset_size: Positive
-    """Size of the embedding of a piece's offset from the start of its word."""
+    """Size of the embedding of a piece's offset in its word."""
     tied: bool = True
-    """Decode with the encoder's word embeddings (paper) instead of a matrix of its own (released program)."""
+    """Decode with the encoder's word embeddings (paper) instead of a separate matrix (released program)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -45,9 +45,9 @@ class SpoConfig:
     """Span permutation objective."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
     max_spans: Positive
-    """Largest number of permuted spans in a sentence."""
+    """Maximum number of permuted spans per sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,17 +55,17 @@ class CspoConfig:
     """Contrastive span pair objective."""
 
     weight: Weight
-    """Weight of this objective in the loss; 0 switches it off."""
+    """Weight in the total loss; 0 switches the objective off."""
     queue_size: Positive
-    """Number of records whose keys each of the two queues holds."""
+    """Records in each of the two queues of keys."""
     momentum: Share
-    """Share of the key encoder that each step keeps: key = momentum * key + (1 - momentum) * query."""
+    """Momentum of the key encoder."""
     temperature: Annotated[float, Field(gt=0)]
-    """Similarities are divided by this before the softmax."""
+    """Temperature of the contrastive loss."""
     normalize: bool = True
-    """Scale vectors to length 1 before they are compared. The released program does not, and its loss explodes."""
+    """Contrast unit-length vectors. The released program does not, and its loss explodes."""
     head: bool = True
-    """Compare the outputs of an MLP head (MoCo v2) instead of the pair vectors themselves."""
+    """Apply an MLP head (MoCo v2) before the contrastive loss, instead of contrasting pair vectors directly."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -81,4 +81,4 @@ class SpeConfig(Config):
     spo: SpoConfig
     cspo: CspoConfig
     heads_dropout: Share
-    """Dropout of the span encoder, the pair encoder and all heads."""
+    """Dropout of span encoder, pair encoder and all heads."""
