@@ -44,10 +44,9 @@ class Tune:
         --from bert --encoder FOLDER --from runs/spe --from runs/enpar
         --grid optimizer.learning-rate=1e-4,2e-4,4e-4 --grid train.epochs=25,60
 
-    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the
-    score on dev that epochs are chosen by (for extraction, entity F1 + strict relation F1), mean over seeds. Every
-    start (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the
-    best settings to get test scores.
+    A trial is a fine-tuning of several seeds with one combination of grid values. Trials are ranked by the score on dev
+    that selects epochs (for extraction, entity F1 + strict relation F1), averaged over seeds. Every start (--from) gets
+    the same trials. Test data are not read: fine-tune with the best settings to get test scores.
 
     The folder FOLDER/NAME then holds tuning.md and tuning.json (all trials of all starts: scores on dev, mean and
     standard deviation over seeds, the budget) and best-START.yaml (a recipe with the best settings of a start, for
@@ -63,8 +62,8 @@ class Tune:
     """
 
     start: Annotated[tuple[str, ...], tyro.conf.arg(name="from"), tyro.conf.UseAppendAction] = ()
-    """Starting weights: a run of spe pretrain, its export, or bert (the encoder named by --encoder). Repeat it for
-    several starts."""
+    """Starting weights: a run of spe pretrain, its export, a fine-tuned model, or bert (the encoder named by
+    --encoder). Repeat it for several starts."""
     grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,VALUE"), tyro.conf.UseAppendAction] = ()
     """Setting and values to try, or a YAML file of settings with lists of values. Repeat it for several settings; the
     grid is all combinations. Write list values in brackets: model.relation-sizes=[],[300,128]. Allowed: settings of

@@ -22,13 +22,13 @@ class FinetuneDataConfig:
     """Annotated data; extraction reads any format that `spe data check` does."""
 
     train: str
-    """File of annotated sentences for training."""
+    """File of annotated data for training."""
     dev: str
-    """File of annotated sentences that selects the best epoch."""
+    """File of annotated data that selects the best epoch."""
     test: str | None = None
-    """File of annotated sentences for testing, evaluated once after training."""
+    """File of annotated data for testing, evaluated once after training."""
     fraction: Part = 1.0
-    """Share of the training sentences to use, selected by the seed; a smaller share is a subset of a larger one."""
+    """Share of the training data to use, selected by the seed; a smaller share is a subset of a larger one."""
     offsets: OffsetUnit = "characters"
     """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
     bytes (of UTF-8)."""
@@ -39,11 +39,12 @@ class StartConfig:
     """Starting weights."""
 
     pretrained: str
-    """Starting weights: a run, its export, or "bert" (the encoder named by `encoder.name_or_path`, the rest new)."""
+    """Starting weights: a run of `spe pretrain`, its export, a fine-tuned model (RUN/seed-N/model), or "bert" (the
+    encoder named by `encoder.name_or_path`, the rest new)."""
     no_cnn: bool = False
-    """Load only the sentence encoder of a run; span and pair encoder are new (the paper's ablation "-CNN")."""
+    """Load only the sentence encoder; span encoder, pair encoder and all else are new (the paper's ablation "-CNN")."""
     keep_heads: bool = True
-    """Of a fine-tuned model, keep the classifiers too, if they are of the same task and the same labels."""
+    """From a fine-tuned model, also keep the classifiers if task and labels are the same."""
     tokenizer: str | None = None
     """Tokenizer of a new encoder, or of an encoder whose folder has none."""
     language: str = "en"
@@ -81,11 +82,11 @@ class FinetuneTrainConfig:
     epochs: Positive
     """Maximum number of epochs."""
     batch_size: Positive
-    """Sentences per update."""
+    """Items per update (sentences, for extraction)."""
     first_evaluation: Count = 0
     """First epoch, counted from 0, after which dev is evaluated."""
     patience: Count
-    """Epochs without a new best on dev after which training ends, counted from the first correct entity or relation."""
+    """Epochs without a new best on dev after which training ends, counted from the first correct prediction on dev."""
     precision: Literal["bf16", "fp32"]
     """Precision of forward and backward passes: bf16 (with fp32 master weights) or fp32."""
     checkpoint_every: Count = 1

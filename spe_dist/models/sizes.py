@@ -12,7 +12,7 @@ class SpanEncoderSizes:
     """Sizes of the span CNN and its MLP."""
 
     kernel_sizes: tuple[Positive, ...]
-    """Kernel sizes of the span CNN, in words."""
+    """Words per filter."""
     channels: Positive
     """Filters per kernel size."""
     size: Positive

@@ -21,7 +21,7 @@ class EntityMaskingConfig:
     masked: Share
     """Share of entities whose pieces are masked."""
     replaced: Share
-    """Share of entities that are replaced by others."""
+    """Share of entities that are replaced by another entity."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,7 +29,7 @@ class MetConfig:
     """Masked entity typing."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -37,7 +37,7 @@ class MepConfig:
     """Masked entity prediction."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -45,13 +45,13 @@ class AcdConfig:
     """Adversarial context discrimination."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
     perturbed: Annotated[int, Field(ge=1, le=5)]
-    """Perturbed copies per sentence, of the five possible ones."""
+    """Number of perturbed copies of a sentence, out of five kinds."""
     max_shift: Positive
-    """Maximum number of words by which an entity is shifted."""
+    """Number of words that an entity is shifted by; fewer where there is less room."""
     margin: Annotated[float, Field(gt=0)]
-    """Margin of the hinge loss."""
+    """Margin of the hinge loss by which an original must score above its copy."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -59,9 +59,9 @@ class PpConfig:
     """Permutation prediction."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
     permutations: Annotated[int, Field(ge=2, le=120)]
-    """Number of orders of a sentence, including the original (n_p)."""
+    """Number of orders of a sentence that are classified, its own included (n_p)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -79,4 +79,4 @@ class EnparConfig(Config):
     acd: AcdConfig
     pp: PpConfig
     heads_dropout: Share
-    """Dropout of entity, context and pair encoder."""
+    """Dropout of the entity encoder, the context encoder and the pair encoder."""

@@ -19,9 +19,9 @@ class SpansConfig:
     """Sampling of span pairs."""
 
     geometric_p: Annotated[float, Field(gt=0, lt=1)]
-    """Parameter of the geometric distribution of span lengths."""
+    """Success probability of the geometric distribution of span lengths."""
     max_words: Positive
-    """Maximum span length in words."""
+    """Length of the longest span, in words."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -29,15 +29,15 @@ class TboConfig:
     """Token boundary objective."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
     budget_share: Share
-    """Pieces to hide, as a share of a sentence's pieces (rounded up)."""
+    """Share of a sentence's pieces that are hidden, rounded up to whole pieces."""
     budget_cap: Count
-    """Maximum number of hidden pieces per sentence."""
+    """Largest number of hidden pieces in a sentence."""
     offset_size: Positive
-    """Size of the embedding of a piece's offset in its word."""
+    """Size of the embedding of a piece's offset from the start of its word."""
     tied: bool = True
-    """Decode with the encoder's word embeddings (paper) instead of a separate matrix (released program)."""
+    """Decode with the encoder's word embeddings (paper) instead of a matrix of its own (released program)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -45,9 +45,9 @@ class SpoConfig:
     """Span permutation objective."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
     max_spans: Positive
-    """Maximum number of permuted spans per sentence."""
+    """Largest number of permuted spans in a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,17 +55,17 @@ class CspoConfig:
     """Contrastive span pair objective."""
 
     weight: Weight
-    """Weight in the total loss; 0 switches the objective off."""
+    """Weight of this objective in the loss; 0 switches it off."""
     queue_size: Positive
-    """Records in each of the two queues of keys."""
+    """Number of records whose keys each of the two queues holds."""
     momentum: Share
-    """Momentum of the key encoder."""
+    """Share of the key encoder that each step keeps: key = momentum * key + (1 - momentum) * query."""
     temperature: Annotated[float, Field(gt=0)]
-    """Temperature of the contrastive loss."""
+    """Similarities are divided by this before the softmax."""
     normalize: bool = True
-    """Contrast unit-length vectors. The released program does not, and its loss explodes."""
+    """Scale vectors to length 1 before they are compared. The released program does not, and its loss explodes."""
     head: bool = True
-    """Apply an MLP head (MoCo v2) before the contrastive loss, instead of contrasting pair vectors directly."""
+    """Compare the outputs of an MLP head (MoCo v2) instead of the pair vectors themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -81,4 +81,4 @@ class SpeConfig(Config):
     spo: SpoConfig
     cspo: CspoConfig
     heads_dropout: Share
-    """Dropout of span encoder, pair encoder and all heads."""
+    """Dropout of the span encoder, the pair encoder and all heads."""
