@@ -203,12 +203,7 @@ def _write_recipe(run: Config | FinetuneConfig, name: str, folder: Path) -> Path
 
 
 def _call(arguments: Sequence[str], what: str) -> None:
-    """Run a command of ours to its end; signals go to it, and it knows how to end well.
-
-    Raises:
-        UserError: it has failed.
-        Stopped: it was.
-    """
+    """Run a command of ours to its end; signals go to it, and it knows how to end well."""
     root = str(Path(launcher.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # A session of its own: else Ctrl-C would reach it from the terminal and from us, and twice means at once.

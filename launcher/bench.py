@@ -76,11 +76,7 @@ class PredictBench:
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe bench`.
-
-    Raises:
-        UserError: settings or data of the run are not in order.
-    """
+    """Run `spe bench`."""
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command: Bench = parse_arguments(Bench, mine, prog="spe bench")
     if "predict" in command.cases:

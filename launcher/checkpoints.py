@@ -11,7 +11,7 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
-from spe_dist.checkpoint.reader import About, faults_of, is_there, list_checkpoints, read_about, step_of
+from spe_dist.checkpoint.reader import CheckpointSummary, faults_of, is_there, list_checkpoints, read_summary, step_of
 from spe_dist.text_table import text_table
 from spe_dist.train.run_folder import CHECKPOINTS
 
@@ -38,15 +38,11 @@ Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Verify, tyro
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe checkpoint` with the arguments after these two words.
-
-    Raises:
-        UserError: not a run, no such checkpoint, or a damaged one.
-    """
+    """Run `spe checkpoint` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe checkpoint", description=__doc__)
     checkpoints = _checkpoints(command.run)
     if isinstance(command, List):
-        print(_table([about for about in map(read_about, checkpoints) if about is not None]))
+        print(_table([summary for summary in map(read_summary, checkpoints) if summary is not None]))
     else:
         _verify(command, checkpoints)
 
@@ -81,7 +77,7 @@ def _verify(command: Verify, checkpoints: list[Path]) -> None:
         )
 
 
-def _table(rows: list[About]) -> str:
+def _table(rows: list[CheckpointSummary]) -> str:
     header = ("step", "saved", "size", "ranks", "ZeRO", "state")
     cells = [
         (

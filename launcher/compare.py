@@ -42,11 +42,7 @@ class Compare:
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe compare`.
-
-    Raises:
-        UserError: a run has no predictions, or the two were tested on different data.
-    """
+    """Run `spe compare`."""
     command: Compare = parse_arguments(Compare, argv, prog="spe compare", description=__doc__)
     if command.resamples < 1:
         raise UserError(f"--resamples is {command.resamples}: it must be at least 1 (10000 is usual)")

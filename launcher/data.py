@@ -69,11 +69,7 @@ Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, t
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe data` with the arguments after these two words.
-
-    Raises:
-        UserError: what the person asked for cannot be done.
-    """
+    """Run `spe data` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe data", description=__doc__)
     match command:
         case Check():

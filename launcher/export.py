@@ -25,11 +25,7 @@ class Export:
 
 
 def main(argv: list[str]) -> None:
-    """Export and say how to load the result.
-
-    Raises:
-        UserError: there is nothing to export, or nowhere to.
-    """
+    """Export and say how to load the result."""
     command: Export = parse_arguments(Export, argv, prog="spe export")
     folder = export_run(command.run, command.out, weights=command.weights)
     print(f"wrote {folder}")

@@ -35,11 +35,7 @@ class Plan(Generic[ConfigOfMethod]):
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe plan` with the arguments after it.
-
-    Raises:
-        UserError: the recipe, its shards or its encoder cannot be read, or there are more ranks than lanes.
-    """
+    """Run `spe plan` with the arguments after it."""
     path, rest = split_recipe(argv)
     recipe = load_recipe(path)
     generic: Any = Plan
@@ -50,11 +46,7 @@ def main(argv: list[str]) -> None:
 
 
 def plan_text(config: Config, vocabulary: int | None) -> str:
-    """Two tables with a column for each ZeRO stage, and the size of a checkpoint.
-
-    Raises:
-        UserError: as of `main`.
-    """
+    """Two tables with a column for each ZeRO stage, and the size of a checkpoint."""
     manifest, longest = None, 1
     if vocabulary is None:
         try:

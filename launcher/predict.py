@@ -75,11 +75,7 @@ class Predict:
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe predict`.
-
-    Raises:
-        UserError: a model, file or line is not in order, or nothing can be written.
-    """
+    """Run `spe predict`."""
     command: Predict = parse_arguments(Predict, argv, prog="spe predict")
     progress = _Progress()
     try:

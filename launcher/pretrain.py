@@ -151,7 +151,7 @@ def _warn(config: Config, device_type: str) -> None:
 def _warn_of_settings(config: Config) -> None:
     from spe_dist.methods.registry import spec_of
 
-    _say(*map(str, spec_of(config).find_oddities(config)))
+    _say(*map(str, spec_of(config).find_warnings(config)))
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:

@@ -56,11 +56,7 @@ class Probe:
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe probe`.
-
-    Raises:
-        UserError: encoder or shards are not what the probe takes, or there are too few sentences.
-    """
+    """Run `spe probe`."""
     command: Probe = parse_arguments(Probe, argv, prog="spe probe")
     _check(command)
     reader = ShardReader(command.shards)

@@ -129,11 +129,7 @@ Command = (
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe shards` with the arguments after these two words.
-
-    Raises:
-        UserError: what the person asked for cannot be done.
-    """
+    """Run `spe shards` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe shards", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     match command:

@@ -37,11 +37,7 @@ class Slurm:
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe slurm` with the arguments after it.
-
-    Raises:
-        UserError: the recipe is not a valid one, or its workers do not fit on so many nodes.
-    """
+    """Run `spe slurm` with the arguments after it."""
     command, settings = parse_arguments(Slurm, argv, prog="spe slurm", description=__doc__, return_unknown_args=True)
     config, _ = read_arguments(settings)
     script = render(command, config, settings)
@@ -54,16 +50,7 @@ def main(argv: list[str]) -> None:
 
 
 def render(command: Slurm, config: Config, settings: list[str]) -> str:
-    """The script of a run.
-
-    Args:
-        command: what is asked for.
-        config: the run.
-        settings: the arguments that made it.
-
-    Raises:
-        UserError: workers do not fit on so many nodes.
-    """
+    """The script of a run."""
     node = resources_of_a_node(config.cluster, nodes=command.nodes, loader_processes=config.data.workers)
     options = {
         "job-name": config.run.name,

@@ -102,14 +102,7 @@ class Tune:
 
 @dataclass
 class _Budget:
-    """Time that a tuning may take; a trial that has begun with one start is done with all of them.
-
-    Args:
-        folder: of the tuning.
-        hours: None: no limit.
-        begun: numbers of trials that have begun.
-        used: seconds of commands before this one.
-    """
+    """Time that a tuning may take; a trial that has begun with one start is done with all of them."""
 
     folder: Path
     hours: float | None

@@ -71,7 +71,13 @@ class Finding:
 def examine(request: Request, index: int) -> dict[str, Finding]:
     """All that the node of the given number can find out alone."""
     checks: dict[str, Callable[[], dict[str, Any]]] = {
-        "versions": _versions,
+        "versions": lambda: (
+            package_versions()
+            | {
+                "glibc": "-".join(platform.libc_ver()),
+                "spe_dist": _source_digest(),
+            }
+        ),
         "devices": lambda: _devices(request.gpus),
         "machine": _machine,
         "storage": lambda: _storage(Path(request.run_folder), f"{_MARKER}{request.marker}-speed-{index}"),
@@ -127,10 +133,6 @@ def remove_markers(folder: Path, marker: str) -> None:
     """Take away what an examination left in a folder."""
     for path in folder.glob(f"{_MARKER}{marker}-*"):
         path.unlink(missing_ok=True)
-
-
-def _versions() -> dict[str, Any]:
-    return package_versions() | {"glibc": "-".join(platform.libc_ver()), "spe_dist": _source_digest()}
 
 
 def _source_digest() -> str:

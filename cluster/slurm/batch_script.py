@@ -26,11 +26,6 @@ class NodeResources:
 def resources_of_a_node(cluster: ClusterConfig, *, nodes: int, loader_processes: int) -> NodeResources:
     """Share ranks evenly among nodes; a rank has its threads and its loader processes.
 
-    Args:
-        cluster: how many ranks there are, and what each needs.
-        nodes: how many nodes there are.
-        loader_processes: of a rank.
-
     Raises:
         UserError: some nodes would have more ranks than others.
     """

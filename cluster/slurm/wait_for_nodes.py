@@ -16,10 +16,6 @@ _PAUSE_SECONDS = 0.5
 def wait_for_nodes(nodes: int, *, seconds: float) -> None:
     """Wait until so many nodes have joined the cluster that the environment names.
 
-    Args:
-        nodes: how many there must be.
-        seconds: how long to wait.
-
     Raises:
         UserError: fewer came in time.
     """

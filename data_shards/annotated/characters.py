@@ -17,7 +17,7 @@ import numpy as np
 
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.document_builder import without_spaces
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import NOT_ACCEPTED, SPANS_NOT_ACCEPTED, WITHOUT_ENTITY, ReadReport
 from data_shards.annotated.schema import parse

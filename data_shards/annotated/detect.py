@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.other_programs import refuse_other_program
 from data_shards.annotated.schema import nearest_name
 from data_shards.annotated.ways_of_writing import is_prodigy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.errors import UserError
 
 _AS_TEXT = "convert each text to text, entities [{type, start, end}] and relations [{type, head, tail}]"

@@ -11,7 +11,7 @@ from data_shards.annotated import characters, docred, dygie, spe_program, unifie
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName, detect
 from data_shards.annotated.document import Document
-from data_shards.annotated.items import Item, read_items
+from data_shards.annotated.json_objects import Item, read_items
 from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError

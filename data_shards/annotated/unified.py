@@ -21,7 +21,7 @@ from pydantic import Discriminator, Tag
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.annotated.document import Document
 from data_shards.annotated.document_builder import DocumentBuilder
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import ReadReport
 from data_shards.annotated.schema import (
     LIST,

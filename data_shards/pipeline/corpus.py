@@ -17,7 +17,7 @@ from typing import Any, TypeVar, get_args
 
 from data_shards.annotated.detect import find_format
 from data_shards.annotated.document import Document, Mention
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read import readers
 from data_shards.annotated.read_report import ReadReport

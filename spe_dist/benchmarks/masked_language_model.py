@@ -21,7 +21,7 @@ from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.config import Config
 from spe_dist.methods.method import Method
 from spe_dist.methods.model_flops import embedding_size, encoder_flops
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
@@ -78,16 +78,10 @@ class MlmModel(nn.Module):
 
 
 class Mlm(Method):
-    """A method as the training session wants it.
-
-    Args:
-        config: the run whose encoder and data these are.
-        reader: of its dataset.
-        device: where it trains.
-    """
+    """A method as the training session wants it."""
 
     terms = ("mlm",)
-    measures = ("mlm_found",)
+    metrics = ("mlm_found",)
     term_weights = (1.0,)
 
     def __init__(self, config: Config, reader: ShardReader, *, device: torch.device) -> None:
@@ -95,8 +89,8 @@ class Mlm(Method):
         self.collate = MlmCollate(reader.manifest.tokenizer.special_ids, config.run.seed)
         self.model = MlmModel(self.new_encoder(), dropout=config.encoder.dropout)
 
-    def model_flops(self, work: Work) -> int:
+    def model_flops(self, workload: Workload) -> int:
         """Encoder and head, forward and backward."""
         encoder = self.encoder_config
         head = embedding_size(encoder) * (encoder.hidden_size + encoder.vocab_size)
-        return 3 * (sum(encoder_flops(encoder, work).values()) + 2 * work.counts["mlm"] * head)
+        return 3 * (sum(encoder_flops(encoder, workload).values()) + 2 * workload.counts["mlm"] * head)

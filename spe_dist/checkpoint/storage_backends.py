@@ -36,8 +36,8 @@ _PARTIAL = ".partial-"
 Files = dict[str, dict[str, Any]]
 
 
-class Place(Protocol):
-    """What a store asks of a place. All but `write_share` and `fetch` are called by the first rank alone."""
+class StorageBackend(Protocol):
+    """What a store asks of its storage. All but `write_share` and `fetch` are called by the first rank alone."""
 
     folder: Path
     """Of this machine, where checkpoints are read."""

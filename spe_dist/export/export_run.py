@@ -94,7 +94,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
         model.save_pretrained(unfinished)
         card = model_card(
             source.config,
-            spec_of(source.config).about(source.config, source.encoder),
+            spec_of(source.config).summarize(source.config, source.encoder),
             model.description,
             dataset=source.dataset,
             fingerprint=source.fingerprint,
@@ -109,18 +109,18 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
 
 def describe(source: TrainedRun, weights: Weights) -> Description:
     """Which parts the run trained, and their sizes."""
-    about = spec_of(source.config).about(source.config, source.encoder)
+    summary = spec_of(source.config).summarize(source.config, source.encoder)
     return Description(
         method=source.config.method,
         weights=weights,
         step=source.checkpoint.step,
         max_pieces=source.dataset.max_pieces,
         language=source.dataset.language,
-        span_encoder=about.span_encoder,
-        context_encoder=about.context_encoder,
-        pair_encoder=about.pair_encoder,
-        head_size=about.head_size,
-        normalize=about.normalize,
+        span_encoder=summary.span_encoder,
+        context_encoder=summary.context_encoder,
+        pair_encoder=summary.pair_encoder,
+        head_size=summary.head_size,
+        normalize=summary.normalize,
     )
 
 

@@ -99,11 +99,6 @@ def read_dataset(folder: Path) -> Manifest:
 def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[Difference]:
     """What two runs differ in; folders and names are left out.
 
-    Args:
-        first: folder of a run.
-        second: folder of another.
-        file: CONFIG, or VERSIONS for packages and the dataset's fingerprint.
-
     Raises:
         UserError: one of them is not a run.
     """

@@ -25,10 +25,6 @@ _LOOK_SECONDS = 0.2
 class RunLock:
     """Held by the first rank of a run while it lives; the system takes it back when the process dies, however it does.
 
-    Args:
-        folder: of the run; made if missing.
-        world: this rank among all.
-
     Raises:
         UserError: on every rank, if another process holds it and goes on holding it.
     """

@@ -12,7 +12,7 @@ from data_shards.errors import UserError
 from data_shards.shards.manifest import Manifest
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.methods.spe.contrastive_span_pair import MEASURES as CSPO_MEASURES
+from spe_dist.methods.spe.contrastive_span_pair import METRICS as CSPO_METRICS
 from spe_dist.methods.spe.contrastive_span_pair import ContrastiveSpanPairObjective, NoContrast
 from spe_dist.methods.spe.permutations import NUM_CLASSES
 from spe_dist.methods.spe.token_boundary import TokenBoundaryObjective
@@ -24,7 +24,7 @@ from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import Classifier, NoObjective
 
-MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
+METRICS = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_METRICS)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class SpeModel(nn.Module):
     def forward(
         self, batch: SpanPairBatch, keys: Tensor | None = None, negatives: Negatives | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses and measures of a batch, as sums over its items.
+        """Losses and metrics of a batch, as sums over its items.
 
         Args:
             batch: the forward's records.
@@ -130,7 +130,7 @@ class SpeModel(nn.Module):
             negatives: the queue; None without CSPO.
 
         Returns:
-            losses [5], one for each of `TERMS`; measures [7], of `MEASURES`, and the queries [S, D] (none without
+            losses [5], one for each of `TERMS`; metrics [7], of `METRICS`, and the queries [S, D] (none without
             CSPO), both without gradient.
         """
         encoded = self.encoder.encode(batch)

@@ -17,7 +17,7 @@ class Objective:
 
 
 @dataclass(frozen=True)
-class Oddity:
+class ConfigWarning:
     """Something about a configuration that can be trained, but will hardly do what its settings say."""
 
     what: str
@@ -28,7 +28,7 @@ class Oddity:
 
 
 @dataclass(frozen=True)
-class AboutRun:
+class RunSummary:
     """What was trained, and how big it is; the parts have the names of `SpanPairModel`'s."""
 
     method: str

@@ -1,4 +1,4 @@
-"""Sums of losses and measures over an interval of steps, and the means that are logged."""
+"""Sums of losses and metrics over an interval of steps, and the means that are logged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Measures:
+class MetricSums:
     """Global sums: `losses` and `counts` by term, `sums` by measure."""
 
     losses: Mapping[str, float]
@@ -20,6 +20,6 @@ class Measures:
         return self.losses[term] / max(self.counts[term], 1.0)
 
     def share(self, parts: Sequence[str], wholes: Sequence[str]) -> float:
-        """Sum of some measures over the sum of others or of counts; not a number if there were none."""
+        """Sum of some metrics over the sum of others or of counts; not a number if there were none."""
         whole = sum(self.counts[name] if name in self.counts else self.sums[name] for name in wholes)
         return sum(self.sums[name] for name in parts) / whole if whole else math.nan

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spe_dist.methods.about import AboutRun, Objective
 from spe_dist.methods.enpar.config import EnparConfig
+from spe_dist.methods.run_summary import Objective, RunSummary
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def about_enpar(config: EnparConfig, encoder: PretrainedConfig) -> AboutRun:
+def summarize_enpar(config: EnparConfig, encoder: PretrainedConfig) -> RunSummary:
     """Which parts a run trains, and their sizes; of the sentence encoder's none are asked."""
     pairs = config.acd.weight > 0 or config.pp.weight > 0
-    return AboutRun(
+    return RunSummary(
         method="ENPAR",
         paper="Wang et al., EACL 2021: "
         '"ENPAR: Enhancing Entity and Entity Pair Representations for Joint Entity Relation Extraction"',

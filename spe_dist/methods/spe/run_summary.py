@@ -1,10 +1,10 @@
-"""What SPE says of a run (see `about.py`), and what is odd about its settings."""
+"""What SPE says of a run (see `methods/run_summary.py`), and settings that it warns of."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spe_dist.methods.about import AboutRun, Objective, Oddity
+from spe_dist.methods.run_summary import ConfigWarning, Objective, RunSummary
 from spe_dist.methods.spe.config import SpeConfig
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 _SAFE_SHARE = 4  # the queue of MoCo is a quarter as long as its key encoder's memory: 256 steps and 1,000
 
 
-def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
+def summarize_spe(config: SpeConfig, encoder: PretrainedConfig) -> RunSummary:
     """Which parts a run trains, and their sizes."""
     contrast, span, pair = config.cspo.weight > 0, config.span_encoder, config.pair_encoder
     spans = contrast or config.spo.weight > 0
-    return AboutRun(
+    return RunSummary(
         method="SPE",
         paper="Wang et al., EMNLP 2020: "
         '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"',
@@ -34,7 +34,7 @@ def about_spe(config: SpeConfig, encoder: PretrainedConfig) -> AboutRun:
     )
 
 
-def oddities_of_spe(config: SpeConfig) -> list[Oddity]:
+def warnings_of_spe(config: SpeConfig) -> list[ConfigWarning]:
     """A queue so long that its oldest keys come from a key encoder of which little is left."""
     cspo, records = config.cspo, config.batch.lanes * config.batch.lane_size
     if not cspo.weight:
@@ -43,7 +43,7 @@ def oddities_of_spe(config: SpeConfig) -> list[Oddity]:
     if steps <= memory:
         return []
     return [
-        Oddity(
+        ConfigWarning(
             f"cspo.queue_size {cspo.queue_size} holds the keys of {steps:.0f} steps, but the key encoder remembers "
             f"only {memory:.0f} (cspo.momentum {cspo.momentum:g}): old keys can be recognised by their age, and "
             "cspo_loss and cspo_accuracy measure that",

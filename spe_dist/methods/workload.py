@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Work:
+class Workload:
     """Sums over some steps of all ranks."""
 
     counts: Mapping[str, int]  # items of each term of the loss, and what else the method counts
