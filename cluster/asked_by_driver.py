@@ -35,4 +35,4 @@ class AskedByDriver:
                 time.sleep(_LOOK_SECONDS)
             self._ask = Ask.STOP
         except Exception as error:  # the ranks are being taken down, or Ray is
-            LOGGER.info("no longer looking for requests of the driver: %r", error)
+            LOGGER.info("stopped watching for requests of the driver: %r", error)

@@ -53,7 +53,7 @@ class ElasticWatch:
                 leaving = ray.train.get_preemption_info() is not None
                 growing = self._can_grow and self._has_room()
             except Exception as error:  # the ranks are being taken down, or Ray is
-                LOGGER.info("no longer looking for changes of the cluster: %r", error)
+                LOGGER.info("stopped watching for changes of the cluster: %r", error)
                 return
             if leaving or growing:
                 self._ask_for_save("a node is about to leave" if leaving else "there is room for more ranks")

@@ -63,7 +63,7 @@ def share_out(seeds: int, cores: Sequence[int], gpus: int, cluster: SeedsOnRayCo
     """
     per_seed = cluster.gpus_per_seed if cluster.gpus_per_seed is not None else min(gpus, 1)
     if per_seed and not gpus:
-        raise UserError("cluster.gpus_per_seed is 1 and Ray has found no GPU: leave it out to train on the cores")
+        raise UserError("cluster.gpus_per_seed is 1 but Ray finds no GPU: remove the setting to train on the CPU")
     places = gpus if per_seed else sum(cores)
     parallel = max(1, min(seeds, places, cluster.parallel or seeds))
     # The most cores of a seed with which all of them find a machine.
@@ -113,8 +113,8 @@ def finetune_on_ray(
             _run(waiting, shares, outcome, asked, lines, tell)
         except ray.exceptions.RayError as error:
             raise UserError(
-                f"the Ray cluster has lost the run ({type(error).__name__}): when it is well again, the same command "
-                "goes on from the last checkpoints"
+                f"lost the Ray cluster ({type(error).__name__}): when it is back, the same command "
+                "resumes from the last checkpoints"
             ) from error
     return outcome
 

@@ -75,7 +75,7 @@ def train_on_ray(config: Config) -> Summary:
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
             reason = " ".join(str(error).split()).partition(". ")[0][:200]
             raise UserError(
-                f"the Ray cluster has lost the run ({type(error).__name__}: {reason}): when it is well again, the same "
+                f"lost the Ray cluster ({type(error).__name__}: {reason}): when it is back, the same "
                 "command resumes from the last checkpoint"
             ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
@@ -138,10 +138,10 @@ def _ask_ranks_to_stop(config: Config) -> None:
     if not have_places() or not is_set(RunFlag.BEGUN):
         step = newest_step(config)
         end_as_it_stands(  # Ray 2.60 crashes if it is shut down while another thread waits in `fit`
-            "stopped as asked before the first step of this start, so there was nothing to save; the same command "
-            f"{f'goes on after step {step}' if step else 'starts it again'} ({config.run_folder})"
+            "stopped on request before the first step of this start, so there was nothing to save; the same command "
+            f"{f'resumes after step {step}' if step else 'starts it again'} ({config.run_folder})"
         )
-    LOGGER.warning("asked to stop: saving first (once more ends at once)")
+    LOGGER.warning("stop requested: saving first (a second request ends at once)")
     set_flag(RunFlag.STOP)
 
 
@@ -204,7 +204,7 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
     there = ray.cluster_resources()
     if there.get("GPU") and not cluster.gpus_per_worker and not started_here:
         LOGGER.warning(
-            "the run uses none of the cluster's %d GPUs: --cluster.gpus-per-worker 1 --train.precision bf16 uses them",
+            "the run uses none of the cluster's %d GPUs: add --cluster.gpus-per-worker 1 --train.precision bf16",
             there["GPU"],
         )
     for kind, each in _resources(cluster).items():
@@ -227,6 +227,6 @@ def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:
         return UserError(str(mistake))
     detail = str(error).strip().splitlines()
     return UserError(
-        f"a rank failed: {detail[-1] if detail else error!r}; the whole story is in {config.run_folder}/logs. "
+        f"a rank failed: {detail[-1] if detail else error!r}; see {config.run_folder}/logs for details. "
         "The same command resumes from the last checkpoint"
     )

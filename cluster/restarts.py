@@ -13,7 +13,7 @@ from data_shards.errors import UserError
 class Restarts:
     """Counts failures that follow each other without progress. PURE.
 
-    What a person must mend ends a run at once. Anything else (a machine lost, a rank killed or hung, a loss that is not
+    What a person must fix ends a run at once. Anything else (a machine lost, a rank killed or hung, a loss that is not
     finite) may pass, so the run goes on from its last checkpoint; but not for ever from the same one.
 
     Args:

@@ -18,10 +18,10 @@ from spe_dist.train.run_folder import CHECKPOINTS
 
 @dataclass(frozen=True)
 class List:
-    """List a run's checkpoints, oldest first; sizes are compared with the manifests, contents are not read."""
+    """List a run's checkpoints, oldest first. Sizes are compared with the manifests; contents are not read."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, which may be going on."""
+    """Folder of the run, which may be running."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Verify:
     """Read checkpoints and compare every file with its SHA-256. Exit status 1 if any is damaged."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, which may be going on."""
+    """Folder of the run, which may be running."""
     step: tyro.conf.Positional[int | None] = None
-    """Of the only checkpoint to read; all if not given."""
+    """Step of the checkpoint to read. Default: all."""
 
 
 Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Verify, tyro.conf.subcommand("verify")]

@@ -1,8 +1,8 @@
-"""`spe doctor`: examine every node before a run, with the settings that the run would have.
+"""`spe doctor`: check every node before a run, with the settings of that run.
 
-`--config RECIPE` and overrides as in `spe pretrain`. Joins the Ray cluster that a run would join, or starts one here;
-`--local` looks at this machine only and needs no Ray. `--json FILE` keeps what was found. `--seconds N` is the time
-limit of each check (60).
+`--config RECIPE` and overrides as in `spe pretrain`. Joins the Ray cluster that the run would join, or starts Ray here;
+`--local` checks this machine only, without Ray. `--json FILE` stores the results. `--seconds N` is the time limit of
+each check (60).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, by formula. Starts nothing.
+"""`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, computed by formulas. Starts no process.
 
 Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. Activations are not counted.
 """
@@ -31,7 +31,7 @@ class Plan(Generic[ConfigOfMethod]):
 
     recipe: Annotated[ConfigOfMethod, tyro.conf.arg(name="")]
     vocabulary: int | None = None
-    """Vocabulary size of a new encoder. If it is given, no shards are read."""
+    """Vocabulary size of a new encoder. If given, no shards are read."""
 
 
 def main(argv: list[str]) -> None:

@@ -206,7 +206,7 @@ def _storage(folder: Path, name: str) -> dict[str, Any]:
     finally:
         path.unlink(missing_ok=True)
     if not same:
-        raise OSError(f"{folder} gives back other bytes than were written")
+        raise OSError(f"{folder} returns different bytes than were written")
     return {
         "free_bytes": shutil.disk_usage(folder).free,
         "write_megabytes_per_second": _WRITTEN / written / 1e6,

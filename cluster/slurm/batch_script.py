@@ -30,11 +30,11 @@ def resources_of_a_node(cluster: ClusterConfig, *, nodes: int, loader_processes:
         UserError: some nodes would have more ranks than others.
     """
     if nodes < 1:
-        raise UserError(f"--nodes {nodes}: a job has at least one")
+        raise UserError(f"--nodes {nodes}: it must be at least 1")
     workers, left = divmod(cluster.workers, nodes)
     if left or not workers:
         raise UserError(
-            f"{cluster.workers} workers cannot be shared evenly among {nodes} nodes: give --cluster.workers a multiple "
+            f"{cluster.workers} workers cannot be split evenly among {nodes} nodes: give --cluster.workers a multiple "
             f"of {nodes}, or other --nodes"
         )
     return NodeResources(

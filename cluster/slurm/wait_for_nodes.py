@@ -25,7 +25,7 @@ def wait_for_nodes(nodes: int, *, seconds: float) -> None:
         while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
             if time.monotonic() > end:
                 raise UserError(
-                    f"{there} of {nodes} nodes joined Ray in {seconds:.0f} s: can they reach the first one?"
+                    f"{there} of {nodes} nodes joined Ray in {seconds:.0f} s: check that they can reach the first one"
                 )
             time.sleep(_PAUSE_SECONDS)
     finally:

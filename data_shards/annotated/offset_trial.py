@@ -197,7 +197,7 @@ class OffsetTrial:
             if against:
                 return f"{found}but {against:,} other texts fit as they are, so separate the two kinds first"
             return found + way.remedy
-        return "no other way to count offsets explains it: look at some of them"
+        return "no other unit of offsets explains this: check some of them"
 
     def _note_widened(self, text: str, words: IntArray, spans: IntArray, first: IntArray, last: IntArray) -> None:
         spans_of_words: dict[tuple[int, int], set[tuple[int, ...]]] = {}

@@ -166,7 +166,7 @@ def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]
         return Prodigy
     if isinstance(value.get("label"), str) or _is_list_of(str, value.get("label")):
         raise UserError(
-            f"{item.where}: 'label' says something of the whole text, not of parts of it (text classification): "
+            f"{item.where}: 'label' describes the whole text, not parts of it (text classification): "
             "entities are read from 'spans' (Prodigy), or from a 'label' of lists [start, end, type] (Doccano)"
         )
     if "label" in given:

@@ -64,7 +64,7 @@ def _cells(rows: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
     try:
         yield from rows
     except csv.Error as error:
-        raise UserError(f"{path}: no table ({error}): is there a quotation mark that nothing closes?") from error
+        raise UserError(f"{path}: no table ({error}): check for an unclosed quotation mark") from error
 
 
 def unzip_table(path: Path) -> bytes:
@@ -80,7 +80,7 @@ def unzip_table(path: Path) -> bytes:
                 size = archive.getinfo(names[0]).file_size
                 if size > _MAX_TABLE:
                     raise UserError(
-                        f"{path}: {names[0]} is {size:,} bytes, more than {_MAX_TABLE:,}: unpack and cut it"
+                        f"{path}: {names[0]} is {size:,} bytes, more than {_MAX_TABLE:,}: unpack and split it"
                     )
                 with archive.open(names[0]) as table:
                     return table.read(size)  # without a number it decompresses all that is there first

@@ -83,9 +83,7 @@ def annotate(config: AnnotateConfig) -> BuildSummary:
         _prepare(out, source)
         units = _run_pipeline(_plan(out, source, entities), len(source.manifest.shardlist), config.workers)
         if not units.shards:
-            raise UserError(
-                f"no record has {config.min_entities} entities (--min-entities): is {config.ner} the right one?"
-            )
+            raise UserError(f"no record has {config.min_entities} entities (--min-entities): check {config.ner}")
         result = _manifest(source.manifest, units, info.types)
         result = finish_dataset(out, replace(result, name=config.name or out.name, build=settings))
     finally:
@@ -98,7 +96,7 @@ def _open_source(config: AnnotateConfig) -> ShardReader:
     location = config.dataset if is_remote(config.dataset) else str(Path(config.dataset).absolute())
     source = ShardReader(location)
     if ENTITIES in source.manifest.layers:
-        raise UserError(f"{config.dataset} has entities already: name the dataset that it was made from")
+        raise UserError(f"{config.dataset} already has entities: name the dataset that it was made from")
     return source
 
 
@@ -148,7 +146,7 @@ def annotate_shard(plan: AnnotatePlan, index: int) -> tuple[FinishedUnit, bool]:
 def _source_of_worker(location: str, fingerprint: str) -> tuple[ShardReader, RecordWords]:
     source = ShardReader(location)
     if source.manifest.fingerprint != fingerprint:
-        raise UserError(f"{location}: not the same dataset on all machines")
+        raise UserError(f"{location}: the dataset differs between machines")
     return source, RecordWords(Tokenizer.from_file(str(source.tokenizer_folder() / "tokenizer.json")))
 
 

@@ -116,10 +116,12 @@ def _gold_types(
             if len(types) > MAX_ENTITY_TYPES:
                 raise UserError(
                     f"{source.name}: more than {MAX_ENTITY_TYPES} types of entities, such as "
-                    f"{', '.join(sorted(types)[:3])}: is that what they name rather than their type?"
+                    f"{', '.join(sorted(types)[:3])}: check that these are types, not names"
                 )
     if not types:
-        raise UserError(f"no entities in {', '.join(source.name for source in sources)}: are these the right files?")
+        raise UserError(
+            f"no entities in {', '.join(source.name for source in sources)}: check that these are the right files"
+        )
     return tuple(sorted(types))
 
 
@@ -223,7 +225,7 @@ def _finish(
     config: BuildConfig, plan: UnitPlan, settings: dict[str, Any], tokenizer: WordPieces, units: Units
 ) -> Manifest:
     if not units.shards:
-        raise UserError("no sentence was kept: the inputs are empty or the limits too narrow")
+        raise UserError("no sentence was kept: the input is empty or the limits are too strict")
     result = Manifest(
         name=config.name or plan.out.name,
         shardlist=units.shards,

@@ -12,48 +12,48 @@ from data_shards.text.offset_units import OffsetUnit
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What to build shards from, and how. The limits' defaults are the SPE paper's."""
+    """How to build shards from text. Default limits are the SPE paper's."""
 
     inputs: tuple[str, ...]
-    """Files or folders: sentences on lines, JSON lines or lists, Parquet, what WikiExtractor writes; .gz, .bz2; - is
-    standard input. Words with tags: columns (BIO), .csv."""
+    """Files or folders: sentences on lines, JSON lines or lists, Parquet, WikiExtractor output, words with tags (BIO
+    columns, .csv); .gz and .bz2 too. - is standard input."""
     out: Path
-    """Folder for the dataset; it must not hold anything else."""
+    """Folder for the dataset; must be new, empty or of this dataset."""
     tokenizer: str
-    """Tokenizer folder, vocabulary file (.txt) or hub name."""
+    """Tokenizer folder, vocabulary file (.txt) or Hugging Face name."""
     name: str | None = None
-    """Name of the dataset; the output folder's name if not given."""
+    """Name of the dataset. Default: the name of the output folder."""
     format: TextFormat | None = None
-    """What the files hold; told by their first lines, then by their endings, if not given."""
+    """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     language: str = "en"
-    """Whose rules split sentences and words."""
+    """Language (spaCy code) whose rules split text into sentences and words."""
     lowercase: bool | None = None
-    """For vocabulary files: lower-case text or not; decided by the vocabulary if not given."""
+    """For vocabulary files: whether to lower-case text. Default: decided by the vocabulary."""
     unit_documents: int | None = None
-    """Documents per unit of work, and so per shard; 5,000, or 50,000 sentences of .txt, if not given."""
+    """Documents per unit of work and per shard. Default: 5,000, or 50,000 sentences of .txt."""
     block_records: int = 2048
     """Records per tar group."""
     min_words: int = 2
-    """Sentences with fewer words are dropped; punctuation does not count."""
+    """Drop sentences with fewer words; punctuation does not count."""
     max_words: int = 128
-    """Longer sentences are dropped; punctuation counts."""
+    """Drop sentences with more words; punctuation counts."""
     max_pieces: int = 128
-    """Sentences with more pieces, [CLS] and [SEP] included, are dropped."""
+    """Drop sentences with more pieces, including [CLS] and [SEP]."""
     max_bad_lines: int = 100
-    """Lines, rows or blocks that are no document to skip before the build stops."""
+    """Malformed lines, rows or blocks to skip before the build stops."""
     ner: str | None = None
-    """Find entities with this spaCy pipeline: the name of an installed one, or its folder."""
+    """Find entities with this spaCy pipeline: the name of an installed one, or a folder."""
     gold_entities: bool = False
-    """Take the entities that JSON objects list in their field entities, or that tags of a BIO file say."""
+    """Use the entities in the input: the JSON field `entities`, or the tags of a BIO file."""
     offsets: OffsetUnit = "characters"
-    """What the offsets of gold entities in a text count: characters (Unicode code points), UTF-16 units as in
-    JavaScript and Java, or bytes of UTF-8."""
+    """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
+    bytes (of UTF-8)."""
     min_entities: int = 0
-    """Records with fewer entities are dropped."""
+    """Drop records with fewer entities."""
     parallelism: int | None = None
-    """Workers; all cores if not given. Changes no byte of the output."""
+    """Worker processes. Default: all cores. Does not change the output."""
 
     def __post_init__(self) -> None:
         for name in ("unit_documents", "block_records", "min_words", "parallelism"):
@@ -70,29 +70,29 @@ class BuildConfig:
         if self.ner and self.gold_entities:
             raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
         if self.offsets != "characters" and not self.gold_entities:
-            raise UserError(f"--offsets {self.offsets} is about entities that a file lists: add --gold-entities")
+            raise UserError(f"--offsets {self.offsets} needs entities in the input: add --gold-entities")
         if self.min_entities and not (self.ner or self.gold_entities):
             raise UserError("--min-entities needs entities: add --ner PIPELINE or --gold-entities")
 
 
 @dataclass(frozen=True)
 class AnnotateConfig:
-    """Which dataset to annotate, and how."""
+    """Add entities to a dataset."""
 
     dataset: str
     """Folder or URL of a dataset without entities."""
     out: Path
-    """Folder for the new dataset; it must not hold anything else."""
+    """Folder for the new dataset; must be new, empty or of this dataset."""
     ner: str
-    """A spaCy pipeline: the name of an installed one, or its folder. It reads words as their pieces say them:
-    lower-case and without accents if the dataset's tokenizer is uncased, so it should have learnt from such text
-    (docs/entities.md); spe shards build --ner sees the text as it was."""
+    """spaCy pipeline: the name of an installed one, or a folder. It reads the text of the pieces, which is lower-case
+    without accents if the tokenizer is uncased, so it should be trained on such text. spe shards build --ner uses the
+    original text."""
     name: str | None = None
-    """Name of the dataset; the output folder's name if not given."""
+    """Name of the dataset. Default: the name of the output folder."""
     min_entities: int = 0
-    """Records with fewer entities are dropped."""
+    """Drop records with fewer entities."""
     workers: int | None = None
-    """All cores if not given. Changes no byte of the output."""
+    """Worker processes. Default: all cores. Does not change the output."""
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:

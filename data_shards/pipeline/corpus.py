@@ -144,7 +144,7 @@ def _detect_file(name: str) -> TextFormat:
     if found is None:
         formats = ", ".join(get_args(TextFormat))
         raise UserError(
-            f"{name}: neither its first line nor its ending {Path(name).suffix!r} tells the format: "
+            f"{name}: cannot recognise the format from its first line or its ending {Path(name).suffix!r}: "
             f"add --format with one of {formats}"
         )
     return found

@@ -141,7 +141,7 @@ def pipeline_of_worker(info: NerInfo) -> NerPipeline:
     """
     pipeline = NerPipeline(info.source)
     if pipeline.info != info:
-        raise UserError(f"{info.source}: not the same pipeline on all machines: install one version everywhere")
+        raise UserError(f"{info.source}: the pipeline differs between machines: install the same version everywhere")
     return pipeline
 
 
@@ -180,7 +180,7 @@ def _select_pipes(nlp: Any, source: str) -> dict[str, int]:
     finders = [name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns]
     labels = sorted({label for name in finders for label in nlp.get_pipe(name).labels})
     if not labels:
-        raise UserError(f"{source}: has nothing that finds entities (only {', '.join(nlp.pipe_names) or 'words'})")
+        raise UserError(f"{source}: has no component that finds entities (only {', '.join(nlp.pipe_names) or 'words'})")
     if len(labels) > MAX_ENTITY_TYPES:
         raise UserError(f"{source}: {len(labels)} types of entities, more than {MAX_ENTITY_TYPES}")
     heard = [name for name in nlp.pipe_names if {*_listeners(nlp.get_pipe(name))} & {*finders}]

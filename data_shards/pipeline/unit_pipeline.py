@@ -30,7 +30,7 @@ _SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
 _SHOWN_REPEATS = 10  # in the manifest
 _logger = logging.getLogger(__name__)
 Row = dict[str, Any]
-STOPPED_TEXT = "stopped as asked; what is finished is kept, and the same command goes on"
+STOPPED_TEXT = "stopped on request; finished parts are kept, and the same command resumes"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def check_folder(out: Path) -> None:
         raise UserError(f"{out} is a file: name a folder for the dataset")
     known = (out / MANIFEST_NAME).exists() or (out / MARKER_FOLDER).exists()
     if out.is_dir() and not known and any(path.suffix != ".tmp" for path in out.iterdir()):
-        raise UserError(f"{out} holds something else than a dataset: name a new or empty folder")
+        raise UserError(f"{out} contains other files than a dataset: name a new or empty folder")
 
 
 def finished_manifest(out: Path, settings: Mapping[str, Any]) -> Manifest | None:
@@ -95,7 +95,7 @@ def finished_manifest(out: Path, settings: Mapping[str, Any]) -> Manifest | None
     different = [key for key in {**settings, **found.build} if found.build.get(key) != settings.get(key)]
     if different:
         raise UserError(
-            f"{out} holds a finished dataset that was built otherwise ({', '.join(different)} differ): "
+            f"{out} holds a finished dataset built with other settings ({', '.join(different)} differ): "
             "name another folder, or remove this one"
         )
     _logger.info("%s: already built", out)

@@ -131,9 +131,7 @@ class Manifest:
     def __post_init__(self) -> None:
         for name in (*(shard.url for shard in self.shardlist), self.tokenizer.folder, *self.tokenizer.files):
             if not FILE_NAME.fullmatch(name):
-                raise UserError(
-                    f"{MANIFEST_NAME}: {name!r} is not a plain file name: this dataset is not to be trusted"
-                )
+                raise UserError(f"{MANIFEST_NAME}: {name!r} is not a plain file name: do not trust this dataset")
 
     @property
     def shard_records(self) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ class TextOffsets:
         """
         name = NAME_OF_UNIT[self._unit]
         if start >= end:
-            raise ValueError(f"begins at {start} and ends at {end}, which leaves it empty: ends are exclusive")
+            raise ValueError(f"begins at {start} and ends at {end}, so it is empty: ends are exclusive")
         if not 0 <= start < end <= self._length:
             length = f"{self._length}{self._other_lengths()}"
             raise ValueError(f"is on {name} {start} up to, not including, {end}, but the text has {length}")
@@ -79,7 +79,7 @@ class TextOffsets:
             return start, end
         first, last = characters_at(np.array([start, end]), self._begins).tolist()
         if min(first, last) < 0:
-            raise ValueError(f"is on {name} {start} up to, not including, {end}: that is a part of a character")
+            raise ValueError(f"is on {name} {start} up to, not including, {end}: this is inside a character")
         return first, last
 
     def _other_lengths(self) -> str:

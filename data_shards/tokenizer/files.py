@@ -99,7 +99,7 @@ def _fetch(name: str) -> Path:
     except Exception as error:  # of the network, the name and the cache; all say that there is nothing to read
         reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
         raise UserError(
-            f"tokenizer {name!r} is neither a file or folder here nor could it be fetched from the hub ({reason})"
+            f"tokenizer {name!r} is no local file or folder and could not be downloaded from the hub ({reason})"
         ) from error
     finally:
         if shown:

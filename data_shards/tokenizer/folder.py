@@ -187,7 +187,7 @@ class _FolderReader:
             if name not in named and value != settings.effective(name):
                 default = _word(settings.effective(name))
                 raise UserError(
-                    f"{self.source}: {SETTINGS} does not say {name}, which then is {default}, but the vocabulary looks "
+                    f"{self.source}: {SETTINGS} does not set {name}, so it is {default}, but the vocabulary looks "
                     f"made for {_word(value)}: write {name} into {SETTINGS}, or name the vocabulary file itself"
                 )
         return settings

@@ -208,7 +208,7 @@ def load_chosen(folder: Path, choice: Choice) -> LoadedCheckpoint | None:
     reasons = "; ".join(f"{fault.name}: {fault.reason}" for fault in skipped)
     raise UserError(
         f"no checkpoint in {folder} can be used ({reasons}): "
-        "restore one from a backup, or start anew with another run name"
+        "restore one from a backup, or start over with another run name"
     )
 
 

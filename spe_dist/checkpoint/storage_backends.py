@@ -127,7 +127,7 @@ class SharedFolder:
         # Renamed first: a run killed in the middle of deleting must not leave half a checkpoint under a good name.
         checkpoint = self.folder / name_of(step)
         if checkpoint.is_symlink():
-            raise OSError(f"{checkpoint} is a symbolic link, whose target would stay")
+            raise OSError(f"{checkpoint} is a symbolic link; its target would remain")
         doomed = self.folder / f"{_PARTIAL}deleting-{checkpoint.name}"
         checkpoint.rename(doomed)
         _remove(doomed)

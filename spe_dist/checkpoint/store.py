@@ -124,7 +124,7 @@ class CheckpointStore:
                 self._storage.delete(old)
             except OSError as error:
                 self._undeletable.add(old)
-                LOGGER.warning("the old checkpoint of step %d cannot be deleted and stays: %s", old, error)
+                LOGGER.warning("the old checkpoint of step %d cannot be deleted and remains: %s", old, error)
 
     def _first_rank_only(self, action: Callable[[], Any], step: int | None = None, doing: str = _WRITING) -> None:
         failure = failure_of(action, self._storage, doing) if self._world.is_first else None

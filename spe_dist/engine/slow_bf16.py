@@ -21,7 +21,7 @@ def slow_bf16_warning(precision: str, device_type: str) -> str | None:
         return None
     return (
         f"warning: this CPU has no instructions for bf16, which takes {slower:.0f} times as long as fp32 here: "
-        "--train.precision fp32 is faster (and another run)"
+        "--train.precision fp32 is faster (as a new run)"
     )
 
 

@@ -156,7 +156,7 @@ def _store_of_this_attempt(world: World) -> dist.Store | None:
     several_machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
     if several_machines and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
         raise UserError(
-            "torchrun on several machines with --max-restarts would mix up the ranks it starts again: "
+            "torchrun on several machines with --max-restarts would mix up restarted ranks: "
             "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun, on every machine"
         )
     store, _, _ = next(dist.rendezvous("env://", world.rank, world.size))

@@ -28,7 +28,7 @@ def deepspeed_config(
     if stage == 0:
         raise UserError(
             "ZeRO stage 0 (train.zero_stage) is not offered: in bf16 it keeps no master weights that can be saved; "
-            "use stage 1, in a world of one too"
+            "use stage 1, also with one rank"
         )
     if stage not in STAGES:
         raise UserError(f"ZeRO stage {stage} (train.zero_stage) is not offered: use 1, 2 or 3")

@@ -64,7 +64,7 @@ class TrainedRun:
             encoder = AutoConfig.from_pretrained(run / ENCODER, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{run} is not a whole run: cannot read its {VERSIONS} and {ENCODER} ({str(error).splitlines()[0]})"
+                f"{run} is not a complete run: cannot read its {VERSIONS} and {ENCODER} ({str(error).splitlines()[0]})"
             ) from error
         dataset = read_dataset(run)
         return cls(config, encoder, dataset, run / TOKENIZER, about["dataset"], about["versions"], checkpoint)
@@ -134,7 +134,7 @@ def load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
     has_key_encoder = any(name.startswith("key_encoder.") for name in source.checkpoint.names())
     if weights == "momentum" and not has_key_encoder:
         raise UserError(
-            f"{source.checkpoint.folder} has no momentum encoder, which SPE's contrast alone has: export the weights "
+            f"{source.checkpoint.folder} has no momentum encoder (only SPE with contrast has one): export the weights "
             "'query'"
         )
     word_pieces = WordPieces.load(str(source.tokenizer), language=description.language)
@@ -166,7 +166,7 @@ def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the export")
     if out.is_dir() and any(out.iterdir()) and not (out / DESCRIPTION).is_file():
-        raise UserError(f"{out} holds something else than an export: name a new or empty folder (--out)")
+        raise UserError(f"{out} contains other files than an export: name a new or empty folder (--out)")
 
 
 @contextmanager

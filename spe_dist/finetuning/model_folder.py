@@ -122,4 +122,4 @@ def _read(
 
 def _damaged(folder: Path, stem: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
-    return UserError(f"{folder} is not a whole {stem} ({reason}): copy it again, or fine-tune again")
+    return UserError(f"{folder} is not a complete {stem} ({reason}): copy it again, or fine-tune again")

@@ -80,7 +80,7 @@ def _check_settings(config: Config) -> None:
     if config.cluster.min_workers and config.cluster.min_workers > config.cluster.workers:
         raise UserError(
             f"cluster.min_workers is {config.cluster.min_workers}, more than cluster.workers {config.cluster.workers}: "
-            "the first is the fewest, the second the most"
+            "the minimum must not exceed the maximum"
         )
     if config.compute.compile and config.train.zero_stage == 3:
         raise UserError(

@@ -48,7 +48,7 @@ def read_json_lines(path: Path, *, field: str) -> list[tuple[bytes, dict[str, An
             values = json.loads(line)
             values[field]
         except (ValueError, LookupError, TypeError, RecursionError):
-            LOGGER.warning("line %d of %s is damaged and is left out", number, path)
+            LOGGER.warning("line %d of %s is damaged and was skipped", number, path)
             continue
         found.append((line, values))
     return found

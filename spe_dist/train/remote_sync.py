@@ -59,7 +59,7 @@ class RemoteSync:
         try:
             self.upload()
         except OSError as error:
-            LOGGER.warning("the last lines of metrics and logs did not get to %s: %s", self._remote, error)
+            LOGGER.warning("cannot upload the last lines of metrics and logs to %s: %s", self._remote, error)
 
 
 def _begins_with(path: Path, content: bytes) -> bool:

@@ -54,7 +54,7 @@ class RunLock:
             self._file = (folder / LOCK).open("a+")
             if not _locked(self._file, folder):
                 raise UserError(
-                    f"another run is going on in {folder} ({_holder(self._file)}): give this one its own run.name, "
+                    f"another run is using {folder} ({_holder(self._file)}): give this one its own run.name, "
                     "or stop the other"
                 )
             self._file.truncate(0)
@@ -74,7 +74,9 @@ def _locked(file: IO[str], folder: Path) -> bool:
                 return False
         except OSError as error:
             LOGGER.warning(
-                "the file system of %s has no locks (%s): nothing keeps a second run out", folder, error.strerror
+                "the file system of %s has no locks (%s): a second run on it would not be refused",
+                folder,
+                error.strerror,
             )
             return True
         time.sleep(_LOOK_SECONDS)

@@ -136,7 +136,7 @@ def test_no_clock_says_which_machine_knows_more(url, bucket, tmp_path):
 def test_a_url_that_nothing_opens_is_said_without_its_secrets():
     with pytest.raises(UserError, match=r"^ftp2://host/runs cannot be opened \((?!.*secret)"):
         RemoteFolder("ftp2://host/runs?key=secret")
-    with pytest.raises(UserError, match=r"^s3://bucket/runs was given with a secret in it"):
+    with pytest.raises(UserError, match=r"^s3://bucket/runs contains a secret"):
         RemoteFolder("s3://key:secret@bucket/runs")
 
 

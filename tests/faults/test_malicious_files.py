@@ -233,7 +233,7 @@ def test_a_zipped_table_of_gigabytes_is_refused(tmp_path, bounded):
     content = path.read_bytes()
     size = struct.pack("<I", 6000)
     path.write_bytes(content.replace(size, struct.pack("<I", (1 << 30) + 1)))  # as it declares itself
-    with pytest.raises(UserError, match="unpack and cut it"):
+    with pytest.raises(UserError, match="unpack and split it"):
         unzip_table(path)
 
 

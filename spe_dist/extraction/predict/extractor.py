@@ -216,7 +216,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # no such name; a torch without CUDA
-        raise UserError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device {name!r} is not available here: {str(error).splitlines()[0]}") from error
     return device
 
 

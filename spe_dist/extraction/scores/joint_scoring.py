@@ -98,7 +98,7 @@ class JointScoring(Scoring[AnnotatedSentence]):
         for name in types:
             if name not in known:
                 raise UserError(
-                    f"--symmetric {name}: the gold data have no such relations, but {', '.join(sorted(known))}"
+                    f"--symmetric {name}: the gold data have no such relations, only {', '.join(sorted(known))}"
                 )
         return replace(self, symmetric=tuple(types))
 

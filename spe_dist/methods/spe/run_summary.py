@@ -45,7 +45,7 @@ def warnings_of_spe(config: SpeConfig) -> list[ConfigWarning]:
     return [
         ConfigWarning(
             f"cspo.queue_size {cspo.queue_size} holds the keys of {steps:.0f} steps, but the key encoder remembers "
-            f"only {memory:.0f} (cspo.momentum {cspo.momentum:g}): old keys are told from new ones by their age, and "
+            f"only {memory:.0f} (cspo.momentum {cspo.momentum:g}): old keys can be recognised by their age, and "
             "cspo_loss and cspo_accuracy measure that",
             f"set cspo.queue_size to {max(int(memory * records / _SAFE_SHARE), 1)} or less",
         )

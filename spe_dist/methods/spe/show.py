@@ -36,4 +36,4 @@ def _hidden(drawn: DrawnSentences, piece: Callable[[int], str]) -> Iterator[str]
     hidden, values = drawn.hidden, drawn.records.pieces.values
     for place, anchor, offset in zip(hidden.pieces, hidden.anchors, hidden.offsets, strict=True):
         view = "pair" if drawn.in_pair[place] else "context"
-        yield f"{piece(values[place])} (place {offset} after {piece(values[anchor])}, told in the {view} view)"
+        yield f"{piece(values[place])} (place {offset} after {piece(values[anchor])}, predicted in the {view} view)"

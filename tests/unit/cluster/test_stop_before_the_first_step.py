@@ -16,7 +16,7 @@ def test_ranks_that_have_nothing_to_save_are_not_waited_for(tmp_path, monkeypatc
     left = flags(monkeypatch, have_places, trains)
     config, _ = read_arguments([f"--run.folder={tmp_path}"])
     (tmp_path / "debug/checkpoints/step-000000040").mkdir(parents=True)
-    with pytest.raises(Stopped, match="nothing to save; the same command goes on after step 40"):
+    with pytest.raises(Stopped, match="nothing to save; the same command resumes after step 40"):
         ray_train._ask_ranks_to_stop(config)
     assert left == []
 

@@ -136,7 +136,7 @@ def test_characters_of_a_text() -> None:
 def test_offsets_in_another_unit(offsets: OffsetUnit, end: int) -> None:
     fields = {"text": "Ada 🙂 here", "entities": [[4, end, "X"]]}
     assert parsed(fields, offsets=offsets).mentions == (Mention(4, 5, "X", 0),)
-    with pytest.raises(ValueError, match=r"entity 0 .* a part of a character"):
+    with pytest.raises(ValueError, match=r"entity 0 .* inside a character"):
         parsed(fields | {"entities": [[4, 5, "X"]]}, offsets=offsets)
     words = {"tokens": ["🙂", "🙂"], "entities": [[1, 2, "X"]]}  # are counted, whatever is in them
     assert parsed(words, offsets=offsets) == parsed(words)

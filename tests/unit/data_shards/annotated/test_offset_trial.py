@@ -78,13 +78,13 @@ def test_an_option_that_breaks_other_texts_is_not_offered() -> None:
     (line,) = warnings(odd, odd, right)
     assert "in 2 of 3 texts" in line and "but 1 other texts fit as they are" in line and "--offsets" not in line
     (line,) = warnings(odd, right, right)
-    assert "no other way to count offsets explains it" in line
+    assert "no other unit of offsets explains this" in line
 
 
 def test_a_few_careless_ends_are_not_taken_for_inclusive_ones() -> None:
     right = (BODY, listed(BODY, len))
     (line,) = warnings((BODY, [(a, b - 1) for a, b in right[1]]), right, right)
-    assert "in 1 of 3 texts" in line and "no other way" in line
+    assert "in 1 of 3 texts" in line and "no other unit" in line
 
 
 def test_a_part_of_the_entities_is_enough_where_a_way_explains_all() -> None:

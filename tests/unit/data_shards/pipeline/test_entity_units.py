@@ -285,7 +285,7 @@ def test_finished_shards_are_found_and_others_are_made_anew(plan: AnnotatePlan) 
     assert first.shard is not None
     (plan.out / first.shard.url).write_bytes(b"")
     assert annotate_shard(replace(plan, settings="other"), 0)[1] is False
-    with pytest.raises(UserError, match="not the same dataset"):
+    with pytest.raises(UserError, match="the dataset differs"):
         annotate_shard(replace(plan, fingerprint="other"), 0)
 
 

@@ -227,10 +227,10 @@ def test_ids_are_those_of_autotokenizer(trained: Path, tmp_path: Path, case: str
 
 
 REFUSED: dict[str, tuple[str, tuple[str, ...], Any, Any, str]] = {
-    "cased, left to the default": ("cased", TXT, BERT, None, "does not say do_lower_case, which then is true, but"),
-    "json, left to the default": ("cased", JSON, BERT, {}, "does not say do_lower_case, which then is true, but"),
+    "cased, left to the default": ("cased", TXT, BERT, None, "does not set do_lower_case, so it is true, but"),
+    "json, left to the default": ("cased", JSON, BERT, {}, "does not set do_lower_case, so it is true, but"),
     "chinese, left to the default": (
-        "japanese", JSON, BERT, {"do_lower_case": False}, "does not say tokenize_chinese_chars"),
+        "japanese", JSON, BERT, {"do_lower_case": False}, "does not set tokenize_chinese_chars"),
     "no bool": ("cased", TXT, BERT, {"do_lower_case": "no"}, "do_lower_case .* is 'no': it must be true or false"),
     "no class": ("uncased", TXT, BERT, {"tokenizer_class": "BertJapaneseTokenizer"}, "its class is BertJapanese"),
     "code of its own": ("uncased", JSON, BERT, {"auto_map": {"AutoTokenizer": ["a.B", None]}}, "'auto_map'"),
@@ -302,5 +302,5 @@ def test_a_hub_model_is_read_as_a_folder_is(
         file.unlink()
     with pytest.raises(UserError, match=r"lab/model holds no tokenizer that can be read: no tokenizer\.json"):
         WordPieces.load("lab/model")
-    with pytest.raises(UserError, match="lab/other' is neither a file or folder here nor could it be fetched"):
+    with pytest.raises(UserError, match="lab/other' is no local file or folder and could not be downloaded"):
         WordPieces.load("lab/other")

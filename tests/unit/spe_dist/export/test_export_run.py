@@ -219,7 +219,7 @@ def test_without_contrast_there_are_spans_but_no_pairs(tmp_path: Path) -> None:
 def test_what_cannot_be_exported(copied: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a run: no config\.yaml"):
         export_run(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds something else than an export"):
+    with pytest.raises(UserError, match="contains other files than an export"):
         export_run(copied, copied)
     with pytest.raises(UserError, match="is a file"):
         export_run(copied, copied / "config.yaml")
