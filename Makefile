@@ -1,6 +1,6 @@
 # Two commands do everything from nothing:
 #   make pretrain     set up, build shards, train, export        (TEXT=… ENCODER=… NAME=… RECIPE=… BUILD=… ARGS=… for your own)
-#   make test         set up and run the tests         (make test-exact: the long version of tests/exactness)
+#   make test         set up and run the tests of a save (make test-all: what CI runs)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -19,9 +19,10 @@ BUILD ?=
 ARGS ?=
 FLOOR_TORCH ?=
 LOCK ?=
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest
 SHARDS := data/$(NAME)
 
-.PHONY: install pretrain test test-slow test-exact test-floors faults kernels gpu check format lock outdated audit sbom clean
+.PHONY: install pretrain test test-all test-slow test-exact test-floors faults kernels gpu check format lock outdated audit sbom clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER) \
@@ -30,9 +31,13 @@ pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
 	spe export runs/$(NAME)
 
-# Two processes: much of the time is spent starting Ray and ranks.
+# Without Ray, Slurm and whole commands: what to run at every save.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile -m "not ray and not slurm" tests/unit tests/paper tests/distributed
+
+# All but what is marked slow. Two processes: much of the time is spent starting Ray and ranks.
+test-all: $(VENV)/.installed-dev
+	$(PYTEST) -n 2 --dist loadfile
 
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-dev
@@ -45,7 +50,7 @@ faults: $(VENV)/.installed-dev
 
 # What make test leaves out because it takes minutes: several nodes of Ray, disks that fill up, more worlds and stages.
 test-slow: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest --slow -m slow
+	$(PYTEST) --slow -m slow
 
 # Compiled ahead of time, for machines without a compiler; otherwise they are built when first used.
 kernels: $(VENV)/.installed
@@ -75,12 +80,10 @@ check: $(VENV)/.installed-dev
 	lint-imports
 
 # The unit tests with the lowest version of each direct dependency that pyproject.toml admits; torch is the locked one
-# unless FLOOR_TORCH=2.11.0 says otherwise. Without the builds, minutes of Ray that test_annotate starts as well, and
-# without simulations, which ask nothing of a version.
+# unless FLOOR_TORCH=2.11.0 says otherwise. Without simulations, which ask nothing of a version.
 test-floors: $(FLOORS)/.installed
 	PATH="$(abspath $(FLOORS)/bin):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
-		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/data_shards/test_build.py \
-		--deselect tests/unit/spe_dist/finetuning/test_bootstrap.py
+		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/spe_dist/finetuning/test_bootstrap.py
 
 # The lock files anew, as pyproject.toml asks; LOCK=--upgrade takes the newest releases that it admits.
 lock: $(TOOLS)/.installed

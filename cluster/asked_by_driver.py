@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 
-from cluster.run_flags import Note, is_left, leave
+from cluster.run_flags import RunFlag, is_set, set_flag
 from spe_dist.train.stop_signal import Ask
 
 LOGGER = logging.getLogger("spe_dist.cluster")
@@ -26,13 +26,13 @@ class AskedByDriver:
         """What is asked of the run, after a step; waits for Ray's store after the first one only."""
         if not self._has_trained:
             self._has_trained = True
-            leave(Note.BEGUN)
+            set_flag(RunFlag.BEGUN)
         return self._ask
 
     def _watch(self) -> None:
         try:
-            while not is_left(Note.STOP):
+            while not is_set(RunFlag.STOP):
                 time.sleep(_LOOK_SECONDS)
             self._ask = Ask.STOP
         except Exception as error:  # the ranks are being taken down, or Ray is
-            LOGGER.info("no longer looking for requests of the driver: %r", error)
+            LOGGER.info("stopped watching for requests of the driver: %r", error)

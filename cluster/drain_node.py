@@ -61,7 +61,7 @@ def announce(node: str, address: str, seconds: int) -> None:
     command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the machine is being stopped"]
     done = subprocess.run([*command, "--deadline-remaining-seconds", str(seconds)], capture_output=True, text=True)
     if done.returncode:  # the other nodes may still be told
-        LOGGER.warning("Ray does not know that node %s leaves: %s", node, done.stderr.strip()[-500:])
+        LOGGER.warning("cannot announce to Ray that node %s is leaving: %s", node, done.stderr.strip()[-500:])
 
 
 def wait_for_end_of(names: Sequence[str], deadline: float) -> None:
@@ -71,12 +71,11 @@ def wait_for_end_of(names: Sequence[str], deadline: float) -> None:
         names: parts of command lines.
         deadline: in the time of `time.monotonic`.
     """
-    while time.monotonic() < deadline and any(name in line for line in _command_lines() for name in names):
+    while time.monotonic() < deadline:
+        lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        if not any(name in line for line in lines for name in names):
+            return
         time.sleep(0.5)
-
-
-def _command_lines() -> list[str]:
-    return [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
 
 
 if __name__ == "__main__":

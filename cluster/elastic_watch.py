@@ -18,7 +18,7 @@ _LOOK_SECONDS = 2.0
 _SAVE_AGAIN_SECONDS = 15.0
 
 
-class ComingChanges:
+class ElasticWatch:
     """Asks this rank's run to save when a node is about to be taken away, or when there is room for more ranks.
 
     Ray Train tells of nodes that are drained (spot machines, an autoscaler, `ray drain-node`), and restarts the ranks
@@ -39,7 +39,7 @@ class ComingChanges:
         self._room_since: float | None = None
         self._asked_at = float("-inf")
         self._ask = Ask.NOTHING
-        threading.Thread(target=self._watch, name="coming-changes", daemon=True).start()
+        threading.Thread(target=self._watch, name="elastic-watch", daemon=True).start()
 
     def __call__(self) -> Ask:
         """What is asked of the run since the last call; never waits."""
@@ -53,7 +53,7 @@ class ComingChanges:
                 leaving = ray.train.get_preemption_info() is not None
                 growing = self._can_grow and self._has_room()
             except Exception as error:  # the ranks are being taken down, or Ray is
-                LOGGER.info("no longer looking for changes of the cluster: %r", error)
+                LOGGER.info("stopped watching for changes of the cluster: %r", error)
                 return
             if leaving or growing:
                 self._ask_for_save("a node is about to leave" if leaving else "there is room for more ranks")

@@ -16,7 +16,7 @@ import ray
 import ray.exceptions
 
 from cluster.joined_ray import joined_ray, process_environment
-from cluster.run_flags import Note, is_left, leave
+from cluster.run_flags import RunFlag, is_set, set_flag
 from cluster.waiting import WaitingLines
 from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
@@ -58,18 +58,12 @@ class Outcome:
 def share_out(seeds: int, cores: Sequence[int], gpus: int, cluster: SeedsOnRayConfig) -> Shares:
     """Divide a cluster among seeds, or other fine-tunings. PURE.
 
-    Args:
-        seeds: how many are to be trained.
-        cores: of each machine.
-        gpus: of all machines.
-        cluster: what the person wants of it.
-
     Raises:
         UserError: more GPUs are wanted than there are.
     """
     per_seed = cluster.gpus_per_seed if cluster.gpus_per_seed is not None else min(gpus, 1)
     if per_seed and not gpus:
-        raise UserError("cluster.gpus_per_seed is 1 and Ray has found no GPU: leave it out to train on the cores")
+        raise UserError("cluster.gpus_per_seed is 1 but Ray finds no GPU: remove the setting to train on the CPU")
     places = gpus if per_seed else sum(cores)
     parallel = max(1, min(seeds, places, cluster.parallel or seeds))
     # The most cores of a seed with which all of them find a machine.
@@ -113,13 +107,14 @@ def finetune_on_ray(
             f"{f'; none of {gpus} GPUs is used, as cluster.gpus_per_seed is 0' if gpus and not shares.gpus else ''}"
         )
         try:
-            lines = WaitingLines(f"{kind} need", _each(shares), tell)
+            each = {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
+            lines = WaitingLines(f"{kind} need", each, tell)
             waiting = ((name, config) for name, config in configs.items() if wanted(name))
             _run(waiting, shares, outcome, asked, lines, tell)
         except ray.exceptions.RayError as error:
             raise UserError(
-                f"the Ray cluster has lost the run ({type(error).__name__}): when it is well again, the same command "
-                "goes on from the last checkpoints"
+                f"lost the Ray cluster ({type(error).__name__}): when it is back, the same command "
+                "resumes from the last checkpoints"
             ) from error
     return outcome
 
@@ -141,7 +136,7 @@ def _run(
     )(_finetune_seed)
     running: dict[Any, tuple[str, FinetuneConfig]] = {}
     while True:
-        lines.look(waits=bool(running) and not is_left(Note.BEGUN))
+        lines.look(waits=bool(running) and not is_set(RunFlag.BEGUN))
         if asked.is_set():
             outcome.stopped = True
             for call in running:
@@ -160,10 +155,6 @@ def _run(
                 tell(f"{name} failed: {outcome.failures[name]}")
 
 
-def _each(shares: Shares) -> Mapping[str, int]:
-    return {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
-
-
 def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
     mistake = getattr(error, "cause", None)  # the error itself speaks in tracebacks
     if isinstance(mistake, UserError):
@@ -173,7 +164,7 @@ def _reason(error: ray.exceptions.RayError, config: FinetuneConfig) -> str:
 
 
 def _finetune_seed(values: dict[str, Any]) -> Result:
-    leave(Note.BEGUN)
+    set_flag(RunFlag.BEGUN)
     from spe_dist.finetuning.loop import finetune  # with torch and DeepSpeed, which the driver needs not
 
     return finetune(finetuning_config(values, source="launcher"))

@@ -11,10 +11,10 @@ from pathlib import Path
 import ray
 
 from cluster.security import connect
-from data_shards.ray_start import LOCAL
+from data_shards.pipeline.ray_start import LOCAL
 from data_shards.stop_requests import stopped_on_request
 
-_STOPPED = "stopped as asked, before there was anything to save; the same command starts again"
+_STOPPED = "stopped on request before there was anything to save; the same command starts again"
 
 
 @contextmanager

@@ -19,10 +19,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from cluster.asked_by_driver import AskedByDriver
-from cluster.elastic_watch import ComingChanges
+from cluster.elastic_watch import ElasticWatch
 from cluster.joined_ray import joined_ray, process_environment
 from cluster.restarts import RestartPolicy, Restarts, user_error_in
-from cluster.run_flags import Note, is_left, leave
+from cluster.run_flags import RunFlag, is_set, set_flag
 from cluster.submitted_job import with_absolute_paths
 from cluster.waiting import WaitForPlaces, have_places
 from data_shards.errors import UserError
@@ -73,9 +73,10 @@ def train_on_ray(config: Config) -> Summary:
         except ray.train.TrainingFailedError as error:
             raise _mend(error, config) from error
         except ray.exceptions.RayError as error:  # the head is gone, or the machine of Ray's controller of the run
+            reason = " ".join(str(error).split()).partition(". ")[0][:200]
             raise UserError(
-                f"the Ray cluster has lost the run ({_first_sentence(error)}): when it is well again, the same command "
-                "resumes from the last checkpoint"
+                f"lost the Ray cluster ({type(error).__name__}: {reason}): when it is back, the same "
+                "command resumes from the last checkpoint"
             ) from error
     # From our own files: what Ray would say of the run is what it was told, and it is told nothing of checkpoints.
     step = newest_step(config)
@@ -134,14 +135,14 @@ def _fit_into(fitted: Future[Any], trainer: TorchTrainer) -> None:
 
 
 def _ask_ranks_to_stop(config: Config) -> None:
-    if not have_places() or not is_left(Note.BEGUN):
+    if not have_places() or not is_set(RunFlag.BEGUN):
         step = newest_step(config)
         end_as_it_stands(  # Ray 2.60 crashes if it is shut down while another thread waits in `fit`
-            "stopped as asked before the first step of this start, so there was nothing to save; the same command "
-            f"{f'goes on after step {step}' if step else 'starts it again'} ({config.run_folder})"
+            "stopped on request before the first step of this start, so there was nothing to save; the same command "
+            f"{f'resumes after step {step}' if step else 'starts it again'} ({config.run_folder})"
         )
-    LOGGER.warning("asked to stop: saving first (once more ends at once)")
-    leave(Note.STOP)
+    LOGGER.warning("stop requested: saving first (a second request ends at once)")
+    set_flag(RunFlag.STOP)
 
 
 def rank_environment(cluster: ClusterConfig) -> dict[str, str]:
@@ -153,14 +154,14 @@ def _train_rank(loop_config: dict[str, Any]) -> None:
     config = config_from_values(loop_config["values"], source="launcher")
     os.environ["LOCAL_RANK"] = str(ray.train.get_context().get_local_rank())
     cluster = config.cluster
-    coming = ComingChanges(
+    watch = ElasticWatch(
         max_workers=cluster.workers, per_worker=_resources(cluster), resize_seconds=cluster.resize_seconds
     )
     if not World.from_environment().is_first:
-        train(config, asked_by_launcher=coming)
+        train(config, asked_by_launcher=watch)
         return
     asked = AskedByDriver()
-    train(config, asked_by_launcher=lambda: max(coming(), asked()))
+    train(config, asked_by_launcher=lambda: max(watch(), asked()))
 
 
 def with_absolute_folders(config: Config) -> Config:
@@ -203,7 +204,7 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
     there = ray.cluster_resources()
     if there.get("GPU") and not cluster.gpus_per_worker and not started_here:
         LOGGER.warning(
-            "the run uses none of the cluster's %d GPUs: --cluster.gpus-per-worker 1 --train.precision bf16 uses them",
+            "the run uses none of the cluster's %d GPUs: add --cluster.gpus-per-worker 1 --train.precision bf16",
             there["GPU"],
         )
     for kind, each in _resources(cluster).items():
@@ -219,10 +220,6 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
         LOGGER.warning("waiting for the cluster: %s", lack)
 
 
-def _first_sentence(error: Exception) -> str:
-    return type(error).__name__ + ": " + " ".join(str(error).split()).partition(". ")[0][:200]
-
-
 def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:
     """The UserError that a rank raised, if one did; else where to read what happened."""
     mistake = user_error_in(error)
@@ -230,6 +227,6 @@ def _mend(error: ray.train.TrainingFailedError, config: Config) -> Exception:
         return UserError(str(mistake))
     detail = str(error).strip().splitlines()
     return UserError(
-        f"a rank failed: {detail[-1] if detail else error!r}; the whole story is in {config.run_folder}/logs. "
+        f"a rank failed: {detail[-1] if detail else error!r}; see {config.run_folder}/logs for details. "
         "The same command resumes from the last checkpoint"
     )

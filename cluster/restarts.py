@@ -13,7 +13,7 @@ from data_shards.errors import UserError
 class Restarts:
     """Counts failures that follow each other without progress. PURE.
 
-    What a person must mend ends a run at once. Anything else (a machine lost, a rank killed or hung, a loss that is not
+    What a person must fix ends a run at once. Anything else (a machine lost, a rank killed or hung, a loss that is not
     finite) may pass, so the run goes on from its last checkpoint; but not for ever from the same one.
 
     Args:
@@ -37,7 +37,7 @@ class Restarts:
             return mistake
         if step != self._step:
             self._step, self._failures = step, []
-        said = str(mistake) if mistake else _last_line(failure)
+        said = str(mistake) if mistake else (str(failure).strip().splitlines() or [repr(failure)])[-1]
         repeated = mistake is not None and said in self._failures
         self._failures.append(said)
         if repeated:
@@ -50,12 +50,7 @@ class Restarts:
 
 
 class RestartPolicy(UserCallback):
-    """Lets Ray Train restart a run after a failure, or ends it; lives in Ray's controller of the run.
-
-    Args:
-        restarts: decides.
-        newest_step: of the run's newest checkpoint.
-    """
+    """Lets Ray Train restart a run after a failure, or ends it; lives in Ray's controller of the run."""
 
     def __init__(self, restarts: Restarts, newest_step: Callable[[], int]) -> None:
         self._restarts = restarts
@@ -80,7 +75,3 @@ def user_error_in(failure: BaseException | None) -> UserError | None:
             return failure
         failure = getattr(failure, "cause", None) or getattr(failure, "controller_failure", None) or failure.__cause__
     return None
-
-
-def _last_line(failure: BaseException) -> str:
-    return (str(failure).strip().splitlines() or [repr(failure)])[-1]

@@ -12,22 +12,22 @@ import ray
 from ray.experimental import internal_kv
 
 
-class Note(Enum):
+class RunFlag(Enum):
     """What there is to say."""
 
     BEGUN = "ranks have made a step, or a seed has begun"
     STOP = "save and end"
 
 
-def leave(note: Note) -> None:
+def set_flag(flag: RunFlag) -> None:
     """For the command, or for its ranks and tasks."""
-    internal_kv._internal_kv_put(_key(note), b"")
+    internal_kv._internal_kv_put(_key(flag), b"")
 
 
-def is_left(note: Note) -> bool:
+def is_set(flag: RunFlag) -> bool:
     """Whether it was left by any process of this command."""
-    return bool(internal_kv._internal_kv_exists(_key(note)))
+    return bool(internal_kv._internal_kv_exists(_key(flag)))
 
 
-def _key(note: Note) -> bytes:
-    return f"spe_dist/{ray.get_runtime_context().get_job_id()}/{note.name}".encode()
+def _key(flag: RunFlag) -> bytes:
+    return f"spe_dist/{ray.get_runtime_context().get_job_id()}/{flag.name}".encode()

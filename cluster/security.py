@@ -19,7 +19,7 @@ import ray
 import ray.exceptions
 
 from data_shards.errors import UserError
-from data_shards.ray_start import LOCAL, init_ray
+from data_shards.pipeline.ray_start import LOCAL, init_ray
 
 LOGGER = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
     except UserError as error:
         if known is Access.TOKEN and isinstance(error.__cause__, _REFUSALS):
             raise UserError(
-                f"cannot join the Ray cluster at {address}: it does not take the token here (~/.ray/auth_token, "
-                "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN): get its own"
+                f"cannot join the Ray cluster at {address}: it rejects the token found here (~/.ray/auth_token, "
+                "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN): copy the cluster's token"
             ) from error
         raise
     if known is None:
@@ -104,16 +104,18 @@ def _close_token_file() -> None:
 
 def _refuse_open(address: str, allow_unauthenticated: bool, access: Access = Access.OPEN) -> None:
     where = "a Ray started here" if address == LOCAL else f"the Ray cluster at {address}"
-    danger = f"{where} {'asks for no token' if access is Access.OPEN else 'does not say whether it asks for a token'}"
+    danger = (
+        f"{where} {'asks for no token' if access is Access.OPEN else 'does not reveal whether it requires a token'}"
+    )
     if allow_unauthenticated:
-        LOGGER.warning("%s: whoever reaches its ports can run anything on its nodes, as you", danger)
+        LOGGER.warning("%s: anyone who can reach its ports can run code on its nodes, as you", danger)
         return
     mend = (
         f"unset {_MODE}"
         if address == LOCAL
         else f"start every node with {_MODE}=token and one token (`ray get-auth-token --generate`)"
     )
-    raise UserError(f"{danger}: whoever reaches its ports can run anything on its nodes, as you; {mend}. {_ALLOW}")
+    raise UserError(f"{danger}: anyone who can reach its ports can run code on its nodes, as you; {mend}. {_ALLOW}")
 
 
 def _require_token_mode(address: str) -> None:

@@ -71,7 +71,7 @@ class WaitForPlaces:
             while not self._over.wait(_LOOK_SECONDS):
                 self._lines.look(waits=not have_places())
         except Exception as error:  # Ray is gone: whoever waits for the run is told by Ray itself
-            LOGGER.info("no longer looking for places: %r", error)
+            LOGGER.info("stopped watching for free resources: %r", error)
 
 
 def have_places() -> bool:

@@ -90,11 +90,7 @@ def explain_write_errors(folder: Path) -> Iterator[None]:
 
 
 def require_writable(folder: Path) -> None:
-    """Try to write where a folder is, or would be made; nothing stays there.
-
-    Raises:
-        UserError: that cannot be done.
-    """
+    """Try to write where a folder is, or would be made; nothing stays there."""
     place = folder.absolute()
     try:
         while not place.exists():

@@ -1,14 +1,14 @@
-"""`spe ablate`: the ablations of the SPE paper, each pre-trained, fine-tuned and compared with the full method.
+"""`spe ablate`: pre-train and fine-tune the SPE paper's ablations, and compare each with the full method.
 
     spe ablate --shards DIR --train FILE --dev FILE --test FILE --seeds 5
     spe ablate --variants full no_spo none
 
 Short for settings: --shards (pretrain.data.shards), --steps (pretrain.train.steps), --train, --dev, --test and
---fraction (finetune.data.…), --seeds (finetune.seeds), --name (run.name). `--config` names another recipe than
-ablations_cpu.yaml. `--dry-run` says which runs there would be.
+--fraction (finetune.data.…), --seeds (finetune.seeds), --name (run.name). `--config` selects a recipe other than
+ablations_cpu.yaml. `--dry-run` lists the runs.
 
-Every run is a `spe pretrain` or `spe finetune` of its own in the folder of the ablations; what is done is not done
-again. The table lies there as ablations.md and ablations.json.
+Every variant is a normal `spe pretrain` and `spe finetune` run in the folder of the ablations. Finished runs are not
+repeated. The folder also holds the table: ablations.md and ablations.json.
 
 Exit status: as of `spe finetune`.
 """
@@ -27,7 +27,7 @@ from cluster.submitted_job import with_absolute_paths
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import load as load_manifest
+from data_shards.shards.manifest import load as load_manifest
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_folders
@@ -72,7 +72,7 @@ FREE = (
     *("train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_every"),
     *("train.failed_saves", "train.profile_steps"),
 )
-_STOPPED_TEXT = "stopped as asked; the same command goes on from there"
+_STOPPED_TEXT = "stopped on request; the same command resumes"
 SHORT = {
     "--shards": "--pretrain.data.shards",
     "--steps": "--pretrain.train.steps",
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> None:
     """Run every variant and print the table.
 
     Raises:
-        UserError: anything that the person at the keyboard can mend; a run of a variant has failed.
+        UserError: anything that the person at the keyboard can fix; a run of a variant has failed.
         Stopped: as asked.
     """
     config = read_arguments([argument for argument in arguments if argument != "--dry-run"])
@@ -148,8 +148,8 @@ def _check_language(config: AblationConfig) -> None:
     rules = load_manifest(shards).language
     if rules != language:
         raise UserError(
-            f"{shards} was cut by the rules of language {rules}, finetune.start.language is {language}: annotated text "
-            f"would be cut otherwise without pre-training; give --finetune.start.language {rules}"
+            f"{shards} was split by the rules of {rules}, but finetune.start.language is {language}: annotated text "
+            f"would be split differently without pre-training; give --finetune.start.language {rules}"
         )
 
 
@@ -203,12 +203,7 @@ def _write_recipe(run: Config | FinetuneConfig, name: str, folder: Path) -> Path
 
 
 def _call(arguments: Sequence[str], what: str) -> None:
-    """Run a command of ours to its end; signals go to it, and it knows how to end well.
-
-    Raises:
-        UserError: it has failed.
-        Stopped: it was.
-    """
+    """Run a command of ours to its end; signals go to it, and it knows how to end well."""
     root = str(Path(launcher.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # A session of its own: else Ctrl-C would reach it from the terminal and from us, and twice means at once.
@@ -227,7 +222,7 @@ def _call(arguments: Sequence[str], what: str) -> None:
     if requests or status == STOPPED:
         raise Stopped(_STOPPED_TEXT)
     if status:
-        raise UserError(f"{what} ended with status {status}, see above; the same command goes on from there")
+        raise UserError(f"{what} ended with status {status}, see above; the same command resumes")
 
 
 def _write_table(config: AblationConfig, done: Sequence[VariantName]) -> str:

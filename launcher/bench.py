@@ -32,28 +32,29 @@ _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure some cases and print one table. Variants of a case take turns; the first is the baseline.
+    """Measure cases and print one table. Variants of a case run alternately; the first is the baseline.
 
     span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
-    packing        a whole step, against padding and the reference body of span_pool
+    packing        a whole step, against padding and the reference span_pool
     objectives     a whole step of the recipe's method, against masked language modelling alone
     methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records and encoder
-    gradients      which share of a run's first step each objective has (not timed)
+    gradients      share of each objective in the first step's gradient (not timed)
     loader         records per second of one loader process
-    saving         how long training waits for a save every 20 steps, and the parts of a restart
-    predict        sentences per second of an extractor on raw text, and its memory along the way
+    saving         time that training waits for saves, and the parts of a restart
+    predict        sentences per second and memory of an extractor on raw text
 
-    All but span-pool and predict take the settings of a run after `--`, as `spe pretrain` does, and need its shards.
-    predict is measured alone: `spe bench predict -- MODEL FILE …`, with files as of `spe predict` (`-- --help`).
+    All cases except span-pool and predict take the settings of `spe pretrain` after `--`, and need its shards.
+    predict runs alone: `spe bench predict -- MODEL FILE …`, with files as for `spe predict` (`-- --help`).
     """
 
     cases: tyro.conf.Positional[tuple[Case, ...]]
+    """Cases to measure."""
     out: Path | None = None
     """Folder for NAME.json and NAME.md of each case."""
     repeats: int = 7
-    """Turns; figures are medians over them."""
+    """Repeats; figures are medians over them."""
     compiled: bool = True
-    """span-pool: also torch.compile of the baseline."""
+    """span-pool: also measure the baseline with torch.compile."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +64,19 @@ class PredictBench:
     model: tyro.conf.Positional[Path]
     """Folder of an extractor."""
     files: tyro.conf.Positional[tuple[str, ...]]
-    """Of text, as of `spe predict`."""
+    """Files of text, as for spe predict."""
     sentences: int = 20_000
-    """To read in each turn."""
+    """Sentences to read in each repeat."""
     precisions: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
+    """Precisions to measure."""
     batch_size: int = 256
+    """Maximum number of sentences in a batch."""
     device: str | None = None
+    """Device: cpu, cuda, cuda:1. Default: a GPU if there is one."""
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe bench`.
-
-    Raises:
-        UserError: settings or data of the run are not in order.
-    """
+    """Run `spe bench`."""
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command: Bench = parse_arguments(Bench, mine, prog="spe bench")
     if "predict" in command.cases:

@@ -11,17 +11,17 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
-from spe_dist.checkpoint.reader import About, faults_of, is_there, list_checkpoints, read_about, step_of
+from spe_dist.checkpoint.reader import CheckpointSummary, faults_of, is_there, list_checkpoints, read_summary, step_of
 from spe_dist.text_table import text_table
 from spe_dist.train.run_folder import CHECKPOINTS
 
 
 @dataclass(frozen=True)
 class List:
-    """List a run's checkpoints, oldest first; sizes are compared with the manifests, contents are not read."""
+    """List a run's checkpoints, oldest first. Sizes are compared with the manifests; contents are not read."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, which may be going on."""
+    """Folder of the run, which may be running."""
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,20 @@ class Verify:
     """Read checkpoints and compare every file with its SHA-256. Exit status 1 if any is damaged."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, which may be going on."""
+    """Folder of the run, which may be running."""
     step: tyro.conf.Positional[int | None] = None
-    """Of the only checkpoint to read; all if not given."""
+    """Step of the checkpoint to read. Default: all."""
 
 
 Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Verify, tyro.conf.subcommand("verify")]
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe checkpoint` with the arguments after these two words.
-
-    Raises:
-        UserError: not a run, no such checkpoint, or a damaged one.
-    """
+    """Run `spe checkpoint` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe checkpoint", description=__doc__)
     checkpoints = _checkpoints(command.run)
     if isinstance(command, List):
-        print(_table([about for about in map(read_about, checkpoints) if about is not None]))
+        print(_table([summary for summary in map(read_summary, checkpoints) if summary is not None]))
     else:
         _verify(command, checkpoints)
 
@@ -81,7 +77,7 @@ def _verify(command: Verify, checkpoints: list[Path]) -> None:
         )
 
 
-def _table(rows: list[About]) -> str:
+def _table(rows: list[CheckpointSummary]) -> str:
     header = ("step", "saved", "size", "ranks", "ZeRO", "state")
     cells = [
         (

@@ -10,23 +10,23 @@ from launcher.run_command import run_command
 
 USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
-  shards build|annotate|show|verify|train-vocab|sample-corpus   text to shards, and what is in them
-  data check|convert FILE …                             annotated sentences: what they hold, and in one format
-  pretrain                                              train (the same as python launcher/pretrain.py)
-  finetune --from RUN --train FILE --dev FILE           turn a pre-trained encoder into an extractor
-  tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   settings chosen on dev, equally for every start
-  predict MODEL [FILE …] [--text TEXT]                  entities and relations of raw text
-  ablate --shards DIR --train FILE --dev FILE --test FILE   the SPE paper's ablations, from pre-training to a table
-  slurm --config RECIPE --nodes N                       a batch script for Slurm that runs it
+  shards build|annotate|show|verify|train-vocab|sample-corpus   build shards from text, and inspect them
+  data check|convert FILE …                             check annotated data, or convert it to one format
+  pretrain                                              pre-train (the same as python launcher/pretrain.py)
+  finetune --from RUN --train FILE --dev FILE           fine-tune a pre-trained encoder into an extractor
+  tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
+  predict MODEL [FILE …] [--text TEXT]                  extract entities and relations from raw text
+  ablate --shards DIR --train FILE --dev FILE --test FILE   run the SPE paper's ablations
+  slurm --config RECIPE --nodes N                       write a Slurm batch script for a run
   plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage
-  doctor --config RECIPE                                every node of the cluster, examined before a run
-  checkpoint list|verify RUN                            a run's checkpoints, and whether every byte is as it was written
-  export RUN                                            a run as a Hugging Face folder
-  probe RUN --shards DIR                                do its span pairs know words, or only places and lengths?
-  report RUN --out FOLDER                               a run's curves as picture, table and JSON
-  compare RUN_A RUN_B                                   scores of two fine-tuned runs, and whether they differ
-  runs diff A B                                         the first step and field in which two runs differ
-  bench CASE …                                          how fast parts are here, beside what they are compared with
+  doctor --config RECIPE                                check every node of the cluster before a run
+  checkpoint list|verify RUN                            list a run's checkpoints, or verify every byte
+  export RUN                                            export a run as a Hugging Face folder
+  probe RUN --shards DIR                                test whether span pair vectors encode words
+  report RUN --out FOLDER                               write a run's curves, table and JSON summary
+  compare RUN_A RUN_B                                   compare the scores of two fine-tuned runs
+  runs diff A B                                         find the first difference between two runs
+  bench CASE …                                          benchmark parts against a baseline
 """
 COMMANDS = {
     "shards": "launcher.shards",
@@ -58,14 +58,14 @@ def dispatch(arguments: list[str]) -> None:
     """Run a command.
 
     Raises:
-        UserError: there is no such command, or it failed for a reason that the person can mend.
+        UserError: there is no such command, or it failed for a reason that the person can fix.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return
     name, *rest = arguments
     if name not in COMMANDS:
-        raise UserError(f"there is no command {name!r}; these are: {', '.join(COMMANDS)}")
+        raise UserError(f"there is no command {name!r}; the commands are: {', '.join(COMMANDS)}")
     # Imported on use: `spe shards` must not wait for torch, nor `spe export` for Ray.
     importlib.import_module(COMMANDS[name]).main(rest)
 

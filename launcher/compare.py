@@ -1,4 +1,4 @@
-"""`spe compare RUN_A RUN_B`: the scores of two fine-tuned runs on the same data, and whether they differ."""
+"""`spe compare RUN_A RUN_B`: compare the scores of two fine-tuned runs on the same data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ARCHITECTURE = "model."  # settings of what a model is made of
 
 @dataclass(frozen=True)
 class Compare:
-    """Print F1 of both runs, mean and deviation over seeds, 95 % intervals, the difference and its p-value.
+    """Print F1 of both runs (mean and standard deviation over seeds), 95 % intervals, the difference and its p-value.
 
     Every seed of both runs must have predicted the same test data (RUN/predictions/).
     """
@@ -32,24 +32,20 @@ class Compare:
     first: tyro.conf.Positional[Path]
     """Folder of a fine-tuned run."""
     second: tyro.conf.Positional[Path]
-    """Folder of another: differences are this one minus the first."""
+    """Folder of another run. Differences are this run minus the first."""
     out: Path | None = None
     """Folder for scores.txt, scores.json and, with matplotlib, scores.png."""
     symmetric: tuple[str, ...] = ()
-    """Types of relations whose direction means nothing."""
+    """Relation types whose direction is ignored."""
     resamples: int = RESAMPLES
-    """Resamples of the bootstrap."""
+    """Bootstrap resamples."""
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe compare`.
-
-    Raises:
-        UserError: a run has no predictions, or the two were tested on different data.
-    """
+    """Run `spe compare`."""
     command: Compare = parse_arguments(Compare, argv, prog="spe compare", description=__doc__)
     if command.resamples < 1:
-        raise UserError(f"--resamples is {command.resamples}: at least 1, better 10000")
+        raise UserError(f"--resamples is {command.resamples}: it must be at least 1 (10000 is usual)")
     folders = command.first, command.second
     settings = [settings_of_run(folder) for folder in folders]
     tasks = [(values or {}).get("task", DEFAULT_TASK) for values in settings]

@@ -14,7 +14,7 @@ from data_shards.annotated.detect import FormatName
 from data_shards.annotated.read import read_annotated
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
 from spe_dist.extraction.data.data_statistics import is_unrelated
@@ -24,24 +24,24 @@ _SPECIAL_PIECES = 2  # before and after a sentence
 
 @dataclass(frozen=True)
 class Check:
-    """Print what files of annotated data hold: types, lengths, overlaps, directions, duplicates, what only one has."""
+    """Print statistics of annotated data: types, lengths, overlaps, directions, duplicates, differences."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON or JSON lines, compressed (.gz, .bz2) or not: unified, SpERT, DyGIE, of the SPE program, DocRED, or text;
+    """JSON or JSON lines, also compressed: unified, SpERT, DyGIE, SPE program, DocRED, or text with character offsets.
     - is standard input."""
     format: FormatName | None = None
-    """What the files are in; told by their first item if not given."""
+    """Format of the files. Default: recognised by their first item."""
     language: str = "en"
-    """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
+    """Language (spaCy code) whose rules split text with character offsets into words."""
     offsets: OffsetUnit = "characters"
-    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
-    Java, or bytes of UTF-8."""
+    """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
+    bytes (of UTF-8)."""
     tokenizer: str | None = None
-    """Folder, vocabulary file or hub name: count pieces too."""
+    """Also count pieces with this tokenizer: folder, vocabulary file or Hugging Face name."""
     max_pieces: int = 512
-    """What the encoder takes at most, special pieces included."""
+    """Longest sequence of the encoder, including special pieces."""
     triples: bool = False
-    """Show how often each relation stands between each two types of entities, also where these are many."""
+    """Show how often each relation occurs between each pair of entity types, even if there are many."""
 
 
 @dataclass(frozen=True)
@@ -49,32 +49,27 @@ class Convert:
     """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2."""
 
     source: tyro.conf.Positional[Path]
-    """The file to read; - is standard input."""
+    """File to read; - is standard input."""
     out: tyro.conf.Positional[Path]
-    """The file to write."""
+    """File to write."""
     format: FormatName | None = None
-    """What the first one is in; told by its first item if not given."""
+    """Format of the input. Default: recognised by its first item."""
     without_relations: tuple[str, ...] = ()
-    """Types of relations to leave out, such as one that stands for pairs without a relation."""
+    """Relation types to leave out, such as one that stands for "no relation"."""
     only_unrelated: bool = False
-    """Write only the sentences in which two or more entities stand and none is related: what false relations are
-    measured with."""
+    """Write only sentences with two or more entities and no relation, for measuring false relations."""
     language: str = "en"
-    """Whose rules cut text into words, where entities are given by characters (a spaCy language code)."""
+    """Language (spaCy code) whose rules split text with character offsets into words."""
     offsets: OffsetUnit = "characters"
-    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
-    Java, or bytes of UTF-8."""
+    """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
+    bytes (of UTF-8)."""
 
 
 Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, tyro.conf.subcommand("convert")]
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe data` with the arguments after these two words.
-
-    Raises:
-        UserError: what the person asked for cannot be done.
-    """
+    """Run `spe data` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe data", description=__doc__)
     match command:
         case Check():
@@ -94,7 +89,7 @@ def run_convert(command: Convert) -> None:
         if not sentences:
             raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
     if command.out.exists() and command.out.samefile(command.source):
-        raise UserError(f"{command.out} is the file to read: name another one to write")
+        raise UserError(f"{command.out} is the input file: name another output file")
     write_unified(sentences, command.out)
     print("\n".join(report.lines()))
     print(f"{command.out}: {len(sentences):,} sentences, format unified")
@@ -132,7 +127,7 @@ def run_check(command: Check) -> None:
 
 
 def _count_pieces(data: Mapping[str, Sequence[AnnotatedSentence]], tokenizer: str) -> dict[str, list[int]]:
-    from data_shards.word_pieces import WordPieces
+    from data_shards.text.word_pieces import WordPieces
 
     words = sorted({word for sentences in data.values() for sentence in sentences for word in sentence.words})
     lengths = WordPieces.load(tokenizer).encode_words(words).lengths

@@ -127,7 +127,7 @@ def _relation_table(counts: Mapping[str, DataStatistics]) -> str:
         return table
     return (
         f"{table}\n* looks symmetric: annotated in both directions, or in text order between entities of one type. "
-        "Directions are learnt and scored all the same."
+        "Directions are still learned and scored."
     )
 
 
@@ -161,7 +161,7 @@ def _unseen_triples(counts: Mapping[str, DataStatistics], all_triples: bool) -> 
             missed, total = sum(count for _, count in unseen), of.triples.total()
             lines.append(
                 f"{missed:,} of {total:,} relations of {name} ({missed / total:.1%}) stand between types that they "
-                f"never stand between in {train}: a model that learns from it cannot predict them, unless fine-tuned "
+                f"never connect in {train}: a model that learns from it cannot predict them, unless fine-tuned "
                 "with --model.no-type-constraints"
             )
             shown = unseen if all_triples else unseen[:_SHORT]

@@ -1,8 +1,8 @@
-"""`spe doctor`: examine every node before a run, with the settings that the run would have.
+"""`spe doctor`: check every node before a run, with the settings of that run.
 
-`--config RECIPE` and overrides as in `spe pretrain`. Joins the Ray cluster that a run would join, or starts one here;
-`--local` looks at this machine only and needs no Ray. `--json FILE` keeps what was found. `--seconds N` is the time
-limit of each check (60).
+`--config RECIPE` and overrides as in `spe pretrain`. Joins the Ray cluster that the run would join, or starts Ray here;
+`--local` checks this machine only, without Ray. `--json FILE` stores the results. `--seconds N` is the time limit of
+each check (60).
 """
 
 from __future__ import annotations
@@ -33,11 +33,7 @@ _NODES_ACROSS = 5
 
 
 def main(arguments: list[str]) -> None:
-    """Run `spe doctor` with the arguments after it.
-
-    Raises:
-        UserError: there is a problem that would stop a run, or nothing could be examined.
-    """
+    """Run `spe doctor` with the arguments after it."""
     options, config = _read(arguments)
     with _opened(options, config) as (nodes, request):
         examined = examine_nodes(nodes, request)
@@ -103,7 +99,9 @@ def _request(config: Config, seconds: float) -> Request:
 def _needs(config: Config) -> tuple[Needs, list[Problem]]:
     """What the run takes, as far as the recipe can be checked here."""
     cluster, size = config.cluster, None
-    problems = [Problem("warning", "recipe", (), odd.what, odd.cure) for odd in spec_of(config).find_oddities(config)]
+    problems = [
+        Problem("warning", "recipe", (), found.what, found.cure) for found in spec_of(config).find_warnings(config)
+    ]
     try:
         size = checkpoint_bytes(config, check_run(config, world_size=cluster.workers).model)
     except UserError as error:

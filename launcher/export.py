@@ -1,4 +1,4 @@
-"""`spe export RUN`: a run's newest checkpoint as a Hugging Face folder."""
+"""`spe export RUN`: export a run's newest checkpoint as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -14,22 +14,18 @@ from spe_dist.export.export_run import export_run
 
 @dataclass(frozen=True)
 class Export:
-    """Write a run's newest checkpoint as a folder for transformers and for SpanPairModel; the run may still go on."""
+    """Export a run's newest checkpoint for transformers and SpanPairModel; the run may still be running."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     out: Path | None = None
-    """Folder to write; RUN/export if not given. An earlier export there is replaced."""
+    """Folder to write. Default: RUN/export. An earlier export there is replaced."""
     weights: Weights = "query"
-    """Of the trained encoder (query) or of its slow average, MoCo's key encoder (momentum)."""
+    """Weights to export: query (the trained encoder) or momentum (MoCo's key encoder)."""
 
 
 def main(argv: list[str]) -> None:
-    """Export and say how to load the result.
-
-    Raises:
-        UserError: there is nothing to export, or nowhere to.
-    """
+    """Export and say how to load the result."""
     command: Export = parse_arguments(Export, argv, prog="spe export")
     folder = export_run(command.run, command.out, weights=command.weights)
     print(f"wrote {folder}")

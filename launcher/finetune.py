@@ -1,19 +1,19 @@
-"""`spe finetune`: a pre-trained encoder becomes an extractor of entities and relations.
+"""`spe finetune`: fine-tune a pre-trained encoder into an extractor of entities and relations.
 
     spe finetune --from RUN --train FILE --dev FILE --test FILE
     spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
-(cluster.parallel). `--config` gives another recipe than the paper's: a file, or the name of one in launcher/recipes,
-such as finetune_cpu. `--dry-run` says what would be read, loaded and done.
+(cluster.parallel). `--config` selects a recipe other than the paper's: a file, or the name of one in
+launcher/recipes, such as finetune_cpu. `--dry-run` prints what would be read, loaded and trained.
 
-Several seeds are trained by Ray, as many at the same time as there are cores (or GPUs). A seed that is done is not
-trained again, and one that was killed goes on where it was. Scores of all seeds of the run are printed and lie in
-RUN/scores, those of dev in RUN/dev/scores.
+Several seeds are trained with Ray, as many at the same time as there are cores or GPUs. Finished seeds are not
+trained again, and killed ones resume. Scores over all seeds are printed and written to RUN/scores, those on dev to
+RUN/dev/scores.
 
-Exit status: 0 all seeds are done; 75 (the system's "try again") stopped as asked; 1 an error, told in one line: of
-several seeds, those that have not failed are done.
+Exit status: 0 all seeds are done; 75 (EX_TEMPFAIL) stopped on request; 1 an error, printed in one line: with several
+seeds, those that did not fail are done.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from spe_dist.recipe import config_values, read_values
 from spe_dist.settings import flatten
 from spe_dist.tasks import finetuning_config
 
-STOPPED_TEXT = "stopped as asked; the same command goes on from the newest checkpoints"
+STOPPED_TEXT = "stopped on request; the same command resumes from the newest checkpoints"
 
 DEFAULT = RECIPES / "finetune_spe.yaml"
 SHORT = {
@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
     """Fine-tune, and print the scores of all seeds.
 
     Raises:
-        UserError: anything that the person at the keyboard can mend; a seed has failed.
+        UserError: anything that the person at the keyboard can fix; a seed has failed.
         Stopped: the run was stopped before its end.
     """
     config, dry_run = read_arguments(arguments)
@@ -83,7 +83,7 @@ def main(arguments: list[str]) -> None:
     if results:
         _print_scores(config, results)
     if failures:
-        raise UserError(f"{_told(failures)}; the same command tries again what has failed")
+        raise UserError(f"{_told(failures)}; the same command retries what failed")
 
 
 def with_absolute_folders(config: FinetuneConfig) -> FinetuneConfig:
@@ -110,7 +110,9 @@ def _check_gpus(config: FinetuneConfig) -> None:
         return
     machine = Machine.here()
     if on_ray and cluster.gpus_per_seed and not machine.gpus:
-        raise UserError("cluster.gpus_per_seed is 1, but torch can use no GPU here: leave it out to train on the cores")
+        raise UserError(
+            "cluster.gpus_per_seed is 1, but torch finds no usable GPU: remove the setting to train on the CPU"
+        )
     note = machine.unused_gpus(machine.gpus)
     if note:
         print(note, flush=True)
@@ -183,8 +185,8 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     encoder = config.encoder.name_or_path
     if config.start.pretrained != BERT and SHORT["--encoder"] in names and encoder is not None:
         raise UserError(
-            f"--encoder {encoder} would not be used, as the encoder of {config.start.pretrained} is: leave one of "
-            "--encoder and --from out"
+            f"--encoder {encoder} would not be used, because the encoder of {config.start.pretrained} is: remove "
+            "--encoder or --from"
         )
     return config, "--dry-run" in arguments
 

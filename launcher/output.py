@@ -31,7 +31,7 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
             raise
         _drop_output(
             to or sys.stdout,
-            f"warning: standard output cannot be written any more ({error.strerror}); the command goes on",
+            f"warning: cannot write to standard output any more ({error.strerror}); the command continues",
         )
 
 

@@ -1,4 +1,4 @@
-"""`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, by formula. Starts nothing.
+"""`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, computed by formulas. Starts no process.
 
 Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. Activations are not counted.
 """
@@ -31,15 +31,11 @@ class Plan(Generic[ConfigOfMethod]):
 
     recipe: Annotated[ConfigOfMethod, tyro.conf.arg(name="")]
     vocabulary: int | None = None
-    """Vocabulary size of a new encoder. If it is given, no shards are read."""
+    """Vocabulary size of a new encoder. If given, no shards are read."""
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe plan` with the arguments after it.
-
-    Raises:
-        UserError: the recipe, its shards or its encoder cannot be read, or there are more ranks than lanes.
-    """
+    """Run `spe plan` with the arguments after it."""
     path, rest = split_recipe(argv)
     recipe = load_recipe(path)
     generic: Any = Plan
@@ -50,11 +46,7 @@ def main(argv: list[str]) -> None:
 
 
 def plan_text(config: Config, vocabulary: int | None) -> str:
-    """Two tables with a column for each ZeRO stage, and the size of a checkpoint.
-
-    Raises:
-        UserError: as of `main`.
-    """
+    """Two tables with a column for each ZeRO stage, and the size of a checkpoint."""
     manifest, longest = None, 1
     if vocabulary is None:
         try:

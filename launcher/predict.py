@@ -17,8 +17,8 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
-from data_shards.input_format import TextFormat
-from data_shards.input_stream import STANDARD_INPUT
+from data_shards.input.format import TextFormat
+from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
 from launcher.predict_input import Item, read_items
 from spe_dist.finetuning.model_stem import require_model
@@ -41,9 +41,9 @@ class Predict:
     spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
     cat notes.txt | spe predict MODEL > found.jsonl
 
-    Files hold a text on each line, JSON with a text or with words, Parquet, what WikiExtractor writes, or annotated
-    data (see spe data check), of which the texts are read; `-`, or no file, is standard input. A text may be long: it
-    is split into sentences. Each text gives one line of JSON, in the same order.
+    Input: a text per line, JSON with a text or words, Parquet, WikiExtractor output, or annotated data (see spe data
+    check), whose annotations are ignored; `-`, or no file, is standard input. Texts may be long: they are split into
+    sentences. Each text gives one line of JSON, in the same order.
     """
 
     model: tyro.conf.Positional[Path]
@@ -51,35 +51,31 @@ class Predict:
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files or folders, compressed (.gz, .bz2) or not."""
     text: str | None = None
-    """A text to read in place of files."""
+    """Text to read instead of files."""
     out: Path | None = None
-    """File to write, whole or not at all; standard output if not given."""
+    """File to write, completely or not at all. Default: standard output."""
     format: OutputFormat | None = None
-    """JSON lines, coloured text, or a page for the browser. If not given, the ending of --out tells (.jsonl, .json,
-    .html, .txt); without --out it is coloured text in a terminal, JSON lines elsewhere."""
+    """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt); without --out, coloured text in a
+    terminal and JSON lines elsewhere."""
     input_format: TextFormat | None = None
-    """What the files hold; told by their first lines, then by their endings, if not given."""
+    """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     device: str | None = None
-    """cpu, cuda, cuda:1; a GPU if there is one when not given."""
+    """Device: cpu, cuda, cuda:1. Default: a GPU if there is one."""
     precision: Literal["bf16", "fp32"] | None = None
-    """fp32 on a CPU and bf16 on a GPU if not given."""
+    """Precision: bf16 or fp32. Default: fp32 on a CPU and bf16 on a GPU."""
     batch_size: int = 256
-    """Most sentences computed at a time."""
+    """Maximum number of sentences in a batch."""
     min_entity_score: float = 0.0
-    """Leave out entities with a lower score, and their relations. Scores are probabilities, fitted on the dev data of
-    the fine-tuning; its scores.txt shows precision and recall at each least score."""
+    """Drop entities with a lower score, and their relations. Scores are probabilities calibrated on the dev data of the
+    fine-tuning; its scores.txt shows precision and recall at each threshold."""
     min_relation_score: float = 0.0
-    """Leave out relations with a lower score."""
+    """Drop relations with a lower score."""
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe predict`.
-
-    Raises:
-        UserError: a model, file or line is not in order, or nothing can be written.
-    """
+    """Run `spe predict`."""
     command: Predict = parse_arguments(Predict, argv, prog="spe predict")
     progress = _Progress()
     try:
@@ -141,17 +137,15 @@ def _check_out(command: Predict) -> None:
     if command.out is None:
         return
     if command.out.is_dir() or not command.out.parent.is_dir():
-        what = "is a folder" if command.out.is_dir() else "lies in a folder that is not there"
+        what = "is a folder" if command.out.is_dir() else "is in a folder that does not exist"
         raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
     if command.format is None and command.out.suffix not in _ENDINGS:
-        raise UserError(
-            f"--out {command.out}: its ending tells no format: use one of {', '.join(_ENDINGS)}, or say --format"
-        )
+        raise UserError(f"--out {command.out}: unknown ending: use one of {', '.join(_ENDINGS)}, or give --format")
     if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
-        raise UserError(f"--out {command.out} is a file to read: name another one to write")
+        raise UserError(f"--out {command.out} is an input file: name another output file")
     for name in command.files:
         if Path(name).resolve() in command.out.resolve().parents:
-            raise UserError(f"--out {command.out} lies in a folder to read: name a file elsewhere")
+            raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
 
 
 def _streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:

@@ -10,14 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from data_shards.annotated.bio import parse_sentence
-from data_shards.corpus import files_of_folder, read_documents, reason_of
 from data_shards.errors import UserError
-from data_shards.input_format import TextFormat, format_of, name_fields
-from data_shards.input_stream import STANDARD_INPUT, InputStream, check_is_file, open_input
-from data_shards.json_lines import parse_object
-from data_shards.parquet import read_objects, text_of_row
-from data_shards.wiki_extractor import fields_of_document
+from data_shards.input.bio import parse_sentence
+from data_shards.input.format import TextFormat, format_of, name_fields
+from data_shards.input.json_lines import parse_object, reason_of
+from data_shards.input.parquet import read_objects, text_of_row
+from data_shards.input.stream import STANDARD_INPUT, InputStream, check_is_file, open_input
+from data_shards.input.wiki_extractor import fields_of_document
+from data_shards.pipeline.corpus import files_of_folder, read_documents
 
 # Of documents that are given as sentences of words: the field of these, and the one that names the document.
 _DOCUMENTS = (("sentences", "doc_key"), ("sents", "title"))

@@ -1,14 +1,14 @@
 """Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
 
-Starts Ray on this machine if there is no cluster, joins the one it is given, and is a rank itself under torchrun.
+Starts Ray on this machine, joins a given cluster, or runs as one rank under torchrun.
 `--config NAME` is short for `--config launcher/recipes/NAME.yaml`.
-`--dry-run` checks everything that can be checked without training and prints the plan; how long the run would take as
-well, given `--speed RECORDS_PER_SECOND` or once the run has measured one. `--profile` traces a few steps into the
-run's folder. `--print-run-folder` says where that would be. `--help` lists all settings.
+`--dry-run` checks settings, data, encoder and machine without training and prints the plan, with the expected time if
+`--speed RECORDS_PER_SECOND` is given or the run has measured one. `--profile` traces a few steps into the run's folder.
+`--print-run-folder` prints that folder. `--help` lists all settings.
 
-Exit status: 0 the last step is made and saved; 75 (the system's "try again") stopped before it as asked, and saved:
-the same command goes on; 1 an error, told in one line. Ranks under torchrun end with 0 when they stop as asked: it
-takes any other status for a failure and kills the other ranks.
+Exit status: 0 the run is finished and saved; 75 (EX_TEMPFAIL) stopped on request and saved, the same command resumes;
+1 an error, printed in one line. Ranks under torchrun exit with 0 after a stop request, because torchrun treats any
+other status as a failure and kills the other ranks.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def main(arguments: list[str]) -> None:
     """Run with command-line arguments.
 
     Raises:
-        UserError: anything that the person at the keyboard can mend.
+        UserError: anything that the person at the keyboard can fix.
         SystemExit: the run was stopped before its last step (see above).
     """
     print_run_folder = "--print-run-folder" in arguments
     speed, rest = _split_speed([argument for argument in arguments if argument != "--print-run-folder"])
     config, dry_run = read_arguments(rest, description=__doc__)
     if speed is not None and not dry_run:
-        raise UserError("--speed is for --dry-run alone: a run says itself how fast it is")
+        raise UserError("--speed needs --dry-run: a run measures its own speed")
     if print_run_folder:
         print(Path(config.run_folder).absolute())
     elif dry_run:
@@ -80,7 +80,7 @@ def _dry_run(config: Config, speed: float | None) -> None:
     if _starts_own_ray(config):
         _check_machine(config, Machine.here())
     else:
-        print(f"{'machines':12} those of the Ray cluster, which a dry run does not look at: spe doctor does")
+        print(f"{'machines':12} those of the Ray cluster, which a dry run does not check; spe doctor does")
     print("dry run: everything that can be checked without training is in order")
 
 
@@ -151,12 +151,12 @@ def _warn(config: Config, device_type: str) -> None:
 def _warn_of_settings(config: Config) -> None:
     from spe_dist.methods.registry import spec_of
 
-    _say(*map(str, spec_of(config).find_oddities(config)))
+    _say(*map(str, spec_of(config).find_warnings(config)))
 
 
 def _ending(folder: Path, step: int, finished: bool) -> str:
     if not finished:
-        return f"stopped after step {step} as asked, and saved; the same command goes on from there ({folder})"
+        return f"stopped after step {step} on request, and saved; the same command resumes ({folder})"
     return f"finished step {step}. Run: {folder}   Curves: tensorboard --logdir {folder}   Export: spe export {folder}"
 
 

@@ -15,10 +15,9 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from launcher.arguments import parse_arguments
 from launcher.output import say
-from spe_dist.batches.packing import SpecialPieces
 from spe_dist.engine.world import World
 from spe_dist.probe.questions import Questions, draw_questions
 from spe_dist.probe.scores import Score, score
@@ -33,32 +32,31 @@ _FEWEST_QUESTIONS, _FEWEST_CANDIDATES = 20, 2
 
 @dataclass(frozen=True)
 class Probe:
-    """Ask which of some span pairs stood in a sentence. All candidates have the frame of the right one (its length,
-    places and word boundaries), so that whoever does not read words finds one in --candidates. Beside the encoder stand
-    one with new weights, which must be at that chance, and the mean states of the same encoder on plain text.
+    """Test whether span pair vectors encode words: which of --candidates span pairs belongs to a sentence? All of them
+    have the sentence's length, positions and word boundaries, so without reading words accuracy is at chance. The
+    output also has an encoder with new weights (at chance), and the encoder's mean states on plain text.
 
-    Of an encoder that no run has trained, the parts above it are new. Give shards of text that nobody trained on.
+    The parts above an encoder without a run are new. Use shards of text that was not used for training.
     """  # noqa: D205
 
     encoder: tyro.conf.Positional[str]
-    """Folder of an SPE run or of its export, or a Hugging Face encoder."""
+    """Folder of an SPE run or its export, or a Hugging Face encoder."""
     shards: str
-    """Sentences to ask about, cut with the encoder's tokenizer."""
+    """Dataset to ask about, built with the encoder's tokenizer."""
     out: Path | None = None
     """Folder for probe.json and probe.txt."""
     questions: int = 200
+    """Number of questions."""
     candidates: int = 32
+    """Span pairs per question; one is correct."""
     pool: int = 40_000
-    """Sentences that questions and candidates are drawn from: the first ones."""
+    """Number of sentences, from the first on, from which questions and candidates are drawn."""
     seed: int = 0
+    """Random seed of the questions."""
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe probe`.
-
-    Raises:
-        UserError: encoder or shards are not what the probe takes, or there are too few sentences.
-    """
+    """Run `spe probe`."""
     command: Probe = parse_arguments(Probe, argv, prog="spe probe")
     _check(command)
     reader = ShardReader(command.shards)
@@ -67,10 +65,9 @@ def main(argv: list[str]) -> None:
     subject = load_subject(command.encoder, reader, heads, seed=command.seed)
     if subject.trained_on == reader.manifest.fingerprint:
         say(f"warning: {command.shards} is what the run was trained on: probe it with shards of other text")
-    special = reader.manifest.tokenizer.special_ids
     questions = draw_questions(
         reader.take(np.arange(min(command.pool, len(reader)))),
-        SpecialPieces(special.cls, special.sep, special.mask),
+        reader.manifest.tokenizer.special_ids,
         questions=command.questions,
         candidates=command.candidates,
         seed=command.seed,

@@ -60,9 +60,6 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
     """Print the epochs of several seeds while the context lasts, each line with its seed in front.
 
     Before them, once, what the first seed says of data, types and weights: it is the same for all.
-
-    Args:
-        folders: seed → its folder.
     """
     opening, out = _Opening(next(iter(folders.values()))), sys.stdout
     tails = {seed: _Tail(folder / METRICS) for seed, folder in folders.items()}
@@ -101,11 +98,7 @@ def shown_fine_tunings(folders: Mapping[str, Path], openings: Collection[str]) -
 
 
 class _Overview:
-    """How far many fine-tunings are.
-
-    Args:
-        folders: of each seed, by name; none is over yet.
-    """
+    """How far many fine-tunings are."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders, self._done = folders, 0
@@ -164,11 +157,7 @@ def _repeated(show: Callable[[], None]) -> Iterator[None]:
 
 
 class _Opening:
-    """What a fine-tuning says before its first epoch, from its log.
-
-    Args:
-        folder: of a seed.
-    """
+    """What a fine-tuning says before its first epoch, from its log."""
 
     def __init__(self, folder: Path) -> None:
         self._log = _Tail(folder / LOG)
@@ -188,11 +177,7 @@ class _Opening:
 
 
 class _Tail:
-    """The end of a file of lines, from now on.
-
-    Args:
-        path: of the file, which need not be there yet.
-    """
+    """The end of a file of lines, from now on."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -37,11 +37,7 @@ class Report:
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe report`.
-
-    Raises:
-        UserError: there is no such run, or it has not logged anything.
-    """
+    """Run `spe report`."""
     command: Report = parse_arguments(Report, argv, prog="spe report", description=__doc__)
     metrics = read_metrics(command.run)
     name = command.run.resolve().name

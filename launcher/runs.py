@@ -16,7 +16,7 @@ from spe_dist.train.run_folder import CONFIG, VERSIONS, changed_settings
 
 @dataclass(frozen=True)
 class Diff:
-    """Say at which step, and in what, two runs first differ: records, masks, queue, losses, then the checkpoint.
+    """Find the first step and quantity in which two runs differ: records, masks, queue, losses, then the checkpoint.
 
     Exit status 0 if they are equal, 2 if they differ, 1 if they cannot be compared.
     """
@@ -24,10 +24,10 @@ class Diff:
     first: tyro.conf.Positional[Path]
     """Folder of a run."""
     second: tyro.conf.Positional[Path]
-    """Folder of another."""
+    """Folder of another run."""
     rtol: float = 0.0
-    """Difference up to which floats count as equal, relative to the larger or, where that is below 1, absolute (but for
-    learning rate and gradient norm). Another number of ranks rounds differently: 1e-5."""
+    """Tolerance for floats, relative to the larger value or absolute if that is below 1 (learning rate and gradient
+    norm: always relative). For another number of ranks: 1e-5."""
 
 
 def main(argv: list[str]) -> None:
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         SystemExit: the runs differ.
     """
     if argv[:1] != ["diff"]:
-        raise UserError("say what to do with runs: spe runs diff A B")
+        raise UserError("spe runs needs a subcommand: spe runs diff A B")
     command: Diff = parse_arguments(Diff, argv[1:], prog="spe runs diff")
     for file in (CONFIG, VERSIONS):
         for key, one, other in changed_settings(command.first, command.second, file=file):

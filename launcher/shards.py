@@ -14,18 +14,18 @@ import numpy as np
 import tyro
 from tokenizers import Tokenizer
 
-from data_shards import reader
-from data_shards.annotate import annotate
-from data_shards.build import build_with_summary
-from data_shards.build_config import AnnotateConfig, BuildConfig
-from data_shards.corpus import check_has_text, parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.input_format import TextFormat
-from data_shards.manifest import Manifest, Statistics
-from data_shards.record import ENTITIES, TEXT_LAYERS, Records
-from data_shards.record_words import RecordWords
-from data_shards.unit_pipeline import BuildSummary
+from data_shards.input.format import TextFormat
+from data_shards.pipeline.annotate import annotate
+from data_shards.pipeline.build import build_with_summary
+from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
+from data_shards.pipeline.corpus import check_has_text, parse_documents, read_units, resolve_sources
+from data_shards.pipeline.unit_pipeline import BuildSummary
+from data_shards.shards import reader
+from data_shards.shards.manifest import Manifest, Statistics
+from data_shards.shards.record import ENTITIES, TEXT_LAYERS, Records
+from data_shards.shards.record_words import RecordWords
 from launcher.arguments import parse_arguments
 
 if TYPE_CHECKING:
@@ -62,16 +62,16 @@ class Verify:
 
 @dataclass(frozen=True)
 class TrainVocab:
-    """Train a WordPiece vocabulary. Two runs need not give the same one: keep the file."""
+    """Train a WordPiece vocabulary. Repeated training may give a different one: keep the file."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
-    """Files or folders, as `spe shards build` reads them."""
+    """Files or folders, as for spe shards build."""
     size: int
-    """Most pieces, special ones included."""
+    """Maximum number of pieces, including special ones."""
     out: Path
-    """The vocab.txt to write."""
+    """Vocabulary file (.txt) to write."""
     format: TextFormat | None = None
-    """What the files hold; told by their first lines, then by their endings, if not given."""
+    """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
     lowercase: bool = True
@@ -80,41 +80,42 @@ class TrainVocab:
 
 @dataclass(frozen=True)
 class SampleCorpus:
-    """Write sentences about a small invented world: text to try things out on.
+    """Write sentences about a small invented world, for trying things out.
 
-    Each comes with its entities and relations; spe shards build --gold-entities takes the entities up.
+    Each has entities and relations; spe shards build --gold-entities uses the entities.
     """
 
     out: Path
-    """The .jsonl file to write."""
+    """JSON lines file (.jsonl) to write."""
     sentences: int = 20_000
+    """Number of sentences of the corpus."""
     seed: int = 0
-    """Chooses what is told and how."""
+    """Random seed for content and wording."""
     annotated: int = 0
-    """Also write annotated sentences beside it: so many to learn from (….train.jsonl) and to test with (….test.jsonl),
-    half as many to choose the best epoch with (….dev.jsonl). No sentence is in two of these files, or in the corpus."""
+    """Also write this many annotated sentences for training (….train.jsonl), as many for testing (….test.jsonl) and
+    half as many for dev (….dev.jsonl). No sentence is in two files or in the corpus."""
     negatives: int = 0
-    """Also write so many sentences in which two or more entities stand unrelated (….negatives.jsonl), to measure false
-    relations with; none of them is in another file."""
+    """Also write this many sentences with two or more entities and no relation (….negatives.jsonl), for measuring false
+    relations. None of them is in another file."""
 
 
 @dataclass(frozen=True)
 class Show:
-    """Print records as a model may see them: what its method draws (SPE: spans, permutations, views), and entities.
+    """Print records as a model sees them: entities, and what its method samples (SPE: spans, permutations, views).
 
-    An example: what a run draws for a record depends on the step and lane that its order gives it.
+    This is an example: in a run, sampling depends on the step and lane of a record.
     """
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
     record: int = 0
-    """The first record to show."""
+    """First record to show."""
     count: int = 1
-    """How many."""
+    """Number of records."""
     step: int = 0
-    """Another step draws other spans and masks."""
+    """Training step, which determines spans and masks."""
     config: Path | None = None
-    """The recipe that says how they are drawn; the debug recipe if not given."""
+    """Recipe whose sampling settings are used. Default: the debug recipe."""
 
 
 Command = (
@@ -128,11 +129,7 @@ Command = (
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe shards` with the arguments after these two words.
-
-    Raises:
-        UserError: what the person asked for cannot be done.
-    """
+    """Run `spe shards` with the arguments after these two words."""
     command: Command = parse_arguments(Command, argv, prog="spe shards", description=__doc__)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     match command:
@@ -217,11 +214,13 @@ def run_verify(command: Verify) -> None:
 
 def run_train_vocab(command: TrainVocab) -> None:
     """Train a vocabulary and write it."""
-    from data_shards.vocabulary import train_vocabulary
+    from data_shards.tokenizer.wordpiece import train_vocabulary
 
     pieces = train_vocabulary(_texts(command), command.size, lowercase=command.lowercase)
     if len(pieces) > command.size:
-        raise UserError(f"--size {command.size} is too small: single characters and special pieces are {len(pieces)}")
+        raise UserError(
+            f"--size {command.size} is too small: single characters and special pieces alone are {len(pieces)}"
+        )
     with explain_write_errors(command.out.parent):
         command.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(command.out, ("\n".join(pieces) + "\n").encode())
@@ -230,7 +229,7 @@ def run_train_vocab(command: TrainVocab) -> None:
 
 def run_sample_corpus(command: SampleCorpus) -> None:
     """Write a sample corpus."""
-    from data_shards.sample_corpus import generate_annotated, write_annotated, write_corpus
+    from data_shards.sample.corpus import generate_annotated, write_annotated, write_corpus
 
     if command.out.is_dir():
         raise UserError(f"--out {command.out} is a folder: name a file to write")

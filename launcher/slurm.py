@@ -22,26 +22,22 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Slurm:
-    """What is asked for, besides settings of the recipe."""
+    """Write a Slurm batch script. Settings of the recipe can be overridden as in spe pretrain."""
 
     nodes: int = 1
-    """Nodes of the job; workers are shared evenly among them."""
+    """Nodes of the job; workers are divided evenly among them."""
     time: str = "24:00:00"
-    """Time limit of one start; the run goes on in the next one."""
+    """Time limit of one start; the next start resumes the run."""
     stop_before: int = 300
-    """Seconds before the time limit at which the run is asked to save and stop; Slurm may be a minute early."""
+    """Seconds before the time limit at which the run saves and stops; Slurm may be a minute early."""
     sbatch: tuple[str, ...] = ()
-    """More options of sbatch, without dashes: account=NAME partition=NAME exclusive."""
+    """Further sbatch options without dashes: account=NAME partition=NAME exclusive."""
     out: Path | None = None
-    """File for the script; standard output if not given."""
+    """File for the script. Default: standard output."""
 
 
 def main(argv: list[str]) -> None:
-    """Run `spe slurm` with the arguments after it.
-
-    Raises:
-        UserError: the recipe is not a valid one, or its workers do not fit on so many nodes.
-    """
+    """Run `spe slurm` with the arguments after it."""
     command, settings = parse_arguments(Slurm, argv, prog="spe slurm", description=__doc__, return_unknown_args=True)
     config, _ = read_arguments(settings)
     script = render(command, config, settings)
@@ -54,16 +50,7 @@ def main(argv: list[str]) -> None:
 
 
 def render(command: Slurm, config: Config, settings: list[str]) -> str:
-    """The script of a run.
-
-    Args:
-        command: what is asked for.
-        config: the run.
-        settings: the arguments that made it.
-
-    Raises:
-        UserError: workers do not fit on so many nodes.
-    """
+    """The script of a run."""
     node = resources_of_a_node(config.cluster, nodes=command.nodes, loader_processes=config.data.workers)
     options = {
         "job-name": config.run.name,

@@ -1,4 +1,4 @@
-"""`spe tune`: the best settings of a fine-tuning, chosen on dev, with the same trials for every start."""
+"""`spe tune`: find the best fine-tuning settings on dev, with the same trials for every start."""
 
 from __future__ import annotations
 
@@ -32,86 +32,77 @@ from spe_dist.finetuning.tuning import (
 )
 from spe_dist.finetuning.tuning_report import recipe_path, settings_text, write_report
 
-STOPPED_TEXT = "stopped as asked; the same command goes on from there"
+STOPPED_TEXT = "stopped on request; the same command resumes"
 _ELAPSED = "elapsed.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tune:
-    """Find the best settings of a fine-tuning on dev data, with the same trials for every start.
+    """Find the best fine-tuning settings on dev data, with the same trials for every start.
 
     spe tune --config finetune_cpu --train train.json --dev dev.json --seeds 3 --trials 8
         --from bert --encoder FOLDER --from runs/spe --from runs/enpar
         --grid optimizer.learning-rate=1e-4,2e-4,4e-4 --grid train.epochs=25,60
 
-    A trial is a fine-tuning of some seeds with one combination of values from the grid. Trials are compared by the
-    score on dev that epochs are chosen by (for extraction, entity F1 + strict relation F1), mean over seeds. Every
-    start (--from) gets the same trials, so none is tuned better than another. No test data are read: fine-tune with the
-    best settings to get test scores.
+    A trial is a fine-tuning of several seeds with one combination of grid values. Trials are ranked by the score on dev
+    that selects epochs (for extraction, entity F1 + strict relation F1), averaged over seeds. Every start (--from) gets
+    the same trials. Test data are not read: fine-tune with the best settings to get test scores.
 
     The folder FOLDER/NAME then holds tuning.md and tuning.json (all trials of all starts: scores on dev, mean and
     standard deviation over seeds, the budget) and best-START.yaml (a recipe with the best settings of a start, for
     spe finetune --config). Trials keep their scores and predictions, not their models.
 
-    Trials run on Ray, as many fine-tunings at a time as there are cores, or GPUs. The same command goes on where a
-    stopped or killed one was; what is done is not done again. It may have a larger --trials, --hours or --seeds, or
-    further starts.
+    Trials run on Ray, as many fine-tunings at a time as there are cores or GPUs. The same command resumes a stopped or
+    killed tuning, also with a larger --trials, --hours or --seeds, or further starts.
 
     All other settings of spe finetune are the same in all trials: --SECTION.SETTING VALUE, such as --train.batch-size 8
     or --cluster.address auto (spe finetune --help lists them).
 
-    Exit status: 0 all trials are done; 75 stopped as asked; 1 an error, in one line: the other trials are done.
+    Exit status: 0 all trials are done; 75 stopped on request; 1 an error, in one line: the other trials are done.
     """
 
     start: Annotated[tuple[str, ...], tyro.conf.arg(name="from"), tyro.conf.UseAppendAction] = ()
-    """A run of spe pretrain, its export, a fine-tuned model, or bert (the encoder that --encoder names); repeat it for
-    several starts."""
+    """Starting weights: a run of spe pretrain, its export, a fine-tuned model, or bert (the encoder named by
+    --encoder). Repeat it for several starts."""
     grid: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE,VALUE"), tyro.conf.UseAppendAction] = ()
-    """A setting and the values to try, or a YAML file of settings with a list of values each; repeat it for several
-    settings, all combinations are in the grid. A value that is a list is written in brackets:
-    model.relation-sizes=[],[300,128]. Settings of model, sampling, optimizer and train, and the dropouts of encoder."""
+    """Setting and values to try, or a YAML file of settings with lists of values. Repeat it for several settings; the
+    grid is all combinations. Write list values in brackets: model.relation-sizes=[],[300,128]. Allowed: settings of
+    model, sampling, optimizer and train, and dropouts of encoder."""
     trials: int | None = None
-    """Most trials of each start, drawn from the grid; all combinations if not given."""
+    """Maximum number of trials per start, drawn from the grid. Default: all combinations."""
     hours: float | None = None
-    """Hours, those before a stop included, after which no further trial begins; a trial that has begun with one start
-    is done with all."""
+    """Start no trial after this many hours, including those before a stop. A trial that has begun with one start is
+    completed with all."""
     seeds: int = 3
     """Seeds of each trial: --seed and the numbers after it."""
     seed: int | None = None
-    """First seed of each trial; the recipe's if not given."""
+    """First seed of each trial. Default: the recipe's."""
     draw: int = 1
-    """Seed of the order in which combinations are tried."""
+    """Random seed for the order in which combinations are tried."""
     config: str | None = None
-    """Recipe of fine-tuning with the settings that are not in the grid: a file, or a name such as finetune_cpu;
-    finetune_spe if not given."""
+    """Fine-tuning recipe for all settings outside the grid: a file, or a name such as finetune_cpu. Default:
+    finetune_spe."""
     train: str | None = None
-    """Annotated sentences to learn from."""
+    """File of annotated sentences for training."""
     dev: str | None = None
-    """Annotated sentences that the best epoch and the best trial are chosen by."""
+    """File of annotated sentences that selects the best epoch and the best trial."""
     fraction: float | None = None
-    """Share of the training sentences to learn from."""
+    """Share of the training sentences to use."""
     offsets: str | None = None
-    """What offsets in the data count: characters, utf16 or bytes (see spe data check)."""
+    """Unit of entity offsets in the data: characters, utf16 or bytes (see spe data check)."""
     encoder: str | None = None
     """Hugging Face name or folder of the encoder for --from bert."""
     name: str = "tune"
-    """Folder of the tuning, inside --run.folder."""
+    """Name of the tuning and of its folder in --run.folder."""
     parallel: int | None = None
-    """Most fine-tunings at the same time; as many as there are cores or GPUs if not given."""
+    """Maximum number of fine-tunings at the same time. Default: as many as there are cores or GPUs."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Say what would be tried and stop."""
+    """Print what would be tried, and stop."""
 
 
 @dataclass
 class _Budget:
-    """Time that a tuning may take; a trial that has begun with one start is done with all of them.
-
-    Args:
-        folder: of the tuning.
-        hours: None: no limit.
-        begun: numbers of trials that have begun.
-        used: seconds of commands before this one.
-    """
+    """Time that a tuning may take; a trial that has begun with one start is done with all of them."""
 
     folder: Path
     hours: float | None
@@ -179,7 +170,7 @@ def main(arguments: list[str]) -> None:
     if failures:
         name, reason = next(iter(failures.items()))
         more = f", and {len(failures) - 1} more (see above)" if len(failures) > 1 else ""
-        raise UserError(f"{name} failed: {reason}{more}; the same command tries again what has failed")
+        raise UserError(f"{name} failed: {reason}{more}; the same command retries what failed")
 
 
 def read_arguments(arguments: list[str]) -> tuple[Tune, Tuning]:
@@ -201,7 +192,7 @@ def read_arguments(arguments: list[str]) -> tuple[Tune, Tuning]:
     grid = read_grid(command.grid, sections_to_tune(next(iter(configs.values()))))
     twice = [name for name in fixed if name.removeprefix("--").replace("-", "_") in grid]
     if twice:
-        raise UserError(f"{twice[0]} is given, and is in the grid: leave one of them out")
+        raise UserError(f"{twice[0]} is given and also in the grid: remove one of them")
     folder = Path(next(iter(configs.values())).run.folder) / command.name
     tuning = Tuning(folder=folder, starts=configs, grid=grid, draw=command.draw, trials=command.trials)
     for config in configs.values():
@@ -219,7 +210,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
         name = argument.partition("=")[0]
         if name in ("--test", "--data.test"):
             raise UserError(
-                "spe tune reads no test data: leave --test out, and give it to spe finetune --config best-START.yaml"
+                "spe tune reads no test data: remove --test, and give it to spe finetune --config best-START.yaml"
             )
         if argument.startswith("--"):
             to = fixed.setdefault(name, []) if "." in name else ours

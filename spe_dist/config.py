@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from data_shards.location import is_remote, join_url, user_cache
+from data_shards.shards.location import is_remote, join_url, user_cache
 
 STRICT = ConfigDict(extra="forbid")
 
@@ -27,59 +27,64 @@ SpanPoolBody = Literal["auto", "cpp", "cuda", "reference"]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunConfig:
-    """Where a run lives."""
+    """Name, folder and seed of the run."""
 
     name: str
-    """The run's folder inside `folder`; starting the same name again resumes it."""
+    """Name of the run and of its folder in `folder`. Starting a run with the same name resumes it."""
     folder: str
-    """Folder of runs; on a cluster, one that all nodes share, or a URL (s3, gs, abfs, hdfs) that all can reach."""
+    """Folder of runs. On a cluster, a folder that all nodes share, or a URL (s3, gs, abfs, hdfs)."""
     seed: Count
-    """Of the order of records, spans, masks, permutations and new weights."""
+    """Random seed for data order, span and mask sampling, permutations and weight initialisation."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataConfig:
-    """What a run reads."""
+    """Training data."""
 
     shards: str
     """Folder or URL of a dataset made by `spe shards build`."""
     cache: str | None = None
-    """Where shards of a URL are kept (default: the user's cache folder)."""
+    """Cache folder for shards at a URL. Null: the user's cache folder."""
     fraction: Part = 1.0
-    """Part of the records to train on; the seed says which, a smaller part lies in a larger one (ENPAR's Table 3)."""
+    """Share of the records to train on, selected by the seed; a smaller share is a subset of a larger one."""
     shuffle_window: Positive = 4096
-    """Records of a lane that are shuffled among themselves."""
+    """Number of records of a lane that are shuffled together."""
     workers: Count = 1
     """Loader processes per rank; 0 loads in the training process."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BatchConfig:
-    """The global batch: `lanes * lane_size` records per step, whatever the number of ranks."""
+    """Global batch: `lanes * lane_size` records per step at any number of ranks."""
 
     lanes: Positive
-    """Parts of a global batch; the largest number of ranks that can share it."""
+    """Parts of a global batch, and so the largest number of ranks."""
     lane_size: Positive
     """Records per lane."""
     lanes_per_forward: Positive
-    """Lanes that a rank computes in one forward; changes memory and speed, not results."""
+    """Lanes that a rank computes in one forward pass. Changes memory and speed, not results."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EncoderConfig:
-    """The sentence encoder: one that exists, or a new one of the given sizes."""
+    """Sentence encoder: an existing one, or a new one of the given sizes."""
 
     name_or_path: str | None
-    """Hugging Face name or folder; null makes a new BERT of the sizes below."""
+    """Hugging Face name or folder of the encoder; null creates a new BERT of the sizes below."""
     layers: Positive = 12
+    """Transformer layers of a new encoder."""
     hidden_size: Positive = 768
+    """Hidden size of a new encoder."""
     heads: Positive = 12
+    """Attention heads of a new encoder."""
     intermediate_size: Positive = 3072
+    """Feed-forward size of a new encoder."""
     max_positions: Positive = 512
+    """Longest sequence of a new encoder, in pieces."""
     dropout: Share = 0.1
-    """Of embeddings and layers."""
+    """Dropout of embeddings and layers."""
     attention_dropout: Share = 0.0
-    """Of attention weights; must be 0 on CUDA, whose packed attention has none."""
+    """Dropout of attention weights. Must be 0 on CUDA, where packed attention does not support it."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -87,77 +92,85 @@ class OptimizerConfig:
     """AdamW with linear warm-up and linear decay to 0."""
 
     learning_rate: Weight
-    """At the end of the warm-up."""
+    """Peak learning rate, reached at the end of the warm-up."""
     warmup_steps: Count
+    """Steps of linear warm-up."""
     betas: tuple[Share, Share]
+    """Decay rates of Adam's first and second moments."""
     eps: Annotated[float, Field(gt=0)]
+    """Adam's epsilon."""
     weight_decay: Weight
-    """Not applied to biases and norms."""
+    """Weight decay, not applied to biases and norms."""
     clip: Annotated[float, Field(gt=0)]
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainConfig:
-    """How long, and how it is computed and watched."""
+    """Length, precision, logging and checkpoints."""
 
     steps: Positive
+    """Number of optimizer steps."""
     zero_stage: Literal[1, 2, 3]
+    """DeepSpeed ZeRO stage: 1 shards optimizer state, 2 also gradients, 3 also weights."""
     precision: Literal["bf16", "fp32"]
+    """Precision of forward and backward passes: bf16 (with fp32 master weights) or fp32."""
     log_every: Positive = 10
-    """Steps between two lines of metrics, each the mean over them."""
+    """Steps between two lines of metrics; each is the mean over these steps."""
     checkpoint_every: Positive = 1000
+    """Steps between checkpoints."""
     keep_last: Positive = 3
-    """Newest checkpoints kept."""
+    """Number of newest checkpoints to keep."""
     keep_every: Count = 0
-    """Steps between checkpoints kept for good; 0 keeps none."""
+    """Also keep every checkpoint whose step is a multiple of this; 0 keeps none."""
     failed_saves: Positive = 3
-    """Periodic saves that fail in a row before the run ends; 1 ends it at the first, so that each is waited for."""
+    """Consecutive failed saves after which the run ends. With 1, training waits for each save."""
     profile_steps: Count = 0
-    """Steps traced in the run's folder `profile`, from the seventh on; 0 traces none, `--profile` 5."""
+    """Steps to trace, from the seventh on, in the run's folder `profile`; 0 traces none. `--profile` traces 5."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ComputeConfig:
-    """How a forward is computed; none of this changes results beyond rounding."""
+    """How a forward pass is computed. Nothing here changes results beyond rounding."""
 
     packed: bool = True
-    """No padding; false pads sequences to the longest of a forward, as the papers' programs do (to compare with)."""
+    """Compute without padding. False pads sequences to the longest of a forward pass, for comparison."""
     compile: bool = False
-    """Compile the sentence encoder with torch.compile; for ZeRO 1 and 2."""
+    """Compile the sentence encoder with torch.compile; for ZeRO stages 1 and 2."""
     checkpoint_activations: bool = False
-    """Keep one state per layer and compute the rest again in the backward pass: less memory, more time."""
+    """Keep one state per layer and recompute the rest in the backward pass: less memory, more time."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class KernelsConfig:
-    """Which bodies of our own operators run."""
+    """Backends of our own operators."""
 
     span_pool: SpanPoolBody = "auto"
-    """auto: the compiled one of the device if it can be had, else the reference."""
+    """Backend of span_pool. auto: the compiled one for the device if available, otherwise the PyTorch reference."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClusterConfig:
-    """Ranks, when Ray launches them (under torchrun, its own arguments say)."""
+    """Ranks launched by Ray. Under torchrun, its own arguments decide."""
 
     workers: Positive
-    """Ranks; the most, if `min_workers` is set."""
+    """Number of ranks; the maximum if `min_workers` is set."""
     min_workers: Positive | None = None
-    """Fewest ranks to go on with while machines are missing; null waits until there is room for all `workers`."""
+    """Minimum number of ranks to continue with while machines are missing. Null waits until all `workers` fit."""
     max_failures: Count = 3
-    """Failures in a row, without a new checkpoint between them, that a run survives."""
+    """Consecutive failures without a new checkpoint between them that a run survives."""
     hang_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """A rank without a finished step for so long ends, and all ranks start again; under torchrun too."""
+    """A rank that finishes no step for this long exits, and all ranks restart; also under torchrun."""
     resize_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Time between two looks for machines that could take more ranks."""
+    """Seconds between checks for machines that could take more ranks."""
     cpus_per_worker: Positive = 1
-    """CPU cores Ray reserves for a rank, and threads the rank computes with."""
+    """CPU cores that Ray reserves for a rank, and threads that the rank uses."""
     gpus_per_worker: Literal[0, 1] = 0
+    """GPUs that Ray reserves for a rank: 0 or 1."""
     address: str | None = None
-    """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    """Ray cluster to join ("auto": the one on this machine). Null joins $RAY_ADDRESS or starts Ray here."""
     allow_unauthenticated: bool = False
-    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
+    """Join or start a Ray that requires no token. Anyone who can reach its ports can then run code on its nodes."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

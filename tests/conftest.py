@@ -1,7 +1,12 @@
 import pytest
+from hypothesis import settings
 
 from spe_dist.engine.compiler import extension_folder
 from tests.unit.spe_dist.tiny_run import write_dataset
+
+# A busy machine makes no example wrong.
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 
 
 def pytest_addoption(parser):

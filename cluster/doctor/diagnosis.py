@@ -92,15 +92,15 @@ def _of_node(node: Node, needs: Needs) -> list[Problem]:
 _Judged = list[tuple[Literal["error", "warning"], str, str]]
 
 _CURES = {
-    "node": "look at the node's Ray logs, or take it out of the cluster",
+    "node": "check the node's Ray logs, or remove it from the cluster",
     "versions": "install the project's environment there",
-    "devices": "mend the driver, or take the node out of the cluster",
+    "devices": "fix the driver, or remove the node from the cluster",
     "machine": "is /proc mounted there?",
     "storage": "make run.folder a folder that this user can write, on every node",
     "shards": "give data.shards a folder or URL that every node reaches; `spe shards verify` lists all damage",
     "kernels": "install the project's environment there",
     "shared folder": "make run.folder a folder that this user can write, on every node",
-    "clock": "look at the node's load and network",
+    "clock": "check the node's load and network",
     "ports": "open all ports between the nodes",
     "all-reduce": "open all ports between the nodes; if they have several networks, name one with GLOO_SOCKET_IFNAME "
     "or NCCL_SOCKET_IFNAME",

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 
 from data_shards.files import sync
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.versions import package_versions
@@ -71,7 +71,13 @@ class Finding:
 def examine(request: Request, index: int) -> dict[str, Finding]:
     """All that the node of the given number can find out alone."""
     checks: dict[str, Callable[[], dict[str, Any]]] = {
-        "versions": _versions,
+        "versions": lambda: (
+            package_versions()
+            | {
+                "glibc": "-".join(platform.libc_ver()),
+                "spe_dist": _source_digest(),
+            }
+        ),
         "devices": lambda: _devices(request.gpus),
         "machine": _machine,
         "storage": lambda: _storage(Path(request.run_folder), f"{_MARKER}{request.marker}-speed-{index}"),
@@ -127,10 +133,6 @@ def remove_markers(folder: Path, marker: str) -> None:
     """Take away what an examination left in a folder."""
     for path in folder.glob(f"{_MARKER}{marker}-*"):
         path.unlink(missing_ok=True)
-
-
-def _versions() -> dict[str, Any]:
-    return package_versions() | {"glibc": "-".join(platform.libc_ver()), "spe_dist": _source_digest()}
 
 
 def _source_digest() -> str:
@@ -204,7 +206,7 @@ def _storage(folder: Path, name: str) -> dict[str, Any]:
     finally:
         path.unlink(missing_ok=True)
     if not same:
-        raise OSError(f"{folder} gives back other bytes than were written")
+        raise OSError(f"{folder} returns different bytes than were written")
     return {
         "free_bytes": shutil.disk_usage(folder).free,
         "write_megabytes_per_second": _WRITTEN / written / 1e6,

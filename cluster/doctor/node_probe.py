@@ -21,12 +21,7 @@ _CONNECT_SECONDS = 5.0
 
 
 class NodeProbe:
-    """Runs on a node.
-
-    Args:
-        request: what the run needs.
-        index: number of this node.
-    """
+    """Runs on a node."""
 
     def __init__(self, request: Request, index: int) -> None:
         self._request = request

@@ -28,12 +28,7 @@ class Node:
 
 
 def examine_nodes(nodes: Nodes, request: Request) -> list[Node]:
-    """Make all checks.
-
-    Args:
-        nodes: to examine.
-        request: what the run needs.
-    """
+    """Make all checks."""
     count, patience = len(nodes.addresses), request.seconds + 10
     nothing: list[tuple[Any, ...]] = [()] * count
     hosts = nodes.ask("host", nothing, seconds=_START_SECONDS)

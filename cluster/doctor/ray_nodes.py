@@ -15,12 +15,7 @@ from cluster.doctor.nodes import Answer
 
 
 class RayNodes:
-    """All living nodes of the Ray cluster that this process has joined.
-
-    Args:
-        request: what the run needs.
-        environment: variables that ranks of the run would have.
-    """
+    """All living nodes of the Ray cluster that this process has joined."""
 
     def __init__(self, request: Request, environment: dict[str, str]) -> None:
         alive = sorted((node for node in ray.nodes() if node["Alive"]), key=lambda node: node["NodeManagerAddress"])

@@ -26,20 +26,15 @@ class NodeResources:
 def resources_of_a_node(cluster: ClusterConfig, *, nodes: int, loader_processes: int) -> NodeResources:
     """Share ranks evenly among nodes; a rank has its threads and its loader processes.
 
-    Args:
-        cluster: how many ranks there are, and what each needs.
-        nodes: how many nodes there are.
-        loader_processes: of a rank.
-
     Raises:
         UserError: some nodes would have more ranks than others.
     """
     if nodes < 1:
-        raise UserError(f"--nodes {nodes}: a job has at least one")
+        raise UserError(f"--nodes {nodes}: it must be at least 1")
     workers, left = divmod(cluster.workers, nodes)
     if left or not workers:
         raise UserError(
-            f"{cluster.workers} workers cannot be shared evenly among {nodes} nodes: give --cluster.workers a multiple "
+            f"{cluster.workers} workers cannot be split evenly among {nodes} nodes: give --cluster.workers a multiple "
             f"of {nodes}, or other --nodes"
         )
     return NodeResources(

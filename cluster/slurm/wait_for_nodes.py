@@ -16,10 +16,6 @@ _PAUSE_SECONDS = 0.5
 def wait_for_nodes(nodes: int, *, seconds: float) -> None:
     """Wait until so many nodes have joined the cluster that the environment names.
 
-    Args:
-        nodes: how many there must be.
-        seconds: how long to wait.
-
     Raises:
         UserError: fewer came in time.
     """
@@ -29,7 +25,7 @@ def wait_for_nodes(nodes: int, *, seconds: float) -> None:
         while (there := sum(node["Alive"] for node in ray.nodes())) < nodes:
             if time.monotonic() > end:
                 raise UserError(
-                    f"{there} of {nodes} nodes joined Ray in {seconds:.0f} s: can they reach the first one?"
+                    f"{there} of {nodes} nodes joined Ray in {seconds:.0f} s: check that they can reach the first one"
                 )
             time.sleep(_PAUSE_SECONDS)
     finally:

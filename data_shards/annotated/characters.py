@@ -17,7 +17,8 @@ import numpy as np
 
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.document_builder import without_spaces
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
+from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import NOT_ACCEPTED, SPANS_NOT_ACCEPTED, WITHOUT_ENTITY, ReadReport
 from data_shards.annotated.schema import parse
 from data_shards.annotated.ways_of_writing import (
@@ -27,20 +28,11 @@ from data_shards.annotated.ways_of_writing import (
     way_of_writing,
 )
 from data_shards.errors import UserError
-from data_shards.offset_trial import OffsetTrial
-from data_shards.offset_units import OffsetUnit, TextOffsets
+from data_shards.text.offset_units import OffsetUnit, TextOffsets
 
 
 def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, trial: OffsetTrial) -> Document | None:
-    """A text, None if the answer to it was no; see `unified.read`.
-
-    Args:
-        item: as read from a file.
-        index: its number in the file, from 0.
-        report: what is found is counted here.
-        offsets: what the offsets of entities count.
-        trial: says what else they may count, if they cannot be right.
-    """
+    """A text, None if the answer to it was no; see `unified.read`, and `readers` for offsets and trial."""
     fields = parse(item, way_of_writing(item), report)
     if isinstance(fields, Prodigy) and fields.answer != ACCEPTED:
         report.findings[NOT_ACCEPTED] += 1

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import get_args
 
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.other_programs import refuse_other_program
 from data_shards.annotated.schema import nearest_name
 from data_shards.annotated.ways_of_writing import is_prodigy
 from data_shards.errors import UserError
-from data_shards.input_format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
+from data_shards.input.format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
 
 FormatName = AnnotatedFormat
 
@@ -31,11 +31,7 @@ def find_format(item: Item) -> FormatName | None:
 
 
 def detect(item: Item) -> FormatName:
-    """The format of an item.
-
-    Raises:
-        UserError: its fields are those of no format.
-    """
+    """The format of an item; a UserError if its fields are those of none."""
     found = find_format(item)
     if found is not None:
         return found

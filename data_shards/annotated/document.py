@@ -28,10 +28,10 @@ from data_shards.annotated.read_report import (
     WITHOUT_ENTITY,
     WITHOUT_WORDS,
 )
-from data_shards.entity_words import words_of_characters
 from data_shards.ragged import IntArray, offsets_from_lengths
-from data_shards.sentences import locate_sentences
-from data_shards.word_rules import WordRules
+from data_shards.shards.entity_words import words_of_characters
+from data_shards.text.sentences import locate_sentences
+from data_shards.text.word_rules import WordRules
 
 
 class Mention(NamedTuple):
@@ -76,8 +76,7 @@ class _Place(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """A text and what is known of it.
 
     Args:
@@ -111,7 +110,7 @@ class Document:
         """A document that is given as sentences of words."""
         words = tuple(map(tuple, sentences))
         text = "\n".join(map(" ".join, words))
-        return cls(text, tuple(mentions), tuple(facts), words, name=name, number=number)
+        return cls(text, tuple(mentions), tuple(facts), words, False, name, number)
 
     def characters(self) -> list[tuple[int, int]]:
         """The characters of each mention in the text, half-open."""
@@ -128,14 +127,15 @@ class Document:
         """The characters of each sentence, half-open, without white space around it; none of blank sentences."""
         if self.words is None and not self.is_sentence:
             return locate_sentences(self.text, language)
-        begins = [0, len(self.text) + 1] if self.words is None else self._sentence_begins(self.words)
-        found = []
-        for start, end in pairwise(begins):
-            sentence = self.text[start : end - 1]
-            if stripped := sentence.lstrip():
-                start += len(sentence) - len(stripped)
-                found.append((start, start + len(stripped.rstrip())))
-        return found
+        if self.words is None or len(self.words) == 1:
+            lines: Iterable[tuple[int, str]] = [(0, self.text)]
+        else:
+            lines = ((start, self.text[start : end - 1]) for start, end in pairwise(self._sentence_begins(self.words)))
+        return [
+            (start + len(line) - len(stripped), start + len(line.rstrip()))
+            for start, line in lines
+            if (stripped := line.lstrip())
+        ]
 
     @staticmethod
     def _sentence_begins(sentences: tuple[tuple[str, ...], ...]) -> list[int]:

@@ -33,15 +33,7 @@ class DocumentBuilder:
     def add_mention(
         self, start: int, end: int, type: str, *, sentence: int = 0, entity: int | None = None, name: str = ""
     ) -> int:
-        """Add a mention; returns its number.
-
-        Args:
-            start: its first word.
-            end: one past its last word.
-            type: its label.
-            sentence: number of the sentence that it is in.
-            entity: that it names; one of its own, of the mention's number, if not given.
-            name: as the file has it.
+        """Add a mention, of an entity of its own (of the same number) if none is given; returns its number.
 
         Raises:
             UserError: the span is empty or reaches beyond the sentence.
@@ -68,11 +60,7 @@ class DocumentBuilder:
         self._facts.append(Fact(head, tail, type, tuple(evidence)))
 
     def add_relation(self, head: int, tail: int, type: str) -> None:
-        """Add a relation between two entities of their own, named by what `add_mention` returned.
-
-        Raises:
-            UserError: they are one and the same.
-        """
+        """Add a relation between two entities of their own, named by what `add_mention` returned; itself is refused."""
         first, second = self._mentions[head], self._mentions[tail]
         if (*first[:3], first.sentence) == (*second[:3], second.sentence):
             text = " ".join(self._sentences[first.sentence][first.start : first.end])
@@ -97,17 +85,7 @@ class DocumentBuilder:
         return all(place in self._at for place in places)
 
     def check_text(self, name: str, start: int, end: int, text: str | None) -> None:
-        """Hold the text that a file gives of a mention against its words; spaces and case do not count.
-
-        Args:
-            name: of the mention, for the error.
-            start: its first word.
-            end: one past its last word.
-            text: as the file has it; None if it has none.
-
-        Raises:
-            UserError: they differ.
-        """
+        """Refuse a text of a mention that is not that of its words; spaces and case do not count."""
         if text is None:
             return
         words = " ".join(self._sentences[0][start:end])
@@ -121,12 +99,7 @@ class DocumentBuilder:
         return f"{self._where}, sentence {sentence}" if self._numbered else self._where
 
     def build(self, *, name: str, number: int = 0) -> Document:
-        """The document.
-
-        Args:
-            name: title or id.
-            number: of its first sentence.
-        """
+        """The document; `number` is that of its first sentence."""
         return Document.of_words(self._sentences, self._mentions, self._facts, name=name, number=number)
 
 

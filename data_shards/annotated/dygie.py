@@ -12,7 +12,7 @@ from itertools import accumulate
 
 from data_shards.annotated.document import Document
 from data_shards.annotated.document_builder import DocumentBuilder
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import ACROSS_SENTENCES, ReadReport
 from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
 from data_shards.errors import UserError

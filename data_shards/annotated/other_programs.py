@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.errors import UserError
 
 _AS_TEXT = "convert each text to text, entities [{type, start, end}] and relations [{type, head, tail}]"
@@ -24,22 +24,14 @@ _PROGRAMS: tuple[tuple[frozenset[str], str, str], ...] = (
 
 
 def refuse_other_program(item: Item) -> None:
-    """Name the program whose fields an item has, if it is a known one.
-
-    Raises:
-        UserError: it is.
-    """
+    """Refuse an item with the fields of a known program, and name that."""
     for fields, program, remedy in _PROGRAMS:
         if fields <= item.value.keys():
             raise _not_read(item, program, remedy)
 
 
 def refuse_json_min(item: Item) -> None:
-    """Name Label Studio's short form, whose `label` is another one than Doccano's.
-
-    Raises:
-        UserError: it is.
-    """
+    """Refuse Label Studio's short form, whose `label` is another one than Doccano's."""
     label = item.value.get("label")
     if isinstance(label, list) and any(isinstance(one, dict) and "labels" in one for one in label):
         raise _not_read(item, "Label Studio (JSON-MIN)", _AS_TEXT + _UTF16)

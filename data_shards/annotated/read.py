@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,11 +11,11 @@ from data_shards.annotated import characters, docred, dygie, spe_program, unifie
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName, detect
 from data_shards.annotated.document import Document
-from data_shards.annotated.items import Item, read_items
+from data_shards.annotated.json_objects import Item, read_items
+from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
-from data_shards.offset_trial import OffsetTrial
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 
 _Reader = Callable[[Item, int, ReadReport], Document | None]
 
@@ -23,19 +23,6 @@ _Reader = Callable[[Item, int, ReadReport], Document | None]
 def read_documents(
     path: Path, format: FormatName | None = None, *, language: str = "en", offsets: OffsetUnit = "characters"
 ) -> tuple[list[Document], ReadReport]:
-    """Read a file of annotated documents; the report counts nothing that only single sentences have no place for.
-
-    Args and errors are those of `read_annotated`.
-    """
-    report, documents, _ = _open(path, format, language, offsets)
-    found = [document for _, document in documents if document is not None]
-    report.sentences = sum(len(document.locate_sentences(language)) for document in found)
-    return found, report
-
-
-def read_annotated(
-    path: Path, format: FormatName | None = None, *, language: str = "en", offsets: OffsetUnit = "characters"
-) -> tuple[list[AnnotatedSentence], ReadReport]:
     """Read a file of annotated sentences or documents: JSON or JSON lines, compressed or not.
 
     Args:
@@ -44,42 +31,48 @@ def read_annotated(
         language: whose rules cut what is given as text, not as words (a spaCy language code).
         offsets: what the offsets of entities in such a text count.
 
+    Returns:
+        Its documents, and a report with the place of each, which counts what has no place in a document.
+
     Raises:
         UserError: it cannot be read, is in no known format, or something in it cannot be right; names line or item.
     """
-    report, documents, trial = _open(path, format, language, offsets)
-    sentences: list[AnnotatedSentence] = []
-    for where, document in documents:
-        if document is not None:
-            trial.add(document, report.place(where))
-            found = document.sentences(language, report.findings)
-            sentences += found
-            report.places += [where] * len(found)
-    report.sentences = len(sentences)
-    report.warnings += trial.warnings(str(path))
-    return sentences, report
-
-
-def _open(
-    path: Path, format: FormatName | None, language: str, offsets: OffsetUnit
-) -> tuple[ReadReport, Iterator[tuple[str, Document | None]], OffsetTrial]:
-    """The report to fill, and where each document stands with what it is."""
     path = Path(path)
     items = read_items(path)
     first = next(items, None)
     if first is None:
         raise UserError(f"{path} is an empty list: there is nothing to read")
     report = ReadReport(path, format or detect(first), format_is_given=format is not None)
-    trial = OffsetTrial(offsets, language)
     names = docred.load_relation_names(path.parent) if report.format == "docred" else {}
-    read = readers(offsets, trial, names)[report.format]
+    read = readers(offsets, OffsetTrial(offsets, language), names)[report.format]
+    documents = []
+    for index, item in enumerate(chain([first], items)):
+        report.documents += 1
+        if (document := read(item, index, report)) is not None:
+            documents.append(document)
+            report.places.append(item.where)
+    return documents, report
 
-    def documents() -> Iterator[tuple[str, Document | None]]:
-        for index, item in enumerate(chain([first], items)):
-            report.documents += 1
-            yield item.where, read(item, index, report)
 
-    return report, documents(), trial
+def read_annotated(
+    path: Path, format: FormatName | None = None, *, language: str = "en", offsets: OffsetUnit = "characters"
+) -> tuple[list[AnnotatedSentence], ReadReport]:
+    """The sentences of a file's documents; the report has the place of each, and counts what has none in them.
+
+    Args and errors are those of `read_documents`.
+    """
+    documents, report = read_documents(path, format, language=language, offsets=offsets)
+    places, report.places = report.places, []
+    trial = OffsetTrial(offsets, language)
+    sentences: list[AnnotatedSentence] = []
+    for document, where in zip(documents, places, strict=True):
+        trial.add(document, report.place(where))
+        found = document.sentences(language, report.findings)
+        sentences += found
+        report.places += [where] * len(found)
+    report.sentences = len(sentences)
+    report.warnings += trial.warnings(str(path))
+    return sentences, report
 
 
 def readers(offsets: OffsetUnit, trial: OffsetTrial, relation_names: Mapping[str, str]) -> dict[str, _Reader]:

@@ -51,7 +51,8 @@ class ReadReport:
     def count_unread(self, name: str, where: str) -> None:
         """Count a field that is not read, and remember where it stood first."""
         self.unread_fields[name] += 1
-        self._first_unread.setdefault(name, self.place(where))
+        if name not in self._first_unread:
+            self._first_unread[name] = self.place(where)
 
     def place(self, where: str) -> str:
         """Where something stands, without the file."""

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 
@@ -110,7 +110,12 @@ AnyFields = TypeVar("AnyFields", bound=Fields)
 
 def nearest_name(name: str, known: Iterable[str]) -> str | None:
     """The name that this one is probably meant to be, if there is one."""
-    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=_CLOSE)), None)
+    return _nearest(name, tuple(sorted(known)))
+
+
+@lru_cache(maxsize=4096)  # the same fields come with every item
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=_CLOSE)), None)
 
 
 def form(value: Any) -> str:
@@ -173,11 +178,13 @@ def _explain(error: ValidationError) -> str:
     return f"{place} is {json.dumps(first['input'], ensure_ascii=False)[:40]}: expected {_EXPECTED[kind]}"
 
 
-def _unread(value: Any, prefix: str = "") -> Iterator[str]:
+def _unread(value: Fields | list[Any], prefix: str = "") -> Iterator[str]:
     if isinstance(value, Fields):
         yield from (prefix + name for name in value.model_extra or ())
-        for name in type(value).model_fields:
-            yield from _unread(getattr(value, name), f"{prefix}{name}.")
-    elif isinstance(value, list):
+        for name, inner in value.__dict__.items():
+            if isinstance(inner, Fields | list):
+                yield from _unread(inner, f"{prefix}{name}.")
+    elif value and not isinstance(value[0], str):  # not a list of words
         for element in value:
-            yield from _unread(element, prefix)
+            if isinstance(element, Fields | list):
+                yield from _unread(element, prefix)

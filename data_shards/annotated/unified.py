@@ -21,7 +21,7 @@ from pydantic import Discriminator, Tag
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.annotated.document import Document
 from data_shards.annotated.document_builder import DocumentBuilder
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import ReadReport
 from data_shards.annotated.schema import (
     LIST,
@@ -97,11 +97,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
 
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
-    """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences."""
     data = json_lines(sentences)
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from data_shards.annotated.items import Item
+from data_shards.annotated.json_objects import Item
 from data_shards.annotated.other_programs import refuse_json_min
 from data_shards.annotated.schema import (
     AnyEntity,
@@ -58,11 +58,7 @@ class Ours(_Item):
     relations: Sequence[RelationFields] = ()
 
     def listed(self, where: str) -> tuple[list[ListedEntity], list[ListedRelation]]:
-        """Entities and relations.
-
-        Raises:
-            UserError: a relation names an entity that is not there.
-        """
+        """Entities and relations."""
         entities = []
         for number, entity in enumerate(self.entities):
             if isinstance(entity, EntityFields):
@@ -98,11 +94,7 @@ class Doccano(_Item):
     relations: Sequence[_DoccanoRelation] = ()
 
     def listed(self, where: str) -> tuple[list[ListedEntity], list[ListedRelation]]:
-        """Entities and relations.
-
-        Raises:
-            UserError: two entities have one id.
-        """
+        """Entities and relations."""
         for id, count in Counter(one.id for one in self.entities).items():
             if count > 1:
                 raise UserError(f"{where}: {count} entities with the id {id!r}: give each its own")
@@ -165,11 +157,7 @@ def _name_of_span(span: _ProdigySpan | _ProdigyArgument) -> str:
 
 
 def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]:
-    """Whose an item is, by its fields; `entities`, which `spe predict` adds to what it keeps of an input, go first.
-
-    Raises:
-        UserError: nothing in it could list entities.
-    """
+    """Whose an item is, by its fields; `entities`, which `spe predict` adds to what it keeps of an input, go first."""
     value = item.value
     given = [name for name in _LISTING if value.get(name) is not None]
     if "entities" in given:
@@ -178,7 +166,7 @@ def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]
         return Prodigy
     if isinstance(value.get("label"), str) or _is_list_of(str, value.get("label")):
         raise UserError(
-            f"{item.where}: 'label' says something of the whole text, not of parts of it (text classification): "
+            f"{item.where}: 'label' describes the whole text, not parts of it (text classification): "
             "entities are read from 'spans' (Prodigy), or from a 'label' of lists [start, end, type] (Doccano)"
         )
     if "label" in given:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from data_shards.ragged import IntArray
-from data_shards.record import Records
+from data_shards.shards.record import Records
 
 LEFT, FIRST, MIDDLE, SECOND, RIGHT = range(5)
 SPAN_NAMES = ("left", "FIRST", "middle", "SECOND", "right")

@@ -13,10 +13,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from data_shards.errors import UserError
-from data_shards.order import Order
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.shards.order import Order
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
 from spe_dist.batches.batch import Batch
 
 _STEPS_AHEAD = 4  # per process: decoding a shard takes as long as making some dozens of batches

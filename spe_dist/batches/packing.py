@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -12,22 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 
 
-@dataclass(frozen=True)
-class SpecialPieces:
-    """Ids that frame and hide a sentence."""
-
-    cls: int
-    sep: int
-    mask: int
-
-
-def pack(
-    piece_ids: IntArray, lengths: IntArray, special: SpecialPieces | SpecialIds
-) -> tuple[NDArray[np.int64], PackedSequences]:
+def pack(piece_ids: IntArray, lengths: IntArray, special: SpecialIds) -> tuple[NDArray[np.int64], PackedSequences]:
     """Frame sentences by [CLS] and [SEP].
 
     Args:

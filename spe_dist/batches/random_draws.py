@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-_COLLATE = 3  # keeps these numbers apart from the ones of data_shards.order
+_COLLATE = 3  # keeps these numbers apart from the ones of data_shards.shards.order
 
 
 def lane_generator(seed: int, step: int, lane: int) -> np.random.Generator:

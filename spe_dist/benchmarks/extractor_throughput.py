@@ -71,4 +71,6 @@ def _stream(extractor: Extractor, texts: Iterable[Text], sentences: int, seconds
         if read >= sentences:
             seconds.append((time.perf_counter() - began) * sentences / read)
             return early, most
-    raise UserError(f"the texts have {read:,} sentences, and {sentences:,} are to be read: give more, or fewer to read")
+    raise UserError(
+        f"the texts have {read:,} sentences, fewer than {sentences:,}: give more text or a smaller --sentences"
+    )

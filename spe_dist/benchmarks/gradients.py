@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import Batch
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.config import Config
@@ -42,9 +42,6 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     """The gradient of each objective at the start of a run: a whole step's records, no dropout.
 
     SPE's queue holds keys of the records of later steps, as many as the recipe's queue or 2,048.
-
-    Raises:
-        UserError: data or encoder do not fit.
     """
     device, plan, reader = World().device, build_plan(config, 1), open_reader(config)
     seed_random_generators(config.run.seed)
@@ -58,8 +55,8 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
 
 def objectives_of(config: Config, method: Method) -> dict[str, float]:
     """Weights of the objectives that are trained."""
-    about = spec_of(config).about(config, method.encoder_config)
-    return {objective.key: objective.weight for objective in about.objectives if objective.weight}
+    summary = spec_of(config).summarize(config, method.encoder_config)
+    return {objective.key: objective.weight for objective in summary.objectives if objective.weight}
 
 
 def gradients_of_step(method: Method, batches: list[Batch], objectives: dict[str, float]) -> list[ObjectiveGradient]:

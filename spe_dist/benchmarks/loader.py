@@ -22,9 +22,6 @@ def measure_loader(config: Config, *, repeats: int) -> list[Timed]:
     """Make batches of a run, all lanes in this process: seconds of a step, records per second and shares of the parts.
 
     The parts are `order` (which records), `take` (read them) and `collate` (make the method's batch of them).
-
-    Raises:
-        UserError: there is no such dataset, or it is damaged.
     """
     plan = build_plan(config, world_size=1)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(0)))

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import Batch
-from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
+from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.config import Config
 from spe_dist.methods.method import Method
 from spe_dist.methods.model_flops import embedding_size, encoder_flops
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
@@ -39,7 +40,7 @@ class MlmBatch(Batch):
 class MlmCollate:
     """Every record once, 15 % of its pieces masked."""
 
-    special: SpecialPieces
+    special: SpecialIds
     seed: int
 
     def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> MlmBatch:
@@ -77,26 +78,19 @@ class MlmModel(nn.Module):
 
 
 class Mlm(Method):
-    """A method as the training session wants it.
-
-    Args:
-        config: the run whose encoder and data these are.
-        reader: of its dataset.
-        device: where it trains.
-    """
+    """A method as the training session wants it."""
 
     terms = ("mlm",)
-    measures = ("mlm_found",)
+    metrics = ("mlm_found",)
     term_weights = (1.0,)
 
     def __init__(self, config: Config, reader: ShardReader, *, device: torch.device) -> None:
         super().__init__(config, reader)
-        special = reader.manifest.tokenizer.special_ids
-        self.collate = MlmCollate(SpecialPieces(special.cls, special.sep, special.mask), config.run.seed)
+        self.collate = MlmCollate(reader.manifest.tokenizer.special_ids, config.run.seed)
         self.model = MlmModel(self.new_encoder(), dropout=config.encoder.dropout)
 
-    def model_flops(self, work: Work) -> int:
+    def model_flops(self, workload: Workload) -> int:
         """Encoder and head, forward and backward."""
         encoder = self.encoder_config
         head = embedding_size(encoder) * (encoder.hidden_size + encoder.vocab_size)
-        return 3 * (sum(encoder_flops(encoder, work).values()) + 2 * work.counts["mlm"] * head)
+        return 3 * (sum(encoder_flops(encoder, workload).values()) + 2 * workload.counts["mlm"] * head)

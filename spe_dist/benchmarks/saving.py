@@ -71,7 +71,7 @@ def _run(config: Config) -> None:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise UserError(f"the run that was to be measured failed ({last}): try the settings with `spe pretrain` first")
+        raise UserError(f"the measured run failed ({last}): try the settings with `spe pretrain` first")
 
 
 def _bytes(checkpoint: Path) -> int:

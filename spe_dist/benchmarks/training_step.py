@@ -32,7 +32,7 @@ def measure_packing(config: Config, *, repeats: int) -> list[Timed]:
     pooled = replace(config, compute=replace(config.compute, packed=False))
     method = spec_of(config).build
     variants: dict[str, Variant] = {
-        "padding, span_pool's reference body": (padded, method),
+        "padding, reference span_pool": (padded, method),
         "padding, compiled span_pool": (pooled, method),
         "packed, compiled span_pool": (config, method),
     }

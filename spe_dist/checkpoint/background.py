@@ -91,7 +91,7 @@ class BackgroundSaver:
             if self._in_flight is not None:
                 self._in_flight.result()
         except Exception:  # the run ends for a reason of its own, which this must not hide
-            LOGGER.exception("the last save did not end")
+            LOGGER.exception("the last save did not finish")
         self._pool.shutdown()
 
     def _wait(self, while_waiting: Callable[[], None] = lambda: None) -> UserError | None:
@@ -106,7 +106,9 @@ class BackgroundSaver:
             if time.monotonic() > said + _SAY_SECONDS:
                 said = time.monotonic()
                 seconds = said - began
-                LOGGER.warning("the checkpoint of step %d is not written after %.0f s", self._step_in_flight, seconds)
+                LOGGER.warning(
+                    "the checkpoint of step %d has not been written after %.0f s", self._step_in_flight, seconds
+                )
         in_flight, self._in_flight = self._in_flight, None
         return in_flight.result()
 

@@ -24,9 +24,10 @@ def seed_random_generators(seed: int) -> None:
 
 def collect_random_states(world: World) -> dict[str, Tensor]:
     """This rank's states: `rng.<kind>.rank<k>`, each uint8."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
     states = {
         "torch": torch.get_rng_state(),
-        "numpy": _to_bytes(_numpy_state()),
+        "numpy": _to_bytes((kind, np.asarray(keys).tolist(), *rest)),
         "python": _to_bytes(random.getstate()),
     }
     if world.device.type == "cuda":
@@ -48,11 +49,6 @@ def restore_random_states(checkpoint: LoadedCheckpoint, world: World) -> None:
 
 def _name(kind: str, world: World) -> str:
     return f"{PREFIX}{kind}.rank{world.rank}"
-
-
-def _numpy_state() -> tuple[object, ...]:
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    return (kind, np.asarray(keys).tolist(), *rest)
 
 
 def _to_bytes(state: object) -> Tensor:

@@ -26,12 +26,7 @@ _REPLACED = "somebody has replaced it and its hash, do not trust this run folder
 
 @dataclass(frozen=True)
 class Skipped:
-    """A checkpoint that cannot be used.
-
-    Args:
-        name: its folder's name.
-        reason: what is wrong with it.
-    """
+    """A checkpoint that cannot be used."""
 
     name: str
     reason: str
@@ -144,7 +139,7 @@ def faults_of(checkpoint: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class About:
+class CheckpointSummary:
     """What can be told of a checkpoint without reading its tensors.
 
     Args:
@@ -164,16 +159,16 @@ class About:
     fault: str | None
 
 
-def read_about(checkpoint: Path) -> About | None:
+def read_summary(checkpoint: Path) -> CheckpointSummary | None:
     """Look at a checkpoint without reading its tensors; None if its run has deleted it meanwhile."""
     try:
-        about = _about(checkpoint)
+        summary = _summary(checkpoint)
     except FileNotFoundError:
-        about = None
-    return about if is_there(checkpoint) else None
+        summary = None
+    return summary if is_there(checkpoint) else None
 
 
-def _about(checkpoint: Path) -> About:
+def _summary(checkpoint: Path) -> CheckpointSummary:
     fault = next(_faults(checkpoint, _fault_of_size), None)
     world_size: int | None
     zero_stage: int | None
@@ -183,7 +178,7 @@ def _about(checkpoint: Path) -> About:
     except (OSError, ValueError, KeyError, TypeError):
         world_size = zero_stage = None
     size = sum(path.stat().st_size for path in checkpoint.iterdir())
-    return About(step_of(checkpoint), checkpoint.stat().st_mtime, size, world_size, zero_stage, fault)
+    return CheckpointSummary(step_of(checkpoint), checkpoint.stat().st_mtime, size, world_size, zero_stage, fault)
 
 
 def choose_checkpoint(folder: Path) -> Choice:
@@ -213,7 +208,7 @@ def load_chosen(folder: Path, choice: Choice) -> LoadedCheckpoint | None:
     reasons = "; ".join(f"{fault.name}: {fault.reason}" for fault in skipped)
     raise UserError(
         f"no checkpoint in {folder} can be used ({reasons}): "
-        "restore one from a backup, or start anew with another run name"
+        "restore one from a backup, or start over with another run name"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from data_shards.errors import UserError
-from data_shards.location import join_url
+from data_shards.shards.location import join_url
 
 _WITH_RENAMES = ("local", "hdfs")  # types of `pyarrow.fs`
 
@@ -28,7 +28,7 @@ class RemoteFolder:
 
         self.url, shown = url.rstrip("/"), _without_secrets(url)
         if urlsplit(url).password:
-            raise UserError(f"{shown} was given with a secret in it: name keys in the environment instead")
+            raise UserError(f"{shown} contains a secret: put keys into the environment instead")
         try:
             self._files, self._path = fs.FileSystem.from_uri(self.url)
         except (pa.ArrowException, OSError, ValueError) as error:

@@ -36,8 +36,8 @@ _PARTIAL = ".partial-"
 Files = dict[str, dict[str, Any]]
 
 
-class Place(Protocol):
-    """What a store asks of a place. All but `write_share` and `fetch` are called by the first rank alone."""
+class StorageBackend(Protocol):
+    """What a store asks of its storage. All but `write_share` and `fetch` are called by the first rank alone."""
 
     folder: Path
     """Of this machine, where checkpoints are read."""
@@ -127,7 +127,7 @@ class SharedFolder:
         # Renamed first: a run killed in the middle of deleting must not leave half a checkpoint under a good name.
         checkpoint = self.folder / name_of(step)
         if checkpoint.is_symlink():
-            raise OSError(f"{checkpoint} is a symbolic link, whose target would stay")
+            raise OSError(f"{checkpoint} is a symbolic link; its target would remain")
         doomed = self.folder / f"{_PARTIAL}deleting-{checkpoint.name}"
         checkpoint.rename(doomed)
         _remove(doomed)

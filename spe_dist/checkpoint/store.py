@@ -24,7 +24,7 @@ from torch import Tensor
 from data_shards.errors import UserError
 from spe_dist.checkpoint.durable_files import failure_of
 from spe_dist.checkpoint.reader import Choice, LoadedCheckpoint, load_chosen, name_of
-from spe_dist.checkpoint.storage_backends import Files, Place, SharedFolder
+from spe_dist.checkpoint.storage_backends import Files, SharedFolder, StorageBackend
 from spe_dist.engine.world import World
 
 LOGGER = logging.getLogger(__name__)
@@ -36,29 +36,29 @@ class CheckpointStore:
     """The checkpoints of one run. Every method is called by all ranks, on any thread, one at a time.
 
     Args:
-        place: where they lie; a path is a folder on a file system that all ranks share.
+        storage: where they lie; a path is a folder on a file system that all ranks share.
         keep_last: how many of the newest checkpoints are kept, at least 1.
         keep_every: checkpoints of steps divisible by this are kept for good; 0 for none.
         world: this rank among all.
 
     Raises:
-        UserError: the place cannot be written, or nothing would be kept.
+        UserError: the storage cannot be written, or nothing would be kept.
     """
 
-    def __init__(self, place: Path | Place, *, keep_last: int, keep_every: int, world: World) -> None:
-        self._place: Place = SharedFolder(place) if isinstance(place, Path) else place
+    def __init__(self, storage: Path | StorageBackend, *, keep_last: int, keep_every: int, world: World) -> None:
+        self._storage: StorageBackend = SharedFolder(storage) if isinstance(storage, Path) else storage
         if keep_last < 1:
             raise UserError(f"train.keep_last is {keep_last}: at least one checkpoint must be kept")
         self._keep_last = keep_last
         self._keep_every = keep_every
         self._world = world.with_own_group()
         self._undeletable: set[int] = set()
-        self._first_rank_only(self._place.remove_leftovers)
+        self._first_rank_only(self._storage.remove_leftovers)
 
     @property
     def folder(self) -> Path:
         """Of this machine, where checkpoints are read."""
-        return self._place.folder
+        return self._storage.folder
 
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:
         """Write a checkpoint, then delete the ones that are no longer kept.
@@ -76,18 +76,18 @@ class CheckpointStore:
         Raises:
             UserError: on every rank, if any rank cannot write. Nothing half-written stays, older checkpoints do.
         """
-        where = f"{self._place}/{name_of(step)}"
+        where = f"{self._storage}/{name_of(step)}"
         found: list[bool] = []
-        self._first_rank_only(lambda: found.append(self._place.is_complete(step)))
+        self._first_rank_only(lambda: found.append(self._storage.is_complete(step)))
         if self._world.broadcast_object(found[:1]) == [True]:
             return where
         name = f"rank-{self._world.rank:05d}-of-{self._world.size:05d}.safetensors"
         files: Files = {}
-        failure = failure_of(lambda: files.update(self._place.write_share(step, name, tensors)), self._place)
+        failure = failure_of(lambda: files.update(self._storage.write_share(step, name, tensors)), self._storage)
         parts = self._world.all_gather_objects((failure, files))
         self._raise_first([failure for failure, _ in parts], step)
         all_files = {name: entry for _, part in parts for name, entry in part.items()}
-        self._first_rank_only(partial(self._place.complete, step, all_files, metadata), step)
+        self._first_rank_only(partial(self._storage.complete, step, all_files, metadata), step)
         if self._world.is_first:
             self._delete_surplus(step)
         self._world.barrier()
@@ -97,37 +97,37 @@ class CheckpointStore:
         """The newest checkpoint whose files are all as they were written; None if there is none at all.
 
         Raises:
-            UserError: there are checkpoints but none of them holds (a fresh start would hide that), or the place cannot
-                be read.
+            UserError: there are checkpoints but none of them holds (a fresh start would hide that), or the storage
+                cannot be read.
         """
         chosen: list[Choice] = []
-        self._first_rank_only(lambda: chosen.append(self._place.choose()), doing=_READING)
+        self._first_rank_only(lambda: chosen.append(self._storage.choose()), doing=_READING)
         name, skipped = self._world.broadcast_object(chosen[:1])[0]
         if name is not None:
             fetch = self._world.local_rank == 0
-            failure = failure_of(partial(self._place.fetch, name), self._place, _READING) if fetch else None
+            failure = failure_of(partial(self._storage.fetch, name), self._storage, _READING) if fetch else None
             self._raise_first(self._world.all_gather_objects(failure), None)
-        return load_chosen(self._place.folder, (name, skipped))
+        return load_chosen(self._storage.folder, (name, skipped))
 
     def _delete_surplus(self, step: int) -> None:
         """What cannot be deleted stays, with one warning: the checkpoint just written is good."""
         try:
             # Later ones do not count: they were skipped when the run resumed, and would push out the good ones.
-            steps = [found for found in self._place.steps() if found <= step]
+            steps = [found for found in self._storage.steps() if found <= step]
         except OSError as error:
-            LOGGER.warning("cannot look for old checkpoints in %s: %s", self._place, error)
+            LOGGER.warning("cannot look for old checkpoints in %s: %s", self._storage, error)
             return
         for old in steps[: -self._keep_last]:
             if old in self._undeletable or (self._keep_every and old % self._keep_every == 0):
                 continue
             try:
-                self._place.delete(old)
+                self._storage.delete(old)
             except OSError as error:
                 self._undeletable.add(old)
-                LOGGER.warning("the old checkpoint of step %d cannot be deleted and stays: %s", old, error)
+                LOGGER.warning("the old checkpoint of step %d cannot be deleted and remains: %s", old, error)
 
     def _first_rank_only(self, action: Callable[[], Any], step: int | None = None, doing: str = _WRITING) -> None:
-        failure = failure_of(action, self._place, doing) if self._world.is_first else None
+        failure = failure_of(action, self._storage, doing) if self._world.is_first else None
         self._raise_first([self._world.broadcast_object(failure)], step)
 
     def _raise_first(self, failures: list[str | None], step: int | None) -> None:
@@ -137,6 +137,6 @@ class CheckpointStore:
             return
         if step is not None:
             if self._world.is_first:
-                self._place.abandon(step)
+                self._storage.abandon(step)
             self._world.barrier()
         raise UserError(failure)

@@ -129,8 +129,8 @@ def _require_equal_on_all_ranks(tensors: Mapping[str, Tensor], world: World) -> 
     if not torch.equal(largest, smallest):
         names = [name for name, same in zip(tensors, (largest == smallest).tolist(), strict=True) if not same]
         raise UserError(
-            f"ranks hold different values of {', '.join(names[:3])}, which must be equal on all: unlike machines or "
-            "versions of torch, or a fault of a device or the network; nothing was saved, resume from the last "
+            f"ranks hold different values of {', '.join(names[:3])}, which must be equal on all: different machines or "
+            "versions of torch, or a faulty device or network; nothing was saved: resume from the last "
             "checkpoint on machines of one kind"
         )
 

@@ -76,6 +76,6 @@ def one_at_a_time(name: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         stale = folder / "lock"
         if stale.exists():
-            LOGGER.warning("removed %s, which a process that was killed has left", stale)
+            LOGGER.warning("removed %s, left by a killed process", stale)
             stale.unlink(missing_ok=True)
         yield

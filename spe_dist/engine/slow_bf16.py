@@ -13,12 +13,7 @@ _MUCH_SLOWER = 1.5
 
 
 def slow_bf16_warning(precision: str, device_type: str) -> str | None:
-    """A line for people if bf16 is asked for on a CPU that computes it more slowly than fp32; takes some 20 ms there.
-
-    Args:
-        precision: that a run would compute in.
-        device_type: where; "cpu" is this machine's.
-    """
+    """A line for people if bf16 is asked for on a CPU that computes it more slowly than fp32 (takes 20 ms)."""
     if precision != "bf16" or device_type != "cpu":
         return None
     slower = _seconds_of_a_product(torch.bfloat16) / _seconds_of_a_product(torch.float32)
@@ -26,7 +21,7 @@ def slow_bf16_warning(precision: str, device_type: str) -> str | None:
         return None
     return (
         f"warning: this CPU has no instructions for bf16, which takes {slower:.0f} times as long as fp32 here: "
-        "--train.precision fp32 is faster (and another run)"
+        "--train.precision fp32 is faster (as a new run)"
     )
 
 

@@ -10,13 +10,6 @@ def assign_to_ranks(sizes: Mapping[str, int], world_size: int) -> dict[str, int]
 
     The largest goes first, always to the rank that has least so far. Depends on the arguments only, so every rank
     computes the same answer without asking.
-
-    Args:
-        sizes: elements or bytes by name.
-        world_size: number of ranks.
-
-    Returns:
-        The rank of every name.
     """
     load = [0] * world_size
     ranks: dict[str, int] = {}

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +15,8 @@ import torch
 import torch.distributed as dist
 
 from data_shards.errors import UserError
+
+_FIRST_LINE_SECONDS, _NEXT_LINE_SECONDS = 15.0, 60.0  # of waiting for the other ranks
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ def start_process_group(world: World) -> None:
     """Connect the ranks, unless a launcher has done so already (Ray Train does).
 
     Raises:
-        UserError: several ranks, but nobody says where rank 0 listens; or torchrun cannot keep attempts apart.
+        UserError: several ranks, but nobody says where rank 0 listens; or torchrun cannot keep attempts apart, or has
+            told the ranks no port.
     """
     # DeepSpeed reads these itself, and looks for MPI where one is missing.
     for key, value in (("RANK", world.rank), ("WORLD_SIZE", world.size), ("LOCAL_RANK", world.local_rank)):
@@ -103,10 +110,39 @@ def start_process_group(world: World) -> None:
             f"WORLD_SIZE is {world.size} but MASTER_ADDR or MASTER_PORT is not set: "
             "start the ranks with torchrun or Ray"
         )
+    if os.environ["MASTER_PORT"] == "0":  # every rank would wait for a server that nobody starts
+        raise UserError(
+            "MASTER_PORT is 0, where no rank can find the others: give torchrun --standalone on one machine, or "
+            "--rdzv-backend c10d --rdzv-endpoint HOST:PORT, instead of --master-port 0"
+        )
     # A world of one must not bind a device: later groups are then split from it, and NCCL cannot split one rank.
     bind = world.device if world.device.type == "cuda" and world.size > 1 else None
-    store = _store_of_this_attempt(world)
-    dist.init_process_group(world.backend, store=store, rank=world.rank, world_size=world.size, device_id=bind)
+    with _waiting_told(world):
+        store = _store_of_this_attempt(world)
+        dist.init_process_group(world.backend, store=store, rank=world.rank, world_size=world.size, device_id=bind)
+
+
+@contextmanager
+def _waiting_told(world: World) -> Iterator[None]:
+    """Say what this rank waits for while the block lasts: torch itself says nothing before its time limit."""
+    connected, address = threading.Event(), f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+
+    def tell() -> None:
+        seconds, pause = 0.0, _FIRST_LINE_SECONDS
+        while not connected.wait(pause):
+            seconds += pause
+            # Not logged: the log of the run is not open yet, and this may be the last thing that happens.
+            sys.stderr.write(
+                f"rank {world.rank} has waited {seconds:.0f} s for all {world.size} ranks to connect at {address}: is "
+                "every one started, with the same MASTER_ADDR and MASTER_PORT, and does it reach that address?\n"
+            )
+            pause = _NEXT_LINE_SECONDS
+
+    threading.Thread(target=tell, name="waiting-for-ranks", daemon=True).start()
+    try:
+        yield
+    finally:
+        connected.set()
 
 
 def _store_of_this_attempt(world: World) -> dist.Store | None:
@@ -114,16 +150,13 @@ def _store_of_this_attempt(world: World) -> dist.Store | None:
 
     torchrun's store outlives the ranks, and the ranks that it starts again would read where the dead ones listened
     (pytorch issue 135712). Its count of restarts tells attempts apart, but every machine has a count of its own.
-
-    Raises:
-        UserError: torchrun may restart ranks on several machines, and all of them with the same store.
     """
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return None
     several_machines = int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
     if several_machines and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
         raise UserError(
-            "torchrun on several machines with --max-restarts would mix up the ranks it starts again: "
+            "torchrun on several machines with --max-restarts would mix up restarted ranks: "
             "set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment of torchrun, on every machine"
         )
     store, _, _ = next(dist.rendezvous("env://", world.rank, world.size))

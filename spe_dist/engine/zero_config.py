@@ -28,7 +28,7 @@ def deepspeed_config(
     if stage == 0:
         raise UserError(
             "ZeRO stage 0 (train.zero_stage) is not offered: in bf16 it keeps no master weights that can be saved; "
-            "use stage 1, in a world of one too"
+            "use stage 1, also with one rank"
         )
     if stage not in STAGES:
         raise UserError(f"ZeRO stage {stage} (train.zero_stage) is not offered: use 1, 2 or 3")
@@ -45,16 +45,10 @@ def deepspeed_config(
         "communication_data_type": "fp32",
         "gradient_clipping": clip,
         "zero_allow_untested_optimizer": True,
-        "zero_optimization": _zero(stage),
+        # 0: no parameter is small enough to stay whole, so a debug model is split exactly as a large one is.
+        "zero_optimization": {"stage": stage} | ({"stage3_param_persistence_threshold": 0} if stage == 3 else {}),
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
         # It would wait for the GPU in every forward and every step.
         "timers": {"throughput": {"enabled": False}},
     }
-
-
-def _zero(stage: int) -> dict[str, Any]:
-    if stage < 3:
-        return {"stage": stage}
-    # 0: no parameter is small enough to stay whole, so a debug model is split exactly as a large one is.
-    return {"stage": 3, "stage3_param_persistence_threshold": 0}

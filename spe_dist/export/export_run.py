@@ -17,8 +17,8 @@ from transformers import AutoConfig, PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
-from data_shards.manifest import Manifest
-from data_shards.word_pieces import WordPieces
+from data_shards.shards.manifest import Manifest
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.checkpoint.reader import LoadedCheckpoint, newest_checkpoint
 from spe_dist.config import Config
 from spe_dist.export.export_format import DESCRIPTION, MODEL_CARD, Description, Weights
@@ -64,7 +64,7 @@ class TrainedRun:
             encoder = AutoConfig.from_pretrained(run / ENCODER, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{run} is not a whole run: cannot read its {VERSIONS} and {ENCODER} ({str(error).splitlines()[0]})"
+                f"{run} is not a complete run: cannot read its {VERSIONS} and {ENCODER} ({str(error).splitlines()[0]})"
             ) from error
         dataset = read_dataset(run)
         return cls(config, encoder, dataset, run / TOKENIZER, about["dataset"], about["versions"], checkpoint)
@@ -94,7 +94,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
         model.save_pretrained(unfinished)
         card = model_card(
             source.config,
-            spec_of(source.config).about(source.config, source.encoder),
+            spec_of(source.config).summarize(source.config, source.encoder),
             model.description,
             dataset=source.dataset,
             fingerprint=source.fingerprint,
@@ -109,18 +109,18 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
 
 def describe(source: TrainedRun, weights: Weights) -> Description:
     """Which parts the run trained, and their sizes."""
-    about = spec_of(source.config).about(source.config, source.encoder)
+    summary = spec_of(source.config).summarize(source.config, source.encoder)
     return Description(
         method=source.config.method,
         weights=weights,
         step=source.checkpoint.step,
         max_pieces=source.dataset.max_pieces,
         language=source.dataset.language,
-        span_encoder=about.span_encoder,
-        context_encoder=about.context_encoder,
-        pair_encoder=about.pair_encoder,
-        head_size=about.head_size,
-        normalize=about.normalize,
+        span_encoder=summary.span_encoder,
+        context_encoder=summary.context_encoder,
+        pair_encoder=summary.pair_encoder,
+        head_size=summary.head_size,
+        normalize=summary.normalize,
     )
 
 
@@ -134,7 +134,7 @@ def load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
     has_key_encoder = any(name.startswith("key_encoder.") for name in source.checkpoint.names())
     if weights == "momentum" and not has_key_encoder:
         raise UserError(
-            f"{source.checkpoint.folder} has no momentum encoder, which SPE's contrast alone has: export the weights "
+            f"{source.checkpoint.folder} has no momentum encoder (only SPE with contrast has one): export the weights "
             "'query'"
         )
     word_pieces = WordPieces.load(str(source.tokenizer), language=description.language)
@@ -166,7 +166,7 @@ def _check_out(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the export")
     if out.is_dir() and any(out.iterdir()) and not (out / DESCRIPTION).is_file():
-        raise UserError(f"{out} holds something else than an export: name a new or empty folder (--out)")
+        raise UserError(f"{out} contains other files than an export: name a new or empty folder (--out)")
 
 
 @contextmanager

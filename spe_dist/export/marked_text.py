@@ -9,7 +9,7 @@ import numpy as np
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray, Ragged
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 
 Span = str | tuple[int, int]
 """The span's text, if it occurs once, or its characters `(start, end)`, half-open."""

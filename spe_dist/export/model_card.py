@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.config import Config
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
-from spe_dist.methods.about import AboutRun
+from spe_dist.methods.run_summary import RunSummary
 from spe_dist.recipe import config_values
 from spe_dist.text_table import markdown_table
 
@@ -32,7 +32,7 @@ tags:
 
 def model_card(
     config: Config,
-    about: AboutRun,
+    summary: RunSummary,
     description: Description,
     *,
     dataset: Manifest,
@@ -40,44 +40,34 @@ def model_card(
     versions: Mapping[str, str],
     metrics: Mapping[str, float],
 ) -> str:
-    """The card's text, with front matter for the Hugging Face hub.
-
-    Args:
-        config: the run's.
-        about: what it trained.
-        description: of the exported model.
-        dataset: manifest of the training data.
-        fingerprint: of that dataset.
-        versions: of Python and packages, of the run.
-        metrics: last line of the run, or nothing.
-    """
+    """The card's text, with front matter for the Hugging Face hub."""
     parts = (
         _HEADER.format(method=config.method) + f"\n# {config.run.name}",
-        _summary(config, about, description),
+        _summary(config, summary, description),
         "## How to load it\n\n" + _usage(description),
         "## Training data\n\n"
         + markdown_table(
             ("dataset", dataset.name), _data_rows(dataset, fingerprint, config.data.fraction), padded=False
         ),
         "## Settings\n\n" + markdown_table(("setting", "value"), _setting_rows(config), padded=False),
-        "## Last metrics\n\n" + _metrics(about, metrics),
+        "## Last metrics\n\n" + _metrics(summary, metrics),
         "## Versions\n\n" + markdown_table(("package", "version"), versions.items(), padded=False),
     )
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(config: Config, about: AboutRun, description: Description) -> str:
+def _summary(config: Config, summary: RunSummary, description: Description) -> str:
     used = ", ".join(
         f"{objective.name} ({objective.key.upper()}), weight {objective.weight:g}"
-        for objective in about.objectives
+        for objective in summary.objectives
         if objective.weight
     )
     which = "the trained encoder" if description.weights == "query" else "the momentum (key) encoder"
     start = config.encoder.name_or_path
     begun = f"started from `{without_folders(start)}`" if start else "newly initialised"
     return (
-        f"An encoder of sentences, spans and span pairs, pre-trained on {about.trained_on} with {about.method} "
-        f"({about.paper}) by spe_dist.\n\n"
+        f"An encoder of sentences, spans and span pairs, pre-trained on {summary.trained_on} with {summary.method} "
+        f"({summary.paper}) by spe_dist.\n\n"
         f"Objectives: {used}. The sentence encoder was {begun}. These are the weights of {which} after "
         f"{description.step:,} of {config.train.steps:,} steps of {config.batch.lanes * config.batch.lane_size:,} "
         "sentences. The heads of the objectives are not part of it."
@@ -112,12 +102,9 @@ def _data_rows(dataset: Manifest, fingerprint: str, fraction: float) -> list[tup
     rows = [("fingerprint", f"`{fingerprint}`"), *((name, f"{getattr(counts, name):,}") for name in names)]
     if fraction < 1:
         rows.append(("part of the records that was read", f"{fraction:.1%} (data.fraction)"))
-    return [*rows, ("longest sentence", f"{dataset.max_pieces} pieces"), ("vocabulary", _vocabulary(dataset))]
-
-
-def _vocabulary(dataset: Manifest) -> str:
     case = {True: ", lower-cased", False: ", cased", None: ""}[dataset.tokenizer.lowercase]
-    return f"{dataset.tokenizer.vocab_size:,} pieces{case}"
+    vocabulary = f"{dataset.tokenizer.vocab_size:,} pieces{case}"
+    return [*rows, ("longest sentence", f"{dataset.max_pieces} pieces"), ("vocabulary", vocabulary)]
 
 
 def _setting_rows(config: Config) -> list[tuple[str, Any]]:
@@ -136,8 +123,8 @@ def _is_unused_size(key: str, config: Config) -> bool:
     return bool(config.encoder.name_or_path) and key.startswith("encoder.") and not key.endswith("dropout")
 
 
-def _metrics(about: AboutRun, metrics: Mapping[str, float]) -> str:
-    prefixes = ("loss", *(f"{objective.key}_" for objective in about.objectives))
+def _metrics(summary: RunSummary, metrics: Mapping[str, float]) -> str:
+    prefixes = ("loss", *(f"{objective.key}_" for objective in summary.objectives))
     chosen = {name: value for name, value in metrics.items() if name.startswith(prefixes)}
     if not chosen:
         return "None were logged."

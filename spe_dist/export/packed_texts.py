@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_shards.ragged import offsets_from_lengths
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import pack
 from spe_dist.export.marked_text import MarkedText
@@ -21,8 +21,7 @@ def pack_texts(texts: Sequence[MarkedText], special: SpecialIds) -> tuple[Packed
     """The packed sequences, and the packed index of each word's first piece, [W]."""
     lengths = np.array([len(text.piece_ids) for text in texts], dtype=np.int64)
     places, packed = pack(np.concatenate([_NOTHING, *(text.piece_ids for text in texts)]), lengths, special)
-    firsts = offsets_from_lengths(lengths)
-    words = [first + text.word_starts for first, text in zip(firsts, texts, strict=False)]
+    words = [first + text.word_starts for first, text in zip(offsets_from_lengths(lengths), texts, strict=False)]
     return packed, torch.from_numpy(places[np.concatenate([_NOTHING, *words])])
 
 

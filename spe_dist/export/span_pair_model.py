@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
 from spe_dist.export.marked_text import MarkedText, Span, WordSpan
 from spe_dist.export.packed_texts import pack_texts, pack_word_spans

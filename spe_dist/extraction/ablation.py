@@ -66,11 +66,12 @@ VARIANTS: dict[VariantName, Variant] = {
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)
 class AblationRunConfig:
-    """Where the ablations live."""
+    """Name and folder of the ablations."""
 
     name: str
-    """Their folder inside `folder`; starting the same name again goes on."""
+    """Name of the ablations and of their folder in `folder`. Starting the same name again resumes."""
     folder: str
+    """Folder of runs."""
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelConfig(Architecture):
-    """Architecture above the sentence encoder, the same whatever the weights begin as."""
+    """Architecture above the sentence encoder, independent of the starting weights."""
 
     dropout: Share
     """Dropout of word states, span and pair encoders and classifiers."""
     type_constraints: bool = True
-    """Predict a relation only between types of entities that the training data relate in this way."""
+    """Predict a relation only between entity types that have this relation in the training data."""
 
     @property
     def architecture(self) -> Architecture:
@@ -37,9 +37,9 @@ class SamplingConfig:
     """Scheduled sampling (see `scheduled_sampling.py`)."""
 
     gold_epochs: Count
-    """Last epoch, counted from 0, that learns from gold spans and entities alone."""
+    """Last epoch, counted from 0, that trains on gold spans and entities only."""
     k: Annotated[float, Field(gt=0)]
-    """The larger, the longer gold stays."""
+    """Speed of the decay: with a larger k, gold is used for longer."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -14,7 +14,7 @@ import torch
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.data.data_warnings import data_warnings
 from spe_dist.extraction.model.constraints import Constraints

@@ -170,11 +170,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def few_seeds_note(seeds: int) -> str:
     """What must stand beside intervals of one or two seeds, a sentence; empty for more."""
     if seeds == 1:
-        return "Of a single seed the interval knows other sentences, but not how training anew would change it."
+        return "With a single seed, the interval does not include seed-to-seed variance."
     if seeds == 2:
         return (
-            "Of two seeds intervals and p-values rest on one degree of freedom, which says almost nothing of how "
-            "training anew would change them: use at least three seeds, better five."
+            "With two seeds, intervals and p-values rest on one degree of freedom and say almost nothing about "
+            "other seeds: use at least three seeds, better five."
         )
     return ""
 

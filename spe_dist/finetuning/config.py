@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from data_shards.offset_units import OffsetUnit
+from data_shards.text.offset_units import OffsetUnit
 from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
 
 if TYPE_CHECKING:
@@ -22,32 +22,33 @@ class FinetuneDataConfig:
     """Annotated data; extraction reads any format that `spe data check` does."""
 
     train: str
+    """File of annotated data for training."""
     dev: str
-    """Decides which epoch is the best."""
+    """File of annotated data that selects the best epoch."""
     test: str | None = None
-    """Only looked at when training is over."""
+    """File of annotated data for testing, evaluated once after training."""
     fraction: Part = 1.0
-    """Share of the training data to learn from; the seed says which, a smaller share is part of a larger one."""
+    """Share of the training data to use, selected by the seed; a smaller share is a subset of a larger one."""
     offsets: OffsetUnit = "characters"
-    """What the offsets of entities in a text count: characters (Unicode code points), UTF-16 units as in JavaScript and
-    Java, or bytes of UTF-8."""
+    """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
+    bytes (of UTF-8)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class StartConfig:
-    """What the weights begin as."""
+    """Starting weights."""
 
     pretrained: str
-    """A run of `spe pretrain`, its export, a fine-tuned model (RUN/seed-N/model), or "bert": the sentence encoder that
-    `encoder.name_or_path` names, all else new."""
+    """Starting weights: a run of `spe pretrain`, its export, a fine-tuned model (RUN/seed-N/model), or "bert" (the
+    encoder named by `encoder.name_or_path`, the rest new)."""
     no_cnn: bool = False
-    """Take the sentence encoder alone; span and pair encoder and all else are new (the paper's ablation "-CNN")."""
+    """Load only the sentence encoder; span encoder, pair encoder and all else are new (the paper's ablation "-CNN")."""
     keep_heads: bool = True
-    """Of a fine-tuned model, keep the classifiers too, if they are of the same task and the same labels."""
+    """From a fine-tuned model, also keep the classifiers if task and labels are the same."""
     tokenizer: str | None = None
-    """Tokenizer of a new encoder, or of one whose folder has none."""
+    """Tokenizer of a new encoder, or of an encoder whose folder has none."""
     language: str = "en"
-    """Whose rules cut raw text into words, in annotated data and when predicting; a run's own is taken from the run."""
+    """Language (spaCy code) whose rules split raw text, in annotated data and prediction. From a run: the run's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,57 +56,60 @@ class FinetuneOptimizerConfig:
     """AdamW with linear warm-up and linear decay to 0."""
 
     learning_rate: Weight
-    """At the end of the warm-up, of the sentence encoder's last layer."""
+    """Peak learning rate of the sentence encoder's last layer."""
     warmup_share: Share
-    """Of all updates."""
+    """Share of all updates used for linear warm-up."""
     layer_decay: Annotated[float, Field(gt=0, le=1)]
-    """Each layer of the sentence encoder learns at this share of the rate of the layer above."""
+    """Factor on the learning rate from each layer of the sentence encoder to the one below."""
     embeddings: Literal["lowest_layer", "full"] = "lowest_layer"
-    """Rate of the embeddings: of the lowest layer, or the full one, as in the papers' program."""
+    """Learning rate of the embeddings: that of the lowest layer, or the full one (the papers' program)."""
     heads: Weight = 1.0
-    """Rate of everything above the sentence encoder, as a multiple of the learning rate."""
+    """Learning rate of all parts above the sentence encoder, as a multiple of the encoder's."""
     betas: tuple[Share, Share]
+    """Decay rates of Adam's first and second moments."""
     eps: Annotated[float, Field(gt=0)]
+    """Adam's epsilon."""
     weight_decay: Weight
-    """Not applied to biases and norms."""
+    """Weight decay, not applied to biases and norms."""
     clip: Annotated[float, Field(gt=0)]
-    """Largest norm of the gradient."""
+    """Maximum gradient norm."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneTrainConfig:
-    """How long, and when it is looked at."""
+    """Length of training, evaluation and checkpoints."""
 
     epochs: Positive
+    """Maximum number of epochs."""
     batch_size: Positive
-    """Sentences, or what else the task learns from, of an update."""
+    """Items per update (sentences, for extraction)."""
     first_evaluation: Count = 0
     """First epoch, counted from 0, after which dev is evaluated."""
     patience: Count
-    """Epochs in a row without a new best on dev; after one more, training ends. Before the first right entity or
-    relation it does not end: on few labels the first epochs may find nothing."""
+    """Epochs without a new best on dev after which training ends, counted from the first correct prediction on dev."""
     precision: Literal["bf16", "fp32"]
+    """Precision of forward and backward passes: bf16 (with fp32 master weights) or fp32."""
     checkpoint_every: Count = 1
-    """Epochs between checkpoints that a killed run goes on from; 0 writes none."""
+    """Epochs between checkpoints, from which a killed run resumes; 0 writes none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SeedsOnRayConfig:
-    """Where several seeds are trained at the same time; each is one rank of its own."""
+    """Parallel training of several seeds; each is one rank."""
 
     parallel: Positive | None = None
-    """Seeds at the same time, at most; null: as many as there are cores, or GPUs."""
+    """Maximum number of seeds trained at the same time. Null: as many as there are cores or GPUs."""
     gpus_per_seed: Literal[0, 1] | None = None
-    """Null: one if there are any."""
+    """GPUs per seed, 0 or 1. Null: 1 if there are any."""
     address: str | None = None
-    """A Ray cluster to join ("auto": the one on this machine); null joins $RAY_ADDRESS or starts Ray here."""
+    """Ray cluster to join ("auto": the one on this machine). Null joins $RAY_ADDRESS or starts Ray here."""
     allow_unauthenticated: bool = False
-    """Join or start a Ray that asks for no token: whoever reaches its ports can run anything there."""
+    """Join or start a Ray that requires no token. Anyone who can reach its ports can then run code on its nodes."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FinetuneConfig:
-    """A fine-tuning; each task derives its own. Several seeds share the run's folder."""
+    """Fine-tuning. Several seeds share the run's folder."""
 
     task: str
     """What is learned; see `spe_dist/tasks.py`."""
@@ -117,7 +121,7 @@ class FinetuneConfig:
     train: FinetuneTrainConfig
     kernels: KernelsConfig = field(default_factory=KernelsConfig)
     seeds: Positive = 1
-    """How many: `run.seed` and the numbers after it. Several are trained by Ray."""
+    """Number of seeds: `run.seed` and the numbers after it. Several seeds are trained with Ray."""
     cluster: SeedsOnRayConfig = field(default_factory=SeedsOnRayConfig)
 
     def check(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Generic
 
 from data_shards.errors import UserError
-from data_shards.input_stream import STANDARD_INPUT
+from data_shards.input.stream import STANDARD_INPUT
 from spe_dist.finetuning.scoring import Item
 from spe_dist.finetuning.start import language_of_start
 from spe_dist.finetuning.subsets import choose_fraction

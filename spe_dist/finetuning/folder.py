@@ -167,8 +167,8 @@ def check_same_run(config: FinetuneConfig) -> None:
     for predictions in sorted((run / PREDICTIONS).glob("seed-*.jsonl")):
         if not (run / predictions.stem).is_dir():
             raise UserError(
-                f"{predictions} would be scored with this run, but its folder {predictions.stem} is not there, which "
-                "tells of which configuration it is: remove it, or give this fine-tuning its own run.name"
+                f"{predictions} would be scored with this run, but its folder {predictions.stem} is missing, which "
+                "holds its configuration: remove it, or give this fine-tuning its own run.name"
             )
     now, data = settings_in_use(config), _data_digests(config)
     unused = flatten(config_values(config)).keys() - flatten(now).keys()
@@ -214,7 +214,7 @@ def check_same_start(config: FinetuneConfig, start: str) -> None:
         before = _read_inputs(folder).get("start", start)
         if folder != own and before != start:
             raise UserError(
-                f"{folder} began from other weights ({before}), these are now: {start}: give this fine-tuning its own "
+                f"{folder} started from other weights ({before}; now {start}): give this fine-tuning its own "
                 "run.name, and start from an export, which does not change while pre-training goes on"
             )
     _write_inputs(own, _read_inputs(own) | {"start": start})

@@ -86,7 +86,7 @@ def finetune(config: FinetuneConfig) -> Result:
     """Fine-tune one seed and predict dev and test with its best epoch; goes on where a killed run of the seed was.
 
     Raises:
-        UserError: whatever the person at the keyboard can mend, in one line.
+        UserError: whatever the person at the keyboard can fix, in one line.
     """
     world = World.from_environment()
     _check(config, world)

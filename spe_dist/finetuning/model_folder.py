@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import MAX_KNOWN_CHUNKS, WordPieces
+from data_shards.text.word_pieces import MAX_KNOWN_CHUNKS, WordPieces
 from spe_dist.export.export_run import written_whole
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
@@ -122,4 +122,4 @@ def _read(
 
 def _damaged(folder: Path, stem: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
-    return UserError(f"{folder} is not a whole {stem} ({reason}): copy it again, or fine-tune again")
+    return UserError(f"{folder} is not a complete {stem} ({reason}): copy it again, or fine-tune again")

@@ -17,7 +17,7 @@ from typing import Any, Generic
 
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
-from data_shards.json_lines import parse_object
+from data_shards.input.json_lines import parse_object
 from spe_dist.finetuning.scoring import Item, Scoring
 
 FOLDER = "predictions"

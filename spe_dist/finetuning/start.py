@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import UserError
 from data_shards.files import sha256_of
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.config import EncoderConfig
 from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, load_model

@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from data_shards.ragged import IntArray
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.card import model_card
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import Result

@@ -168,7 +168,7 @@ def _load(body: Literal["cpp", "cuda"]) -> tuple[CompiledSpanPool | None, str]:
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or str(error)
         problem = f"it cannot be built: {detail.strip().splitlines()[0] if detail.strip() else error!r}"
-        LOGGER.warning("span_pool runs its reference body, which is slower and takes more memory: %s", problem)
+        LOGGER.warning("span_pool uses its PyTorch reference, which is slower and needs more memory: %s", problem)
         return None, problem
 
 

@@ -3,7 +3,7 @@
 The hooks of a step, in the order in which `Session.take_step` calls them:
 
     before_step            before the step's first forward: may communicate, may count more items
-    forward                of each forward's batch: losses and measures
+    forward                of each forward's batch: losses and metrics
     before_last_backward   after the last forward: may begin an exchange that the backward pass hides
     after_step             after the optimizer's step
 """
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.loader import Collate
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
-from spe_dist.methods.measures import Measures
+from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.model_flops import encoder_flops
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 from spe_dist.models.sentence_encoder import SentenceEncoder, build_sentence_encoder, resolve_encoder_config
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
@@ -45,8 +45,8 @@ class Method:
     model: Any  # a module
     terms: Sequence[str]  # of the loss; the forwards' sums of each are divided by its number of items in the step
     term_weights: Sequence[float]
-    measures: Sequence[str] = ()  # sums over the items of a forward; NAME_found of a term makes its accuracy
-    step_measures: Sequence[str] = ()  # sums over the records of a step, from `after_step`
+    metrics: Sequence[str] = ()  # sums over the items of a forward; NAME_found of a term makes its accuracy
+    step_metrics: Sequence[str] = ()  # sums over the records of a step, from `after_step`
     counted: Sequence[str] = ()  # what `before_step` counts beside the items of terms, for `model_flops`
 
     def __init__(self, config: Config, reader: ShardReader) -> None:
@@ -73,14 +73,14 @@ class Method:
         return {}
 
     def forward(self, engine: Engine, batch: Any) -> tuple[Tensor, Tensor]:
-        """Sums of losses [terms], and of measures [measures] without gradient, of a batch on the device."""
+        """Sums of losses [terms], and of metrics [metrics] without gradient, of a batch on the device."""
         return engine.forward(batch)
 
     def before_last_backward(self, world: World, plan: BatchPlan) -> None:
         """Called once a step, between its last forward and the backward pass of that."""
 
     def after_step(self, engine: Engine) -> Tensor:
-        """Called when the weights have moved; sums over this rank's records, [step_measures]."""
+        """Called when the weights have moved; sums over this rank's records, [step_metrics]."""
         return torch.zeros(0)
 
     def rehearse(self, engine: Engine, batch: Any) -> Tensor:
@@ -98,16 +98,16 @@ class Method:
         """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""
         return {}
 
-    def model_flops(self, work: Work) -> int:
+    def model_flops(self, workload: Workload) -> int:
         """What the model has to compute in some steps of all ranks; by default the sentence encoder's part of it."""
-        return 3 * sum(encoder_flops(self.encoder_config, work).values())
+        return 3 * sum(encoder_flops(self.encoder_config, workload).values())
 
-    def report(self, sums: Measures) -> dict[str, float | str]:
+    def report(self, sums: MetricSums) -> dict[str, float | str]:
         """What to log of an interval's sums: loss, and accuracy if it is measured, of each term that has a weight."""
         report: dict[str, float | str] = {}
         for term, weight in zip(self.terms, self.term_weights, strict=True):
             if weight:
                 report[f"{term}_loss"] = sums.mean_loss(term)
-                if f"{term}_found" in self.measures:
+                if f"{term}_found" in self.metrics:
                     report[f"{term}_accuracy"] = sums.share([f"{term}_found"], [term])
         return report

@@ -8,15 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from spe_dist.config import Config
-from spe_dist.methods.about import AboutRun, Oddity
+from spe_dist.methods.run_summary import ConfigWarning, RunSummary
 
 if TYPE_CHECKING:  # a recipe is read without waiting for torch
     from torch import nn
     from transformers import PretrainedConfig
 
-    from data_shards.manifest import Manifest
-    from data_shards.reader import ShardReader
-    from data_shards.record import Records
+    from data_shards.shards.manifest import Manifest
+    from data_shards.shards.reader import ShardReader
+    from data_shards.shards.record import Records
     from spe_dist.batches.loader import Collate
     from spe_dist.engine.batch_plan import BatchPlan
     from spe_dist.engine.zero_footprint import Transfer
@@ -67,7 +67,7 @@ def on_use(path: str) -> Callable[..., Any]:
     return call
 
 
-def _nothing_odd(config: Any) -> list[Oddity]:
+def _no_warnings(config: Any) -> list[ConfigWarning]:
     return []
 
 
@@ -93,13 +93,13 @@ class MethodSpec:
         build: from the configuration, the reader of its dataset and `device=`.
         build_collate: from the configuration and the reader.
         new_model: with new weights, from the configuration, the sentence encoder's and the manifest, if there is one.
-        about: which parts a run trains, from the configuration and the sentence encoder's.
+        summarize: which parts a run trains, from the configuration and the sentence encoder's.
         sequences: which sequences the sentence encoder sees of each record, in words: "each record twice".
         describe: one record in words for `spe shards show`, from the collate, the record, step, lane and a function
             that gives the text of a piece; None: only its entities are shown.
         columns: of log lines and of the table of `spe report`, in their order.
         panels: of `spe report`.
-        find_oddities: settings that can be trained but will hardly do what they say.
+        find_warnings: settings that can be trained but will hardly do what they say.
         require_data: raises a UserError if a dataset lacks what the method learns from.
         counted: names of what ranks add up in a step: items of the loss's terms, and what `before_step` counts.
         bytes_beside: what a rank keeps beside the trained weights, by part, from the configuration and the model.
@@ -111,12 +111,12 @@ class MethodSpec:
     build: Callable[..., Method]
     build_collate: Callable[[Any, ShardReader], Collate]
     new_model: Callable[[Any, PretrainedConfig, Manifest | None], nn.Module]
-    about: Callable[[Any, PretrainedConfig], AboutRun]
+    summarize: Callable[[Any, PretrainedConfig], RunSummary]
     sequences: Callable[[Any], str]
     describe: Callable[[Any, Records, int, int, Callable[[int], str]], str] | None = None
     columns: Sequence[Column] = ()
     panels: Sequence[Panel] = ()
-    find_oddities: Callable[[Any], list[Oddity]] = _nothing_odd
+    find_warnings: Callable[[Any], list[ConfigWarning]] = _no_warnings
     require_data: Callable[[ShardReader], None] = _any_data
     counted: Sequence[str] = ()
     bytes_beside: Callable[[Any, Any], dict[str, int]] = _nothing_kept

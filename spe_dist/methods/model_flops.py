@@ -10,18 +10,18 @@ from collections.abc import Sequence
 
 from transformers import PretrainedConfig
 
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 
 
-def encoder_flops(encoder: PretrainedConfig, work: Work) -> dict[str, int]:
+def encoder_flops(encoder: PretrainedConfig, workload: Workload) -> dict[str, int]:
     """Of one forward pass of the sentence encoder over the work's pieces."""
     hidden, inner, layers = encoder.hidden_size, encoder.intermediate_size, encoder.num_hidden_layers
     table = embedding_size(encoder)
     projected = table * hidden if table != hidden else 0  # ELECTRA's small tables
     weights = layers * (4 * hidden * hidden + 2 * hidden * inner) + projected
     return {
-        "encoder linears": 2 * work.pieces * weights,
-        "encoder attention": layers * 2 * (2 * hidden * work.squared_lengths),  # query · key, weights · value
+        "encoder linears": 2 * workload.pieces * weights,
+        "encoder attention": layers * 2 * (2 * hidden * workload.squared_lengths),  # query · key, weights · value
     }
 
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, Pr
 from transformers.utils import logging as transformers_logging
 
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.packed_attention import NAME, PaddedGroup, PaddedLayout, VarlenLayout, layout_of
@@ -66,7 +66,7 @@ class SentenceEncoder(nn.Module):
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.packed:
             if added is not None:
-                raise ValueError("nothing can be added to the embeddings of padded layers")
+                raise ValueError("padded layers cannot add anything to the embeddings")
             return self._padded_states(packed)
         layout = layout_of(packed)
         if isinstance(layout, VarlenLayout):
@@ -225,7 +225,7 @@ def load_sentence_encoder_strictly(
     if missing:
         raise UserError(
             f"encoder {name_or_path} lacks {len(missing)} of the weights of its configuration, or has them in another "
-            f"shape, such as {missing[0]}: name a whole encoder"
+            f"shape, such as {missing[0]}: name a complete encoder"
         )
     return SentenceEncoder(model, packed=packed), sorted(info["unexpected_keys"])
 

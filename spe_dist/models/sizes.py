@@ -31,7 +31,7 @@ class PairEncoderSizes:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityPairEncoderSizes:
-    """Size of what joins two entities and their contexts."""
+    """Size of the pair encoder."""
 
     size: Positive
     """Size of a pair vector."""

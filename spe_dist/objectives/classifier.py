@@ -44,6 +44,6 @@ class NoObjective(nn.Module):
     """In place of an objective of weight 0: no parameters, no items."""
 
     def forward(self, vectors: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-        """Losses and measures of no items, [0] fp32 and [0] bool."""
+        """Losses and metrics of no items, [0] fp32 and [0] bool."""
         nothing = torch.zeros(0, device=vectors.device)
         return nothing, nothing.bool()

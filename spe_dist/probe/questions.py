@@ -19,9 +19,10 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray, Ragged
-from data_shards.record import Records
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.packing import SpecialPieces, as_tensor, pack
+from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
 from spe_dist.methods.spe.views import pieces_in_pair, words_in_pair
 
@@ -53,7 +54,7 @@ class Questions:
     candidates: Ragged  # [Q * N] pieces of the first and of the second span
     shares_word: NDArray[np.bool_]  # [Q] a content word of the pair stands in the context too
     touches_end: NDArray[np.bool_]  # [Q] the pair begins or ends the sentence
-    special: SpecialPieces
+    special: SpecialIds
 
     def __len__(self) -> int:
         return len(self.records)
@@ -92,7 +93,7 @@ class Questions:
 
 
 def draw_questions(
-    records: Records, special: SpecialPieces, *, questions: int, candidates: int, seed: int, source: str
+    records: Records, special: SpecialIds, *, questions: int, candidates: int, seed: int, source: str
 ) -> Questions:
     """Draw a span pair in each sentence, as training does, and questions about some of them.
 
@@ -224,7 +225,7 @@ def _ragged(values: np.ndarray, rows: NDArray[np.int64], size: int) -> Ragged:
     return Ragged.from_lengths(values, np.bincount(rows, minlength=size))
 
 
-def _pack_views(records: Records, boundaries: IntArray, ids: IntArray, special: SpecialPieces) -> Views:
+def _pack_views(records: Records, boundaries: IntArray, ids: IntArray, special: SpecialIds) -> Views:
     places, packed = pack(ids, records.pieces.lengths, special)
     words = boundaries + records.word_starts.offsets[:-1, None]
     spans = np.stack([words[:, :-1], words[:, 1:]], axis=2)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from data_shards.errors import UserError
-from data_shards.reader import ShardReader
-from data_shards.word_pieces import WordPieces
+from data_shards.shards.reader import ShardReader
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.config import Config
 from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, describe, load_model
@@ -88,17 +88,17 @@ def _of_encoder(name: str, reader: ShardReader, heads: Config, *, seed: int) -> 
     manifest = reader.manifest
     encoder = replace(heads.encoder, name_or_path=name)
     config = resolve_encoder_config(encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces)
-    about = spec_of(heads).about(heads, config)
+    summary = spec_of(heads).summarize(heads, config)
     description = Description(
         method=heads.method,
         weights="query",
         step=0,
         max_pieces=manifest.max_pieces,
         language=manifest.language,
-        span_encoder=about.span_encoder,
-        pair_encoder=about.pair_encoder,
-        head_size=about.head_size,
-        normalize=about.normalize,
+        span_encoder=summary.span_encoder,
+        pair_encoder=summary.pair_encoder,
+        head_size=summary.head_size,
+        normalize=summary.normalize,
     )
     model = _new_model(description, config, WordPieces.load(str(reader.tokenizer_folder())), seed=seed)
     model.sentence_encoder = load_sentence_encoder(name, config)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_shards.manifest import Manifest
-from data_shards.order import Order
-from data_shards.reader import ShardReader
+from data_shards.shards.manifest import Manifest
+from data_shards.shards.order import Order
+from data_shards.shards.reader import ShardReader
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 

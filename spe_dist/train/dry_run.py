@@ -14,8 +14,8 @@ from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.files import require_writable
-from data_shards.manifest import Manifest
-from data_shards.order import Order
+from data_shards.shards.manifest import Manifest
+from data_shards.shards.order import Order
 from spe_dist.checkpoint.remote_folder import RemoteFolder
 from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
@@ -80,7 +80,7 @@ def _check_settings(config: Config) -> None:
     if config.cluster.min_workers and config.cluster.min_workers > config.cluster.workers:
         raise UserError(
             f"cluster.min_workers is {config.cluster.min_workers}, more than cluster.workers {config.cluster.workers}: "
-            "the first is the fewest, the second the most"
+            "the minimum must not exceed the maximum"
         )
     if config.compute.compile and config.train.zero_stage == 3:
         raise UserError(

@@ -17,26 +17,14 @@ _DIGESTS = 2  # of records and of masks
 
 
 def rank_memory(config: Config, model: Any, *, world_size: int) -> dict[str, int]:
-    """Bytes by part.
-
-    Args:
-        config: of the run.
-        model: of its method; may be without weights.
-        world_size: number of ranks.
-    """
+    """Bytes by part."""
     train = config.train
     zero = zero_memory(_groups(model), stage=train.zero_stage, precision=train.precision, world_size=world_size)
     return zero | spec_of(config).bytes_beside(config, model)
 
 
 def step_transfers(config: Config, model: Any, plan: BatchPlan) -> list[Transfer]:
-    """All collective calls of a step: DeepSpeed's, the method's and the training loop's.
-
-    Args:
-        config: of the run.
-        model: of its method; may be without weights.
-        plan: which rank computes what.
-    """
+    """All collective calls of a step: DeepSpeed's, the method's and the training loop's."""
     transfers = zero_transfers(
         _groups(model),
         stage=config.train.zero_stage,

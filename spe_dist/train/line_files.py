@@ -11,11 +11,7 @@ LOGGER = logging.getLogger(__name__)
 
 
 class AppendedFile:
-    """A file that grows; what a full disk does not take waits in memory for the next time, so nothing is lost or torn.
-
-    Args:
-        path: of the file, made if missing.
-    """
+    """A file that grows; what a full disk does not take waits in memory for the next time: nothing is lost or torn."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,10 +38,6 @@ def read_json_lines(path: Path, *, field: str) -> list[tuple[bytes, dict[str, An
 
     Half a line at the end is being written, or was when the process was killed, and is passed over. Any other line that
     cannot be read (a power failure may leave zeros) is left out with a warning.
-
-    Args:
-        path: of the file.
-        field: that every line has.
     """
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     found = []
@@ -56,7 +48,7 @@ def read_json_lines(path: Path, *, field: str) -> list[tuple[bytes, dict[str, An
             values = json.loads(line)
             values[field]
         except (ValueError, LookupError, TypeError, RecursionError):
-            LOGGER.warning("line %d of %s is damaged and is left out", number, path)
+            LOGGER.warning("line %d of %s is damaged and was skipped", number, path)
             continue
         found.append((line, values))
     return found

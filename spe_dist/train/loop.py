@@ -35,7 +35,7 @@ def train(config: Config, *, asked_by_launcher: Callable[[], Ask] = nothing_aske
         asked_by_launcher: looked at after every step.
 
     Raises:
-        UserError: whatever the person at the keyboard can mend, in one line.
+        UserError: whatever the person at the keyboard can fix, in one line.
     """
     hold_log()
     try:

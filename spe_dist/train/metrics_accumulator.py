@@ -14,33 +14,27 @@ from data_shards.errors import PassingError
 from spe_dist.batches.batch import SIZES
 from spe_dist.engine.peak_flops import peak_of_device
 from spe_dist.engine.world import World
-from spe_dist.methods.measures import Measures
-from spe_dist.methods.work import Work
+from spe_dist.methods.metric_sums import MetricSums
+from spe_dist.methods.workload import Workload
 
 _DIGEST_PRIME = 1_099_511_628_211
 
 
 class Terms(Protocol):
-    """What an interval must know of a method."""
+    """What the accumulator must know of a method."""
 
     terms: Sequence[str]
-    measures: Sequence[str]  # of each forward
-    step_measures: Sequence[str]  # of each step
+    metrics: Sequence[str]  # of each forward
+    step_metrics: Sequence[str]  # of each step
     counted: Sequence[str]  # beside the terms' items
 
-    def model_flops(self, work: Work) -> int:
+    def model_flops(self, workload: Workload) -> int:
         """What the model had to compute."""
         ...
 
 
-class Interval:
-    """Adds up losses, measures and counts; a checkpoint carries the sums, so a resumed run logs the same lines.
-
-    Args:
-        method: names of its terms and measures.
-        world: this rank among all.
-        accumulation: forward passes of a rank per step, A.
-    """
+class MetricsAccumulator:
+    """Adds up losses, metrics and counts; a checkpoint carries the sums, so a resumed run logs the same lines."""
 
     def __init__(self, method: Terms, world: World, *, accumulation: int) -> None:
         self._method = method
@@ -49,7 +43,7 @@ class Interval:
         peak = peak_of_device(world.device)
         self._peak = peak and peak * world.size  # FLOP/s of all ranks; None if nobody publishes it
         device = world.device
-        summed = (*method.terms, *method.measures, *method.step_measures)
+        summed = (*method.terms, *method.metrics, *method.step_metrics)
         self._local = torch.zeros(len(summed), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
         # Of the steps since the clock was started, which after a restart are not all of the interval:
@@ -80,35 +74,35 @@ class Interval:
         self._digests.copy_(self._digests * _DIGEST_PRIME + digests)  # wraps; chained over the whole run
         self._steps += 1
 
-    def add_forward(self, losses: Tensor, measures: Tensor) -> None:
+    def add_forward(self, losses: Tensor, metrics: Tensor) -> None:
         """Add a forward's sums on this rank."""
-        sums = torch.cat([losses.detach(), measures]).double()
+        sums = torch.cat([losses.detach(), metrics]).double()
         self._local[: len(sums)] += sums
 
-    def add_step_measures(self, measures: Tensor) -> None:
+    def add_step_metrics(self, metrics: Tensor) -> None:
         """Add a step's sums on this rank."""
-        self._local[len(self._local) - len(measures) :] += measures.to(self._local)
+        self._local[len(self._local) - len(metrics) :] += metrics.to(self._local)
 
-    def close(self, step: int) -> tuple[Measures, dict[str, float | str]]:
+    def close(self, step: int) -> tuple[MetricSums, dict[str, float | str]]:
         """Global sums and speeds of the interval; the next one begins. Every rank must call this.
 
         Raises:
             PassingError: a loss is not finite.
         """
         sums = self._global_sums()
-        names = (*self._method.measures, *self._method.step_measures)
-        measures = Measures(
+        names = (*self._method.metrics, *self._method.step_metrics)
+        metrics = MetricSums(
             losses=dict(zip(self._method.terms, sums.tolist(), strict=False)),
             counts=dict(zip(self._method.terms, self._counts.double().tolist(), strict=True)),
             sums=dict(zip(names, sums[len(self._method.terms) :].tolist(), strict=True)),
         )
-        _require_finite(measures, step)
+        _require_finite(metrics, step)
         seconds = time.perf_counter() - self._started
-        work, (records, masks) = self._work_done(), self._digests.tolist()
+        workload, (records, masks) = self._work_done(), self._digests.tolist()
         speeds: dict[str, float | str] = {
             "steps_per_second": self._steps / seconds,
-            "pieces_per_second": work.pieces / seconds,
-            **self._compute_speeds(work, seconds),
+            "pieces_per_second": workload.pieces / seconds,
+            **self._compute_speeds(workload, seconds),
             "waiting_share": self.waited / seconds,
             "saving_share": self.saving / seconds,
             "elapsed_seconds": self.seconds_before + seconds,
@@ -120,7 +114,7 @@ class Interval:
             tensor.zero_()
         self.seconds_before += seconds
         self.start_clock()
-        return measures, speeds
+        return metrics, speeds
 
     def check_finite(self, step: int) -> None:
         """Refuse to go on with a loss that is not finite; before a checkpoint is written.
@@ -129,7 +123,7 @@ class Interval:
             PassingError: names the term.
         """
         sums = self._global_sums()
-        _require_finite(Measures(dict(zip(self._method.terms, sums.tolist(), strict=False)), {}, {}), step)
+        _require_finite(MetricSums(dict(zip(self._method.terms, sums.tolist(), strict=False)), {}, {}), step)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint saves, whole and equal on all ranks. Every rank must call this.
@@ -155,17 +149,17 @@ class Interval:
         if not self._world.is_first:
             self._local.zero_()
 
-    def _work_done(self) -> Work:
+    def _work_done(self) -> Workload:
         """The work since the clock was started; waits for the device."""
         values = self._work.tolist()
         names = (*self._method.terms, *self._method.counted)
         counts = dict(zip(names, values, strict=False))
         sizes = dict(zip(SIZES, values[len(names) :], strict=True))
-        return Work(counts=counts, forwards=self._steps * self._forwards_of_step, **sizes)
+        return Workload(counts=counts, forwards=self._steps * self._forwards_of_step, **sizes)
 
-    def _compute_speeds(self, work: Work, seconds: float) -> dict[str, float]:
-        flops_per_second = self._method.model_flops(work) / seconds
-        speeds = {"model_tflops_per_second": flops_per_second / 1e12, "padding_saved": work.padding_saved}
+    def _compute_speeds(self, workload: Workload, seconds: float) -> dict[str, float]:
+        flops_per_second = self._method.model_flops(workload) / seconds
+        speeds = {"model_tflops_per_second": flops_per_second / 1e12, "padding_saved": workload.padding_saved}
         return speeds | ({"mfu": flops_per_second / self._peak} if self._peak else {})
 
     def _global_sums(self) -> Tensor:
@@ -175,8 +169,8 @@ class Interval:
         return sums
 
 
-def _require_finite(measures: Measures, step: int) -> None:
-    wrong = [name for name, value in measures.losses.items() if not torch.isfinite(torch.tensor(value))]
+def _require_finite(metrics: MetricSums, step: int) -> None:
+    wrong = [name for name, value in metrics.losses.items() if not torch.isfinite(torch.tensor(value))]
     if wrong:
         raise PassingError(
             f"the loss is not finite at step {step} (terms {', '.join(wrong)}); nothing after the last checkpoint was "

@@ -22,11 +22,6 @@ _ROWS = 10
 def traced(folder: Path, world: World, *, steps: int) -> Iterator[Callable[[], None]]:
     """Trace some steps of the run on this rank.
 
-    Args:
-        folder: where `rank-N.json` (the trace) and `rank-N.txt` (the dearest operators) go.
-        world: this rank among all.
-        steps: how many; 0 traces none.
-
     Yields:
         What to call after every step.
     """

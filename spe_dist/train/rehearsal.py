@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
-from data_shards.manifest import Manifest
 from data_shards.ragged import Ragged
-from data_shards.record import LAYERS, Layer, Records
+from data_shards.shards.manifest import Manifest
+from data_shards.shards.record import LAYERS, Layer, Records
 
 _CHANCE = 1e-12  # of a forward: of a run of a million steps on a thousand ranks, one in a thousand exceeds it
 _FEWEST_PIECES = 6  # two entities with a word between them, of up to two pieces each

@@ -13,20 +13,15 @@ from spe_dist.train.stop_signal import STOP_FILE
 LOGGER = logging.getLogger(__name__)
 
 
-class Mirror:
-    """Copies of a run's files, checkpoints aside, at a URL; of one rank only.
-
-    Args:
-        remote: of the run.
-        folder: of the run on this machine.
-    """
+class RemoteSync:
+    """Copies of a run's files, checkpoints aside, at a URL; of one rank only."""
 
     def __init__(self, remote: RemoteFolder, folder: Path) -> None:
         self._remote = remote
         self._folder = folder
         self._sent: dict[str, tuple[int, int]] = {}  # size and time of what is there
 
-    def bring(self) -> None:
+    def download(self) -> None:
         """Bring what is there, but for files that have only grown here since: no clock says which is newer.
 
         Raises:
@@ -44,7 +39,7 @@ class Mirror:
             else:
                 there.replace(path)
 
-    def send(self) -> None:
+    def upload(self) -> None:
         """Send what has changed since it was sent last.
 
         Raises:
@@ -59,12 +54,12 @@ class Mirror:
                 self._remote.upload(path, name)
                 self._sent[name] = about
 
-    def send_last(self) -> None:
+    def upload_last(self) -> None:
         """Send once more; a failure is logged, as the run is over."""
         try:
-            self.send()
+            self.upload()
         except OSError as error:
-            LOGGER.warning("the last lines of metrics and logs did not get to %s: %s", self._remote, error)
+            LOGGER.warning("cannot upload the last lines of metrics and logs to %s: %s", self._remote, error)
 
 
 def _begins_with(path: Path, content: bytes) -> bool:

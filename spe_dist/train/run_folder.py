@@ -22,7 +22,7 @@ import yaml
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import Manifest, parse
+from data_shards.shards.manifest import Manifest, parse
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.recipe import config_from_values, config_values, config_yaml
@@ -92,17 +92,12 @@ def read_dataset(folder: Path) -> Manifest:
         return parse((folder / DATASET).read_bytes(), str(folder / DATASET))
     except FileNotFoundError as error:
         raise UserError(
-            f"{folder} is not a whole run: no {DATASET} there; start the run again, which adds it"
+            f"{folder} is not a complete run: no {DATASET} there; start the run again, which adds it"
         ) from error
 
 
 def changed_settings(first: Path, second: Path, *, file: str = CONFIG) -> list[Difference]:
     """What two runs differ in; folders and names are left out.
-
-    Args:
-        first: folder of a run.
-        second: folder of another.
-        file: CONFIG, or VERSIONS for packages and the dataset's fingerprint.
 
     Raises:
         UserError: one of them is not a run.
@@ -136,9 +131,9 @@ def check_same_run(folder: Path, config: Config, fingerprint: str) -> None:
         )
     for key, before, now in changed:
         if key in _CHANGES_COURSE:
-            LOGGER.warning("%s was %s and is %s: the rest of the run takes another course", key, before, now)
+            LOGGER.warning("%s was %s and is now %s: the rest of the run will differ", key, before, now)
         else:
-            LOGGER.info("%s was %s at the last start and is %s", key, before, now)
+            LOGGER.info("%s was %s at the last start and is now %s", key, before, now)
 
 
 def note_saved(folder: Path, step: int) -> None:
@@ -164,8 +159,8 @@ def require_none_saved(folder: Path, where: str | Path, world: World) -> None:
     step = world.broadcast_object(latest.read_text().strip() if world.is_first and latest.exists() else None)
     if step is not None:
         raise UserError(
-            f"{where} has saved step {step}, but has no checkpoint any more: restore {where}/{CHECKPOINTS} from a "
-            f"backup, give this run its own run.name, or delete {where} to begin again"
+            f"{where} has saved step {step}, but its checkpoints are gone: restore {where}/{CHECKPOINTS} from a "
+            f"backup, give this run its own run.name, or delete {where} to start over"
         )
 
 

@@ -25,10 +25,6 @@ _LOOK_SECONDS = 0.2
 class RunLock:
     """Held by the first rank of a run while it lives; the system takes it back when the process dies, however it does.
 
-    Args:
-        folder: of the run; made if missing.
-        world: this rank among all.
-
     Raises:
         UserError: on every rank, if another process holds it and goes on holding it.
     """
@@ -58,7 +54,7 @@ class RunLock:
             self._file = (folder / LOCK).open("a+")
             if not _locked(self._file, folder):
                 raise UserError(
-                    f"another run is going on in {folder} ({_holder(self._file)}): give this one its own run.name, "
+                    f"another run is using {folder} ({_holder(self._file)}): give this one its own run.name, "
                     "or stop the other"
                 )
             self._file.truncate(0)
@@ -78,7 +74,9 @@ def _locked(file: IO[str], folder: Path) -> bool:
                 return False
         except OSError as error:
             LOGGER.warning(
-                "the file system of %s has no locks (%s): nothing keeps a second run out", folder, error.strerror
+                "the file system of %s has no locks (%s): a second run on it would not be refused",
+                folder,
+                error.strerror,
             )
             return True
         time.sleep(_LOOK_SECONDS)

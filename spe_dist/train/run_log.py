@@ -118,8 +118,6 @@ def _truncate(path: Path, first_step: int) -> None:
     lines = read_json_lines(path, field="step")
     kept = [line for line, values in lines if values["step"] <= first_step]
     if len(kept) < len(lines):
-        LOGGER.warning(
-            "going on after step %d: %d later lines of metrics are cut off", first_step, len(lines) - len(kept)
-        )
+        LOGGER.warning("resuming after step %d: removed %d later lines of metrics", first_step, len(lines) - len(kept))
     if b"".join(kept) != path.read_bytes():
         write_atomically(path, b"".join(kept))

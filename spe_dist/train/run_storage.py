@@ -7,14 +7,14 @@ from pathlib import Path
 from data_shards.errors import UserError
 from spe_dist.checkpoint.durable_files import failure_of
 from spe_dist.checkpoint.remote_folder import RemoteFolder
-from spe_dist.checkpoint.storage_backends import ObjectStorage, Place, SharedFolder
+from spe_dist.checkpoint.storage_backends import ObjectStorage, SharedFolder, StorageBackend
 from spe_dist.config import Config
 from spe_dist.engine.world import World
-from spe_dist.train.remote_sync import Mirror
+from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.run_folder import CHECKPOINTS
 
 
-def open_mirror(config: Config, world: World) -> Mirror | None:
+def open_remote_sync(config: Config, world: World) -> RemoteSync | None:
     """Bring the small files of a run at a URL to the first rank; None on other ranks, and for a run in a folder.
 
     Raises:
@@ -23,23 +23,23 @@ def open_mirror(config: Config, world: World) -> Mirror | None:
     if config.run_url is None:
         return None
     remote = RemoteFolder(config.run_url)
-    mirror = Mirror(remote, Path(config.run_folder)) if world.is_first else None
-    problem = failure_of(mirror.bring, remote, "read the run at") if mirror is not None else None
+    remote_sync = RemoteSync(remote, Path(config.run_folder)) if world.is_first else None
+    problem = failure_of(remote_sync.download, remote, "read the run at") if remote_sync is not None else None
     problem = world.broadcast_object(problem)
     if problem:
         raise UserError(problem)
-    return mirror
+    return remote_sync
 
 
-def place_of_checkpoints(config: Config, mirror: Mirror | None) -> Place:
+def checkpoint_storage(config: Config, remote_sync: RemoteSync | None) -> StorageBackend:
     """Where the checkpoints of a run lie; the small files go with them, so that none of them is behind."""
     folder = Path(config.run_folder) / CHECKPOINTS
     if config.run_url is None:
         return SharedFolder(folder)
-    send = mirror.send if mirror is not None else lambda: None
+    send = remote_sync.upload if remote_sync is not None else lambda: None
     return ObjectStorage(RemoteFolder(config.run_url).below(CHECKPOINTS), folder, before_completing=send)
 
 
 def newest_step(config: Config) -> int:
     """Of the newest checkpoint of a run, whether it holds or not; 0 if there is none."""
-    return max(place_of_checkpoints(config, None).steps(), default=0)
+    return max(checkpoint_storage(config, None).steps(), default=0)

@@ -22,9 +22,9 @@ import torch.distributed as dist
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
-from data_shards.manifest import Manifest
-from data_shards.order import Order
-from data_shards.reader import ShardReader
+from data_shards.shards.manifest import Manifest
+from data_shards.shards.order import Order
+from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import SIZES, Batch
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver
@@ -43,9 +43,9 @@ from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
-from spe_dist.train.metrics_accumulator import Interval
+from spe_dist.train.metrics_accumulator import MetricsAccumulator
 from spe_dist.train.rehearsal import largest_records
-from spe_dist.train.remote_sync import Mirror
+from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.run_folder import (
     ENCODER,
     log_path,
@@ -57,7 +57,7 @@ from spe_dist.train.run_folder import (
 )
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
-from spe_dist.train.run_storage import open_mirror, place_of_checkpoints
+from spe_dist.train.run_storage import checkpoint_storage, open_remote_sync
 from spe_dist.train.start_times import StartClock, write_start
 
 LOGGER = logging.getLogger(__name__)
@@ -75,9 +75,9 @@ class Session:
     method: Method
     engine: Engine
     saver: BackgroundSaver
-    interval: Interval
+    metrics: MetricsAccumulator
     log: RunLog | None  # on the first rank
-    mirror: Mirror | None  # on the first rank of a run at a URL
+    remote_sync: RemoteSync | None  # on the first rank of a run at a URL
     first_step: int
     start: StartClock | None  # until the first step is made
 
@@ -91,11 +91,11 @@ class Session:
         steps = load_steps(
             self.steps, first=self.first_step, last=self.config.train.steps, workers=self.config.data.workers
         )
-        self.interval.start_clock()
+        self.metrics.start_clock()
         while True:
             waited = time.perf_counter()
             batches = next(steps, None)
-            self.interval.waited += time.perf_counter() - waited
+            self.metrics.waited += time.perf_counter() - waited
             if batches is None:
                 return
             yield batches
@@ -106,7 +106,7 @@ class Session:
         for batch in batches:
             self._forward_backward(batch, last=batch is batches[-1])
         self.engine.step(learning_rate)
-        self.interval.add_step_measures(self.method.after_step(self.engine))
+        self.metrics.add_step_metrics(self.method.after_step(self.engine))
         if self.start is not None:
             self._started(self.start)
 
@@ -132,19 +132,19 @@ class Session:
             dist.all_reduce(step)
         counts, sizes, digests = step.split([len(counts), len(SIZES), len(digests)])
         self._scale = self._weights / counts[: len(self._weights)].clamp(min=1)
-        self.interval.add_step(counts, sizes, digests)
+        self.metrics.add_step(counts, sizes, digests)
 
     def _forward_backward(self, batch: Batch, *, last: bool) -> None:
         """One forward and backward pass, `last` in the step; gradients and sums add up."""
-        losses, measures = self.method.forward(self.engine, batch.to(self.world.device))
+        losses, metrics = self.method.forward(self.engine, batch.to(self.world.device))
         if last:
             self.method.before_last_backward(self.world, self.plan)
         self.engine.backward((losses * self._scale).sum())
-        self.interval.add_forward(losses, measures)
+        self.metrics.add_forward(losses, metrics)
 
     def write_metrics(self, step: int, *, learning_rate: float) -> None:
-        """Close the interval and write its line; every rank must call this."""
-        sums, speeds = self.interval.close(step)
+        """Write the line of the steps since the last one; every rank must call this."""
+        sums, speeds = self.metrics.close(step)
         loss = sum(weight * sums.mean_loss(term) for weight, term in self._term_weights())
         steps_per_second = float(speeds.pop("steps_per_second"))
         metrics = {
@@ -178,16 +178,16 @@ class Session:
             UserError: a loss is not finite, so nothing is saved; or a save failed that must not.
         """
         started = time.perf_counter()
-        self.interval.check_finite(step)
+        self.metrics.check_finite(step)
         self.saver.save(step, lambda: self._snapshot(step), required=required, while_waiting=while_waiting)
-        self.interval.saving += time.perf_counter() - started
+        self.metrics.saving += time.perf_counter() - started
 
     def _snapshot(self, step: int) -> Snapshot:
         return collect(
             self.engine,
-            self.method.state() | self.interval.state(),
+            self.method.state() | self.metrics.state(),
             step=step,
-            elapsed_seconds=self.interval.elapsed_seconds,
+            elapsed_seconds=self.metrics.elapsed_seconds,
             config=config_values(self.config),
             buffers=self._host_buffers,
         )
@@ -197,8 +197,8 @@ class Session:
         self.saver.close()
         if self.log is not None:
             self.log.close()
-        if self.mirror is not None:
-            self.mirror.send_last()
+        if self.remote_sync is not None:
+            self.remote_sync.upload_last()
 
     def _term_weights(self) -> list[tuple[float, str]]:
         return list(zip(self.method.term_weights, self.method.terms, strict=True))
@@ -247,7 +247,7 @@ def _set_up(
     make_method: Callable[..., Method],
     start: StartClock,
 ) -> Session:
-    mirror = open_mirror(config, world)
+    remote_sync = open_remote_sync(config, world)
     with explain_write_errors(Path(config.run_folder)):
         start_log(log_path(Path(config.run_folder), world))
     folder = prepare_run_folder(
@@ -267,7 +267,7 @@ def _set_up(
         write_dataset(folder, reader.manifest)
     start.lap("model")
     store = CheckpointStore(
-        place_of_checkpoints(config, mirror),
+        checkpoint_storage(config, remote_sync),
         keep_last=config.train.keep_last,
         keep_every=config.train.keep_every,
         world=world,
@@ -276,10 +276,10 @@ def _set_up(
     if checkpoint is None:
         require_none_saved(folder, config.run_url or folder, world)
     start.lap("choice of a checkpoint")
-    interval = Interval(method, world, accumulation=plan.accumulation)
+    metrics = MetricsAccumulator(method, world, accumulation=plan.accumulation)
     engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest)
     start.lap("engine")
-    restored = _restore(checkpoint, engine, method, interval) if checkpoint else None
+    restored = _restore(checkpoint, engine, method, metrics) if checkpoint else None
     first_step = restored.step if restored else 0
     if not (restored and restored.random_states):
         seed_random_generators(config.run.seed * 1_000_003 + first_step * 1_009 + world.rank)  # dropout differs by rank
@@ -295,7 +295,9 @@ def _set_up(
     if log is not None:
         log.write_config(config_yaml(config))
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
-    return Session(config, folder, world, plan, steps, method, engine, saver, interval, log, mirror, first_step, start)
+    return Session(
+        config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, first_step, start
+    )
 
 
 def _build_engine(
@@ -338,10 +340,10 @@ def _build_engine(
     return engine
 
 
-def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, interval: Interval) -> Restored:
-    restored = restore(engine, checkpoint, method.state() | interval.tensors())
-    interval.share_restored()
-    interval.seconds_before = restored.elapsed_seconds
+def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, metrics: MetricsAccumulator) -> Restored:
+    restored = restore(engine, checkpoint, method.state() | metrics.tensors())
+    metrics.share_restored()
+    metrics.seconds_before = restored.elapsed_seconds
     for skipped in checkpoint.skipped:
         LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
     LOGGER.info("resumed %s", checkpoint.folder)

@@ -19,7 +19,7 @@ from spe_dist.checkpoint.storage_backends import ObjectStorage
 from spe_dist.checkpoint.store import CheckpointStore
 from spe_dist.engine.world import World
 from spe_dist.train.loop import train
-from spe_dist.train.remote_sync import Mirror
+from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.start_times import read_starts
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import DROPOUT, configure, metrics_of, stopped_after
@@ -108,8 +108,8 @@ def test_no_clock_says_which_machine_knows_more(url, bucket, tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
 
     def go_on(machine, text, *, sent):
-        mirror = Mirror(RemoteFolder(url), machine)
-        mirror.bring()
+        remote_sync = RemoteSync(RemoteFolder(url), machine)
+        remote_sync.download()
         with (machine / "metrics.jsonl").open("a") as file:
             file.write(text)
         (machine / "config.yaml").write_text(text)
@@ -118,7 +118,7 @@ def test_no_clock_says_which_machine_knows_more(url, bucket, tmp_path):
             for path in machine.iterdir():
                 os.utime(path, (ahead, ahead))
         if sent:
-            mirror.send()
+            remote_sync.upload()
 
     one.mkdir()
     go_on(one, "1\n", sent=True)
@@ -136,7 +136,7 @@ def test_no_clock_says_which_machine_knows_more(url, bucket, tmp_path):
 def test_a_url_that_nothing_opens_is_said_without_its_secrets():
     with pytest.raises(UserError, match=r"^ftp2://host/runs cannot be opened \((?!.*secret)"):
         RemoteFolder("ftp2://host/runs?key=secret")
-    with pytest.raises(UserError, match=r"^s3://bucket/runs was given with a secret in it"):
+    with pytest.raises(UserError, match=r"^s3://bucket/runs contains a secret"):
         RemoteFolder("s3://key:secret@bucket/runs")
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from spe_dist.export.export import export_run
 from transformers import AutoModel
 
 from data_shards.errors import UserError
 from launcher import report, shards
+from spe_dist.export.export_run import export_run
 from spe_dist.recipe import load_recipe
 from spe_dist.train.dry_run import describe_run
 from spe_dist.train.loop import train
@@ -31,9 +31,9 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from spe_dist.batches.batch import Batch
-from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
+from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.config import STRICT, Config, Weight
-from spe_dist.methods.about import AboutRun, Objective
+from spe_dist.methods.run_summary import RunSummary, Objective
 from spe_dist.methods.method import Method
 from spe_dist.methods.method_spec import Column, MethodSpec
 from spe_dist.models.sentence_encoder import new_sentence_encoder
@@ -48,7 +48,7 @@ class ParityConfig(Config):
 
 class ParityCollate:
     def __init__(self, special):
-        self.special = SpecialPieces(special.cls, special.sep, special.mask)
+        self.special = special
 
     def __call__(self, records, record_ids, step, lanes):
         places, packed = pack(records.pieces.values, records.pieces.lengths, self.special)
@@ -80,7 +80,7 @@ class ParityModel(nn.Module):
 
 
 class Parity(Method):
-    terms, measures, counted = ("parity",), ("parity_found",), ("odd",)
+    terms, metrics, counted = ("parity",), ("parity_found",), ("odd",)
 
     def __init__(self, config, reader):
         super().__init__(config, reader)
@@ -109,7 +109,9 @@ SPEC = MethodSpec(
     build=lambda config, reader, *, device: Parity(config, reader),
     build_collate=lambda config, reader: ParityCollate(reader.manifest.tokenizer.special_ids),
     new_model=lambda config, encoder, manifest: ParityModel(new_sentence_encoder(encoder)),
-    about=lambda config, encoder: AboutRun("Parity", "none", "text", (Objective("parity", "parity", config.weight),)),
+    summarize=lambda config, encoder: RunSummary(
+        "Parity", "none", "text", (Objective("parity", "parity", config.weight),)
+    ),
     sequences=lambda config: "each record once",
     columns=(Column("parity_loss", "parity loss", "parity {:.2f}"), Column("parity_odd", "odd records", "odd {:.0f}")),
 )

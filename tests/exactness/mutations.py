@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 MOCO, EXACT = "tests/unit/spe_dist/moco", "tests/exactness"
 STEP = "        self.engine.step(learning_rate)\n"
-AFTER_STEP = "        self.interval.add_step_measures(self.method.after_step(self.engine))\n"
+AFTER_STEP = "        self.metrics.add_step_metrics(self.method.after_step(self.engine))\n"
 KEEP_KEYS = "        self._keys.append((batch.record_ids, keys))\n"
 
 

@@ -122,9 +122,9 @@ def disturbed_before_loading() -> Iterator[None]:
                 parameter.add_(torch.randn_like(parameter))
         load_masters_into(module, get_tensor)
 
-    def restore_into_other_state(checkpoint: Any, engine: Any, method: Any, interval: Any) -> Any:
-        disturb(engine, method, interval)
-        return restore(checkpoint, engine, method, interval)
+    def restore_into_other_state(checkpoint: Any, engine: Any, method: Any, metrics: Any) -> Any:
+        disturb(engine, method, metrics)
+        return restore(checkpoint, engine, method, metrics)
 
     with ExitStack() as stack:
         stack.enter_context(patch.object(session, "load_masters_into", load_into_other_weights))
@@ -132,14 +132,14 @@ def disturbed_before_loading() -> Iterator[None]:
         yield
 
 
-def disturb(engine: Any, method: Any, interval: Any) -> None:
+def disturb(engine: Any, method: Any, metrics: Any) -> None:
     """Change masters, moments, Adam's step, key encoder, queues, sums, counters and random generators."""
     torch.manual_seed(9_999)
     shapes = engine._shapes
     other = {name: torch.rand(shapes[name.rpartition(".")[0]]) for name in sorted(engine.state_names)}
     engine.write_state(other.__getitem__, adam_step=777)
-    for tensor in (method.state() | interval.tensors()).values():
+    for tensor in (method.state() | metrics.tensors()).values():
         tensor.copy_(torch.randint(1, 9, tensor.shape))
-    interval.seconds_before = 1e9
+    metrics.seconds_before = 1e9
     np.random.seed(9_999)
     random.seed(9_999)

@@ -58,7 +58,7 @@ def start_and_stop(command: list[str], folder: Path, stop, steps: int) -> subpro
     stop(process)
     output, errors = process.communicate(timeout=300)
     stopped = read_metrics(folder)[-1]["step"]
-    assert f"stopped after step {stopped} as asked, and saved" in output, output + errors
+    assert f"stopped after step {stopped} on request, and saved" in output, output + errors
     assert before + steps <= stopped < STEPS
     assert (folder / "checkpoints" / f"step-{stopped:09d}" / "manifest.json").exists()
     assert not (folder / "STOP").exists()

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.checkpoint.random_states import seed_random_generators
 from spe_dist.kernels import span_pool
 from spe_dist.methods.enpar.method import Enpar
@@ -76,12 +76,12 @@ def watched(seen, method_class):
 
     def watched_after_step(method, engine):
         keys = [(ids.clone(), keys.clone()) for ids, keys in getattr(method, "_keys", [])]
-        measures = after_step(method, engine)
+        metrics = after_step(method, engine)
         if isinstance(method, SpeWithContrast):
             watch_queue(method.queue.state(), keys, engine)
         seen["counts"].append([])
         seen["windows"].append(0)
-        return measures
+        return metrics
 
     def watch_queue(state, keys, engine):
         seen["keys"].append(keys)

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from data_shards.sample_corpus import generate
+from data_shards.sample.corpus import generate
 from data_shards.stop_requests import STOPPED
 from spe_dist.checkpoint.reader import list_checkpoints, step_of
 from spe_dist.train.run_folder import CHECKPOINTS

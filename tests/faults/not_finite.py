@@ -34,13 +34,13 @@ def spoil_a_loss() -> None:
     forward = Spe.forward
 
     def spoiled(spe: Any, engine: Any, batch: Any) -> Any:
-        losses, measures = forward(spe, engine, batch)
+        losses, metrics = forward(spe, engine, batch)
         is_step = int(spe.queue.enqueued) == (int(step) - 1) * spe.config.batch.lanes * spe.config.batch.lane_size
         if not is_step or engine.world.rank != engine.world.size - 1 or (once and Path(once).exists()):
-            return losses, measures
+            return losses, metrics
         if once:
             Path(once).touch()
-        return losses * float("nan"), measures
+        return losses * float("nan"), metrics
 
     Spe.forward = spoiled  # type: ignore[method-assign]
 

@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from data_shards.order import Order
+from data_shards.shards.order import Order
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.engine.batch_plan import BatchPlan
 from tests.forked import run_forked

@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import save
 from transformers import AutoConfig
 
-from data_shards import manifest
-from data_shards.annotated.bio import unzip_table
-from data_shards.corpus import parse_documents, read_units, resolve_sources
 from data_shards.errors import UserError
-from data_shards.input_stream import MAX_LINE
-from data_shards.reader import ShardReader
-from data_shards.record import LAYERS, TEXT_LAYERS, records_from_members
+from data_shards.input.bio import unzip_table
+from data_shards.input.stream import MAX_LINE
+from data_shards.pipeline.corpus import parse_documents, read_units, resolve_sources
+from data_shards.shards import manifest
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import LAYERS, TEXT_LAYERS, records_from_members
 from spe_dist.checkpoint.reader import LoadedCheckpoint, faults_of, files_of_manifest
 from spe_dist.export.export_format import Description
 from spe_dist.extraction.predict.extractor_folder import WEIGHTS, load_extractor
@@ -233,7 +233,7 @@ def test_a_zipped_table_of_gigabytes_is_refused(tmp_path, bounded):
     content = path.read_bytes()
     size = struct.pack("<I", 6000)
     path.write_bytes(content.replace(size, struct.pack("<I", (1 << 30) + 1)))  # as it declares itself
-    with pytest.raises(UserError, match="unpack and cut it"):
+    with pytest.raises(UserError, match="unpack and split it"):
         unzip_table(path)
 
 

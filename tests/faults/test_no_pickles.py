@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_shards.sample_corpus import generate_annotated, write_annotated, write_corpus
+from data_shards.sample.corpus import generate_annotated, write_annotated, write_corpus
 from tests.faults.test_security import Malicious
 from tests.forked import clean_environment
 from tests.integration.command import small_run

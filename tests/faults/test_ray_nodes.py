@@ -62,7 +62,7 @@ def test_nodes_leave_and_come_while_a_submitted_run_goes_on(shards, tmp_path, cl
     (folder / STOP_FILE).touch()
     job.wait(timeout=120)
     metrics = read_metrics(folder)
-    assert f"stopped after step {len(metrics)} as asked, and saved" in (tmp_path / "out").read_text()
+    assert f"stopped after step {len(metrics)} on request, and saved" in (tmp_path / "out").read_text()
     assert [line["step"] for line in metrics] == list(range(1, len(metrics) + 1))
     assert fault_of(list_checkpoints(folder / "checkpoints")[-1]) is None
     alone = run_alone(settings, tmp_path / "alone", steps=len(metrics))

@@ -22,7 +22,7 @@ import pytest
 
 from cluster.security import Access, probe_access
 from data_shards.errors import UserError
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.checkpoint.reader import newest_checkpoint
 from tests.forked import clean_environment, run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run
@@ -103,7 +103,7 @@ def test_a_head_with_a_token_is_closed_to_others_and_the_token_is_in_no_file(sha
         arguments += [f"--cluster.address={head.address}"]
         assert "asks for a token" in only_error(run_script(SCRIPT, *arguments, **home))
         wrong = run_script(SCRIPT, *arguments, **ours | {"RAY_AUTH_TOKEN": "wrong"})
-        assert "does not take the token here" in only_error(wrong)
+        assert "rejects the token found here" in only_error(wrong)
         with (tmp_path / "said").open("w") as said:
             call = {"env": clean_environment() | ours, "stdout": said, "stderr": subprocess.STDOUT}
             driver = subprocess.Popen([*PRETRAIN, *arguments], **call)

@@ -113,7 +113,7 @@ def test_a_run_goes_on_after_its_time_limit_as_if_there_were_none(slurm, shards,
     log = job.output.read_text()
     for words in (
         "start 1: asked to stop",
-        f"stopped after step {stopped} as asked",
+        f"stopped after step {stopped} on request",
         "start 2: 1 nodes",
         "2: finished",
     ):

@@ -86,4 +86,4 @@ def test_a_run_whose_terminal_interrupts_it_or_is_closed_saves_once(shards, tmp_
     assert checkpoint.name == f"step-{steps[-1]:09d}" and fault_of(checkpoint) is None
     assert len(read_starts(folder)) == 1 and not (folder / "STOP").exists()
     if not closed:
-        assert f"stopped after step {steps[-1]} as asked, and saved" in said
+        assert f"stopped after step {steps[-1]} on request, and saved" in said

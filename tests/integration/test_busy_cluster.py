@@ -43,13 +43,13 @@ def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the
             wait_until(lambda: waits in second.output or second.process.poll() is not None, seconds=120, what="a line")
             second.process.send_signal(signal.SIGTERM)
             assert second.wait(seconds=60) == os.EX_TEMPFAIL, second.output
-            assert "stopped as asked before the first step" in second.output and "Traceback" not in second.output
+            assert "stopped on request before the first step" in second.output and "Traceback" not in second.output
             said = [line for line in second.output.splitlines() if not line.startswith("step ")]  # it shows the first's
             assert len(said) <= 4, said
         first.wait_for_step(last_step(first.folder) + 2)
         first.process.send_signal(signal.SIGINT)
         assert first.wait() == os.EX_TEMPFAIL, first.output
-        assert f"stopped after step {last_step(first.folder)} as asked, and saved" in first.output
+        assert f"stopped after step {last_step(first.folder)} on request, and saved" in first.output
         (tmp_path / "join.py").write_text(JOIN_WITH_ANOTHER_RAY)
         error = only_error(run_script(tmp_path / "join.py", *small_run(shards), **cluster))
         assert f"runs Ray {ray.__version__} on Python" in error and "here are Ray 0.1 and Python" in error

@@ -113,7 +113,7 @@ def test_a_dry_run_says_how_long_the_run_takes_and_what_is_missing_on_this_machi
     assert "parameters" in done.stdout and "in order" not in done.stdout
     assert "2 workers with a GPU each, but torch can use no GPUs" in only_error(done)
     assert "--speed fast: give a number of records per second" in only_error(run_script(*small, "--speed=fast"))
-    assert "--speed is for --dry-run alone" in only_error(run_script(SCRIPT, *small_run(shards), "--speed=9"))
+    assert "--speed needs --dry-run" in only_error(run_script(SCRIPT, *small_run(shards), "--speed=9"))
 
 
 def test_every_recipe_has_a_dry_run(shards, tmp_path):

@@ -51,7 +51,7 @@ def test_seeds_fail_stop_and_go_on_alone(tmp_path):
         stopped.send_signal(signal.SIGTERM)
         assert stopped.wait(timeout=120) == os.EX_TEMPFAIL
     told = (tmp_path / "out").read_text()
-    assert "stopped as asked" in told and "Traceback" not in told
+    assert "stopped on request" in told and "Traceback" not in told
     assert re.search(r"seed 1: .*\(done before\)", told)
     assert not (folder / "seed-2/result.json").exists()
 

@@ -41,7 +41,7 @@ def test_changed_settings_are_said_in_the_terminal_and_the_log(folder):
     assert done.returncode == 0, done.stderr[-3000:]
     log = (folder / "runs/debug/logs/rank-0.log").read_text()
     for change in ("train.steps was 3 and is 4", "optimizer.learning_rate was 0.01 and is 0.5"):
-        assert f"warning: {change}: the rest of the run takes another course\n" in done.stdout
+        assert f"warning: {change}: the rest of the run will differ\n" in done.stdout
         assert f"{change}: the rest" in log
 
 
@@ -50,7 +50,7 @@ def test_changed_settings_are_said_in_the_terminal_and_the_log(folder):
 def test_changed_settings_are_said_under_ray(folder):
     done = run(*PRETRAIN, *small_run(folder, "--train.steps=4", "--cluster.workers=1"))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "warning: train.steps was 3 and is 4: the rest of the run takes another course\n" in done.stdout
+    assert "warning: train.steps was 3 and is now 4: the rest of the run will differ\n" in done.stdout
 
 
 def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again_in_silence(folder):
@@ -59,7 +59,7 @@ def test_a_run_whose_checkpoints_were_deleted_is_not_begun_again_in_silence(fold
     for checkpoint in list_checkpoints(whole / "checkpoints"):
         shutil.rmtree(checkpoint)
     error = only_error(run_as_only_rank(SCRIPT, *small_run(folder)))
-    assert f"{whole} has saved step 3, but has no checkpoint any more: restore {whole}/checkpoints" in error
+    assert f"{whole} has saved step 3, but its checkpoints are gone: restore {whole}/checkpoints" in error
     assert (whole / METRICS).read_bytes() == before
     shutil.rmtree(whole)
     assert run_as_only_rank(SCRIPT, *small_run(folder)).returncode == 0
@@ -71,7 +71,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again_and_says
     (whole / "latest").unlink()
     done = run_as_only_rank(SCRIPT, *small_run(folder))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "warning: going on after step 0: 3 later lines of metrics are cut off\n" in done.stdout
+    assert "warning: resuming after step 0: removed 3 later lines of metrics\n" in done.stdout
     assert [line["step"] for line in read_metrics(whole)] == [1, 2, 3]
 
 
@@ -81,7 +81,7 @@ def test_a_damaged_line_of_metrics_does_not_keep_a_run_from_going_on(folder):
     path.write_bytes(lines[0] + b"\0" * 30 + b"\n" + lines[2])
     done = run_as_only_rank(SCRIPT, *small_run(folder, "--train.steps=4"))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"warning: line 2 of {path} is damaged and is left out\n" in done.stdout
+    assert f"warning: line 2 of {path} is damaged and was skipped\n" in done.stdout
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3, 4]
 
 
@@ -103,5 +103,5 @@ def test_a_full_disk_under_standard_output_does_not_end_a_run(folder):
     as_only_rank = {"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "WORLD_SIZE": "1"}
     done = run_forked(pretrain_into_a_full_disk, small_run(folder, "--train.steps=4"), **as_only_rank)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("standard output cannot be written any more") == 1
+    assert done.stderr.count("cannot write to standard output any more") == 1
     assert [line["step"] for line in read_metrics(folder / "runs/debug")] == [1, 2, 3, 4]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from data_shards.sample_corpus import generate_annotated, write_annotated
+from data_shards.sample.corpus import generate_annotated, write_annotated
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.finetuning.loop import finetune

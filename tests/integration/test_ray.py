@@ -74,7 +74,7 @@ def test_ray_job_submit_and_ray_job_stop(shards, tmp_path, cluster):
     assert subprocess.run(stopped, timeout=120, **cluster.call).returncode == 0
     job.wait(timeout=120)
     step = read_metrics(folder)[-1]["step"]
-    assert f"stopped after step {step} as asked, and saved" in (tmp_path / "out").read_text()
+    assert f"stopped after step {step} on request, and saved" in (tmp_path / "out").read_text()
     resumed = cluster.submit_command(*script, f"--run.folder={folder.parent}", f"--train.steps={step + 2}")
     done = subprocess.run(resumed, timeout=480, **cluster.call)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

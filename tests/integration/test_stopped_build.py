@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from data_shards.sample_corpus import generate
+from data_shards.sample.corpus import generate
 from tests.faults.command_runs import SPE
 from tests.forked import clean_environment
 from tests.integration.ray_head import wait_until
@@ -30,7 +30,7 @@ def test_a_build_that_is_stopped_goes_on(tmp_path, number):
     wait_until(lambda: list(out.glob("*.tar")), process=build)
     build.send_signal(number)
     stdout, stderr = build.communicate(timeout=100)
-    said = "stopped as asked; what is finished is kept, and the same command goes on\n"
+    said = "stopped on request; finished parts are kept, and the same command resumes\n"
     assert (build.returncode, stdout, stderr) == (os.EX_TEMPFAIL, said, "")
     assert list(out.glob("*.tar")) and not (out / "manifest.json").exists()
     done = subprocess.run(command, timeout=300, check=False, **settings)

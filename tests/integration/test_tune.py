@@ -29,7 +29,9 @@ def test_trials_are_done_once_and_the_best_becomes_a_recipe(tmp_path):
         stopped.send_signal(signal.SIGINT)
         assert stopped.wait(timeout=120) == os.EX_TEMPFAIL
     told = (tmp_path / "out").read_text()
-    assert "stopped as asked" in told and "Traceback" not in told and "bert, trial 1, seed 1: best after epoch" in told
+    assert (
+        "stopped on request" in told and "Traceback" not in told and "bert, trial 1, seed 1: best after epoch" in told
+    )
     first = (trials / "trial-001/seed-1/result.json").read_bytes()
 
     done = run(*command)

@@ -167,7 +167,7 @@ _ANNOTATED = [
     _mistake("data check a.jsonl a.jsonl", "twice", a__jsonl=_DATA),
     _mistake("data check a.jsonl --format csv", "--format csv", a__jsonl=_DATA),
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
-    _mistake("data convert a.jsonl a.jsonl", "the file to read", a__jsonl=_DATA),
+    _mistake("data convert a.jsonl a.jsonl", "the input file", a__jsonl=_DATA),
 ]
 _EXTRACTION = [
     _mistake(_FINETUNE, "a.jsonl"),
@@ -188,7 +188,7 @@ _EXTRACTION = [
     _mistake("predict {world}/model a.txt --text Ann", "not both", a__txt=_LINES),
     _mistake("predict {world}/model a.txt --out nosuch/b.jsonl", "nosuch", a__txt=_LINES),
     _mistake("predict {world}/model a.txt --out b.pdf", "--format", a__txt=_LINES),
-    _mistake("predict {world}/model a.txt --out a.txt", "a file to read", a__txt=_LINES),
+    _mistake("predict {world}/model a.txt --out a.txt", "an input file", a__txt=_LINES),
     _mistake("predict {world}/model a.txt --device cuda:9", "cuda:9", a__txt=_LINES),
     _mistake("predict {world}/model a.txt --device tpu", "tpu", a__txt=_LINES),
     _mistake("predict {world}/model a.txt --batch-size 0", "batch", a__txt=_LINES),
@@ -232,7 +232,7 @@ _RUNS = [
     _mistake("doctor --local --config nosuch", "nosuch"),
     _mistake("doctor --local --seconds -1", "--seconds"),
     _mistake("slurm --nodes 3 --cluster.workers 2", "nodes"),
-    _mistake("slurm --nodes 0", "--nodes 0", "at least one"),
+    _mistake("slurm --nodes 0", "--nodes 0", "at least 1"),
     _mistake("slurm --out nosuch/job.sh", "nosuch"),
     _mistake("slurm --config nosuch", "nosuch"),
 ]

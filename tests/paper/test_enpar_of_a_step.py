@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
-from spe_dist.methods.measures import Measures
+from spe_dist.methods.metric_sums import MetricSums
 from tests.paper.tiny_enpar import LANE_SIZE, Reader, build_enpar, forwards_of_step
 
 OFF = {"weight": 0.0}
@@ -72,9 +72,9 @@ def test_the_loss_is_the_weighted_sum_of_four_means():
     _, batches = forwards_of_step(enpar)
     sums = sum(enpar.forward(engine, batch)[0].detach() for batch in batches)
     counts = sum(batch.counts for batch in batches)
-    measures = dict.fromkeys(enpar.measures, 0.0)
+    metrics = dict.fromkeys(enpar.metrics, 0.0)
     report = enpar.report(
-        Measures(dict(zip(enpar.terms, sums.tolist())), dict(zip(enpar.terms, counts.tolist())), measures)  # noqa: B905
+        MetricSums(dict(zip(enpar.terms, sums.tolist())), dict(zip(enpar.terms, counts.tolist())), metrics)  # noqa: B905
     )
     for term, loss, count in zip(enpar.terms, sums.tolist(), counts.tolist(), strict=True):
         assert report[f"{term}_loss"] == pytest.approx(loss / count)
@@ -85,13 +85,13 @@ def step_gradient(enpar, engine, lanes_per_forward):
     enpar.model.zero_grad()
     _, batches = forwards_of_step(enpar, lanes_per_forward=lanes_per_forward)
     counts = torch.stack([batch.counts for batch in batches]).sum(0)
-    losses, measures = torch.zeros(4), torch.zeros(8)
+    losses, metrics = torch.zeros(4), torch.zeros(8)
     for batch in batches:
         terms, found = enpar.forward(engine, batch)
         (terms * torch.tensor(enpar.term_weights) / counts).sum().backward()
-        losses, measures = losses + terms.detach(), measures + found
+        losses, metrics = losses + terms.detach(), metrics + found
     gradients = [p.grad.flatten() for p in enpar.model.parameters()]
-    return losses, measures, counts, torch.cat(gradients)
+    return losses, metrics, counts, torch.cat(gradients)
 
 
 def test_lanes_per_forward_changes_neither_the_losses_nor_the_gradient_of_a_step():
@@ -106,10 +106,10 @@ def test_a_forward_of_no_records_has_no_loss_and_gives_every_parameter_a_gradien
     enpar, engine = build_enpar()
     none = np.zeros((0, LANE_SIZE), dtype=np.int64)
     empty = enpar.collate(Reader().take(none), none, 0, [])
-    losses, measures = enpar.forward(engine, empty)
+    losses, metrics = enpar.forward(engine, empty)
     losses.sum().backward()
     assert losses.tolist() == [0.0] * 4
-    assert measures.tolist() == [0.0] * 8
+    assert metrics.tolist() == [0.0] * 8
     for name, parameter in enpar.model.named_parameters():
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name

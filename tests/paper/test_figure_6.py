@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from spe_dist.engine.world import World
-from spe_dist.methods.measures import Measures
+from spe_dist.methods.metric_sums import MetricSums
 from tests.paper.tiny_spe import LANE_SIZE, LANES, build_spe, forwards_of_step
 
 G = LANES * LANE_SIZE
@@ -105,10 +105,10 @@ def test_the_accuracy_of_a_step_is_over_its_own_keys_and_no_others():
         assert spe.after_step(engine).tolist() == [float(found)]
         move_weights(spe)
     report = spe.report(
-        Measures(
+        MetricSums(
             dict.fromkeys(spe.terms, 0.0),
             dict.fromkeys(spe.terms, G),
-            dict.fromkeys((*spe.measures, *spe.step_measures), G / 2),
+            dict.fromkeys((*spe.metrics, *spe.step_metrics), G / 2),
         )
     )
     assert (report["cspo_step_accuracy"], report["cspo_step_chance"]) == (0.5, 1 / G)

@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 import pytest
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.methods.spe.collate import build_collate
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from data_shards.errors import UserError
-from spe_dist.methods.measures import Measures
+from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.spe.method import SpeWithContrast
 from tests.paper.tiny_spe import LANE_SIZE, Reader, build_spe, forwards_of_step
 
@@ -94,10 +94,10 @@ def test_a_forward_of_no_records_has_no_loss_and_gives_every_parameter_a_gradien
     spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
     none = np.zeros((0, LANE_SIZE), dtype=np.int64)
     empty = spe.collate(Reader().take(none), none, 0, [])
-    losses, measures = spe.forward(engine, empty)
+    losses, metrics = spe.forward(engine, empty)
     losses.sum().backward()
     assert losses.tolist() == [0.0] * 5
-    assert measures.tolist() == [0.0] * 7
+    assert metrics.tolist() == [0.0] * 7
     for name, parameter in spe.model.named_parameters():
         assert parameter.grad is not None, name
         assert not parameter.grad.any(), name
@@ -107,7 +107,7 @@ def test_reported_losses_are_means_over_items_and_over_both_views():
     spe, _ = build_spe()
     losses = {"tbo_pair": 6.0, "tbo_context": 5.0, "spo_pair": 8.0, "spo_context": 0.0, "cspo": 20.0}
     counts = {"tbo_pair": 2.0, "tbo_context": 5.0, "spo_pair": 4.0, "spo_context": 0.0, "cspo": 5.0}
-    report = spe.report(Measures(losses, counts, dict.fromkeys((*spe.measures, *spe.step_measures), 1.0)))
+    report = spe.report(MetricSums(losses, counts, dict.fromkeys((*spe.metrics, *spe.step_metrics), 1.0)))
     assert report["tbo_loss"] == (6 / 2 + 5 / 5) / 2
     assert report["spo_loss"] == (8 / 4 + 0) / 2  # a view without items counts as 0, as in the released program
     assert report["cspo_loss"] == 4.0

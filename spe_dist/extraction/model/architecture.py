@@ -23,30 +23,29 @@ from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, Span
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Architecture:
-    """Sizes and kinds of the parts above the sentence encoder."""
+    """Kinds and sizes of the parts above the sentence encoder."""
 
     detector: Literal["tags", "spans"]
-    """How entities are found: by a tag for each word, as in both papers, which finds no overlapping ones; or by a score
-    for each span."""
+    """How entities are found: tags (a BIEOU tag per word, as in both papers; no overlapping entities) or spans (a score
+    per span)."""
     span_encoder: SpanEncoderSizes
     """Span CNN of the entities."""
     context_encoder: SpanEncoderSizes
-    """Span CNN of left, middle and right of a pair; of the span encoder's sizes, it begins as a copy of that."""
+    """Span CNN of left, middle and right context. With the span encoder's sizes, it starts as a copy of it."""
     pair_encoder: Literal["attention", "concatenation"]
-    """How the vectors of both entities and of left, middle and right become one: by the SPE paper's attention over the
-    five, or by the ENPAR paper's concatenation and one transform block."""
+    """How both entities and their contexts become one vector: attention over five spans (SPE paper), or concatenation
+    and one transform block (ENPAR paper)."""
     attention: PairEncoderSizes = PairEncoderSizes(attention_size=500, position_size=100)
-    """Sizes of the attention; not used by concatenation."""
+    """Sizes of the attention; unused with concatenation."""
     pair_size: Positive = 256
-    """Size of a pair vector of concatenation; one of attention is as large as a span vector."""
+    """Size of a pair vector with concatenation; with attention it is the size of a span vector."""
     relation_sizes: tuple[Positive, ...] = ()
-    """Hidden layers of the relation classifier, between the pair vector and the scores."""
+    """Sizes of the relation classifier's hidden layers."""
     word_shapes: bool = False
-    """Whether the encoder reads how each word is written (lower case, Capitalised, CAPITALS, digits, ...) beside its
-    pieces. An uncased tokenizer throws this away."""
+    """Give the encoder the written form of each word (lower case, Capitalised, CAPITALS, digits, ...), which an uncased
+    tokenizer discards."""
     type_size: Count = 0
-    """Size of the vectors of both entities' types that the relation classifier reads beside the pair vector; 0: it does
-    not see the types."""
+    """Size of the entity type vectors that the relation classifier reads; 0 hides the types."""
 
     def check(self) -> None:
         """Raise a UserError if parts do not fit each other."""

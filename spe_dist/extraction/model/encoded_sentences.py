@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
-from data_shards.word_pieces import GivenWords, WordPieces
+from data_shards.shards.record import Records
+from data_shards.text.word_pieces import GivenWords, WordPieces
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.packing import pack
 from spe_dist.extraction.model.candidates import Spans
@@ -120,13 +120,15 @@ class Rows:
         """Some rows, without annotation, as one packed forward."""
         records = self.records.take(rows)
         shapes = Ragged(self.shapes, self.records.word_starts.offsets).take(rows).values
-        packed, piece_shapes, word_pieces = _pack(records, shapes, special)
+        places, packed = pack(records.pieces.values, records.pieces.lengths, special)
+        piece_shapes = np.full(len(packed.piece_ids), NO_WORD, dtype=np.int64)
+        piece_shapes[places] = np.repeat(shapes, records.pieces_per_word)
         nothing = np.zeros(0, dtype=np.int64)
         no_rows = nothing.reshape(0, 2)
         return ExtractionBatch(
             packed=packed,
             piece_shapes=torch.from_numpy(piece_shapes),
-            word_pieces=torch.from_numpy(word_pieces),
+            word_pieces=torch.from_numpy(places[records.first_pieces]),
             word_offsets=records.word_starts.offsets,
             gold_spans=no_rows,
             gold_types=nothing,
@@ -357,14 +359,3 @@ def _ragged(rows: Sequence[Sequence[tuple]], *, columns: int) -> Ragged:
     values = [value for row in rows for value in row]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     return Ragged.from_lengths(np.array(values, dtype=np.int64).reshape(-1, columns), lengths)
-
-
-def _pack(
-    records: Records, shapes: NDArray[np.int64], special: SpecialIds
-) -> tuple[PackedSequences, NDArray[np.int64], NDArray[np.int64]]:
-    """[CLS] pieces [SEP] of every sentence, the shape of each piece's word, [P], and each word's first piece, [W]."""
-    places, packed = pack(records.pieces.values, records.pieces.lengths, special)
-    first_pieces = records.word_starts.values + records.pieces.offsets[records.word_starts.row_index()]
-    piece_shapes = np.full(len(packed.piece_ids), NO_WORD, dtype=np.int64)
-    piece_shapes[places] = np.repeat(shapes, np.diff(first_pieces, append=len(places)))
-    return packed, piece_shapes, places[first_pieces]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import Ragged, offsets_from_lengths
-from data_shards.sentences import locate_sentences
-from data_shards.word_pieces import LocatedWords, WordPieces
+from data_shards.text.sentences import locate_sentences
+from data_shards.text.word_pieces import LocatedWords, WordPieces
 from spe_dist.extraction.model.encoded_sentences import Rows, cut_rows
 from spe_dist.extraction.model.windows import Window
 from spe_dist.extraction.model.word_shapes import word_shapes

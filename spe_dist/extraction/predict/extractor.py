@@ -19,7 +19,7 @@ import torch
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.extraction.model.encoded_sentences import SPECIALS
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict.cut_texts import CutTexts, Text, cut_texts
@@ -216,7 +216,7 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # no such name; a torch without CUDA
-        raise UserError(f"device {name!r} is not to be had here: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device {name!r} is not available here: {str(error).splitlines()[0]}") from error
     return device
 
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.config import STRICT
 from spe_dist.extraction.model.architecture import Architecture
 from spe_dist.extraction.model.calibration import Calibration

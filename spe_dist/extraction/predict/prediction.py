@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.ragged import IntArray
-from data_shards.record import Records
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.extraction.model.candidates import sentences_of
 from spe_dist.extraction.model.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, Rows
 from spe_dist.extraction.model.extractor_model import Extracted, ExtractorModel

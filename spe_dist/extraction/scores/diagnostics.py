@@ -17,7 +17,7 @@ ABOUT = {
     "relations_calibration_error": "relation scores: calibration error (ECE)",
     "relations_auc": "relation scores: AUC of right against wrong",
     "false_relation_rate": "share of unrelated pairs of gold entities that get a relation",
-    "false_relation_rate_at_kept_recall": "the same at 90 % of the recall (a least score chosen for it)",
+    "false_relation_rate_at_kept_recall": "the same at 90 % of the recall (with a score threshold chosen for it)",
     "majority_relation_f1": "relation F1 of the one-line rule on types, with these entities",
     "majority_relation_strict_f1": "strict relation F1 of the one-line rule",
     "best_relation_f1": "relation F1 of the best rule on types, with these entities",

@@ -16,7 +16,7 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.unified import sentence_fields
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
-from data_shards.json_lines import parse_object
+from data_shards.input.json_lines import parse_object
 from spe_dist.extraction.model.constraints import Triple
 from spe_dist.extraction.scores.group_report import GROUPINGS, draw_groups, group_table
 from spe_dist.extraction.scores.run_details import RunDetails, find_details
@@ -98,7 +98,7 @@ class JointScoring(Scoring[AnnotatedSentence]):
         for name in types:
             if name not in known:
                 raise UserError(
-                    f"--symmetric {name}: the gold data have no such relations, but {', '.join(sorted(known))}"
+                    f"--symmetric {name}: the gold data have no such relations, only {', '.join(sorted(known))}"
                 )
         return replace(self, symmetric=tuple(types))
 

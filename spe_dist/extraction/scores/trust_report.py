@@ -88,9 +88,9 @@ def false_relations_line(run: ScoredRun) -> str:
     """The rate at 90 % of the recall, as a sentence."""
     shares = [one.at_kept_recall for one in run.details.false_relations if one.at_kept_recall is not None]
     if not shares:
-        return "No right relation is found: false relations have no recall to stand beside."
+        return "No correct relation is found, so false relations cannot be set against recall."
     return (
-        f"At 90 % of the recall that there is without a least score (score >= {_mean_score(shares)}, recall "
+        f"At 90 % of the recall without a threshold (score >= {_mean_score(shares)}, recall "
         f"{_mean(shares, 'recall')} %), {_mean(shares, 'rate')} % of the unrelated pairs get a relation (strict: "
         f"{_mean(shares, 'strict_rate')} %)."
     )
@@ -118,7 +118,7 @@ def draw_reliability(axes: Any, runs: Sequence[ScoredRun]) -> None:
         axes: of matplotlib.
         runs: one, or two on the same data.
     """
-    axes.set_title("are scores what they say? (tenths of the predictions)", fontsize=11)
+    axes.set_title("calibration of scores (tenths of the predictions)", fontsize=11)
     axes.plot([0, 1], [0, 1], color="gray", linewidth=0.8)
     for run, color in zip(runs, COLORS, strict=False):
         for (kind, seeds), marker in zip(run.details.quality.items(), ("o", "s"), strict=True):
@@ -139,7 +139,7 @@ def draw_curves(axes: Any, runs: Sequence[ScoredRun]) -> None:
         axes: of matplotlib.
         runs: one, or two on the same data.
     """
-    axes.set_title("precision and false relations by least score", fontsize=11)
+    axes.set_title("precision and false relations by score threshold", fontsize=11)
     for run, color in zip(runs, COLORS, strict=False):
         for (kind, seeds), style in zip(run.details.quality.items(), ("-", "--"), strict=True):
             if seeds:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
-from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
+from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.batches.random_draws import FloatArray, lane_generator
 from spe_dist.methods.enpar.batch import EntityPairBatch
 from spe_dist.methods.enpar.config import EnparConfig
@@ -64,7 +65,7 @@ class EntityPairCollate:
         identity: whether PP classifies the sentence itself too.
     """
 
-    special: SpecialPieces
+    special: SpecialIds
     seed: int
     lane_size: int
     masked: float
@@ -185,9 +186,8 @@ def build_collate(config: EnparConfig, reader: ShardReader) -> EntityPairCollate
         UserError: the dataset has no entities, or sentences with fewer than two.
     """
     require_entity_pairs(reader)
-    special = reader.manifest.tokenizer.special_ids
     return EntityPairCollate(
-        special=SpecialPieces(special.cls, special.sep, special.mask),
+        special=reader.manifest.tokenizer.special_ids,
         seed=config.run.seed,
         lane_size=config.batch.lane_size,
         masked=config.masking.masked,

@@ -16,7 +16,7 @@ COUNTED = ("pairs", "context_words")  # unmasked copies, and their words, which 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class EntityMaskingConfig:
-    """Entities that are hidden in the copy of a sentence that MET and MEP see."""
+    """Entities in the copy for MET and MEP; the rest is kept."""
 
     masked: Share
     """Share of entities whose pieces are masked."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from data_shards.errors import UserError
 
 if TYPE_CHECKING:  # it imports torch, and a recipe is read without
-    from data_shards.reader import ShardReader
+    from data_shards.shards.reader import ShardReader
 
 
 def require_entity_pairs(reader: ShardReader) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray, Ragged, concat_ranges
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
 
 COLUMNS = 2  # random numbers per entity

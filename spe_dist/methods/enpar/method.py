@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.enpar.batch import EntityPairBatch
 from spe_dist.methods.enpar.collate import build_collate
 from spe_dist.methods.enpar.config import COUNTED, TERMS, EnparConfig
 from spe_dist.methods.enpar.flops import enpar_flops
-from spe_dist.methods.enpar.model import MEASURES, EnparEncoder, EnparModel
-from spe_dist.methods.measures import Measures
+from spe_dist.methods.enpar.model import METRICS, EnparEncoder, EnparModel
 from spe_dist.methods.method import Method
-from spe_dist.methods.work import Work
+from spe_dist.methods.metric_sums import MetricSums
+from spe_dist.methods.workload import Workload
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
     from spe_dist.engine.deepspeed_engine import Engine
@@ -47,7 +47,7 @@ class Enpar(Method):
     """
 
     terms = TERMS
-    measures = MEASURES
+    metrics = METRICS
     counted = COUNTED
 
     config: EnparConfig
@@ -66,11 +66,11 @@ class Enpar(Method):
             "context_words": sum(batch.unmasked_words for batch in batches),
         }
 
-    def model_flops(self, work: Work) -> int:
+    def model_flops(self, workload: Workload) -> int:
         """FLOPs of some steps on all ranks."""
-        return enpar_flops(self.config, self.encoder_config, work, types=self.types)
+        return enpar_flops(self.config, self.encoder_config, workload, types=self.types)
 
-    def report(self, sums: Measures) -> dict[str, float | str]:
+    def report(self, sums: MetricSums) -> dict[str, float | str]:
         """What to log: also the accuracies on hidden entities and on permuted sentences."""
         report = super().report(sums)
         if self.config.met.weight:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.batches.five_spans import FIRST, LEFT, MIDDLE, RIGHT, SECOND
 from spe_dist.methods.enpar.adversarial_context_discrimination import AdversarialContextDiscrimination
 from spe_dist.methods.enpar.batch import EntityPairBatch
@@ -19,7 +19,7 @@ from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encod
 from spe_dist.objectives.classifier import Classifier, NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
-MEASURES = (
+METRICS = (
     "met_found",
     "met_hidden",
     "met_hidden_found",
@@ -107,13 +107,13 @@ class EnparModel(nn.Module):
             self.pp = Classifier(pair_size, NUM_CLASSES)
 
     def forward(self, batch: EntityPairBatch) -> tuple[Tensor, Tensor]:
-        """Losses and measures of a batch, as sums over its items.
+        """Losses and metrics of a batch, as sums over its items.
 
         Args:
             batch: the forward's records.
 
         Returns:
-            losses [4], one for each of `TERMS`; measures [8], of `MEASURES`, without gradient.
+            losses [4], one for each of `TERMS`; metrics [8], of `METRICS`, without gradient.
         """
         states, entities, pairs = self.encoder.encode(batch)
         met, met_found = self.met(entities, batch.met_types)
@@ -121,10 +121,10 @@ class EnparModel(nn.Module):
         acd, acd_found = self.acd(pairs, batch.acd_originals, batch.acd_perturbed)
         pp, pp_found = self.pp(pairs[batch.pp_copies], batch.pp_classes)
         hidden, moved = batch.met_hidden, batch.pp_classes != 0
-        measures = [met_found, hidden, hidden & met_found, mep_found, acd_found, pp_found, moved, moved & pp_found]
+        metrics = [met_found, hidden, hidden & met_found, mep_found, acd_found, pp_found, moved, moved & pp_found]
         return (
             torch.stack([losses.sum() for losses in (met, mep, acd, pp)]),
-            torch.stack([measure.sum() for measure in measures]).float(),
+            torch.stack([metric.sum() for metric in metrics]).float(),
         )
 
 

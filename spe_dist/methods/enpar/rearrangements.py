@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.batches.unit_orders import distinct_orders

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from data_shards.ragged import IntArray
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import span_lines, word_texts
 from spe_dist.methods.enpar.collate import EntityPairCollate
 from spe_dist.methods.enpar.rearrangements import NUM_CLASSES, PERTURBATIONS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spe_dist.methods.enpar.about import about_enpar
 from spe_dist.methods.enpar.config import COUNTED, TERMS, EnparConfig
 from spe_dist.methods.enpar.data import require_entity_pairs
+from spe_dist.methods.enpar.run_summary import summarize_enpar
 from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
 
 
@@ -27,7 +27,7 @@ SPEC = MethodSpec(
     build=on_use("spe_dist.methods.enpar.method:build_enpar"),
     build_collate=on_use("spe_dist.methods.enpar.collate:build_collate"),
     new_model=on_use("spe_dist.methods.enpar.model:new_model"),
-    about=about_enpar,
+    summarize=summarize_enpar,
     sequences=_sequences,
     describe=on_use("spe_dist.methods.enpar.show:describe"),
     columns=(

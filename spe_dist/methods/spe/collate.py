@@ -20,11 +20,12 @@ from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray
-from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.batches.five_spans import FIRST, NUM_SPANS, SECOND
-from spe_dist.batches.packing import SpecialPieces, as_tensor, lane_digest, pack
+from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.masking import NOTHING_HIDDEN, HiddenPieces, hide_pieces
@@ -67,7 +68,7 @@ class SpanPairCollate:
         spo_spans: spans permuted per sentence, at most; 0 permutes nothing.
     """
 
-    special: SpecialPieces
+    special: SpecialIds
     seed: int
     lane_size: int
     geometric_p: float
@@ -175,9 +176,8 @@ def build_collate(config: SpeConfig, reader: ShardReader) -> SpanPairCollate:
     manifest = reader.manifest
     if manifest.build.get("min_words", 2) < 2:
         raise UserError("the shards hold sentences of one word, which have no two spans: build them with --min-words 2")
-    special = manifest.tokenizer.special_ids
     return SpanPairCollate(
-        special=SpecialPieces(special.cls, special.sep, special.mask),
+        special=reader.manifest.tokenizer.special_ids,
         seed=config.run.seed,
         lane_size=config.batch.lane_size,
         geometric_p=config.spans.geometric_p,

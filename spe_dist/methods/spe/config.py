@@ -16,7 +16,7 @@ COUNTED = ("comparisons",)  # Σ records · keys in the queue, of one direction
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SpansConfig:
-    """How span pairs are drawn."""
+    """Sampling of span pairs."""
 
     geometric_p: Annotated[float, Field(gt=0, lt=1)]
     """Success probability of the geometric distribution of span lengths."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from spe_dist.moco.key_queue import Negatives
 from spe_dist.objectives.info_nce import InfoNce, info_nce
 
-MEASURES = ("found", "positive_similarity", "negative_similarity")
+METRICS = ("found", "positive_similarity", "negative_similarity")
 
 
 class ContrastiveSpanPairObjective(nn.Module):
@@ -36,7 +36,7 @@ class ContrastiveSpanPairObjective(nn.Module):
             negatives: the queue.
 
         Returns:
-            Loss of each record [R] in fp32, and the sums named in `MEASURES` [3], each over records and the mean of
+            Loss of each record [R] in fp32, and the sums named in `METRICS` [3], each over records and the mean of
             both directions.
         """
         pair_query, context_query = queries.chunk(2)
@@ -47,14 +47,14 @@ class ContrastiveSpanPairObjective(nn.Module):
 
 
 class NoContrast(nn.Module):
-    """In place of CSPO if its weight is 0: no records, no measures."""
+    """In place of CSPO if its weight is 0: no records, no metrics."""
 
     def forward(self, queries: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-        """Losses of no records [0], and zeros [3] for `MEASURES`."""
-        return torch.zeros(0, device=queries.device), torch.zeros(len(MEASURES), device=queries.device)
+        """Losses of no records [0], and zeros [3] for `METRICS`."""
+        return torch.zeros(0, device=queries.device), torch.zeros(len(METRICS), device=queries.device)
 
 
-STEP_MEASURES = ("found_in_step",)
+STEP_METRICS = ("found_in_step",)
 
 
 @torch.no_grad()

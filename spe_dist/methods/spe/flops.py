@@ -16,55 +16,55 @@ from spe_dist.methods.model_flops import (
 )
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.permutations import NUM_CLASSES
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 
 
-def spe_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> int:
+def spe_flops(config: SpeConfig, encoder: PretrainedConfig, workload: Workload) -> int:
     """FLOPs of some steps on all ranks.
 
     Args:
         config: the run.
         encoder: sizes of its sentence encoder.
-        work: what the steps were about.
+        workload: what the steps computed on.
     """
-    encoded = sum((encoder_flops(encoder, work) | span_flops(config, encoder, work)).values())
-    flops = 3 * (encoded + head_flops(config, encoder, work))
+    encoded = sum((encoder_flops(encoder, workload) | span_flops(config, encoder, workload)).values())
+    flops = 3 * (encoded + head_flops(config, encoder, workload))
     if config.cspo.weight > 0:
         key_size = encoder.hidden_size if config.cspo.head else config.span_encoder.size
-        similarities = 2 * (2 * key_size * work.counts["comparisons"])  # in both directions
+        similarities = 2 * (2 * key_size * workload.counts["comparisons"])  # in both directions
         flops += encoded + 2 * similarities  # the key pass; keys get no gradient
     return flops
 
 
-def span_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> dict[str, int]:
+def span_flops(config: SpeConfig, encoder: PretrainedConfig, workload: Workload) -> dict[str, int]:
     """A forward pass of what stands between the encoder and the objectives, by part."""
     hidden, cnn, attention = encoder.hidden_size, config.span_encoder, config.pair_encoder.attention_size
-    contrast, sequences = config.cspo.weight > 0, 2 * work.counts["cspo"]
+    contrast, sequences = config.cspo.weight > 0, 2 * workload.counts["cspo"]
     if not contrast and not config.spo.weight:
         return {}
-    spans = NUM_SPANS * sequences if contrast else _permuted(work)
+    spans = NUM_SPANS * sequences if contrast else _permuted(workload)
     parts = {
-        "span taps": span_taps_flops(work.words, hidden, cnn.kernel_sizes, cnn.channels),
+        "span taps": span_taps_flops(workload.words, hidden, cnn.kernel_sizes, cnn.channels),
         "span encoder": span_block_flops(spans, cnn.kernel_sizes, cnn.channels, cnn.size),
     }
     if contrast:
         per_span, per_sequence = cnn.size * attention + attention, hidden * attention
         positions = NUM_SPANS * 2 * config.pair_encoder.position_size * attention  # once a forward
-        parts["pair encoder"] = 2 * (spans * per_span + sequences * per_sequence + work.forwards * positions)
+        parts["pair encoder"] = 2 * (spans * per_span + sequences * per_sequence + workload.forwards * positions)
         parts["projection head"] = 2 * sequences * hidden * (cnn.size + hidden) if config.cspo.head else 0
     return parts
 
 
-def head_flops(config: SpeConfig, encoder: PretrainedConfig, work: Work) -> int:
+def head_flops(config: SpeConfig, encoder: PretrainedConfig, workload: Workload) -> int:
     """A forward pass of TBO's and SPO's heads."""
     table, products = embedding_size(encoder), 0
     if config.tbo.weight:
-        targets = work.counts["tbo_pair"] + work.counts["tbo_context"]
+        targets = workload.counts["tbo_pair"] + workload.counts["tbo_context"]
         products += targets * table * (encoder.hidden_size + config.tbo.offset_size + encoder.vocab_size)
     if config.spo.weight:
-        products += _permuted(work) * config.span_encoder.size * (config.span_encoder.size + NUM_CLASSES)
+        products += _permuted(workload) * config.span_encoder.size * (config.span_encoder.size + NUM_CLASSES)
     return 2 * products
 
 
-def _permuted(work: Work) -> int:
-    return work.counts["spo_pair"] + work.counts["spo_context"]
+def _permuted(workload: Workload) -> int:
+    return workload.counts["spo_pair"] + workload.counts["spo_context"]

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_shards.reader import ShardReader
-from data_shards.record import Records
+from data_shards.shards.reader import ShardReader
+from data_shards.shards.record import Records
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.collate import DrawnSentences, SpanPairCollate
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import concat_ranges
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
 
 

@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from data_shards.reader import ShardReader
+from data_shards.shards.reader import ShardReader
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
-from spe_dist.methods.measures import Measures
 from spe_dist.methods.method import Method
+from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.collate import SpanPairCollate, build_collate
 from spe_dist.methods.spe.config import COUNTED, TERMS, SpeConfig
-from spe_dist.methods.spe.contrastive_span_pair import STEP_MEASURES, count_found_in_step
+from spe_dist.methods.spe.contrastive_span_pair import STEP_METRICS, count_found_in_step
 from spe_dist.methods.spe.flops import spe_flops
 from spe_dist.methods.spe.geometry_probe import build_probes
-from spe_dist.methods.spe.model import MEASURES, SpeEncoder, SpeModel
-from spe_dist.methods.work import Work
+from spe_dist.methods.spe.model import METRICS, SpeEncoder, SpeModel
+from spe_dist.methods.workload import Workload
 from spe_dist.moco.gather import GlobalOrderGather
 from spe_dist.moco.key_queue import KeyQueue, Negatives
 from spe_dist.moco.momentum_encoder import MomentumEncoder
@@ -55,7 +55,7 @@ class Spe(Method):
     """
 
     terms = TERMS
-    measures = MEASURES
+    metrics = METRICS
     counted = COUNTED
 
     config: SpeConfig
@@ -69,15 +69,15 @@ class Spe(Method):
         self.term_weights = (config.tbo.weight / 2,) * 2 + (config.spo.weight / 2,) * 2 + (config.cspo.weight,)
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
-        """Losses [5] and measures [7] of a batch, as `SpeModel.forward`."""
-        losses, measures, _ = engine.forward(batch)
-        return losses, measures
+        """Losses [5] and metrics [7] of a batch, as `SpeModel.forward`."""
+        losses, metrics, _ = engine.forward(batch)
+        return losses, metrics
 
-    def model_flops(self, work: Work) -> int:
+    def model_flops(self, workload: Workload) -> int:
         """FLOPs of some steps on all ranks."""
-        return spe_flops(self.config, self.encoder_config, work)
+        return spe_flops(self.config, self.encoder_config, workload)
 
-    def report(self, sums: Measures) -> dict[str, float | str]:
+    def report(self, sums: MetricSums) -> dict[str, float | str]:
         """What to log of an interval's sums: losses and accuracies, the mean of both views."""
         report: dict[str, float | str] = {}
         for objective, weight in (("tbo", self.config.tbo.weight), ("spo", self.config.spo.weight)):
@@ -97,7 +97,7 @@ class SpeWithContrast(Spe):
         device: where it trains.
     """
 
-    step_measures = STEP_MEASURES
+    step_metrics = STEP_METRICS
 
     def __init__(self, config: SpeConfig, reader: ShardReader, *, device: torch.device) -> None:
         super().__init__(config, reader)
@@ -122,12 +122,12 @@ class SpeWithContrast(Spe):
         return {"comparisons": sum(len(batch.record_ids) for batch in batches) * self.queue.filled}
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
-        """Encode keys and queries of the same input; losses [5] and measures [7], as `SpeModel.forward`."""
+        """Encode keys and queries of the same input; losses [5] and metrics [7], as `SpeModel.forward`."""
         keys = self.momentum_encoder.encode(batch)
         self._keys.append((batch.record_ids, keys))
-        losses, measures, queries = engine.forward(batch, keys, self.queue.negatives())
+        losses, metrics, queries = engine.forward(batch, keys, self.queue.negatives())
         self._queries.append(queries.unflatten(0, (2, len(batch.record_ids))))
-        return losses, measures
+        return losses, metrics
 
     def before_last_backward(self, world: World, plan: BatchPlan) -> None:
         """Begin to gather the keys of the step in global order."""
@@ -172,7 +172,7 @@ class SpeWithContrast(Spe):
         keys = {f"key_encoder.{name}": tensor for name, tensor in self.momentum_encoder.state().items()}
         return keys | {f"queue.{name}": tensor for name, tensor in self.queue.state().items()}
 
-    def report(self, sums: Measures) -> dict[str, float | str]:
+    def report(self, sums: MetricSums) -> dict[str, float | str]:
         """What to log: also the state of the contrast."""
         report = super().report(sums)
         report["cspo_loss"] = sums.mean_loss("cspo")

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
-from data_shards.manifest import Manifest
+from data_shards.shards.manifest import Manifest
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
-from spe_dist.methods.spe.contrastive_span_pair import MEASURES as CSPO_MEASURES
+from spe_dist.methods.spe.contrastive_span_pair import METRICS as CSPO_METRICS
 from spe_dist.methods.spe.contrastive_span_pair import ContrastiveSpanPairObjective, NoContrast
 from spe_dist.methods.spe.permutations import NUM_CLASSES
 from spe_dist.methods.spe.token_boundary import TokenBoundaryObjective
@@ -24,7 +24,7 @@ from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import Classifier, NoObjective
 
-MEASURES = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_MEASURES)
+METRICS = ("tbo_pair_found", "tbo_context_found", "spo_pair_found", "spo_context_found", *CSPO_METRICS)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Encoded:
     """What `SpeEncoder` makes of a batch; parts that no objective needs hold nothing."""
 
     states: Tensor  # [P, H]
-    spans: Tensor  # [5 S, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
+    spans: Tensor  # [S, 5, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
     queries: Tensor  # [S, D]
 
 
@@ -79,9 +79,9 @@ class SpeEncoder(nn.Module):
         if self.pair_encoder is None:  # only the permuted spans are needed
             starts, ends = starts.flatten()[batch.spo_spans], ends.flatten()[batch.spo_spans]
             return Encoded(states, self.span_encoder(words, starts, ends), nothing)
-        spans = self.span_encoder(words, starts.flatten(), ends.flatten())
+        spans = self.span_encoder(words, starts.flatten(), ends.flatten()).unflatten(0, starts.shape)
         sentences = states[batch.packed.sequence_starts[:-1]]
-        queries = self.pair_encoder(spans.unflatten(0, starts.shape), sentences, empty=starts == ends)
+        queries = self.pair_encoder(spans, sentences, empty=starts == ends)
         if self.head is not None:
             queries = self.head(queries)
         if self.normalize:
@@ -122,7 +122,7 @@ class SpeModel(nn.Module):
     def forward(
         self, batch: SpanPairBatch, keys: Tensor | None = None, negatives: Negatives | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses and measures of a batch, as sums over its items.
+        """Losses and metrics of a batch, as sums over its items.
 
         Args:
             batch: the forward's records.
@@ -130,13 +130,14 @@ class SpeModel(nn.Module):
             negatives: the queue; None without CSPO.
 
         Returns:
-            losses [5], one for each of `TERMS`; measures [7], of `MEASURES`, and the queries [S, D] (none without
+            losses [5], one for each of `TERMS`; metrics [7], of `METRICS`, and the queries [S, D] (none without
             CSPO), both without gradient.
         """
         encoded = self.encoder.encode(batch)
-        anchors, spans = encoded.states[batch.tbo_anchors], encoded.spans
-        permuted = spans if self.encoder.pair_encoder is None else spans[batch.spo_spans]
+        anchors = encoded.states[batch.tbo_anchors]
         tbo = _sum_views(self.tbo(anchors, batch.tbo_offsets, batch.tbo_targets), batch.tbo_views)
+        spans = encoded.spans
+        permuted = spans.flatten(0, 1)[batch.spo_spans] if spans.dim() == 3 else spans
         spo = _sum_views(self.spo(permuted, batch.spo_classes), batch.spo_views)
         cspo, contrast = self.cspo(encoded.queries, keys, negatives)
         losses = torch.cat([tbo[0], spo[0], cspo.sum()[None]])

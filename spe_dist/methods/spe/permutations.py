@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray, Ragged, concat_ranges
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.batches.unit_orders import distinct_orders, reordered_begins, unit_elements

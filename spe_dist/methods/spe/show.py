@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import SPAN_NAMES, span_lines, word_texts
 from spe_dist.methods.spe.collate import DrawnSentences, SpanPairCollate
 from spe_dist.methods.spe.permutations import CLASSES, PermutedSpans
@@ -36,4 +36,4 @@ def _hidden(drawn: DrawnSentences, piece: Callable[[int], str]) -> Iterator[str]
     hidden, values = drawn.hidden, drawn.records.pieces.values
     for place, anchor, offset in zip(hidden.pieces, hidden.anchors, hidden.offsets, strict=True):
         view = "pair" if drawn.in_pair[place] else "context"
-        yield f"{piece(values[place])} (place {offset} after {piece(values[anchor])}, told in the {view} view)"
+        yield f"{piece(values[place])} (place {offset} after {piece(values[anchor])}, predicted in the {view} view)"

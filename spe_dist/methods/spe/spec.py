@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
-from spe_dist.methods.spe.about import about_spe, oddities_of_spe
 from spe_dist.methods.spe.config import COUNTED, TERMS, SpeConfig
+from spe_dist.methods.spe.run_summary import summarize_spe, warnings_of_spe
 
 SPEC = MethodSpec(
     title="SPE",
@@ -12,7 +12,7 @@ SPEC = MethodSpec(
     build=on_use("spe_dist.methods.spe.method:build_spe"),
     build_collate=on_use("spe_dist.methods.spe.collate:build_collate"),
     new_model=on_use("spe_dist.methods.spe.model:new_model"),
-    about=about_spe,
+    summarize=summarize_spe,
     sequences=lambda config: "each record in two views, of the pair and of the context",
     describe=on_use("spe_dist.methods.spe.show:describe"),
     columns=(
@@ -45,7 +45,7 @@ SPEC = MethodSpec(
             right_label="same layout",
         ),
     ),
-    find_oddities=oddities_of_spe,
+    find_warnings=warnings_of_spe,
     counted=(*TERMS, *COUNTED),
     bytes_beside=on_use("spe_dist.methods.spe.footprint:bytes_beside"),
     transfers=on_use("spe_dist.methods.spe.footprint:transfers"),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray
-from data_shards.record import Records
+from data_shards.shards.record import Records
 
 PAIR_VIEW, CONTEXT_VIEW = 0, 1
 

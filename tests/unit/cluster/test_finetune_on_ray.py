@@ -35,5 +35,5 @@ def test_all_that_go_on_at_the_same_time_find_a_machine_and_no_core_more_would_f
 
 
 def test_a_gpu_that_is_not_there_is_told():
-    with pytest.raises(UserError, match=r"cluster\.gpus_per_seed is 1 and Ray has found no GPU"):
+    with pytest.raises(UserError, match=r"cluster\.gpus_per_seed is 1 but Ray finds no GPU"):
         share_out(2, [4], 0, SeedsOnRayConfig(gpus_per_seed=1))

@@ -1,28 +1,39 @@
-"""One Ray and one small dataset for all tests of shards."""
+"""One small dataset for all tests of shards, built in this process; tests/integration/test_build.py builds by Ray."""
 
 import json
-import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 import data_shards
-from data_shards.build import build
-from data_shards.build_config import BuildConfig
-from data_shards.sample_corpus import generate
+from data_shards.pipeline import build
+from data_shards.pipeline.build_config import BuildConfig
+from data_shards.pipeline.unit_builder import UnitPlan
+from data_shards.sample.corpus import generate
 
 DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 
 
-@pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    import ray
+class _Rows:
+    """The rows of a build's two stages, one after the other."""
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    def __init__(self, plan: UnitPlan, config: BuildConfig, workers: int | None) -> None:
+        self._plan, self._config = plan, config
+
+    def iter_rows(self) -> Iterator[dict[str, Any]]:
+        for index in range(len(self._plan.sources)):
+            for row in build._read_rows(self._plan, self._config.unit_documents, {"input": index}):
+                yield build._build_row(self._plan, row)
+
+
+def build_here(config: BuildConfig) -> None:
+    """Build without Ray, whose start takes longer than a small build."""
+    with patch.object(build, "_pipeline", _Rows), patch.object(build, "running_ray", lambda workers: nullcontext(1)):
+        build.build(config)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +58,6 @@ def config(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildConfi
 
 
 @pytest.fixture(scope="session")
-def dataset(config: BuildConfig, ray_session: None) -> Path:
-    build(config)
+def dataset(config: BuildConfig) -> Path:
+    build_here(config)
     return config.out

@@ -80,7 +80,7 @@ def deleted_while_read(run, monkeypatch):
         step = step_of(path.parent) if path.name == "manifest.json" else 0
         if step in (200, 300):
             store.save(400, {"weight": torch.ones(3)}, {})
-            store._place.delete(step)
+            store._storage.delete(step)
         return read_bytes(path)
 
     monkeypatch.setattr(Path, "read_bytes", prune)

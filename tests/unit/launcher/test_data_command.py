@@ -107,7 +107,7 @@ def test_check_warns_and_convert_does_what_it_says(tmp_path, capsys):
 
 def test_mistakes_are_user_errors(tmp_path):
     source = written(tmp_path / "in.json", ADA)
-    with pytest.raises(UserError, match="is the file to read"):
+    with pytest.raises(UserError, match="is the input file"):
         dispatch(["data", "convert", str(source), str(source)])
     with pytest.raises(UserError, match="no field 'sentences'"):
         dispatch(["data", "convert", str(source), str(tmp_path / "x"), "--format", "dygie"])
@@ -134,7 +134,7 @@ def test_check_shows_which_types_are_related_and_what_was_never_learned(tmp_path
     assert row(printed, "'Dog' 'knows' 'Cat'", table) == ["30", "1"]
     assert row(printed, "'Cat' 'knows' 'Dog'", table) == ["0", "2"]
     assert (
-        "2 of 3 relations of dev.jsonl (66.7%) stand between types that they never stand between in train.jsonl: a "
+        "2 of 3 relations of dev.jsonl (66.7%) connect types that they never connect in train.jsonl: a "
         "model that learns from it cannot predict them, unless fine-tuned with --model.no-type-constraints\n"
         "  'Cat' 'knows' 'Dog': 2\n" in printed
     )

@@ -15,9 +15,9 @@ import pytest
 
 from data_shards.annotated.document import split_documents
 from data_shards.annotated.read import read_annotated
-from data_shards.build import _gold_types
-from data_shards.corpus import parse_annotated, read_units, resolve_sources
 from data_shards.errors import UserError
+from data_shards.pipeline.build import _gold_types
+from data_shards.pipeline.corpus import parse_annotated, read_units, resolve_sources
 from launcher import predict_input, shards
 from launcher.recipe_arguments import RECIPES
 from spe_dist.finetuning.data import _read

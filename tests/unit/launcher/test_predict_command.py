@@ -160,13 +160,13 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
     for arguments, complaint in (
         (["nowhere.txt"], "nowhere.txt: no such file"),
         ([tmp_path / "nothing"], "is a folder without files"),
-        ([tmp_path, "--out", tmp_path / "found.jsonl"], "lies in a folder to read"),
+        ([tmp_path, "--out", tmp_path / "found.jsonl"], "is inside an input folder"),
         ([tmp_path / "cut.txt.gz"], "damaged or truncated"),
         (["--text", "a", tmp_path / "a.txt"], "either --text or files"),
-        ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is a file to read"),
+        ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is an input file"),
         ([tmp_path / "a.txt", "--out", tmp_path], "is a folder"),
-        ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b"], "in a folder that is not there"),
-        (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, \.json, \.html, \.txt, or say --format"),
+        ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b"], "in a folder that does not exist"),
+        (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, \.json, \.html, \.txt, or give --format"),
         (["--text", "a", "--device", "gpu"], "device 'gpu'"),
     ):
         with pytest.raises(UserError, match=complaint):

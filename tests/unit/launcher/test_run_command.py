@@ -57,4 +57,4 @@ def test_what_does_not_live_by_its_output_goes_on_without(tmp_path):
     says += "run_command(lambda _: [say(str(number)) for number in range(3)])"
     done = to_a_full_disk(sys.executable, "-c", says, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
-    assert "standard output cannot be written any more (No space left on device)" in done.stderr
+    assert "cannot write to standard output any more (No space left on device)" in done.stderr

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from data_shards.build import BuildSummary
 from data_shards.errors import UserError
-from data_shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.pipeline.build import BuildSummary
 from data_shards.ragged import Ragged
-from data_shards.record_words import RecordWords
-from data_shards.tokenizer_files import SpecialIds
-from data_shards.word_pieces import WordPieces
+from data_shards.shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.shards.record_words import RecordWords
+from data_shards.text.word_pieces import WordPieces
+from data_shards.tokenizer.files import SpecialIds
 from launcher.shards import layer_lines, main, summary_text
 
 

@@ -69,7 +69,7 @@ def test_the_script_starts_the_run_that_was_asked_for_with_absolute_folders(caps
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--nodes", "3"], "8 workers cannot be shared evenly among 3 nodes"),
+        (["--nodes", "3"], "8 workers cannot be split evenly among 3 nodes"),
         (["--config", "/none.yaml"], "cannot read"),
     ],
 )

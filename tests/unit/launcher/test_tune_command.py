@@ -37,7 +37,7 @@ def test_settings_are_those_of_the_recipe_the_command_and_the_grid(tune, tmp_pat
     [
         (["--test", "test.json"], "reads no test data"),
         (["--data.test=test.json"], "reads no test data"),
-        (["--train.epochs", "3"], r"--train\.epochs is given, and is in the grid"),
+        (["--train.epochs", "3"], r"--train\.epochs is given and also in the grid"),
         (["--start.pretrained", "x"], r"--start\.pretrained is --from here"),
         (["--from", "runs/none"], "runs/none is neither a run"),
         (["--dev", "none.json"], r"--dev: .*none\.json: no such file"),

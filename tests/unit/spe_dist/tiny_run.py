@@ -8,14 +8,14 @@ from typing import Any
 import yaml
 
 import data_shards
-from data_shards.build import _tokenizer_info
-from data_shards.corpus import Source, WorkUnit
-from data_shards.entity_plan import EntityPlan
-from data_shards.manifest import Manifest, Statistics
-from data_shards.record import ENTITIES, TEXT_LAYERS
-from data_shards.sample_corpus import _as_json, generate
-from data_shards.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
-from data_shards.word_pieces import WordPieces
+from data_shards.pipeline.build import _tokenizer_info
+from data_shards.pipeline.corpus import Source, WorkUnit
+from data_shards.pipeline.ner_pipeline import EntityPlan
+from data_shards.pipeline.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
+from data_shards.sample.corpus import _as_json, generate
+from data_shards.shards.manifest import Manifest, Statistics
+from data_shards.shards.record import ENTITIES, TEXT_LAYERS
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train.loop import train
 from tests.forked import run_forked

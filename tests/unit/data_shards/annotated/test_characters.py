@@ -22,9 +22,9 @@ from data_shards.annotated.read_report import (
     WITHOUT_ENTITY,
 )
 from data_shards.errors import UserError
-from data_shards.offset_units import OffsetUnit
-from data_shards.sentences import locate_sentences
-from data_shards.word_rules import WordRules
+from data_shards.text.offset_units import OffsetUnit
+from data_shards.text.sentences import locate_sentences
+from data_shards.text.word_rules import WordRules
 from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 
 TEXT = "Who? Ada Byron lives in London.\nShe's there."
@@ -225,7 +225,7 @@ def test_a_likely_unit_is_named_with_the_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize("span", [[1, 2], [2, 3]])
 def test_an_offset_inside_a_surrogate_pair_is_an_error(tmp_path: Path, span: list[int]) -> None:
     item = {"text": "a🎉b🎉", "entities": [[*span, "X"]]}
-    with pytest.raises(UserError, match=rf"jsonl:1: entity 0 of type 'X' is on UTF-16 units {span[0]} .* a part of a "):
+    with pytest.raises(UserError, match=rf"jsonl:1: entity 0 of type 'X' is on UTF-16 units {span[0]} .* inside a "):
         read_annotated(saved(tmp_path, item), offsets="utf16")
 
 
@@ -234,7 +234,7 @@ def test_an_error_about_offsets_names_the_likely_unit(tmp_path: Path) -> None:
     inside = {"text": "🎉 Ada", "entities": [[2, 5, "P"]]}
     with pytest.raises(UserError, match=r"text has 7 \(10 UTF-16 units, .*counted in UTF-16 units, .*--offsets utf16"):
         read_annotated(saved(tmp_path, beyond))
-    with pytest.raises(UserError, match=r"a part of a character; counted in characters .*--offsets characters"):
+    with pytest.raises(UserError, match=r"inside a character; counted in characters .*--offsets characters"):
         read_annotated(saved(tmp_path, inside), offsets="bytes")
 
 

@@ -9,8 +9,9 @@ import pytest
 from data_shards.annotated.annotated_sentence import Entity, Relation
 from data_shards.annotated.document import Document, Fact, Mention, split_documents
 from data_shards.annotated.read import read_annotated, read_documents
-from data_shards.corpus import WorkUnit, parse_annotated
-from data_shards.offset_units import OffsetUnit
+from data_shards.errors import UserError
+from data_shards.pipeline.corpus import WorkUnit, parse_annotated
+from data_shards.text.offset_units import OffsetUnit
 
 SENTENCES = [["Ada", "Byron", "left", "Oz"], [], [" "], ["She", "loved", "Bo", "."]]
 RE_DOCRED = {
@@ -60,7 +61,7 @@ def test_identity_and_facts_across_sentences_of_docred_are_kept(tmp_path: Path) 
     (tmp_path / "a.json").write_text(json.dumps([RE_DOCRED]))
     documents, report = read_documents(tmp_path / "a.json")
     assert documents == [DOCUMENT] and not report.unread_fields
-    assert parsed(RE_DOCRED) == DOCUMENT
+    assert parsed(RE_DOCRED) == DOCUMENT._replace(facts=())
     sentences, report = read_annotated(tmp_path / "a.json")
     assert [sentence.number for sentence in sentences] == [0, 2, 3]
     assert sentences[0].entities == (Entity(0, 2, "PER"), Entity(3, 4, "LOC"))
@@ -111,6 +112,20 @@ def test_characters_equal_the_slow_way() -> None:
         ]
 
 
+def test_wrong_relations_spoil_no_line_of_a_build() -> None:
+    assert parsed({"tokens": ["a"], "entities": [[0, 1, "X"]], "relations": [[0, 0, "r"], 7]}).mentions
+
+
+def test_numbers_of_relations_in_lists(tmp_path: Path) -> None:
+    fields = {"tokens": ["a", "b"], "entities": [[0, 1, "X", "id"], [1, 2, "Y"]], "relations": [[1, 0, "r"]]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(fields))
+    ((sentence,), _) = read_annotated(tmp_path / "a.jsonl")
+    assert sentence.relations == (Relation(1, 0, "r"),)
+    (tmp_path / "a.jsonl").write_text(json.dumps(fields | {"relations": [[1, 2, "r"]]}))
+    with pytest.raises(UserError, match="from entity 1 to 2, but the sentence has 2 entities"):
+        read_annotated(tmp_path / "a.jsonl")
+
+
 def test_characters_of_a_text() -> None:
     found = parsed({"body": "Ada 🙂 here", "entities": [{"start": 4, "end": 5, "type": "X"}, [0, 3, "P", 7]]}, "body")
     assert found.mentions == (Mention(4, 5, "X", 0), Mention(0, 3, "P", 1))
@@ -121,7 +136,7 @@ def test_characters_of_a_text() -> None:
 def test_offsets_in_another_unit(offsets: OffsetUnit, end: int) -> None:
     fields = {"text": "Ada 🙂 here", "entities": [[4, end, "X"]]}
     assert parsed(fields, offsets=offsets).mentions == (Mention(4, 5, "X", 0),)
-    with pytest.raises(ValueError, match=r"entity 0 .* a part of a character"):
+    with pytest.raises(ValueError, match=r"entity 0 .* inside a character"):
         parsed(fields | {"entities": [[4, 5, "X"]]}, offsets=offsets)
     words = {"tokens": ["🙂", "🙂"], "entities": [[1, 2, "X"]]}  # are counted, whatever is in them
     assert parsed(words, offsets=offsets) == parsed(words)
@@ -160,7 +175,6 @@ def test_a_text_that_was_refused_is_passed_over() -> None:
         ({"text": "abc", "entities": None}, "entities is null: expected a list"),
         ({"tokens": ["\ud800"], "entities": []}, "surrogate"),
         ({"text": "abc", "entities": [[0, 1, "\ud800"]]}, "surrogate"),
-        ({"tokens": ["a"], "entities": [], "relations": [[0, 0, "r"]]}, "to 0, but the sentence has 0 entities"),
         ({"data": {}, "annotations": []}, "this looks like Label Studio"),
     ],
 )

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from data_shards.ragged import Ragged
-from data_shards.record import Records
+from data_shards.shards.record import Records
 from spe_dist.methods.enpar.collate import EntityPairCollate
 from tests.unit.spe_dist.batches.sentences import SPECIAL, Sentence, random_sentences, records_of
 

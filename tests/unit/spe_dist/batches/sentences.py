@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from data_shards.ragged import Ragged
-from data_shards.record import Records
-from spe_dist.batches.packing import SpecialPieces
+from data_shards.shards.record import Records
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.methods.spe.collate import SpanPairCollate
 
-SPECIAL = SpecialPieces(cls=1, sep=2, mask=3)
+SPECIAL = SpecialIds(cls=1, sep=2, mask=3, pad=0, unk=4)
 FIRST_ID = 4  # ids below are special
 CLASS_ORDERS = list(itertools.permutations(range(3)))
 

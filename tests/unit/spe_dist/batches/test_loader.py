@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_shards.errors import UserError
-from data_shards.order import Order
+from data_shards.shards.order import Order
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.engine.batch_plan import BatchPlan
 

@@ -123,4 +123,4 @@ def test_closing_waits_for_the_save_and_hides_no_other_error(tmp_path, caplog):
     _, saver = open_saver(tmp_path / "run")
     saver.save(2, lambda: Snapshot({"weight": None}, {}), required=False)
     saver.close()
-    assert "the last save did not end" in caplog.text
+    assert "the last save did not finish" in caplog.text

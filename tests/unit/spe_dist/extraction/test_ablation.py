@@ -120,7 +120,7 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(tmp_path):
     assert "new, 2 layers of 128" in table and "200 sentences of sample.train.jsonl" in table
     assert "of debug;" in table and "/some/where" not in table
     full, no_tbo, *notes = table.splitlines()[4:]
-    assert notes[1] == "Holm: p corrected for 1 comparisons with SPE." and "Of two seeds" in notes[3]
+    assert notes[1] == "Holm: p corrected for 1 comparisons with SPE." and "With two seeds" in notes[3]
     assert full.startswith("| SPE ") and "100.0 ± 0.0" in full and "66.7 / 63.2" in full
     assert no_tbo.startswith("| - TBO") and "-100.0 [-100.0, -100.0]" in no_tbo and "-3.0 / -2.0 |" in no_tbo
     assert len({len(line) for line in table.splitlines()[2:6]}) == 1  # columns stand under each other

@@ -215,7 +215,7 @@ def test_nothing_is_loaded_in_part(bert, tmp_path):
     broken = Path(shutil.copytree(bert, tmp_path / "broken"))
     weights = load_file(bert / "model.safetensors")
     save_file({k: w for k, w in weights.items() if "layer.0.output.dense" not in k}, broken / "model.safetensors")
-    with pytest.raises(UserError, match=r"lacks 2 of the weights .*layer\.0\.output\.dense\.bias: name a whole"):
+    with pytest.raises(UserError, match=r"lacks 2 of the weights .*layer\.0\.output\.dense\.bias: name a complete"):
         load(config_of(str(broken), pretrained="bert"))
     config = json.loads((bert / "config.json").read_text())
     shutil.copy(bert / "model.safetensors", broken)

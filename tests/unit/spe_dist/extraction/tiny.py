@@ -4,7 +4,7 @@ import torch
 from transformers import BertConfig
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.extraction.model.architecture import Architecture
 from spe_dist.extraction.model.constraints import Constraints
 from spe_dist.extraction.model.encoded_sentences import Labels

@@ -108,7 +108,7 @@ def test_seeds_of_other_data_or_other_weights_are_refused(tmp_path):
     prepare_folder(second)
     check_same_start(second, str(start_of(config).report))
     with pytest.raises(
-        UserError, match=r"seed-1 began from other weights \(loaded: .*are now: of x, step 9.*own run\.name"
+        UserError, match=r"seed-1 started from other weights \(loaded: .*now of x, step 9.*own run\.name"
     ):
         check_same_start(second, "of x, step 9")
     write_unified(SENTENCES[:4], Path(config.data.train))
@@ -120,7 +120,7 @@ def test_seeds_of_other_data_or_other_weights_are_refused(tmp_path):
 def test_predictions_of_a_seed_whose_folder_is_gone_are_not_averaged_with_others(tmp_path):
     config = config_in(tmp_path)
     write_predictions(SCORING, Path(config.run_folder), 4, SENTENCES)
-    with pytest.raises(UserError, match=r"seed-4\.jsonl .* seed-4 is not there"):
+    with pytest.raises(UserError, match=r"seed-4\.jsonl .* seed-4 is missing"):
         prepare_folder(config)
     (Path(config.run_folder) / "seed-4").mkdir()
     prepare_folder(config)

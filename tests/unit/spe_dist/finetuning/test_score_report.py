@@ -62,7 +62,7 @@ def test_a_score_of_no_gold_fact_is_none(tmp_path, monkeypatch):
 
 def test_intervals_of_two_seeds_have_a_word_beside_them():
     one, two, three = (scored("a", RELATED, *[RELATED] * seeds) for seeds in (1, 2, 3))
-    word = "Of two seeds intervals and p-values rest on one degree of freedom"
+    word = "With two seeds, intervals and p-values rest on one degree of freedom"
     assert word in score_text([two]) and word in _one_line(two)
     assert word in score_text([two, three], compare_scored_runs(two, three, resamples=100))
     assert word not in score_text([one]) + score_text([three]) + _one_line(three)

@@ -145,7 +145,7 @@ def test_without_a_compiler_the_reference_runs_and_says_so_once(tmp_path):
     done = ask("auto", tmp_path, CXX="no-such-compiler")
     assert done.stdout.split() == ["None", "None"], done.stderr
     assert done.stderr.count("\n") == 1
-    assert "runs its reference body" in done.stderr and "no-such-compiler" in done.stderr
+    assert "uses its PyTorch reference" in done.stderr and "no-such-compiler" in done.stderr
 
 
 def test_a_body_that_was_asked_for_and_cannot_be_had_is_an_error(tmp_path):

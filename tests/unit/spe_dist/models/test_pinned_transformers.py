@@ -119,7 +119,7 @@ def test_weights_are_saved_and_loaded_bit_by_bit_and_the_kind_is_in_the_config(k
 
 def test_a_vocabulary_is_not_listed_in_the_order_of_its_ids(tmp_path):
     """So ids come from the mapping, never from the order of iteration."""
-    from data_shards.word_pieces import WordPieces
+    from data_shards.text.word_pieces import WordPieces
 
     WordPieces.load(str(DEBUG_VOCAB)).save(tmp_path)
     vocabulary = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json")).get_vocab()

@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, ElectraConfig, PretrainedConfig, RobertaConfig
 
-from data_shards.word_pieces import WordPieces
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     load_sentence_encoder_strictly,

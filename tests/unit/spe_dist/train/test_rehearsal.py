@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from data_shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
-from data_shards.record import TEXT_LAYERS
-from data_shards.tokenizer_files import SpecialIds
+from data_shards.shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
+from data_shards.shards.record import TEXT_LAYERS
+from data_shards.tokenizer.files import SpecialIds
 from spe_dist.train.rehearsal import largest_records, most_pieces
 
 LONGEST = 128

@@ -34,7 +34,7 @@ def holder(tmp_path):
 
 def test_a_second_run_is_told_who_is_there(tmp_path, holder, monkeypatch):
     monkeypatch.setattr(run_lock, "_WAIT_SECONDS", 0.3)
-    with pytest.raises(UserError, match=f"another run is going on in {tmp_path / 'run'} .process {holder.pid} on"):
+    with pytest.raises(UserError, match=f"another run is using {tmp_path / 'run'} .process {holder.pid} on"):
         RunLock(tmp_path / "run", World())
 
 
@@ -55,4 +55,4 @@ def test_without_locks_a_run_goes_on_with_a_warning(tmp_path, monkeypatch, caplo
 
     monkeypatch.setattr("fcntl.flock", refuse)
     RunLock(tmp_path, World()).release()
-    assert "has no locks" in caplog.text and "nothing keeps a second run out" in caplog.text
+    assert "has no locks" in caplog.text and "a second run on it would not be refused" in caplog.text

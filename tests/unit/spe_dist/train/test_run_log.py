@@ -62,6 +62,6 @@ def test_a_damaged_line_is_named_and_the_others_are_read_and_kept(tmp_path, capl
     (tmp_path / METRICS).write_bytes(b"\n".join([lines[0], damaged, *lines[2:], b'{"step": 5, "lo']))
     assert line(tmp_path) == [(1, 1.0), (3, 1.0), (4, 1.0)]
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warnings == [f"line 2 of {tmp_path / METRICS} is damaged and is left out"]
+    assert warnings == [f"line 2 of {tmp_path / METRICS} is damaged and was skipped"]
     write(tmp_path, [4], first_step=3).close()
     assert line(tmp_path) == [(1, 1.0), (3, 1.0), (4, 1.0)]

@@ -22,8 +22,8 @@ import spe_dist
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from data_shards.ragged import Ragged
-from data_shards.record import Records
-from data_shards.sentences import split_sentences
+from data_shards.shards.record import Records
+from data_shards.text.sentences import split_sentences
 from spe_dist.extraction.model.encoded_sentences import encode_sentences
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict import extractor as module
@@ -359,7 +359,7 @@ def test_a_folder_that_is_not_whole_is_refused(tmp_path, file):
     folder = save_lively(tmp_path / "model")
     for damage in (lambda path: path.write_bytes(path.read_bytes()[:50]), lambda path: path.unlink()):
         damage(folder / file)
-        with pytest.raises(UserError, match=r"not an extractor|not a whole extractor|malformed") as refused:
+        with pytest.raises(UserError, match=r"not an extractor|not a complete extractor|malformed") as refused:
             Extractor.from_pretrained(folder)
         assert "\n" not in str(refused.value)
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from data_shards.annotated.document import Document, split_documents
-from data_shards.word_pieces import WordPieces
-from data_shards.word_rules import WordRules
+from data_shards.text.word_pieces import WordPieces
+from data_shards.text.word_rules import WordRules
 from spe_dist.extraction.model.encoded_sentences import Labels, encode_sentences
 from spe_dist.extraction.predict.cut_texts import cut_texts
-from tests.unit.data_shards.test_word_pieces import byte_level
+from tests.unit.data_shards.text.test_word_pieces import byte_level
 from tests.unit.spe_dist.extraction.tiny import word_pieces
 
 ANY = st.characters(exclude_categories=["Cs"])

@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.batches.batch import SIZES
 from spe_dist.methods.enpar.config import TERMS
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 from tests.paper.tiny_enpar import LANE_SIZE, build_enpar
 from tests.unit.spe_dist.batches.entity_sentences import random_entities, with_entities
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of
@@ -29,7 +29,7 @@ def batch_of(enpar, lanes=2):
 def work_of(enpar, batch):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
     counts = dict(zip(TERMS, batch.counts.tolist(), strict=True)) | enpar.before_step(None, None, None, [batch])
-    return Work(counts=counts, forwards=1, **sizes)
+    return Workload(counts=counts, forwards=1, **sizes)
 
 
 def count(action):

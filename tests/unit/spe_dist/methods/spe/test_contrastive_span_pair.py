@@ -2,7 +2,7 @@ import torch
 from torch.nn.functional import cross_entropy, normalize
 
 from spe_dist.methods.spe.contrastive_span_pair import (
-    MEASURES,
+    METRICS,
     ContrastiveSpanPairObjective,
     Negatives,
     count_found_in_step,
@@ -45,7 +45,7 @@ def test_swapping_the_views_changes_nothing():
 
 
 def test_measures_are_sums_over_records_of_the_mean_of_both_directions():
-    _, measures = OBJECTIVE(QUERIES, KEYS, QUEUE)
+    _, metrics = OBJECTIVE(QUERIES, KEYS, QUEUE)
     found = positive = negative = 0.0
     for row in range(R):
         for query, key, queue in (
@@ -56,14 +56,14 @@ def test_measures_are_sums_over_records_of_the_mean_of_both_directions():
             positive += float(query @ key) / 2
             negative += float((queue @ query).mean()) / 2
     expected = {"found": found, "positive_similarity": positive, "negative_similarity": negative}
-    torch.testing.assert_close(measures, torch.tensor([expected[name] for name in MEASURES]))
+    torch.testing.assert_close(metrics, torch.tensor([expected[name] for name in METRICS]))
 
 
 def test_an_empty_queue_gives_no_loss_and_finite_measures():
     none = torch.zeros(0, D)
-    losses, measures = OBJECTIVE(QUERIES, KEYS, Negatives(none, none))
+    losses, metrics = OBJECTIVE(QUERIES, KEYS, Negatives(none, none))
     assert losses.tolist() == [0.0] * R
-    assert measures.isfinite().all()
+    assert metrics.isfinite().all()
 
 
 def found_in_step_by_loops(queries, keys):

@@ -126,7 +126,7 @@ def test_keys_leave_before_the_last_backward_pass():
     calls = Mock()
     calls.method.forward.return_value = torch.ones(5), torch.ones(7)
     session = SimpleNamespace(
-        method=calls.method, engine=calls.engine, interval=calls.interval, plan=None, _scale=torch.ones(5),
+        method=calls.method, engine=calls.engine, metrics=calls.metrics, plan=None, _scale=torch.ones(5),
         world=SimpleNamespace(device=torch.device("cpu")),
     )  # fmt: skip
     for last in (False, True):

@@ -10,7 +10,7 @@ from spe_dist.methods.model_flops import encoder_flops
 from spe_dist.methods.spe.config import TERMS
 from spe_dist.methods.spe.flops import head_flops, span_flops
 from spe_dist.methods.spe.method import SpeWithContrast
-from spe_dist.methods.work import Work
+from spe_dist.methods.workload import Workload
 from spe_dist.moco.key_queue import Negatives
 from spe_dist.models.packed_attention import layout_of
 from tests.paper.tiny_spe import LANE_SIZE, build_spe
@@ -27,7 +27,7 @@ def work_of(batch, negatives):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
     counts = dict(zip(TERMS, batch.counts.tolist(), strict=True))
     counts["comparisons"] = len(batch.record_ids) * negatives
-    return Work(counts=counts, forwards=1, **sizes)
+    return Workload(counts=counts, forwards=1, **sizes)
 
 
 def batch_of(spe, lanes=2, equal_lengths=True):
@@ -76,9 +76,11 @@ def test_forward_backward_and_key_pass_are_counted_to_the_flop(encoder, sections
 
 
 def forward_parts(spe, batch):
-    config, encoder, work = spe.config, spe.encoder_config, work_of(batch, 0)
+    config, encoder, workload = spe.config, spe.encoder_config, work_of(batch, 0)
     return (
-        encoder_flops(encoder, work) | span_flops(config, encoder, work) | {"heads": head_flops(config, encoder, work)}
+        encoder_flops(encoder, workload)
+        | span_flops(config, encoder, workload)
+        | {"heads": head_flops(config, encoder, workload)}
     )
 
 
@@ -110,6 +112,6 @@ def test_of_unequal_sequences_only_attention_is_less_than_a_cpu_computes():
 
 
 def test_padding_saved_is_the_share_of_a_padded_batch():
-    work = Work(counts={}, forwards=1, pieces=30, squared_lengths=0, padded_pieces=40, words=0)
-    assert work.padding_saved == 0.25
-    assert Work({}, 1, 0, 0, 0, 0).padding_saved == 0.0
+    workload = Workload(counts={}, forwards=1, pieces=30, squared_lengths=0, padded_pieces=40, words=0)
+    assert workload.padding_saved == 0.25
+    assert Workload({}, 1, 0, 0, 0, 0).padding_saved == 0.0

@@ -1,0 +1,87 @@
+"""Files of JSON or JSON lines, compressed or not → objects that know where they stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_shards.errors import UserError
+from data_shards.input.format import DESCRIPTIONS, TextFormat, format_of
+from data_shards.input.json_lines import reason_of
+from data_shards.input.json_values import JsonError, read_values
+from data_shards.input.stream import InputStream, open_input
+
+_INSTEAD: dict[TextFormat, str] = {
+    "bio": "spe shards build --gold-entities reads it, spe predict finds entities in its words",
+    "text": "spe predict finds entities and relations in text",
+    "wikiextractor": "spe predict finds entities and relations in text",
+    "parquet": "spe predict finds entities and relations in its texts",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """An object of a file.
+
+    Args:
+        where: file and line, or file and number of the item (counted from 1).
+        value: its fields.
+    """
+
+    where: str
+    value: dict[str, Any]
+
+
+def read_items(path: Path) -> Iterator[Item]:
+    """The objects of a file (`-` is standard input): one per line, or the elements of one list, or objects over lines.
+
+    Memory is that of one object.
+
+    Raises:
+        UserError: there is no such file, or it holds something else; names the line or item.
+    """
+    with open_input(path) as stream:
+        yield from _items_of_values(stream) if _check_is_json(stream) == "json" else _items_of_lines(stream)
+
+
+def _check_is_json(stream: InputStream) -> TextFormat:
+    form = format_of(stream)
+    if form in ("json", "jsonl"):
+        return form
+    index = 0
+    while (line := stream.look(index)) and not line.strip():
+        index += 1
+    if not line:
+        raise UserError(f"{stream.name} is empty: there is nothing to read")
+    if form is None and line.lstrip().startswith((b"{", b"[")):
+        return "json"
+    found = form or "text"
+    raise UserError(f"{stream.name} is {DESCRIPTIONS[found]}, not annotated data in JSON: {_INSTEAD[found]}")
+
+
+def _items_of_lines(stream: InputStream) -> Iterator[Item]:
+    for number, raw in enumerate(stream.lines(), start=1):
+        if raw.strip():
+            where = f"{stream.name}:{number}"
+            try:
+                value = json.loads(raw.decode())
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{where}: {reason_of(error)}: fix it") from error
+            yield _item(value, where)
+
+
+def _items_of_values(stream: InputStream) -> Iterator[Item]:
+    try:
+        for number, value in enumerate(read_values(stream.blocks()), start=1):
+            yield _item(value, f"{stream.name}: item {number}")
+    except JsonError as error:
+        raise UserError(f"{stream.name}: {error} (not JSON): fix it") from error
+
+
+def _item(value: Any, where: str) -> Item:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected an object with fields, found {json.dumps(value)[:40]}")
+    return Item(where, value)

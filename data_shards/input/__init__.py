@@ -1,0 +1,1 @@
+"""Input files of any format: what they hold, and how to read them."""

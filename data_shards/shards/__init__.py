@@ -1,0 +1,1 @@
+"""Shards: records, how they are stored, and their order in a run."""

@@ -1,0 +1,1 @@
+"""Text: sentences, words, and the pieces of words."""
