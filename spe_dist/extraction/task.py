@@ -65,30 +65,26 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
 
     @property
     def scoring(self) -> JointScoring:
-        """Micro F1s; the direction of every relation counts."""
         return JointScoring()
 
     def read(self, path: Path, *, language: str) -> list[AnnotatedSentence]:
-        """Annotated sentences, in any format that `spe data check` reads."""
         sentences, report = read_annotated(path, language=language, offsets=self.config.data.offsets)
         for line in report.lines():
             LOGGER.info(line)
         return sentences
 
     def strata(self, item: AnnotatedSentence) -> Collection[str]:
-        """The types in a sentence; entities and relations may share names."""
         entities = {f"entity {entity.type}" for entity in item.entities}
         return entities | {f"relation {relation.type}" for relation in item.relations}
 
     def describe(
         self, available: Sequence[AnnotatedSentence], learned: Sequence[AnnotatedSentence], *, language: str
     ) -> ExtractorDescription:
-        """Types of the whole training data, and constraints of the sentences that are learned from."""
         labels = Labels.of(available)
         if not labels.entity_types:
             raise UserError(f"{self.config.data.train} holds no entities: there is nothing to learn from it")
         return ExtractorDescription(
-            entity_types=labels.entity_types,
+            entity_types=labels.entity_types,  # of all the training data, whatever the fraction
             relation_types=labels.relation_types,
             architecture=self.config.model.architecture,
             constraints=Constraints.of(learned, types=self.config.model.type_constraints),
@@ -96,11 +92,9 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
         )
 
     def new_model(self, description: ExtractorDescription, encoder: SentenceEncoder) -> ExtractorModel:
-        """An extractor; all but its sentence encoder is new."""
         return build_extractor(description, encoder, dropout=self.config.model.dropout)
 
     def build(self, start: Pretrained, description: ExtractorDescription) -> tuple[ExtractorModel, LoadReport]:
-        """An extractor with what a start of its sizes has."""
         model = self.new_model(description, start.encoder)
         same = self.config.model.context_encoder == self.config.model.span_encoder
         # A run without encoder of contexts reads them with its span encoder, and a copy of it learns to here.
@@ -118,18 +112,15 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
         return model, self.load_weights(model, start, description, parts)
 
     def same_labels(self, before: Mapping[str, Any], description: ExtractorDescription) -> bool:
-        """Whether types of entities and relations are the same."""
         kinds = ("entity_types", "relation_types")
         return all(before.get(kind) == list(getattr(description, kind)) for kind in kinds)
 
     def encode(
         self, items: Sequence[AnnotatedSentence], model: ExtractorModel, word_pieces: WordPieces
     ) -> EncodedSentences:
-        """Sentences as rows; long ones are several."""
         return encode_sentences(items, model.labels, word_pieces, max_pieces=model.sentence_encoder.max_pieces)
 
     def batches(self, rows: EncodedSentences, epoch: int | None, device: torch.device) -> Batches:
-        """Sentences, and which of them learn from gold."""
         if epoch is None:
             gold = GoldDraws(np.ones(len(rows), dtype=bool), np.ones(len(rows), dtype=bool))
         else:
@@ -140,16 +131,13 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
         return lambda numbers: (rows.batch(numbers).to(device), gold.take(numbers))
 
     def epoch_metrics(self, epoch: int) -> dict[str, float]:
-        """How many sentences learn from gold."""
         sampling = self.config.sampling
         return {"gold_probability": gold_probability(epoch, gold_epochs=sampling.gold_epochs, k=sampling.k)}
 
     def predict(self, model: ExtractorModel, rows: EncodedSentences, device: torch.device) -> list[AnnotatedSentence]:
-        """The sentences with what the model finds."""
         return predict(model, rows, device=device)
 
     def load(self, folder: Path) -> tuple[ExtractorModel, WordPieces]:
-        """Read what `save` wrote."""
         return load_extractor(folder)
 
     def finish(
@@ -159,12 +147,10 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
         dev: Sequence[AnnotatedSentence],
         find: Callable[[Sequence[AnnotatedSentence]], list[AnnotatedSentence]],
     ) -> None:
-        """Calibrate scores on dev."""
         model.calibration = fit_calibration(dev, find(dev))
         calibrate(folder, model.calibration)
 
     def keep(self, place: Path, seed: int, learned: Sequence[AnnotatedSentence]) -> None:
-        """Keep what the training data say of types alone, to hold the model against."""
         write_rules(place, seed, TypeRules.of(learned))
 
     def diagnose(
@@ -173,11 +159,9 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
         predicted: Sequence[AnnotatedSentence],
         learned: Sequence[AnnotatedSentence],
     ) -> dict[str, float | None]:
-        """What `diagnostics.ABOUT` describes."""
         return diagnose(gold, predicted, TypeRules.of(learned))
 
     def about_data(self, data: Data[AnnotatedSentence, ExtractorDescription]) -> list[str]:
-        """Which types there are, and what is odd."""
         labels = data.description.labels
         judged = {DEV: data.dev} | ({} if data.test is None else {"test": data.test})
         return [
@@ -187,8 +171,7 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
         ]
 
     def about_rows(self, rows: EncodedSentences, description: ExtractorDescription) -> list[str]:
-        """What is annotated and not learned; scores of spans, unlike tags, learn entities that overlap."""
-        left_out, hint = rows.left_out, ""
+        left_out, hint = rows.left_out, ""  # scores of spans, unlike tags, learn entities that overlap
         if description.constraints.overlapping and description.architecture.detector == "spans":
             left_out = replace(left_out, overlapping_entities=0)
         elif description.constraints.overlapping:
@@ -198,5 +181,4 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
     def card(
         self, data: Data[AnnotatedSentence, ExtractorDescription], result: Result, versions: Mapping[str, str]
     ) -> str:
-        """See `extractor_card.py`."""
         return extractor_card(self.config, data, result, versions)

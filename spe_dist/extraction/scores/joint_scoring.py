@@ -52,32 +52,26 @@ class JointScoring(Scoring[AnnotatedSentence]):
     )
 
     def to_json(self, item: AnnotatedSentence) -> dict[str, Any]:
-        """See `data_shards/annotated/unified.py`."""
         return sentence_fields(item)
 
     def from_json(self, values: dict[str, Any], number: int) -> AnnotatedSentence:
-        """See `sentence_lines.py`."""
         return sentence_from_json(values, number)
 
     def contributions(
         self, gold: Sequence[AnnotatedSentence], predicted: Sequence[AnnotatedSentence]
     ) -> dict[str, Contributions]:
-        """Correct, predicted and gold facts of each sentence, [sentences, 3]."""
         return {
-            measure: find_facts(gold, predicted, measure, symmetric=self.symmetric).sentence_counts()
+            measure: find_facts(gold, predicted, measure, symmetric=self.symmetric).sentence_counts()  # [sentences, 3]
             for measure in MEASURES
         }
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
-        """Entity F1 + strict relation F1."""
         return scores["entity_f1"] + scores["relation_strict_f1"]
 
     def is_defined(self, measure: str, sums: NDArray[np.int64]) -> bool:
-        """Whether there are gold facts."""
         return bool(sums[2] > 0)
 
     def check_same_gold(self, first: Sequence[AnnotatedSentence], second: Sequence[AnnotatedSentence]) -> None:
-        """Raise a UserError unless these are the same sentences with the same entities and relations."""
         if len(first) != len(second):
             raise UserError(f"the runs have different gold data: {len(first)} and {len(second)} sentences")
         for number, (one, other) in enumerate(zip(first, second, strict=True), start=1):
@@ -93,7 +87,6 @@ class JointScoring(Scoring[AnnotatedSentence]):
                     )
 
     def with_symmetric(self, types: Sequence[str], gold: Sequence[AnnotatedSentence]) -> JointScoring:
-        """The same, with types of relations whose direction is not looked at."""
         known = {relation.type for sentence in gold for relation in sentence.relations}
         for name in types:
             if name not in known:
@@ -103,7 +96,6 @@ class JointScoring(Scoring[AnnotatedSentence]):
         return replace(self, symmetric=tuple(types))
 
     def training_facts(self, folder: Path, seed: int) -> TypeRules | None:
-        """The rules that the training data of a seed give."""
         path = folder / _RULES.format(seed)
         if not path.is_file():
             return None
@@ -116,23 +108,19 @@ class JointScoring(Scoring[AnnotatedSentence]):
     def details(
         self, run: RunPredictions[AnnotatedSentence], contributions: Mapping[str, Contributions], resamples: int
     ) -> RunDetails:
-        """Scores by group, quality of scores, false relations and rules on types."""
         return find_details(run, contributions, self.symmetric, resamples)
 
     def tables(self, runs: Sequence[ScoredRun]) -> list[str]:
-        """Whether scores can be believed, then each measure in detail."""
         return [
             *(part for run in runs for part in trust_parts(run)),
             *(group_table(runs, measure) for measure in MEASURES),
         ]
 
     def panels(self) -> list[Callable[[Any, Sequence[ScoredRun]], None]]:
-        """F1s by group, then whether scores can be believed."""
         groups = [partial(draw_groups, measure="relation_strict_f1", grouping=grouping) for grouping in GROUPINGS]
         return [partial(draw_groups, measure="entity_f1", grouping="by_type"), *groups, draw_reliability, draw_curves]
 
     def run_json(self, run: ScoredRun) -> dict[str, Any]:
-        """All of the details."""
         details: RunDetails = run.details
         return {
             "score_quality": {kind: [asdict(one) for one in seeds] for kind, seeds in details.quality.items()},
@@ -145,7 +133,6 @@ class JointScoring(Scoring[AnnotatedSentence]):
         }
 
     def about_json(self) -> dict[str, Any]:
-        """The types of relations whose direction was not looked at."""
         return {"symmetric": list(self.symmetric)}
 
 
