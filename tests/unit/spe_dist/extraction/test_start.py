@@ -284,7 +284,7 @@ def test_the_folder_of_a_fine_tuning_is_no_model_but_says_where_they_are(learned
             from_fine_tuned(learned, folder)
     damaged = Path(shutil.copytree(fine_tuned, tmp_path / "damaged"))
     (damaged / "extractor.safetensors").write_bytes(b"short")
-    with pytest.raises(UserError, match=rf"{damaged} is not a whole extractor \(.*\): copy it again"):
+    with pytest.raises(UserError, match=rf"{damaged} is not a complete extractor \(.*\): copy it again"):
         from_fine_tuned(learned, damaged)
     (damaged / "extractor.json").write_text("{}")
     with pytest.raises(UserError, match=r"extractor\.json cannot be read \(names no language\)"):

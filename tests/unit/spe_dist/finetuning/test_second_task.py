@@ -26,7 +26,7 @@ def registered(monkeypatch):
 
 
 def holds(folder: Path, wanted: str = "ORG", **changes) -> HoldsConfig:
-    values = config_values(config_in(folder, train={"epochs": 12, "batch_size": 2}, **changes))
+    values = config_values(config_in(folder, **{"train": {"epochs": 12, "batch_size": 2}, **changes}))
     for section in ("model", "sampling"):
         del values[section]
     return tasks.finetuning_config(values | {"task": "holds", "wanted": wanted}, source="test")
