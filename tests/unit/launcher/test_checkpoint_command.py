@@ -37,7 +37,7 @@ def test_the_list_tells_what_there_is(run, capsys):
     file_of(run, 200).write_bytes(b"short")
     (run / "checkpoints" / "step-000000300" / "state.json").unlink()
     dispatch(["checkpoint", "list", str(run)])
-    header, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    header, _, *rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert header == ["step", "saved", "size", "ranks", "ZeRO", "state"]
     assert rows[0][0] == "100" and rows[0][3:] == ["1.2", "MB", "2", "3", "complete"]
     assert " ".join(rows[1][5:]) == "2 3 rank-00000-of-00001.safetensors has 5 bytes, not 1200080"
