@@ -78,10 +78,10 @@ def test_it_starts_from_the_other_task_and_from_itself(learned, tmp_path):
 def test_runs_of_two_tasks_are_not_compared(learned, tmp_path):
     config = holds(tmp_path, train={"epochs": 1})
     run_ranks(finetune, 1, config)
-    with pytest.raises(tasks.UserError, match="is of the task extraction and .* of holds: name runs of one task"):
+    with pytest.raises(tasks.UserError, match=r"is of the task extraction and .* of holds: name runs of one task"):
         dispatch(["compare", learned[0].run_folder, config.run_folder])
     other = replace(learned[0], run=config.run)
-    with pytest.raises(tasks.UserError, match="another configuration .task was holds and is extraction"):
+    with pytest.raises(tasks.UserError, match=r"another configuration .task was holds and is extraction"):
         finetune(other)
 
 
