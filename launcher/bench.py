@@ -34,14 +34,15 @@ _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 class Bench:
     """Measure cases and print one table. Variants of a case run alternately; the first is the baseline.
 
-    span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
-    packing        a whole step, against padding and the reference span_pool
-    objectives     a whole step of the recipe's method, against masked language modelling alone
-    methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records and encoder
-    gradients      share of each objective in the first step's gradient (not timed)
-    loader         records per second of one loader process
-    saving         time that training waits for saves, and the parts of a restart
-    predict        sentences per second and memory of an extractor on raw text
+    Cases:
+        span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
+        packing        a whole step, against padding and the reference span_pool
+        objectives     a whole step of the recipe's method, against masked language modelling alone
+        methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records
+        gradients      share of each objective in the first step's gradient (not timed)
+        loader         records per second of one loader process
+        saving         time that training waits for saves, and the parts of a restart
+        predict        sentences per second and memory of an extractor on raw text
 
     All cases except span-pool and predict take the settings of `spe pretrain` after `--`, and need its shards.
     predict runs alone: `spe bench predict -- MODEL FILE …`, with files as for `spe predict` (`-- --help`).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -29,9 +29,9 @@ class Compare:
     Every seed of both runs must have predicted the same test data (RUN/predictions/).
     """
 
-    first: tyro.conf.Positional[Path]
+    first: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_A")]]
     """Folder of a fine-tuned run."""
-    second: tyro.conf.Positional[Path]
+    second: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_B")]]
     """Folder of another run. Differences are this run minus the first."""
     out: Path | None = None
     """Folder for scores.txt, scores.json and, with matplotlib, scores.png."""

@@ -37,9 +37,10 @@ _INTERRUPTED = 130  # what shells give for Ctrl-C
 class Predict:
     """Find entities and relations in raw text with a fine-tuned model.
 
-    spe predict MODEL --text "Marie Curie was born in Warsaw."
-    spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
-    cat notes.txt | spe predict MODEL > found.jsonl
+    Examples:
+        spe predict MODEL --text "Marie Curie was born in Warsaw."
+        spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
+        cat notes.txt | spe predict MODEL > found.jsonl
 
     Input: a text per line, JSON with a text or words, Parquet, WikiExtractor output, or annotated data (see spe data
     check), whose annotations are ignored; `-`, or no file, is standard input. Texts may be long: they are split into

@@ -34,7 +34,7 @@ class RunConfig:
     folder: str
     """Folder of runs. On a cluster, a folder that all nodes share, or a URL (s3, gs, abfs, hdfs)."""
     seed: Count
-    """Random seed for data order, span and mask sampling, permutations and weight initialisation."""
+    """Random seed for data order, all sampling (spans, masks, permutations, subsets) and weight initialisation."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
