@@ -37,7 +37,7 @@ _INTERRUPTED = 130  # what shells give for Ctrl-C
 class Predict:
     """Find entities and relations in raw text with a fine-tuned model.
 
-    Examples:
+    In a shell:
         spe predict MODEL --text "Marie Curie was born in Warsaw."
         spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
         cat notes.txt | spe predict MODEL > found.jsonl
