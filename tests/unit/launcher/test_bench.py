@@ -129,7 +129,7 @@ def test_prediction(tmp_path):
         assert notes["sentences/s"] == pytest.approx(3000 / statistics.median(row["seconds"]))
         assert 0 < notes["MiB after a tenth"] <= notes["MiB at most"]
     assert "bf16 on cpu, batches of 256" in table
-    with pytest.raises(UserError, match="4,000 sentences, and 5,000 are to be read"):
+    with pytest.raises(UserError, match="4,000 sentences, fewer than 5,000"):
         bench("predict", tmp_path, *settings[:-1], "5000")
     with pytest.raises(UserError, match="measure it alone"):
         dispatch(["bench", "predict", "loader", *settings])
