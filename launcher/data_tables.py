@@ -160,7 +160,7 @@ def _unseen_triples(counts: Mapping[str, DataStatistics], all_triples: bool) -> 
         if unseen:
             missed, total = sum(count for _, count in unseen), of.triples.total()
             lines.append(
-                f"{missed:,} of {total:,} relations of {name} ({missed / total:.1%}) stand between types that they "
+                f"{missed:,} of {total:,} relations of {name} ({missed / total:.1%}) connect types that they "
                 f"never connect in {train}: a model that learns from it cannot predict them, unless fine-tuned "
                 "with --model.no-type-constraints"
             )

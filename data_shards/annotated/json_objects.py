@@ -67,7 +67,7 @@ def _items_of_lines(stream: InputStream) -> Iterator[Item]:
         if raw.strip():
             where = f"{stream.name}:{number}"
             try:
-                value = json.loads(raw.decode())
+                value = json.loads(raw.decode().rstrip())
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: {reason_of(error)}: fix it") from error
             yield _item(value, where)

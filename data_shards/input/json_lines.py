@@ -8,7 +8,7 @@ from typing import Any
 
 def parse_object(line: str) -> dict[str, Any]:
     """The object of a line; a ValueError if it is none."""
-    document = json.loads(line)
+    document = json.loads(line.rstrip())  # without the newline, or an error at the end would be one of the next line
     if not isinstance(document, dict):
         raise ValueError(f"not a JSON object but {type(document).__name__}")
     return document

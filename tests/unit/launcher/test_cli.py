@@ -13,5 +13,5 @@ def test_every_command_has_a_module_and_a_line_of_the_usage() -> None:
 
 
 def test_other_words_are_refused() -> None:
-    with pytest.raises(UserError, match="no command 'trian'; these are: shards, "):
+    with pytest.raises(UserError, match="no command 'trian'; the commands are: shards, "):
         dispatch(["trian"])

@@ -143,7 +143,7 @@ def test_an_old_checkpoint_on_another_disk_stays_with_one_warning(two, tmp_path,
     save(store, 300)
     save(store, 400)
     assert names(store.folder) == ["step-000000100", "step-000000400"]
-    assert caplog.text.count("step 100 cannot be deleted and stays") == caplog.text.count("WARNING") == 1
+    assert caplog.text.count("step 100 cannot be deleted and remains") == caplog.text.count("WARNING") == 1
     assert open_store(two.folder).latest().step == 400
 
 
