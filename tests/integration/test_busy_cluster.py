@@ -45,7 +45,7 @@ def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the
             assert second.wait(seconds=60) == os.EX_TEMPFAIL, second.output
             assert "stopped on request before the first step" in second.output and "Traceback" not in second.output
             said = [line for line in second.output.splitlines() if not line.startswith("step ")]  # it shows the first's
-            assert len(said) <= 4, said
+            assert len(said) <= 6, said  # and a line or two more if the machine is slow
         first.wait_for_step(last_step(first.folder) + 2)
         first.process.send_signal(signal.SIGINT)
         assert first.wait() == os.EX_TEMPFAIL, first.output

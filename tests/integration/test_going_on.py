@@ -40,7 +40,7 @@ def test_changed_settings_are_said_in_the_terminal_and_the_log(folder):
     done = run_as_only_rank(SCRIPT, *small_run(folder, "--train.steps=4", "--optimizer.learning_rate=0.5"))
     assert done.returncode == 0, done.stderr[-3000:]
     log = (folder / "runs/debug/logs/rank-0.log").read_text()
-    for change in ("train.steps was 3 and is 4", "optimizer.learning_rate was 0.01 and is 0.5"):
+    for change in ("train.steps was 3 and is now 4", "optimizer.learning_rate was 0.01 and is now 0.5"):
         assert f"warning: {change}: the rest of the run will differ\n" in done.stdout
         assert f"{change}: the rest" in log
 
