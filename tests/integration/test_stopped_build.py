@@ -27,7 +27,7 @@ def test_a_build_that_is_stopped_goes_on(tmp_path, number):
         "text": True, "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     }  # fmt: skip
     build = subprocess.Popen(command, **settings)
-    wait_until(lambda: list(out.glob("*.tar")), process=build)
+    wait_until(lambda: list(out.glob(".units/*.json")), process=build)  # written after its shard
     build.send_signal(number)
     stdout, stderr = build.communicate(timeout=100)
     said = "stopped on request; finished parts are kept, and the same command resumes\n"
