@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -108,7 +109,7 @@ class SeedsOnRayConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class FinetuneConfig:
+class FinetuneConfig(ABC):
     """Fine-tuning. Several seeds share the run's folder."""
 
     task: str
@@ -124,17 +125,17 @@ class FinetuneConfig:
     """Number of seeds: `run.seed` and the numbers after it. Several seeds are trained with Ray."""
     cluster: SeedsOnRayConfig = field(default_factory=SeedsOnRayConfig)
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027 (not every task has something to check)
         """Raise a UserError if settings of the task do not fit each other."""
 
+    @abstractmethod
     def build_task(self) -> Task[Any, Any]:
         """The task with these settings; imports what trains it."""
-        raise NotImplementedError
 
     @classmethod
+    @abstractmethod
     def scoring(cls) -> Scoring[Any]:
         """How predictions of the task are read and scored."""
-        raise NotImplementedError
 
     @property
     def run_folder(self) -> str:

@@ -1,11 +1,6 @@
 """Annotating a dataset on Ray: the same bytes however it is run, and after a kill."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +12,7 @@ from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
 from data_shards.sample.corpus import generate
 from data_shards.shards import manifest
 from data_shards.shards.reader import ShardReader, verify
-from tests.integration.test_build import names, tars
+from tests.integration.test_build import kill_when_units_are_finished, names, tars
 from tests.unit.data_shards.entity_pipelines import write_ruler
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -44,22 +39,6 @@ def settings(dataset: Path, tmp_path: Path) -> AnnotateConfig:
     )
 
 
-def kill_when_some_shards_are_finished(config: AnnotateConfig, out: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, config.dataset, str(out), config.ner], start_new_session=True, env=environment
-    )
-    try:
-        deadline = time.monotonic() + 240
-        while len(list(out.glob(".units/*.json"))) < 2:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 def test_an_annotated_dataset_has_what_the_pipeline_found_and_is_not_annotated_twice(
     settings: AnnotateConfig, dataset: Path, tmp_path: Path
 ) -> None:
@@ -80,7 +59,7 @@ def test_an_annotated_dataset_has_what_the_pipeline_found_and_is_not_annotated_t
 def test_a_killed_annotation_goes_on_and_gives_the_same_bytes(settings: AnnotateConfig, tmp_path: Path) -> None:
     """As a killed build does, which `make test` has."""
     killed = tmp_path / "killed"
-    kill_when_some_shards_are_finished(settings, killed)
+    kill_when_units_are_finished(RUN, [settings.dataset, str(killed), settings.ner], killed, units=2)
     with pytest.raises(UserError, match="is not a dataset"):
         manifest.load(killed)
     finished = {path.stem: (killed / f"{path.stem}.tar").stat().st_mtime_ns for path in killed.glob(".units/*.json")}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,13 +195,13 @@ build_with_summary(BuildConfig((source,), Path(out), tokenizer, unit_documents=2
 """
 
 
-def kill_when_some_units_are_finished(config: BuildConfig, out: Path) -> None:
+def kill_when_units_are_finished(program: str, arguments: Sequence[str], out: Path, *, units: int) -> None:
+    """Start a Python program that writes a dataset, and kill it and its Ray when so many units are finished."""
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    arguments = [sys.executable, "-c", RUN, config.inputs[0], str(out), config.tokenizer]
-    process = subprocess.Popen(arguments, start_new_session=True, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments], start_new_session=True, env=environment)
     try:
         deadline = time.monotonic() + 300
-        while len(list(out.glob(".units/*.json"))) < 3:
+        while len(list(out.glob(".units/*.json"))) < units:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
@@ -216,7 +216,7 @@ def test_a_killed_build_goes_on_where_it_stopped(
 ) -> None:
     config = replace(config, inputs=(str(write_documents(tmp_path / name, documents)),))
     clean, killed = tmp_path / "clean", tmp_path / "killed"
-    kill_when_some_units_are_finished(config, killed)
+    kill_when_units_are_finished(RUN, [config.inputs[0], str(killed), config.tokenizer], killed, units=3)
     with pytest.raises(UserError, match="is not a dataset"):
         manifest.load(killed)
     finished = {path.stem: (killed / f"{path.stem}.tar") for path in killed.glob(".units/*.json")}
