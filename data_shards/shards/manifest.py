@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from data_shards.errors import UserError
 from data_shards.files import sha256_of, write_atomically
 from data_shards.shards.location import is_remote, read_remote
-from data_shards.shards.record import ENTITIES, SCHEMA_VERSION, Records
+from data_shards.shards.record import DOCUMENT_LAYERS, ENTITIES, SCHEMA_VERSION, Records
 from data_shards.tokenizer.files import SpecialIds
 
 MANIFEST_NAME = "manifest.json"
@@ -112,6 +112,14 @@ def _sum(one: int | Mapping[str, int], other: int | Mapping[str, int]) -> Any:
 
 
 @dataclass(frozen=True)
+class RelationType:
+    """A relation of a dataset of documents: its name in words ("place of birth"), and its number of facts."""
+
+    name: str
+    facts: Count
+
+
+@dataclass(frozen=True)
 class Manifest:
     """A dataset: its shards in order, the tokenizer, and how it was built."""
 
@@ -127,6 +135,9 @@ class Manifest:
     statistics: Statistics
     entity_types: Mapping[str, int] = field(default_factory=dict)
     """Names of the types of entities in the order of their ids, with numbers of entities; empty without the layer."""
+
+    relation_types: Mapping[str, RelationType] = field(default_factory=dict)
+    """The relations by their codes ("P19"), in the order of their numbers; empty without the layer."""
 
     def __post_init__(self) -> None:
         for name in (*(shard.url for shard in self.shardlist), self.tokenizer.folder, *self.tokenizer.files):
@@ -150,6 +161,8 @@ class Manifest:
         parts: list[Any] = [[shard.sha256 for shard in self.shardlist], self.tokenizer.fingerprint, SCHEMA_VERSION]
         if self.entity_types:
             parts.append(list(self.entity_types))
+        if self.relation_types:
+            parts.append([(code, relation.name) for code, relation in self.relation_types.items()])
         return sha256_of(json.dumps(parts).encode())
 
     def require_entities(self, location: str | Path) -> tuple[str, ...]:
@@ -165,6 +178,18 @@ class Manifest:
             )
         return tuple(self.entity_types)
 
+    def require_documents(self, location: str | Path) -> None:
+        """Refuse a dataset of sentences.
+
+        Args:
+            location: what the error calls the dataset.
+        """
+        if lacking := [name for name in (ENTITIES, *DOCUMENT_LAYERS) if name not in self.layers]:
+            raise UserError(
+                f"{location} has no documents with entities and relations (it lacks {', '.join(lacking)}): build them "
+                "with: spe shards build INPUT --documents, from annotated documents or with --kb FOLDER"
+            )
+
     def to_json(self) -> str:
         """The text of `manifest.json`."""
         own = asdict(self, dict_factory=_without_nothing_further)
@@ -176,7 +201,7 @@ class Manifest:
 
 
 def _without_nothing_further(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in items if name != "further" or value}
+    return {name: value for name, value in items if name not in ("further", "relation_types") or value}
 
 
 def load(location: str | Path) -> Manifest:

@@ -1,4 +1,4 @@
-"""One record = one sentence; a dataset has it in layers: pieces and words, and others that are declared here.
+"""One record = one sentence, or one document; a dataset has it in layers: pieces and words, and those declared here.
 
 A block is some thousand records as flat arrays. Schema version 1 of a block (one tar group; members `KEY.<name>.npy`,
 readable with numpy alone) has two members for each layer of `LAYERS`, its values and their offsets:
@@ -9,6 +9,14 @@ readable with numpy alone) has two members for each layer of `LAYERS`, its value
     word_offsets   [N + 1]  uint32             record i owns word_starts[word_offsets[i]:word_offsets[i + 1]]
     entities       [E, 3]   uint16             first word, word after the last, type; words counted in their record
     entity_offsets [N + 1]  uint32             record i owns entities[entity_offsets[i]:entity_offsets[i + 1]]
+
+Documents have further layers; rows of `entities` are then mentions, several of which may name one entity:
+
+    sentence_starts  [S]      uint16   index of each sentence's first word, counted in its record
+    mention_entities [E]      uint16   number of the entity, in the record, that each row of `entities` mentions
+    knowledge_ids    [K]      uint32   number of each entity in the knowledge base; UNLINKED if it is not in it
+    relations        [F, 3]   uint16   head and tail, numbers of entities in the record, and relation; BLOCKED: a pair
+                                       that evaluation data hold, which is to be neither a positive nor a negative
 
 A word owns the pieces from its start to the next word's start, so every piece belongs to exactly one word. Entities of
 a record are sorted and do not overlap. All datasets have pieces and words; the manifest says what else one has.
@@ -69,7 +77,18 @@ def _every_other_word(word_lengths: IntArray) -> IntArray:
     return np.stack([first, first + 1, np.zeros_like(first)], axis=1)
 
 
+def _entity_of_every_mention(word_lengths: IntArray) -> IntArray:
+    return np.arange(len(_every_other_word(word_lengths)))
+
+
+def _entity_with_the_next(word_lengths: IntArray) -> IntArray:
+    head = _entity_of_every_mention(word_lengths)[:-1]
+    return np.stack([head, head + 1, np.zeros_like(head)], axis=1)
+
+
+UNLINKED, BLOCKED = (1 << 32) - 1, (1 << 16) - 1
 ENTITIES = "entities"
+DOCUMENT_LAYERS = ("sentence_starts", "mention_entities", "knowledge_ids", "relations")  # beside ENTITIES
 TEXT_LAYERS = ("pieces", "words")  # of every dataset
 LAYERS: dict[str, Layer] = {
     "pieces": Layer(
@@ -86,6 +105,18 @@ LAYERS: dict[str, Layer] = {
     ),
     ENTITIES: Layer(
         "entities", "entity_offsets", dtype=lambda *_: np.uint16, largest=_every_other_word, columns=3
+    ),
+    "sentence_starts": Layer(
+        "sentence_starts", "sentence_offsets", dtype=lambda *_: np.uint16, largest=lambda _: np.zeros(1, dtype=np.int64)
+    ),
+    "mention_entities": Layer(
+        "mention_entities", "entity_offsets", dtype=lambda *_: np.uint16, largest=_entity_of_every_mention
+    ),
+    "knowledge_ids": Layer(
+        "knowledge_ids", "knowledge_offsets", dtype=lambda *_: np.uint32, largest=_entity_of_every_mention
+    ),
+    "relations": Layer(
+        "relations", "relation_offsets", dtype=lambda *_: np.uint16, largest=_entity_with_the_next, columns=3
     ),
 }  # fmt: skip
 
