@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 import torch
@@ -170,9 +170,7 @@ def random_documents(
     }
     for text in texts:
         cuts = sorted(chance.sample(range(len(text) + 1), min(len(text) + 1, chance.randint(4, 16))))
-        spans = [(start, end) for start, end in zip(cuts, cuts[1:], strict=False) if chance.random() < 0.7] or [
-            cuts[:2]
-        ]
+        spans = [(start, end) for start, end in pairwise(cuts) if chance.random() < 0.7] or [cuts[:2]]
         of_mention, numbers = [], {}
         for _ in spans:
             name = chance.randrange(max(1, chance.choice((1, len(spans), len(spans)))))
