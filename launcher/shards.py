@@ -92,7 +92,7 @@ class SampleCorpus:
     """Number of sentences of the corpus."""
     documents: int = 0
     """Write this many documents instead of sentences: as text (text.jsonl) with a knowledge base (kb/) whose entities
-    they mention, and with all entities and relations (gold.json, in the form of DocRED)."""
+    they mention, and with all entities and relations (documents.json, in the form of DocRED)."""
     seed: int = 0
     """Random seed for content and wording."""
     annotated: int = 0
@@ -246,7 +246,7 @@ def run_sample_corpus(command: SampleCorpus) -> None:
         with explain_write_errors(command.out):
             write_documents(command.out, documents=command.documents, seed=command.seed, annotated=sizes)
         parts_written = "".join(f", {size:,} in {name}.json" for name, size in sizes.items() if size)
-        print(f"{command.out}: {command.documents:,} documents in text.jsonl and gold.json{parts_written}")
+        print(f"{command.out}: {command.documents:,} documents in text.jsonl and documents.json{parts_written}")
         return
     if command.out.is_dir():
         raise UserError(f"--out {command.out} is a folder: name a file to write")

@@ -190,7 +190,7 @@ class _DocumentTelling(Telling):
 
 
 def write_documents(folder: Path, *, documents: int, seed: int, annotated: Mapping[str, int]) -> None:
-    """Write documents with their entities and facts (gold.json), as text (text.jsonl), and the knowledge base (kb/).
+    """Write documents with their entities and facts (documents.json), as text (text.jsonl), and the knowledge base (kb/).
 
     Args:
         folder: to write into; missing ones are created.
@@ -200,7 +200,7 @@ def write_documents(folder: Path, *, documents: int, seed: int, annotated: Mappi
     """
     (folder / "kb").mkdir(parents=True, exist_ok=True)
     telling = generate_documents(sys.maxsize, seed=seed)
-    with written_atomically(folder / "text.jsonl") as text, written_atomically(folder / "gold.json") as gold:
+    with written_atomically(folder / "text.jsonl") as text, written_atomically(folder / "documents.json") as gold:
         for number, document in enumerate(islice(telling, documents)):
             text.write(_json({"title": document.title, "text": document.text}) + b"\n")
             gold.write((b",\n" if number else b"[") + _json(document.as_docred()))

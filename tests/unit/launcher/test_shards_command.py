@@ -64,7 +64,7 @@ def test_a_sample_becomes_a_vocabulary(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_sample_of_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["sample-corpus", "--documents", "5", "--annotated", "3", "--out", str(tmp_path)])
-    assert "5 documents in text.jsonl and gold.json, 3 in train.json, 2 in dev.json" in capsys.readouterr().out
+    assert "5 documents in text.jsonl and documents.json, 3 in train.json, 2 in dev.json" in capsys.readouterr().out
     assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 5
     with pytest.raises(UserError, match="--negatives are sentences"):
         main(["sample-corpus", "--documents", "5", "--negatives", "3", "--out", str(tmp_path)])

@@ -142,10 +142,10 @@ def test_names_tell_what_is_mentioned(tmp_path: Path) -> None:
 def test_files_of_documents(tmp_path: Path) -> None:
     folder = written(tmp_path)
     assert {path.name for path in folder.iterdir()} == {
-        "gold.json", "rel_info.json", "text.jsonl", "train.json", "test.json", "kb"
+        "documents.json", "rel_info.json", "text.jsonl", "train.json", "test.json", "kb"
     }  # fmt: skip
     told = sample(1, 350)
-    gold, train, test = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("gold", "train", "test"))
+    gold, train, test = (json.loads((folder / f"{name}.json").read_bytes()) for name in ("documents", "train", "test"))
     texts = [json.loads(line) for line in (folder / "text.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [one["title"] for one in (*gold, *train, *test)] == [document.title for document in told]
     assert texts == [{"title": document.title, "text": document.text} for document in told[:300]]
@@ -162,7 +162,7 @@ def test_files_of_documents(tmp_path: Path) -> None:
 def test_gold_is_read_back_as_it_was_told(tmp_path: Path) -> None:
     folder = written(tmp_path)
     names = json.loads((folder / "rel_info.json").read_bytes())
-    documents, report = read_documents(folder / "gold.json")
+    documents, report = read_documents(folder / "documents.json")
     assert report.format == "docred"
     for read, document in zip(documents, sample(), strict=False):
         one = document.as_docred()
