@@ -190,7 +190,7 @@ class _DocumentTelling(Telling):
 
 
 def write_documents(folder: Path, *, documents: int, seed: int, annotated: Mapping[str, int]) -> None:
-    """Write documents with their entities and facts (documents.json), as text (text.jsonl), and the knowledge base (kb/).
+    """Write documents with entities and facts (documents.json), as text (text.jsonl), and the knowledge base (kb/).
 
     Args:
         folder: to write into; missing ones are created.
