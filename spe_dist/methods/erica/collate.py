@@ -303,6 +303,6 @@ def _pooled_weights(records: Records) -> NDArray[np.float32]:
 
 def _padded(rows: Ragged) -> NDArray[np.int64]:
     """Rows as a matrix, -1 beyond their ends, [rows, longest]."""
-    matrix = np.full((len(rows), int(rows.lengths.max(initial=0))), -1, dtype=np.int64)
+    matrix = np.full((len(rows), int(rows.lengths.max(initial=1))), -1, dtype=np.int64)
     matrix[np.arange(matrix.shape[1]) < rows.lengths[:, None]] = rows.values
     return matrix

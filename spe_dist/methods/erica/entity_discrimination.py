@@ -20,9 +20,10 @@ def entity_discrimination(
     Returns:
         losses [Q] fp32; whether the right one is nearer than every other, [Q] bool.
     """
-    unit = nn.functional.normalize(entities, dim=1)
+    # A temperature of 0.05 makes twenty times as much of every rounding.
+    unit = nn.functional.normalize(entities.double(), dim=1)
     cosines = torch.einsum("qh,qch->qc", unit[heads], unit[candidates.clamp(min=0)])
     logits = (cosines / temperature).masked_fill(candidates < 0, -torch.inf)
     right, others = logits[:, 0], logits[:, 1:].detach()
     nearest = others.amax(dim=1) if others.shape[1] else torch.full_like(right, -torch.inf)
-    return logits.logsumexp(dim=1) - right, right.detach() > nearest
+    return (logits.logsumexp(dim=1) - right).float(), right.detach() > nearest

@@ -37,6 +37,7 @@ SMALL_ENPAR = SMALL | {
     "context_encoder": {"channels": 6, "size": 12},
     "pair_encoder": {"size": 14},
 }
+SMALL_ERICA = SMALL | {"encoder": SMALL["encoder"] | {"max_positions": 200}}
 
 
 def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entities: bool = False) -> Manifest:
