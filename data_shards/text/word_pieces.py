@@ -179,7 +179,7 @@ class WordPieces:
         word_counts = _lengths(words)
         pieces = self.encode_words([word for chunk in words for word in chunk])
         chunk_of_word = np.repeat(np.arange(len(new)), word_counts)
-        records = _records_of_words(pieces, chunk_of_word, len(new))
+        records = records_of_words(pieces, chunk_of_word, len(new))
         places = _places_of_words(words)[pieces.lengths > 0]
         self._rows |= {chunk: row for row, chunk in enumerate(new, start=len(self._rows))}
         self._table = Records.concat([self._table, records])
@@ -203,7 +203,7 @@ def _places_of_words(words_of_chunks: Sequence[Sequence[str]]) -> NDArray[np.int
     return np.stack([ends - lengths - chunk_starts, ends - chunk_starts], axis=1)
 
 
-def _records_of_words(pieces: Ragged, record_of_word: NDArray[np.int64], records: int) -> Records:
+def records_of_words(pieces: Ragged, record_of_word: NDArray[np.int64], records: int) -> Records:
     """Records from the pieces of each word and the number of the record it belongs to; words without pieces go."""
     kept = np.flatnonzero(pieces.lengths > 0)
     record_of_word, pieces = record_of_word[kept], pieces.take(kept)
