@@ -6,6 +6,7 @@ mentions share and that may mean the same in other records (its number in a know
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -13,9 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
-from data_shards.shards.record import BLOCKED, DOCUMENT_LAYERS, ENTITIES, Records
+from data_shards.shards.record import BLOCKED, DOCUMENT_LAYERS, ENTITIES, UNLINKED, Records
+
+_PAIRS_AT_A_TIME = 1 << 20
 
 _Indices = NDArray[np.int64]
+RelationsOfPairs = Callable[[_Indices, _Indices], tuple[IntArray, IntArray]]
+"""Heads and tails of P pairs → number of the pair and relation of each of F facts."""
 
 
 def pack_sentences(pieces: IntArray, documents: IntArray, most: int) -> _Indices:
@@ -193,6 +198,31 @@ def facts_of_records(entities: RecordEntities, facts: IntArray) -> Relations:
     return Relations.unique(record, np.stack(rows, axis=1))
 
 
+def known_facts(entities: RecordEntities, numbers: IntArray, relations_of_pairs: RelationsOfPairs) -> Relations:
+    """The facts that a knowledge base has of the entities of each record.
+
+    Args:
+        entities: of the records.
+        numbers: in the knowledge base, of all entities, or UNLINKED, [K].
+        relations_of_pairs: the knowledge base's.
+    """
+    parts, counts = [Relations.none()], entities.keys.lengths
+    pairs_before = offsets_from_lengths(counts * (counts - 1))
+    first = 0
+    while first < len(counts):  # a part of the records at a time: their pairs are many
+        last = int(np.searchsorted(pairs_before, pairs_before[first] + _PAIRS_AT_A_TIME, side="right")) - 1
+        last = min(max(last, first + 1), len(counts))
+        heads, tails = ordered_pairs(entities, first, last)
+        known = np.flatnonzero((numbers[heads] != UNLINKED) & (numbers[tails] != UNLINKED))
+        heads, tails = heads[known], tails[known]
+        pair, relation = relations_of_pairs(numbers[heads], numbers[tails])
+        record = np.searchsorted(entities.keys.offsets, heads[pair], side="right") - 1
+        head, tail = (entities.numbers(side[pair], record) for side in (heads, tails))
+        parts.append(Relations.unique(record, np.stack([head, tail, relation], axis=1)))
+        first = last
+    return Relations(np.concatenate([one.records for one in parts]), np.concatenate([one.rows for one in parts]))
+
+
 def ordered_pairs(entities: RecordEntities, first: int, last: int) -> tuple[_Indices, _Indices]:
     """All ordered pairs of different entities of the records `first` up to, not including, `last`.
 
@@ -225,6 +255,11 @@ class DocumentRecords:
         return RecordEntities.of(self.mentions, len(self))
 
     @property
+    def knowledge_ids(self) -> _Indices:
+        """Number in the knowledge base of each entity, or UNLINKED, [K]."""
+        return self.mentions.knowledge_ids[self.entities.first_mentions]
+
+    @property
     def pairs(self) -> _Indices:
         """Related ordered pairs of each record, [N]; blocked ones do not count."""
         return self.relations.pairs_per_record(len(self))
@@ -250,7 +285,7 @@ class DocumentRecords:
             Ragged.from_lengths(np.column_stack([mentions.words, mentions.types]), counts),
             self.sentence_starts,
             Ragged.from_lengths(numbers, counts),
-            Ragged(mentions.knowledge_ids[entities.first_mentions], entities.keys.offsets),
+            Ragged(self.knowledge_ids, entities.keys.offsets),
             Ragged.from_lengths(relations.rows, np.bincount(relations.records, minlength=count)),
         )
         named = dict(zip((ENTITIES, *DOCUMENT_LAYERS), layers, strict=True))

@@ -9,24 +9,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.annotated.document import Document, DocumentSentences
+from data_shards.errors import UserError
+from data_shards.knowledge.knowledge_base import KnowledgeBase
+from data_shards.knowledge.leakage import ExcludedPairs
+from data_shards.knowledge.linking import Linker
 from data_shards.pipeline.document_filter import DocumentFilter
 from data_shards.pipeline.document_records import (
     DocumentRecords,
     Mentions,
     Relations,
     facts_of_records,
+    known_facts,
     pack_sentences,
 )
+from data_shards.pipeline.ner_pipeline import EntityPlan, NerInfo, pipeline_of_worker
 from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
 from data_shards.shards.entity_words import words_of_entities
-from data_shards.shards.record import UNLINKED, Records
+from data_shards.shards.record import BLOCKED, UNLINKED, Records
 from data_shards.text.word_pieces import LocatedWords, records_of_words
 
 DOCUMENT_RULES = 1
@@ -37,17 +45,50 @@ _Indices = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class KnowledgePlan:
+    """A knowledge base: where this machine has it, and what tells it apart from others everywhere."""
+
+    folder: str
+    fingerprint: str
+    language: str
+    keep_unlinked: bool
+    """Whether entities without a number in it are kept: those that a pipeline has found."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides mentions and facts: no path of this machine."""
+        return {"knowledge_base": self.fingerprint, "keep_unlinked": self.keep_unlinked}
+
+
+@dataclass(frozen=True)
+class ExcludedPlan:
+    """Files whose facts are to be no part of the data, and what tells them apart from others."""
+
+    files: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class DocumentPlan:
     """What documents of a build are to have."""
 
     filter: DocumentFilter
     relations: Mapping[str, str]
     """Codes of relations in the order of their numbers → names."""
+    knowledge: KnowledgePlan | None = None
+    """Where mentions and facts come from; None if the documents list them."""
+    excluded: ExcludedPlan | None = None
+    """Pairs that are blocked."""
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides bytes, as it stands in the manifest."""
-        return {**vars(self.filter), "rules": DOCUMENT_RULES}
+        return {
+            **vars(self.filter),
+            "rules": DOCUMENT_RULES,
+            "from": self.knowledge.settings if self.knowledge else "gold",
+            "excluded_facts": self.excluded.fingerprint if self.excluded else None,
+        }
 
 
 @dataclass(frozen=True)
@@ -84,15 +125,18 @@ class DocumentUnit:
         self.dropped: dict[str, int] = {}
         self.found: Counter[str] = Counter()
 
-    def records(self, headings: _Mask | None, types: Sequence[str]) -> tuple[Records, Mapping[str, int]]:
+    def records(self, headings: _Mask | None, entities: EntityPlan) -> tuple[Records, Mapping[str, int]]:
         """The records that pass all filters, and what became of listed entities (`entity_words`).
 
         Args:
             headings: which sentences are none, [S].
-            types: of entities, in the order of their ids.
+            entities: their types and, if it is a pipeline that must find them, that.
         """
         cut = self._cut(headings)
-        mentions, changes = self._gold_mentions(cut, types)
+        if self._plan.knowledge is None:
+            mentions, changes = self._gold_mentions(cut, entities.types)
+        else:
+            mentions, changes = self._linked_mentions(cut, self._plan.knowledge, entities.ner), {}
         documents = DocumentRecords(cut.records, cut.sentence_starts, mentions, Relations.none())
         documents = self._with_enough_entities(documents)
         return self._with_enough_facts(documents).with_layers(), changes
@@ -143,6 +187,50 @@ class DocumentUnit:
         self.found.update(listed_mentions=len(listed))
         return self._mentions(cut, rows.row_index(), rows.values[:, :2], **columns), found.changes
 
+    def _linked_mentions(self, cut: _Cut, knowledge: KnowledgePlan, ner: NerInfo | None) -> Mentions:
+        """The names of the knowledge base in the text."""
+        base, linker = linker_of_worker(knowledge)
+        words = self._located.words(self._sentences.texts, cut.sentences)
+        linked = linker.link(words)
+        self.found.update(linked.counts)
+        found = _Spans(linked.sentences, linked.words, np.zeros_like(linked.entities), linked.entities)
+        if ner is not None:
+            found = self._found_by_pipeline(found, words, ner, knowledge, len(base.entity_ids))
+        is_linked = found.keys < len(base.entity_ids)
+        self.found.update(linked_mentions=int(is_linked.sum()))
+        knowledge_ids = np.where(is_linked, found.keys, UNLINKED)
+        return self._mentions(
+            cut, found.sentences, found.words, types=found.types, keys=found.keys, knowledge_ids=knowledge_ids
+        )
+
+    def _found_by_pipeline(
+        self, linked: _Spans, words: Sequence[Sequence[str]], ner: NerInfo, knowledge: KnowledgePlan, first_key: int
+    ) -> _Spans:
+        """Linked mentions that share a word with what a pipeline finds; what it finds beside them, if that is kept.
+
+        Mentions without a number in the knowledge base are the same entity where they have the same words.
+        """
+        named = pipeline_of_worker(ner).find(words)
+        begins = offsets_from_lengths(np.fromiter(map(len, words), dtype=np.int64, count=len(words)))
+        sentences = named.row_index()
+        own, other = linked.words + begins[linked.sentences, None], named.values[:, :2] + begins[sentences, None]
+        touched = _first_shared(own, other)
+        kept = np.flatnonzero(touched >= 0)
+        self.found.update(linked_mentions_not_named=len(own) - len(kept))
+        linked = _Spans(
+            linked.sentences[kept], linked.words[kept], named.values[touched[kept], 2], linked.keys[kept]
+        )
+        if not knowledge.keep_unlinked:
+            return linked
+        alone = np.flatnonzero(_first_shared(other, own) < 0)
+        spans, keys = named.values[alone], dict[tuple[str, ...], int]()
+        key = [
+            keys.setdefault(tuple(words[sentence][start:end]), first_key + len(keys))
+            for sentence, (start, end, _) in zip(sentences[alone].tolist(), spans.tolist(), strict=True)
+        ]
+        unlinked = _Spans(sentences[alone], spans[:, :2], spans[:, 2], np.array(key, dtype=np.int64))
+        return linked.merge(unlinked)
+
     def _mentions(self, cut: _Cut, sentence: _Indices, words: _Indices, **columns: _Indices) -> Mentions:
         """Mentions from the numbers of their sentences in the cut, and their words in these."""
         located = self._located
@@ -170,21 +258,95 @@ class DocumentUnit:
 
     def _with_enough_facts(self, documents: DocumentRecords) -> DocumentRecords:
         limits = self._plan.filter
-        numbers = {code: number for number, code in enumerate(self._plan.relations)}
-        facts = _facts_of_documents(self._sentences.documents, numbers)
-        relations = facts_of_records(documents.entities, facts)
-        self.found.update(listed_facts=len(facts), facts=len(relations.rows))
-        documents = DocumentRecords(documents.records, documents.sentence_starts, documents.mentions, relations)
+        documents = replace(documents, relations=self._relations(documents))
+        self.found.update(facts=len(documents.relations.rows))
+        if self._plan.excluded:
+            documents = self._block(documents, self._plan.excluded)
         pairs = documents.pairs
         return self._keep(documents, too_few_facts=pairs < limits.min_facts, too_many_facts=pairs > limits.max_facts)
+
+    def _relations(self, documents: DocumentRecords) -> Relations:
+        """The facts that documents list, or those of the knowledge base."""
+        if self._plan.knowledge:
+            base, _ = linker_of_worker(self._plan.knowledge)
+            return known_facts(documents.entities, documents.knowledge_ids, base.relations_of_pairs)
+        numbers = {code: number for number, code in enumerate(self._plan.relations)}
+        facts = _facts_of_documents(self._sentences.documents, numbers)
+        self.found.update(listed_facts=len(facts))
+        return facts_of_records(documents.entities, facts)
+
+    def _block(self, documents: DocumentRecords, excluded: ExcludedPlan) -> DocumentRecords:
+        """Block pairs of records that have facts enough before."""
+        limits, pairs = self._plan.filter, documents.pairs
+        self.found.update(
+            records_without_blocking=int(((pairs >= limits.min_facts) & (pairs <= limits.max_facts)).sum()),
+            pairs_without_blocking=int(pairs.sum()),
+        )
+        documents = self._keep(documents, too_few_facts=pairs < limits.min_facts)
+        mentions, entities = documents.mentions, documents.entities
+        names = [self._sentences.texts[sentence][start:end] for sentence, start, end in mentions.places.tolist()]
+        numbers = entities.numbers(entities.of_mentions, mentions.records)
+        blocked = excluded_of_worker(excluded).blocked_pairs(names, numbers, mentions.records)
+        relations, facts = documents.relations.block(blocked)
+        self.found.update(blocked_facts=facts, blocked_pairs=int((relations.rows[:, 2] == BLOCKED).sum()))
+        return replace(documents, relations=relations)
 
     def _keep(self, documents: DocumentRecords, **reasons: _Mask) -> DocumentRecords:
         """The records for which no reason holds; the others are counted under the first one that does."""
         kept = np.ones(len(documents), dtype=np.bool_)
         for reason, mask in reasons.items():
-            self.dropped[reason] = int((kept & mask).sum())
+            self.dropped[reason] = self.dropped.get(reason, 0) + int((kept & mask).sum())
             kept &= ~mask
         return documents.keep(kept)
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Mentions in sentences, in their order."""
+
+    sentences: _Indices
+    words: _Indices
+    types: _Indices
+    keys: _Indices
+
+    def merge(self, other: _Spans) -> _Spans:
+        """These and others, which share no words with them."""
+        columns = [np.concatenate([getattr(self, one.name), getattr(other, one.name)]) for one in fields(self)]
+        order = np.lexsort((columns[1][:, 0], columns[0]))
+        return _Spans(*(column[order] for column in columns))
+
+
+def _first_shared(ranges: _Indices, others: _Indices) -> _Indices:
+    """The first of other ranges that shares words with each, or -1; both are sorted and do not overlap, [R, 2]."""
+    place = np.searchsorted(others[:, 1], ranges[:, 0], side="right")
+    begins = np.append(others[:, 0], np.iinfo(np.int64).max)
+    return np.where(begins[place] < ranges[:, 1], place, -1)
+
+
+@lru_cache(maxsize=1)
+def linker_of_worker(plan: KnowledgePlan) -> tuple[KnowledgeBase, Linker]:
+    """The knowledge base and what finds its names, loaded once per process.
+
+    Raises:
+        UserError: this machine has another one there.
+    """
+    base = KnowledgeBase.load(Path(plan.folder))
+    if base.fingerprint != plan.fingerprint:
+        raise UserError(f"{plan.folder}: the knowledge base differs between machines, or was changed")
+    return base, Linker(base, language=plan.language)
+
+
+@lru_cache(maxsize=1)
+def excluded_of_worker(plan: ExcludedPlan) -> ExcludedPairs:
+    """The pairs of evaluation data, read once per process.
+
+    Raises:
+        UserError: this machine has other ones there.
+    """
+    excluded = ExcludedPairs.read([Path(file) for file in plan.files])
+    if excluded.fingerprint != plan.fingerprint:
+        raise UserError(f"{', '.join(plan.files)}: the files differ between machines, or were changed")
+    return excluded
 
 
 def _entities_of_mentions(documents: Sequence[Document]) -> tuple[_Indices, _Indices]:

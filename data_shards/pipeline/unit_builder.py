@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +119,7 @@ def _content_of_documents(
     word_pieces = _word_pieces(plan)
     located = word_pieces.locate_words(sentences.texts)
     unit = DocumentUnit(documents, sentences, located, plan.limits.max_pieces - _SPECIALS_PER_RECORD)
-    records, changes = unit.records(headings, entities.types)
+    records, changes = unit.records(headings, entities)
     statistics = Statistics(
         documents=len(sentences.documents),
         sentences=len(sentences.texts),
@@ -141,7 +141,8 @@ def _documents(plan: UnitPlan, unit: WorkUnit, report: ReadReport) -> tuple[list
         relations = report if plan.documents else None
         return parse_annotated(unit, text_format, plan.text_field, offsets, plan.language, relations)
     texts, bad_lines = parse_documents(unit, text_format, plan.text_field)
-    return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
+    are_sentences = text_format in (_OF_SENTENCES if plan.documents is None else ("bio",))
+    return [Document(text, is_sentence=are_sentences) for text in texts], bad_lines
 
 
 @lru_cache(maxsize=1)
@@ -208,11 +209,7 @@ def _entities(
         return _gold_entities(plan, entities.types, sentences, kept)
     texts = [sentences.texts[index] for index in kept.tolist()]
     located = _word_pieces(plan).locate_words(texts)
-    places, offsets = located.characters.tolist(), located.word_offsets.tolist()
-    words = [
-        [text[start:end] for start, end in places[first:last]]
-        for text, (first, last) in zip(texts, pairwise(offsets), strict=True)
-    ]
+    words = located.words(texts, np.arange(len(texts)))
     return pipeline_of_worker(entities.ner).find(words), {}
 
 

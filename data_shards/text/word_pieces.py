@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from data_shards.files import sha256_of, write_atomically
-from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
+from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.shards.record import Records
 from data_shards.text.word_rules import WordRules, chunks_of, locate_chunks
 from data_shards.tokenizer.files import SpecialIds, TokenizerFiles, load_tokenizer_files
@@ -37,6 +37,20 @@ class LocatedWords:
     pieces: Ragged  # ids of each word's pieces, at least one, [W]
     characters: NDArray[np.int64]  # [W, 2] of each word in its sentence, half-open
     word_offsets: NDArray[np.int64]  # [S + 1]
+
+    def words(self, sentences: Sequence[str], chosen: IntArray) -> list[list[str]]:
+        """The words of some sentences as text.
+
+        Args:
+            sentences: the text of all S sentences.
+            chosen: numbers of those that are asked for.
+        """
+        places, offsets = self.characters.tolist(), self.word_offsets.tolist()
+        return [
+            [text[start:end] for start, end in places[offsets[number] : offsets[number + 1]]]
+            for number in chosen.tolist()
+            for text in (sentences[number],)
+        ]
 
 
 @dataclass(frozen=True)
