@@ -79,7 +79,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
             )
         if fact.h == fact.t:
             raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: correct or remove it")
-        if fact.r == _NO_RELATION:
+        if fact.r == _NO_RELATION and not report.keeps_no_relation:
             report.findings[NO_RELATION] += 1
         else:
             builder.add_fact(fact.h, fact.t, fact.r, [one for one in fact.evidence if one is not None])

@@ -21,7 +21,12 @@ _Reader = Callable[[Item, int, ReadReport], Document | None]
 
 
 def read_documents(
-    path: Path, format: FormatName | None = None, *, language: str = "en", offsets: OffsetUnit = "characters"
+    path: Path,
+    format: FormatName | None = None,
+    *,
+    language: str = "en",
+    offsets: OffsetUnit = "characters",
+    keep_no_relation: bool = False,
 ) -> tuple[list[Document], ReadReport]:
     """Read a file of annotated sentences or documents: JSON or JSON lines, compressed or not.
 
@@ -30,6 +35,7 @@ def read_documents(
         format: what it is in; told by its first item if not given.
         language: whose rules cut what is given as text, not as words (a spaCy language code).
         offsets: what the offsets of entities in such a text count.
+        keep_no_relation: whether a pair that is labelled as one without a relation (NR) is a fact of that type.
 
     Returns:
         Its documents, and a report with the place of each, which counts what has no place in a document.
@@ -42,7 +48,12 @@ def read_documents(
     first = next(items, None)
     if first is None:
         raise UserError(f"{path} is an empty list: there is nothing to read")
-    report = ReadReport(path, format or detect(first), format_is_given=format is not None)
+    report = ReadReport(
+        path,
+        format or detect(first),
+        format_is_given=format is not None,
+        keeps_no_relation=keep_no_relation,
+    )
     if report.format == "docred":
         report.relation_names |= docred.load_relation_names(path.parent)
     read = readers(offsets, OffsetTrial(offsets, language))[report.format]

@@ -39,6 +39,7 @@ class ReadReport:
         places: of each sentence: its file and line, or file and item.
         warnings: what is odd, one line each.
         relation_names: what codes of relations mean, where the data say it.
+        keeps_no_relation: pairs that are labelled as ones without a relation (NR) stay facts, of that type.
         format_is_given: a person has named the format; otherwise the fields of the first item told it.
     """
 
@@ -52,6 +53,7 @@ class ReadReport:
     warnings: list[str] = field(default_factory=list)
     relation_names: dict[str, str] = field(default_factory=dict)
     format_is_given: bool = False
+    keeps_no_relation: bool = False
     _first_unread: dict[str, str] = field(default_factory=dict)
 
     def count_unread(self, name: str, where: str) -> None:

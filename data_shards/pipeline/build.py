@@ -32,7 +32,7 @@ from data_shards.pipeline.corpus import (
     read_units,
     resolve_sources,
 )
-from data_shards.pipeline.document_unit import DocumentPlan
+from data_shards.pipeline.document_unit import LINKED_TYPE, UNIT_DOCUMENTS, DocumentPlan, ExcludedPlan, KnowledgePlan
 from data_shards.pipeline.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
 from data_shards.pipeline.unit_builder import TEXT_RULES, UnitPlan, build_unit
@@ -95,10 +95,7 @@ def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> tuple[En
         for source in sources:
             check_has_text(source, config.text_field)
     if config.documents:
-        relations: dict[str, str] = {}
-        types = _gold_types(sources, config.text_field, config.offsets, config.language, relations)
-        chosen = config.document_filter
-        return EntityPlan(types, None, chosen.min_entities, config.offsets), DocumentPlan(chosen, relations)
+        return _plan_documents(config, sources)
     if config.ner:
         info = NerPipeline(config.ner).info
         return EntityPlan(info.types, info, config.min_entities or 0), None
@@ -106,6 +103,21 @@ def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> tuple[En
         types = _gold_types(sources, config.text_field, config.offsets, config.language)
         return EntityPlan(types, None, config.min_entities or 0, config.offsets), None
     return None, None
+
+
+def _plan_documents(config: BuildConfig, sources: tuple[Source, ...]) -> tuple[EntityPlan, DocumentPlan]:
+    chosen, excluded = config.document_filter, None
+    if config.exclude_facts:
+        excluded = ExcludedPlan.of(config.exclude_facts)
+    if config.kb is None:
+        relations: dict[str, str] = {}
+        types = _gold_types(sources, config.text_field, config.offsets, config.language, relations)
+        entities = EntityPlan(types, None, chosen.min_entities, config.offsets)
+        return entities, DocumentPlan(chosen, relations, excluded=excluded)
+    knowledge, relations = KnowledgePlan.of(str(config.kb), config.language, keep_unlinked=config.unlinked)
+    info = NerPipeline(config.ner).info if config.ner else None
+    entities = EntityPlan(info.types if info else (LINKED_TYPE,), info, chosen.min_entities, are_linked=True)
+    return entities, DocumentPlan(chosen, relations, knowledge, excluded)
 
 
 def _gold_types(
@@ -233,7 +245,8 @@ def _pipeline(plan: UnitPlan, config: BuildConfig, workers: int | None) -> Any:
 def _read_rows(plan: UnitPlan, unit_documents: int | None, row: Row) -> Iterator[Row]:
     index = int(row["input"])
     try:
-        units = read_units(plan.sources[index], index, text_field=plan.text_field, unit_documents=unit_documents)
+        documents = unit_documents or (UNIT_DOCUMENTS if plan.documents else None)
+        units = read_units(plan.sources[index], index, text_field=plan.text_field, unit_documents=documents)
         for unit in units:
             yield asdict(unit) | {"error": ""}
     except UserError as error:

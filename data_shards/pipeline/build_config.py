@@ -68,11 +68,21 @@ class BuildConfig:
     """Drop records with fewer entities. Default: 0, with --documents 4."""
     documents: bool = False
     """Make each record of whole consecutive sentences of a document, with mentions of entities and relations between
-    them: those that annotated documents list (DocRED, T-REx or REBEL, unified, SpERT, DyGIE, characters)."""
+    them: those that annotated documents list (DocRED, T-REx or REBEL, unified, SpERT, DyGIE, characters) or, with
+    --kb, those of a knowledge base that the text names. A line of plain text (.txt) is a document."""
     min_facts: int | None = None
     """With --documents, drop records with fewer related ordered pairs of entities. Default: 4."""
     max_entities: int | None = None
     """With --documents, drop records with more entities. Default: 64."""
+    kb: Path | None = None
+    """With --documents, find mentions and relations in plain text: the folder of a knowledge base (spe kb convert)
+    whose names are searched in the text, and whose facts hold between the entities found."""
+    unlinked: bool = False
+    """With --kb and --ner, keep entities that the pipeline finds and the knowledge base does not know. With --kb and
+    --ner alone, an entity must be found by both."""
+    exclude_facts: tuple[str, ...] = ()
+    """With --documents, files of evaluation data (DocRED or another format of annotated data, TACRED, SemEval). Pairs
+    of entities whose names are related there, in either order, are neither related nor unrelated in the dataset."""
     max_facts: int | None = None
     """With --documents, drop records with more related ordered pairs of entities. Default: 60."""
     parallelism: int | None = None
@@ -96,18 +106,21 @@ class BuildConfig:
             raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
         if self.offsets != "characters" and not self.has_gold_entities:
             raise UserError(f"--offsets {self.offsets} needs entities in the input: add --gold-entities")
-        if self.min_entities and not (self.ner or self.has_gold_entities):
+        if self.min_entities and not (self.ner or self.kb or self.has_gold_entities):
             raise UserError("--min-entities needs entities: add --ner PIPELINE or --gold-entities")
 
     def _check_documents(self) -> None:
         if not self.documents:
-            for name in _DOCUMENT_SETTINGS:
-                if getattr(self, name) is not None:
+            for name in (*_DOCUMENT_SETTINGS, "kb", "unlinked", "exclude_facts"):
+                if getattr(self, name) not in (None, False, ()):
                     raise UserError(f"--{name.replace('_', '-')} is about documents: add --documents")
             return
-        for name in ("max_words", "gold_entities", "ner"):
+        for name in ("max_words", "gold_entities", *([] if self.kb else ["ner"])):
             if getattr(self, name):
-                raise UserError(f"--{name.replace('_', '-')} has no effect with --documents: leave it out")
+                advice = "add --kb FOLDER, or leave it out" if name == "ner" else "leave it out"
+                raise UserError(f"--{name.replace('_', '-')} has no effect with --documents: {advice}")
+        if self.unlinked and not (self.kb and self.ner):
+            raise UserError("--unlinked keeps entities that --ner finds and --kb does not know: add these two")
         chosen = self.document_filter
         for name in ("entities", "facts"):
             least, most = getattr(chosen, f"min_{name}"), getattr(chosen, f"max_{name}")
@@ -134,7 +147,7 @@ class BuildConfig:
     @property
     def has_gold_entities(self) -> bool:
         """Whether entities are those that the input lists."""
-        return self.gold_entities or self.documents
+        return self.gold_entities or (self.documents and self.kb is None)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from data_shards.shards.record import BLOCKED, DOCUMENT_LAYERS, ENTITIES, UNLINK
 _PAIRS_AT_A_TIME = 1 << 20
 
 _Indices = NDArray[np.int64]
-RelationsOfPairs = Callable[[_Indices, _Indices], tuple[IntArray, IntArray]]
+RelationsOfPairs = Callable[[IntArray, IntArray], tuple[IntArray, IntArray]]
 """Heads and tails of P pairs → number of the pair and relation of each of F facts."""
 
 

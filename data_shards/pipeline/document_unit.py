@@ -40,6 +40,11 @@ from data_shards.text.word_pieces import LocatedWords, records_of_words
 DOCUMENT_RULES = 1
 """Number of the rules that make records of documents: another one whenever they change, as they decide bytes."""
 
+LINKED_TYPE = "entity"
+"""Type of entities that a knowledge base knows, if no pipeline says another."""
+UNIT_DOCUMENTS = 5_000
+"""Documents of a unit, in every format."""
+
 _Mask = NDArray[np.bool_]
 _Indices = NDArray[np.int64]
 
@@ -53,11 +58,31 @@ class KnowledgePlan:
     language: str
     keep_unlinked: bool
     """Whether entities without a number in it are kept: those that a pipeline has found."""
+    sizes: Mapping[str, int]
+    """Entities, facts, names that are looked for, and names of several entities."""
+
+    @classmethod
+    def of(cls, folder: str, language: str, *, keep_unlinked: bool) -> tuple[KnowledgePlan, dict[str, str]]:
+        """Load it; also returns the codes and names of its relations.
+
+        Raises:
+            UserError: it is not there, or a file of it is wrong.
+        """
+        base = KnowledgeBase.load(folder)
+        linker = Linker(base, language=language)
+        sizes = {
+            "entities": len(base.entity_ids),
+            "facts": len(base.pairs),
+            "names": linker.names,
+            "ambiguous_names": linker.ambiguous_names,
+        }
+        plan = cls(str(Path(folder).absolute()), base.fingerprint, language, keep_unlinked, sizes)
+        return plan, dict(zip(base.relation_ids, base.relation_names, strict=True))
 
     @property
     def settings(self) -> dict[str, Any]:
         """What decides mentions and facts: no path of this machine."""
-        return {"knowledge_base": self.fingerprint, "keep_unlinked": self.keep_unlinked}
+        return {"knowledge_base": self.fingerprint, **self.sizes, "keep_unlinked": self.keep_unlinked}
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,17 @@ class ExcludedPlan:
 
     files: tuple[str, ...]
     fingerprint: str
+    pairs: int
+
+    @classmethod
+    def of(cls, files: Sequence[str]) -> ExcludedPlan:
+        """Read them.
+
+        Raises:
+            UserError: one is not there, or in no known format.
+        """
+        excluded = ExcludedPairs.read(files)
+        return cls(tuple(str(Path(file).absolute()) for file in files), excluded.fingerprint, len(excluded))
 
 
 @dataclass(frozen=True)
@@ -87,7 +123,9 @@ class DocumentPlan:
             **vars(self.filter),
             "rules": DOCUMENT_RULES,
             "from": self.knowledge.settings if self.knowledge else "gold",
-            "excluded_facts": self.excluded.fingerprint if self.excluded else None,
+            "excluded_facts": {"pairs": self.excluded.pairs, "fingerprint": self.excluded.fingerprint}
+            if self.excluded
+            else None,
         }
 
 
@@ -192,7 +230,7 @@ class DocumentUnit:
         base, linker = linker_of_worker(knowledge)
         words = self._located.words(self._sentences.texts, cut.sentences)
         linked = linker.link(words)
-        self.found.update(linked.counts)
+        self.found.update({name: count for name, count in linked.counts.items() if name != "mentions"})
         found = _Spans(linked.sentences, linked.words, np.zeros_like(linked.entities), linked.entities)
         if ner is not None:
             found = self._found_by_pipeline(found, words, ner, knowledge, len(base.entity_ids))
@@ -217,9 +255,7 @@ class DocumentUnit:
         touched = _first_shared(own, other)
         kept = np.flatnonzero(touched >= 0)
         self.found.update(linked_mentions_not_named=len(own) - len(kept))
-        linked = _Spans(
-            linked.sentences[kept], linked.words[kept], named.values[touched[kept], 2], linked.keys[kept]
-        )
+        linked = _Spans(linked.sentences[kept], linked.words[kept], named.values[touched[kept], 2], linked.keys[kept])
         if not knowledge.keep_unlinked:
             return linked
         alone = np.flatnonzero(_first_shared(other, own) < 0)
@@ -324,16 +360,21 @@ def _first_shared(ranges: _Indices, others: _Indices) -> _Indices:
 
 
 @lru_cache(maxsize=1)
-def linker_of_worker(plan: KnowledgePlan) -> tuple[KnowledgeBase, Linker]:
+def _load_linker(folder: str, fingerprint: str, language: str) -> tuple[KnowledgeBase, Linker]:
     """The knowledge base and what finds its names, loaded once per process.
 
     Raises:
         UserError: this machine has another one there.
     """
-    base = KnowledgeBase.load(Path(plan.folder))
-    if base.fingerprint != plan.fingerprint:
-        raise UserError(f"{plan.folder}: the knowledge base differs between machines, or was changed")
-    return base, Linker(base, language=plan.language)
+    base = KnowledgeBase.load(folder)
+    if base.fingerprint != fingerprint:
+        raise UserError(f"{folder}: the knowledge base differs between machines, or was changed")
+    return base, Linker(base, language=language)
+
+
+def linker_of_worker(plan: KnowledgePlan) -> tuple[KnowledgeBase, Linker]:
+    """The knowledge base and what finds its names."""
+    return _load_linker(plan.folder, plan.fingerprint, plan.language)
 
 
 @lru_cache(maxsize=1)
@@ -343,7 +384,7 @@ def excluded_of_worker(plan: ExcludedPlan) -> ExcludedPairs:
     Raises:
         UserError: this machine has other ones there.
     """
-    excluded = ExcludedPairs.read([Path(file) for file in plan.files])
+    excluded = ExcludedPairs.read(plan.files)
     if excluded.fingerprint != plan.fingerprint:
         raise UserError(f"{', '.join(plan.files)}: the files differ between machines, or were changed")
     return excluded

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,15 @@ class LocatedWords:
             sentences: the text of all S sentences.
             chosen: numbers of those that are asked for.
         """
-        places, offsets = self.characters.tolist(), self.word_offsets.tolist()
+        first = self.word_offsets[chosen]
+        lengths = self.word_offsets[chosen + 1] - first
+        starts, ends = self.characters[concat_ranges(first, lengths)].T
+        places = zip(
+            starts.tolist(), ends.tolist(), strict=True
+        )  # flat: a list for each word takes as long as the rest
         return [
-            [text[start:end] for start, end in places[offsets[number] : offsets[number + 1]]]
-            for number in chosen.tolist()
-            for text in (sentences[number],)
+            [text[start:end] for start, end in islice(places, length)]
+            for text, length in zip((sentences[number] for number in chosen.tolist()), lengths.tolist(), strict=True)
         ]
 
 
