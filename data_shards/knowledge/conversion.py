@@ -29,7 +29,7 @@ class ConversionCounts:
     """Entities with facts."""
     unnamed: int
     """Those of them without any name, which no text can mention."""
-    with_title: int
+    titles: int
     """Those of them that have a Wikipedia article."""
     merged: int
     """How often a source had an entity that was there already."""
@@ -42,6 +42,8 @@ class ConversionCounts:
     """Facts of relations that were to be dropped."""
     relations: int
     """Relations that have facts."""
+    unnamed_relations: int
+    """Those of them that no source names; their ids stand for their names."""
 
 
 def convert(sources: Iterable[Source], out: Path, *, drop_relations: str | None = None) -> ConversionCounts:
@@ -145,11 +147,12 @@ class _Merged:
         return ConversionCounts(
             entities=len(entities),
             unnamed=names.count(("",)),
-            with_title=len(titles),
+            titles=len(titles),
             merged=self._known,
             names=sum(len({entity.title, *own} - {""}) for entity, own in zip(entities, names, strict=True)),
             triples=len(facts),
             relations=len(used),
+            unnamed_relations=sum(not self._relation_names.get(id) for id in used),
             **counts,
         )
 

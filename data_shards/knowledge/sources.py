@@ -10,14 +10,13 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote
 
 from data_shards.errors import UserError
 from data_shards.knowledge.knowledge_base import NAMES, RELATIONS, TITLES, TRIPLES
 from data_shards.knowledge.rows import read_lines, read_rows
 
-SourceFormat = Literal["tsv", "openke", "dbp15k", "wikidata5m", "wikidata"]
 _OPENKE_FACTS = ("train2id.txt", "valid2id.txt", "test2id.txt")
 _OPENKE_NAMES = "entity2wikidata.json"
 _ARTICLE = "/wiki/"
