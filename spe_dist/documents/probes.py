@@ -26,44 +26,18 @@ from data_shards.annotated.document import Document
 from data_shards.errors import UserError
 from data_shards.ragged import offsets_from_lengths
 from data_shards.text.word_pieces import WordPieces
-from data_shards.tokenizer.files import SpecialIds
-from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.packing import pack
 from spe_dist.documents.document_pieces import DocumentPieces
-from spe_dist.documents.mean_pooling import PooledPieces
+from spe_dist.documents.pooled_vectors import PooledForwards, PooledText
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 MAX_PIECES = 480  # of a document, so that a prefix fits before it into 512
 _RELATION_PIECES, _HEAD_PIECES = 16, 14  # at most, of a prefix
 _PREFIX_PIECES = _RELATION_PIECES + _HEAD_PIECES + 1  # and [SEP]
 _FACTS_EACH, _NEAREST = 3, 10
-_PIECES_AT_A_TIME = 4096
 _QUERIES_AT_A_TIME = 1024
 
 WITH_RELATION, WITH_HEAD, WITHOUT = "ed_hits_at_1", "ed_hits_at_1_without_relation", "ed_hits_at_1_without_prefix"
 Measures = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class _Forward:
-    """Some documents, packed, and what their entities' vectors are made of."""
-
-    packed: PackedSequences
-    pooled: PooledPieces
-
-
-@dataclass(frozen=True)
-class _Encoding:
-    """All documents with some prefix (or none) before them, in forwards; entities come out in the documents' order."""
-
-    forwards: tuple[_Forward, ...]
-    order: Tensor  # where in the forwards' output each entity stands, [entities of all documents]
-
-    def entities(self, encoder: SentenceEncoder) -> Tensor:
-        """Vectors of all entities, fp32, on the CPU."""
-        device = next(encoder.parameters()).device
-        parts = [one.pooled.to(device).means(encoder(one.packed.to(device))) for one in self.forwards]
-        return torch.cat(parts).cpu()[self.order]
 
 
 @dataclass(frozen=True)
@@ -77,7 +51,7 @@ class DocumentProbes:
     facts: NDArray[np.int64]  # [D, 3] the facts of ED
     candidates: Sequence[NDArray[np.int64]]  # [D] the entities of each question of ED; the tail comes first
     pairs: NDArray[np.int64]  # [N, 4] of RD: document, head, tail, relation
-    encodings: Mapping[str, _Encoding]  # by the measure of ED that they give; RD uses the one without prefix
+    encodings: Mapping[str, PooledForwards]  # by the measure of ED that they give; RD uses the one without prefix
 
     @classmethod
     def draw(
@@ -114,10 +88,9 @@ class DocumentProbes:
             ]
         )
         candidates = [_candidates(one, *fact) for one, fact in zip(documents, facts.tolist(), strict=True)]
-        special = word_pieces.special_ids
         names = word_pieces.encode_sentences(list(relations)).pieces
         heads = [one.first_mention(head)[:_HEAD_PIECES] for one, head in zip(documents, facts[:, 0], strict=True)]
-        sep = np.array([special.sep])
+        sep = np.array([word_pieces.special_ids.sep])
         prefixes = {
             WITH_RELATION: [
                 np.concatenate([names.row(relation)[:_RELATION_PIECES], head, sep])
@@ -126,7 +99,16 @@ class DocumentProbes:
             WITH_HEAD: [np.concatenate([head, sep]) for head in heads],
             WITHOUT: [sep[:0]] * len(documents),
         }
-        encodings = {name: _pack(documents, prefixes[name], special) for name in dict.fromkeys([*measures, WITHOUT])}
+        encodings = {
+            name: PooledForwards.pack(
+                [
+                    PooledText(one.piece_ids, one.mentions, len(one.types), prefix)
+                    for one, prefix in zip(documents, prefixes[name], strict=True)
+                ],
+                word_pieces.special_ids,
+            )
+            for name in dict.fromkeys([*measures, WITHOUT])
+        }
         return cls(documents, facts, candidates, pairs, encodings)
 
     @torch.no_grad()
@@ -144,7 +126,7 @@ class DocumentProbes:
         was_training = encoder.training
         encoder.eval()
         try:
-            entities = {name: encoding.entities(encoder) for name, encoding in self.encodings.items()}
+            entities = {name: encoding.vectors(encoder).cpu() for name, encoding in self.encodings.items()}
         finally:
             encoder.train(was_training)
         starts = offsets_from_lengths(np.array([len(document.types) for document in self.documents]))
@@ -168,8 +150,8 @@ class DocumentProbes:
     def _by_chance(self) -> Measures:
         """What the questions give to who guesses, and to who takes the entity that is mentioned nearest to the head."""
         documents, relations = self.pairs[:, 0], self.pairs[:, 3]
-        others = documents[:, None] != documents
-        equal = (relations[:, None] == relations) & others
+        of_both = np.unique(self.pairs[:, [0, 3]], axis=0, return_inverse=True)[1].reshape(-1)
+        equal = _size_of_group(relations) - _size_of_group(of_both)
         return {
             "ed_chance": np.array([1 / len(candidates) for candidates in self.candidates]),
             "ed_nearest": np.array(
@@ -180,7 +162,7 @@ class DocumentProbes:
                     )
                 ]
             ),
-            "rd_chance": equal.sum(axis=1) / others.sum(axis=1),
+            "rd_chance": equal / (len(documents) - _size_of_group(documents)),
         }
 
 
@@ -251,6 +233,11 @@ def _candidates(document: DocumentPieces, head: int, tail: int, relation: int) -
     return np.concatenate([[tail], others])
 
 
+def _size_of_group(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often the number of each place occurs."""
+    return np.bincount(numbers)[numbers]
+
+
 def _first_is_best(values: NDArray[np.floating]) -> float:
     """Whether the first value is the greatest; a tie is the share that guessing would win."""
     return float(values[0] >= values.max()) / float((values == values[0]).sum())
@@ -264,26 +251,3 @@ def _distances(mentions: NDArray[np.int64], head: int) -> NDArray[np.float64]:
     distances = np.full(entities.max() + 1, np.inf)
     np.minimum.at(distances, entities, gaps)
     return distances
-
-
-def _pack(documents: Sequence[DocumentPieces], prefixes: Sequence[NDArray[np.int64]], special: SpecialIds) -> _Encoding:
-    """Documents of similar length in one forward: attention on a CPU pads to the longest of a few."""
-    lengths = np.array([len(one.piece_ids) + len(prefix) for one, prefix in zip(documents, prefixes, strict=True)])
-    order = np.argsort(lengths, kind="stable")
-    rows_of_forwards = np.split(order, np.flatnonzero(np.diff(np.cumsum(lengths[order] + 2) // _PIECES_AT_A_TIME)) + 1)
-    forwards = []
-    for rows in rows_of_forwards:
-        ids = [part for row in rows for part in (prefixes[row], documents[row].piece_ids)]
-        _, packed = pack(np.concatenate(ids), lengths[rows], special)
-        begins = packed.sequence_starts.numpy()
-        mentions = [documents[row].mentions for row in rows]
-        shifts = [begin + 1 + len(prefixes[row]) for begin, row in zip(begins, rows, strict=False)]
-        entities = offsets_from_lengths(np.array([len(documents[row].types) for row in rows]))
-        pieces = np.concatenate([of[:, 1:] + shift for of, shift in zip(mentions, shifts, strict=True)])
-        vectors = np.concatenate([of[:, 0] + first for of, first in zip(mentions, entities, strict=False)])
-        forwards.append(_Forward(packed, PooledPieces.of_mentions(pieces, vectors, int(entities[-1]))))
-    numbers = np.array([len(document.types) for document in documents])
-    starts = np.empty(len(documents), dtype=np.int64)
-    starts[order] = offsets_from_lengths(numbers[order])[:-1]
-    within = np.concatenate([np.arange(number) for number in numbers])
-    return _Encoding(tuple(forwards), torch.from_numpy(np.repeat(starts, numbers) + within))
