@@ -86,8 +86,10 @@ class PooledForwards:
         sizes = np.array([text.size for text in texts], dtype=np.int64)
         starts = np.empty_like(sizes)
         starts[order] = offsets_from_lengths(sizes[order])[:-1]
-        forwards = tuple(_pack_forward([texts[row] for row in rows], special) for rows in np.split(order, breaks))
-        return cls(forwards if texts else (), torch.from_numpy(concat_ranges(starts, sizes)))
+        forwards = [[texts[row] for row in rows] for rows in np.split(order, breaks) if len(rows)]
+        return cls(
+            tuple(_pack_forward(rows, special) for rows in forwards), torch.from_numpy(concat_ranges(starts, sizes))
+        )
 
     def vectors(self, encoder: SentenceEncoder) -> Tensor:
         """The vectors of all texts, one text after another, in fp32 on the encoder's device, [V of all texts, H]."""
