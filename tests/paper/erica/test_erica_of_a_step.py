@@ -177,7 +177,7 @@ def test_candidates_of_relation_discrimination(seed, most):
 
 
 def drawn_of_step(step: Step):
-    """Rows of the whole step, and (anchor, positive, negatives) of every anchor as numbers of rows, as the method draws."""
+    """Rows of the whole step; of every anchor the numbers of its row, its positive and its negatives, as drawn."""
     rows, parts, first_entity, first_document = [], [], 0, 0
     for number, batch in enumerate(step.batches):
         rows += [Row(row.document + first_document, row.head, row.tail, row.relation) for row in rows_of(step, number)]
