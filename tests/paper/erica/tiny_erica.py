@@ -52,6 +52,7 @@ class Reader:
         self.manifest = SimpleNamespace(
             tokenizer=SimpleNamespace(vocab_size=word_pieces().vocab_size, special_ids=word_pieces().special_ids),
             max_pieces=200,
+            build={"documents": {"max_entities": 64}},
             language="en",
             relation_types={f"R{number}": SimpleNamespace(name=name) for number, name in enumerate(RELATIONS)},
             require_documents=lambda location: None,
