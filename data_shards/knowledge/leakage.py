@@ -118,7 +118,7 @@ def _pairs_of_file(path: Path) -> Iterator[_NamePair]:
         for item in read_items(path):
             yield _pair_of_tacred(item)
         return
-    documents, _ = read_documents(path)
+    documents, _ = read_documents(path, keep_no_relation=True)
     for document in documents:
         names = _names_of_entities(document)
         for fact in document.facts:

@@ -18,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT, Positive
+from spe_dist.methods.run_summary import Pooling
 from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 
 FORMAT_VERSION = 1
@@ -49,11 +50,16 @@ class Description:
     """Size of a vector in the space of contrast; None without projection head."""
     normalize: bool
     """Whether vectors in the space of contrast have length 1."""
+    pooling: Pooling | None = None
+    """How spans, which no span encoder reads then, become vectors; a pair's vector is [first ; second]."""
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: Path) -> None:
         """Write `spe_dist.json`."""
-        (folder / DESCRIPTION).write_text(json.dumps(asdict(self), indent=2) + "\n")
+        values = asdict(self)
+        if self.pooling is None:  # earlier versions, which know no such field, read the file too
+            del values["pooling"]
+        (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Description:

@@ -121,6 +121,7 @@ def describe(source: TrainedRun, weights: Weights) -> Description:
         pair_encoder=summary.pair_encoder,
         head_size=summary.head_size,
         normalize=summary.normalize,
+        pooling=summary.pooling,
     )
 
 

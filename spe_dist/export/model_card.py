@@ -65,12 +65,15 @@ def _summary(config: Config, summary: RunSummary, description: Description) -> s
     which = "the trained encoder" if description.weights == "query" else "the momentum (key) encoder"
     start = config.encoder.name_or_path
     begun = f"started from `{without_folders(start)}`" if start else "newly initialised"
+    encodes, unit = ("sentences, spans and span pairs", "sentences")
+    if description.pooling is not None:
+        encodes, unit = ("documents, their entities and entity pairs", "documents")
     return (
-        f"An encoder of sentences, spans and span pairs, pre-trained on {summary.trained_on} with {summary.method} "
+        f"An encoder of {encodes}, pre-trained on {summary.trained_on} with {summary.method} "
         f"({summary.paper}) by spe_dist.\n\n"
         f"Objectives: {used}. The sentence encoder was {begun}. These are the weights of {which} after "
         f"{description.step:,} of {config.train.steps:,} steps of {config.batch.lanes * config.batch.lane_size:,} "
-        "sentences. The heads of the objectives are not part of it."
+        f"{unit}. The heads of the objectives are not part of it."
     )
 
 
@@ -81,6 +84,20 @@ def _usage(description: Description) -> str:
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
         'encoder = AutoModel.from_pretrained("FOLDER")  # pooler_output: tanh of the state of [CLS], untrained\n```',
     ]
+    if description.pooling is not None:
+        blocks += [
+            "With spans, entities and pairs, with spe_dist. A span's vector is the mean of its pieces' last-layer "
+            "states, an entity's is the mean of its mentions' vectors, and a pair's is [head ; tail]: it has a "
+            "direction. There are no weights beside the sentence encoder's:",
+            "```python\nfrom spe_dist import SpanPairModel\n\n"
+            'model = SpanPairModel.from_pretrained("FOLDER")\n'
+            'text = "Marie Curie was born in Warsaw . Curie went to Paris ."\n'
+            'result = model.encode(text, spans=["Marie Curie"], pairs=[("Marie Curie", "Warsaw")])\n'
+            "result.spans, result.pairs  # one row each\n"
+            'entities = [["Marie Curie", (33, 38)], ["Warsaw"]]  # each a list of mentions: words or characters\n'
+            "(document,) = model.encode_documents([text], entities=[entities], pairs=[[(0, 1)]])\n"
+            "document.entities, document.pairs  # one row each\n```",
+        ]
     if description.span_encoder is not None:
         pairs = ', pairs=[("Marie Curie", "Warsaw")]' if description.pair_encoder is not None else ""
         vectors = "result.spans, result.pairs" if pairs else "result.spans"

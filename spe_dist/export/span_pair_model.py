@@ -3,6 +3,12 @@
 model = SpanPairModel.from_pretrained("runs/debug/export")
 result = model.encode("Marie Curie was born in Warsaw .", pairs=[("Marie Curie", "Warsaw")])
 result.pairs                                                                        # [1, pair size]
+
+Runs without a span encoder have vectors that are means of states (`description.pooling`); these also encode documents:
+
+text = "Marie Curie was born in Warsaw. Curie went to Paris."
+(result,) = model.encode_documents([text], entities=[[["Marie Curie", (32, 37)], ["Warsaw"]]], pairs=[[(0, 1)]])
+result.entities                                                                     # [2, hidden size]
 """
 
 from __future__ import annotations
@@ -10,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +26,9 @@ from transformers import AutoConfig
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.documents.pooled_vectors import PooledForwards, PooledText
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
+from spe_dist.export.marked_document import DocumentText, Mention, pooled_document, pooled_spans
 from spe_dist.export.marked_text import MarkedText, Span, WordSpan
 from spe_dist.export.packed_texts import pack_texts, pack_word_spans
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
@@ -33,6 +42,7 @@ from spe_dist.models.sentence_encoder import (
 
 _SPECIALS = 2  # [CLS] and [SEP]
 Pair = tuple[Span, Span]
+_Text = TypeVar("_Text")
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,14 @@ class SpanVectors:
 
     spans: Tensor  # [spans, span size]
     pairs: Tensor  # [pairs, span size], or [pairs, D] in the space of contrast
+
+
+@dataclass(frozen=True)
+class DocumentVectors:
+    """Vectors of a document's entities and entity pairs, fp32."""
+
+    entities: Tensor  # [entities, H]
+    pairs: Tensor  # [pairs, 2 H]
 
 
 class SpanPairModel(nn.Module):
@@ -122,6 +140,9 @@ class SpanPairModel(nn.Module):
         pairs in reverse order are encoded in text order. All five spans of a pair are read from the whole text, nothing
         is masked as in pre-training. On a GPU, layers compute in bf16.
 
+        Of a model whose vectors are pooled (`description.pooling`), a span's vector is the mean of its pieces' states,
+        and a pair's is [first ; second] in the order in which they are named, for there a pair has a direction.
+
         Args:
             texts: each a sentence, of at most `description.max_pieces` pieces.
             spans: of each text.
@@ -129,20 +150,23 @@ class SpanPairModel(nn.Module):
             project: give pairs in the space of contrast (projection head, length 1), where pre-training compared them.
 
         Returns:
-            spans [spans, span size] and pairs [pairs, span size] of each text.
+            spans [spans, span size] and pairs [pairs, span size] of each text; pooled, [spans, H] and [pairs, 2 H].
 
         Raises:
             UserError: a text is too long, a span is not one, a pair overlaps, or the model was not trained for it.
         """
         marked = [self._mark(text) for text in texts]
         word_spans = [[m.word_span(s) for s in given] for m, given in _per_text(marked, spans, "spans")]
+        if self.description.pooling is not None:
+            of_pairs = _per_text(marked, pairs, "pairs")
+            ends = [[(m.word_span(a), m.word_span(b)) for a, b in given] for m, given in of_pairs]
+            return self._pooled_spans(marked, word_spans, ends, project=project)
         word_pairs = [[m.five_spans(*p) for p in given] for m, given in _per_text(marked, pairs, "pairs")]
         if self.span_encoder is None or (self.pair_encoder is None and any(word_pairs)):
             missing = "spans" if self.span_encoder is None else "span pairs"
             raise UserError(f"this model encodes no {missing}: none of its run's objectives trained that")
-        device = self.sentence_encoder.word_embeddings.weight.device
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            span_vectors, pair_vectors = self._forward(marked, word_spans, word_pairs, device)
+        with self._autocast():
+            span_vectors, pair_vectors = self._forward(marked, word_spans, word_pairs, self._device)
             pair_vectors = self.project(pair_vectors) if project else pair_vectors
         per_text = (
             v.float().split([len(given) for given in counted])
@@ -150,15 +174,96 @@ class SpanPairModel(nn.Module):
         )
         return [SpanVectors(*vectors) for vectors in zip(*per_text, strict=True)]
 
+    @torch.no_grad()
+    def encode_documents(
+        self,
+        documents: Sequence[DocumentText],
+        *,
+        entities: Sequence[Sequence[Sequence[Mention]]],
+        pairs: Sequence[Sequence[tuple[int, int]]] | None = None,
+    ) -> list[DocumentVectors]:
+        """Vectors of entities and entity pairs of documents, for models whose vectors are pooled.
+
+        An entity's vector is the mean of its mentions' vectors, and a mention's that of its pieces' states. A pair's
+        is [head ; tail].
+
+        Args:
+            documents: each a text, or sentences of words, of at most `description.max_pieces` pieces.
+            entities: of each document, each a list of mentions. A mention is a span as `encode_batch` takes it; in
+                sentences of words (sentence, first word, word after the last), counted from 0.
+            pairs: of each document, each the numbers of two of its entities, head and tail.
+
+        Returns:
+            entities [entities, H] and pairs [pairs, 2 H] of each document.
+
+        Raises:
+            UserError: a document is too long, a mention is not one, an entity has none, a pair names an entity that is
+                not there, or the model has a span encoder instead.
+        """
+        if self.description.pooling is None:
+            raise UserError("this model's vectors are not pooled, so it encodes no documents: encode single sentences")
+        of_entities, of_pairs = _per_text(documents, entities, "entities"), _per_text(documents, pairs, "pairs")
+        texts: list[PooledText] = []
+        numbers: list[Tensor] = []
+        for (document, of_document), (_, given) in zip(of_entities, of_pairs, strict=True):
+            where = f"document {len(texts)}"
+            text = pooled_document(document, of_document, self.word_pieces, where=where)
+            self._check_length(len(text.piece_ids), where)
+            for one in given:
+                if len(one) != 2 or not all(0 <= entity < text.size for entity in one):
+                    raise UserError(
+                        f"{where}: pair {one!r}: name two of its {text.size} entities by their numbers, from 0 on"
+                    )
+            texts.append(text)
+            numbers.append(torch.tensor(given, dtype=torch.int64, device=self._device).reshape(-1, 2))
+        vectors = zip(self._pooled(texts), numbers, strict=True)
+        return [DocumentVectors(of_text, of_text[heads_and_tails].flatten(1)) for of_text, heads_and_tails in vectors]
+
+    def _pooled_spans(
+        self,
+        marked: Sequence[MarkedText],
+        word_spans: Sequence[Sequence[WordSpan]],
+        word_pairs: Sequence[Sequence[Sequence[WordSpan]]],
+        *,
+        project: bool,
+    ) -> list[SpanVectors]:
+        """Vectors of spans, and of pairs of spans in the order given."""
+        texts = [
+            pooled_spans(text.pieces, [[span] for span in (*spans, *(span for pair in pairs for span in pair))])
+            for text, spans, pairs in zip(marked, word_spans, word_pairs, strict=True)
+        ]
+        results = []
+        for vectors, spans, pairs in zip(self._pooled(texts), word_spans, word_pairs, strict=True):
+            of_pairs = vectors[len(spans) :].reshape(len(pairs), -1)
+            results.append(SpanVectors(vectors[: len(spans)], self.project(of_pairs) if project else of_pairs))
+        return results
+
+    def _pooled(self, texts: Sequence[PooledText]) -> list[Tensor]:
+        """The vectors of each text."""
+        forwards = PooledForwards.pack(texts, self.word_pieces.special_ids)
+        with self._autocast():
+            vectors = forwards.vectors(self.sentence_encoder)
+        return list(vectors.split([text.size for text in texts]))
+
+    @property
+    def _device(self) -> torch.device:
+        return self.sentence_encoder.word_embeddings.weight.device
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._device.type == "cuda")
+
     def _mark(self, text: str) -> MarkedText:
-        marked, longest = MarkedText.of(text, self.word_pieces), self.description.max_pieces
-        length = len(marked.piece_ids) + _SPECIALS
-        if length > longest:
-            raise UserError(
-                f"a text has {length} pieces with [CLS] and [SEP], and this model was trained on at most {longest}: "
-                f"split it into sentences ({text[:40]!r}...)"
-            )
+        marked = MarkedText.of(text, self.word_pieces)
+        self._check_length(len(marked.piece_ids), f"a text ({text[:40]!r}...)")
         return marked
+
+    def _check_length(self, pieces: int, what: str) -> None:
+        longest = self.description.max_pieces
+        if pieces + _SPECIALS > longest:
+            raise UserError(
+                f"{what} has {pieces + _SPECIALS} pieces with [CLS] and [SEP], and this model was trained on at most "
+                f"{longest}: split it"
+            )
 
     def _forward(
         self,
@@ -197,9 +302,9 @@ class SpanPairModel(nn.Module):
         return {name: part for name, part in parts.items() if part is not None}
 
 
-def _per_text(marked: Sequence[MarkedText], given: Sequence | None, what: str) -> list[tuple[MarkedText, Sequence]]:
-    """Each text with its spans or pairs."""
-    given = [()] * len(marked) if given is None else given
-    if len(given) != len(marked) or any(isinstance(of_text, str) for of_text in given):
-        raise UserError(f"{what}: give one list for each of the {len(marked)} texts")
-    return list(zip(marked, given, strict=True))
+def _per_text(texts: Sequence[_Text], given: Sequence | None, what: str) -> list[tuple[_Text, Sequence]]:
+    """Each text with its spans, entities or pairs."""
+    given = [()] * len(texts) if given is None else given
+    if len(given) != len(texts) or any(isinstance(of_text, str) for of_text in given):
+        raise UserError(f"{what}: give one list for each of the {len(texts)} texts")
+    return list(zip(texts, given, strict=True))

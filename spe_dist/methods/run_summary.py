@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
+
+Pooling = Literal["mean"]
+"""How vectors of spans come about without a span encoder: as means of the last layer's states."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +44,4 @@ class RunSummary:
     pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None = None
     head_size: int | None = None
     normalize: bool = False
+    pooling: Pooling | None = None

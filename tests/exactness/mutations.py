@@ -50,7 +50,7 @@ FAULTS = (
     ),
     Fault(
         "keys enqueued in rank order of arrival",
-        "spe_dist/moco/gather.py",
+        "spe_dist/engine/global_order_gather.py",
         "for part, count in zip(self._gathered, self._rows_of_ranks, strict=True)",
         "for part, count in reversed(list(zip(self._gathered, self._rows_of_ranks, strict=True)))",
         (

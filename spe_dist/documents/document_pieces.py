@@ -1,0 +1,92 @@
+"""An annotated document as pieces, with the pieces of every entity's mentions and the facts between entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_shards.annotated.document import Document
+from data_shards.ragged import Ragged
+from data_shards.shards.entity_words import words_of_characters
+from data_shards.text.word_pieces import WordPieces
+
+
+@dataclass(frozen=True)
+class DocumentPieces:
+    """A document of P pieces with E entities, each with a mention at least."""
+
+    piece_ids: NDArray[np.int64]  # [P] without special ones
+    mentions: NDArray[np.int64]  # [M, 3] entity, first piece, piece after the last; sorted, so entity by entity
+    types: tuple[str, ...]  # of each entity, that of its first mention, [E]
+    facts: NDArray[np.int64]  # [F, 3] head, tail, number of the relation; sorted, no row twice
+    is_cut: bool  # whether sentences at its end were left out
+
+    @classmethod
+    def of(
+        cls, document: Document, word_pieces: WordPieces, relations: Mapping[str, int], *, max_pieces: int
+    ) -> DocumentPieces:
+        """The sentences that fit, from the first on, the entities that are mentioned in them, and their facts.
+
+        Args:
+            document: given as words or as a text.
+            word_pieces: cuts it.
+            relations: numbers of the relations that facts name.
+            max_pieces: longest sequence, [CLS] and [SEP] included.
+        """
+        words, sentences, mention_words = _locate(document, word_pieces)
+        piece_offsets = words.offsets[sentences]  # of sentences
+        fitting = int(np.searchsorted(piece_offsets, max_pieces - 2, side="right")) - 1
+        num_words, num_pieces = sentences[fitting], piece_offsets[fitting]
+        entities = np.array([mention.entity for mention in document.mentions], dtype=np.int64)
+        kept = np.flatnonzero((mention_words[:, 0] < mention_words[:, 1]) & (mention_words[:, 1] <= num_words))
+        numbers, entities_of_mentions = np.unique(entities[kept], return_inverse=True)
+        pieces = words.offsets[mention_words[kept]]
+        rows = np.column_stack([entities_of_mentions.reshape(-1), pieces])
+        mentions, mention_of_row = np.unique(rows, axis=0, return_index=True)
+        first = np.unique(mentions[:, 0], return_index=True)[1]
+        types = tuple(document.mentions[kept[row]].type for row in mention_of_row[first])
+        number_of = {int(entity): number for number, entity in enumerate(numbers)}
+        facts = {
+            (number_of[fact.head], number_of[fact.tail], relations[fact.type])
+            for fact in document.facts
+            if fact.head in number_of and fact.tail in number_of and fact.head != fact.tail
+        }
+        return cls(
+            words.values[:num_pieces].astype(np.int64),
+            mentions,
+            types,
+            np.array(sorted(facts), dtype=np.int64).reshape(-1, 3),
+            bool(fitting < len(sentences) - 1),
+        )
+
+    def first_mention(self, entity: int) -> NDArray[np.int64]:
+        """The pieces of an entity's first mention."""
+        _, start, end = self.mentions[np.searchsorted(self.mentions[:, 0], entity)]
+        return self.piece_ids[start:end]
+
+
+def _locate(document: Document, word_pieces: WordPieces) -> tuple[Ragged, NDArray[np.int64], NDArray[np.int64]]:
+    """The pieces of each word [W], where sentences begin [S + 1], and the words of each mention [M, 2].
+
+    Mentions without words that have pieces are empty, and so are those across sentences of a text.
+    """
+    if document.words is not None:
+        given = word_pieces.encode_given(document.words)
+        offsets = given.numbers.offsets
+        places = [
+            offsets[one.sentence] + np.searchsorted(given.numbers.row(one.sentence), (one.start, one.end))
+            for one in document.mentions
+        ]
+        return given.pieces, offsets, np.array(places, dtype=np.int64).reshape(-1, 2)
+    sentences = document.locate_sentences(word_pieces.language)
+    located = word_pieces.locate_words([document.text[start:end] for start, end in sentences])
+    offsets = located.word_offsets
+    starts = np.array([start for start, _ in sentences], dtype=np.int64)
+    characters = located.characters + np.repeat(starts, np.diff(offsets))[:, None]
+    first, last = words_of_characters(characters, np.array(document.characters(), dtype=np.int64).reshape(-1, 2))
+    sentence = np.searchsorted(offsets, first, side="right") - 1
+    within = last <= np.append(offsets, offsets[-1])[sentence + 1]
+    return located.pieces, offsets, np.column_stack([first, np.where(within, last, first)])

@@ -1,0 +1,253 @@
+"""What a sentence encoder knows of relations without fine-tuning: ERICA's two tasks, asked of annotated documents.
+
+Entity discrimination (ED): of each document one fact (head, relation, tail) is drawn. Is the tail's vector nearer to
+the head's than those of all other entities? True tails of the same head and relation are no candidates. It is asked
+with [CLS] relation and head [SEP] in front of the document, with the head alone, and with nothing: an encoder that
+reads the relation finds more with it.
+
+Relation discrimination (RD): of each document three facts are drawn. Of the facts of other documents, do those whose
+pair vectors [head ; tail] are nearest to a fact's have its relation?
+
+All vectors are means of the last layer's states; near is by cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from data_shards.annotated.document import Document
+from data_shards.errors import UserError
+from data_shards.ragged import offsets_from_lengths
+from data_shards.text.word_pieces import WordPieces
+from spe_dist.documents.document_pieces import DocumentPieces
+from spe_dist.documents.pooled_vectors import PooledForwards, PooledText
+from spe_dist.models.sentence_encoder import SentenceEncoder
+
+MAX_PIECES = 480  # of a document, so that a prefix fits before it into 512
+_RELATION_PIECES, _HEAD_PIECES = 16, 14  # at most, of a prefix
+_PREFIX_PIECES = _RELATION_PIECES + _HEAD_PIECES + 1  # and [SEP]
+_FACTS_EACH, _NEAREST = 3, 10
+_QUERIES_AT_A_TIME = 1024
+
+WITH_RELATION, WITH_HEAD, WITHOUT = "ed_hits_at_1", "ed_hits_at_1_without_relation", "ed_hits_at_1_without_prefix"
+Measures = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class DocumentProbes:
+    """Questions about D documents, drawn and packed once, to be asked of any encoder of the same tokenizer.
+
+    Every process that makes them of the same file with the same arguments gets the same questions and forwards.
+    """
+
+    documents: Sequence[DocumentPieces]  # with a fact at least, [D]
+    facts: NDArray[np.int64]  # [D, 3] the facts of ED
+    candidates: Sequence[NDArray[np.int64]]  # [D] the entities of each question of ED; the tail comes first
+    pairs: NDArray[np.int64]  # [N, 4] of RD: document, head, tail, relation
+    encodings: Mapping[str, PooledForwards]  # by the measure of ED that they give; RD uses the one without prefix
+
+    @classmethod
+    def draw(
+        cls,
+        documents: Sequence[DocumentPieces],
+        relations: Sequence[str],
+        word_pieces: WordPieces,
+        *,
+        seed: int = 0,
+        measures: Sequence[str] = (WITH_RELATION, WITH_HEAD, WITHOUT),
+    ) -> DocumentProbes:
+        """Draw the questions and pack the documents.
+
+        Args:
+            documents: those without facts are passed over.
+            relations: names of the relations that facts number; they come first in a prefix.
+            word_pieces: what cut the documents.
+            seed: of the facts drawn.
+            measures: of ED, each of which is a forward of all documents; WITHOUT, which RD uses, is always computed.
+
+        Raises:
+            UserError: fewer than two documents have a fact.
+        """
+        documents = [document for document in documents if len(document.facts)]
+        if len(documents) < 2:
+            raise UserError("the probes need at least two documents with a relation: give a file that has them")
+        generator = np.random.default_rng(seed)
+        orders = [generator.permutation(len(document.facts)) for document in documents]
+        facts = np.stack([one.facts[order[0]] for one, order in zip(documents, orders, strict=True)])
+        pairs = np.concatenate(
+            [
+                np.insert(one.facts[order[:_FACTS_EACH]], 0, number, axis=1)
+                for number, (one, order) in enumerate(zip(documents, orders, strict=True))
+            ]
+        )
+        candidates = [_candidates(one, *fact) for one, fact in zip(documents, facts.tolist(), strict=True)]
+        names = word_pieces.encode_sentences(list(relations)).pieces
+        heads = [one.first_mention(head)[:_HEAD_PIECES] for one, head in zip(documents, facts[:, 0], strict=True)]
+        sep = np.array([word_pieces.special_ids.sep])
+        prefixes = {
+            WITH_RELATION: [
+                np.concatenate([names.row(relation)[:_RELATION_PIECES], head, sep])
+                for relation, head in zip(facts[:, 2], heads, strict=True)
+            ],
+            WITH_HEAD: [np.concatenate([head, sep]) for head in heads],
+            WITHOUT: [sep[:0]] * len(documents),
+        }
+        encodings = {
+            name: PooledForwards.pack(
+                [
+                    PooledText(one.piece_ids, one.mentions, len(one.types), prefix)
+                    for one, prefix in zip(documents, prefixes[name], strict=True)
+                ],
+                word_pieces.special_ids,
+            )
+            for name in dict.fromkeys([*measures, WITHOUT])
+        }
+        return cls(documents, facts, candidates, pairs, encodings)
+
+    @torch.no_grad()
+    def ask(self, encoder: SentenceEncoder) -> Measures:
+        """The answers of an encoder, one for each question; their means are the measures.
+
+        With sharded weights (ZeRO-3), every rank must call this with equal questions.
+
+        Args:
+            encoder: in fp32 or bf16, on any device; in evaluation for the time of the call.
+
+        Returns:
+            By measure: of ED [D], of RD [N]; see `average`.
+        """
+        was_training = encoder.training
+        encoder.eval()
+        try:
+            entities = {name: encoding.vectors(encoder).cpu() for name, encoding in self.encodings.items()}
+        finally:
+            encoder.train(was_training)
+        starts = offsets_from_lengths(np.array([len(document.types) for document in self.documents]))
+        measures = {name: self._hits(vectors, starts) for name, vectors in entities.items()}
+        heads, tails = (starts[self.pairs[:, 0]] + self.pairs[:, column] for column in (1, 2))
+        pairs = torch.cat([entities[WITHOUT][heads], entities[WITHOUT][tails]], dim=1)
+        nearest = nearest_of_others(pairs, self.pairs[:, 0], most=_NEAREST)
+        equal = self.pairs[:, 3][nearest] == self.pairs[:, 3, None]
+        return measures | self._by_chance() | {"rd_1_nn": equal[:, 0] * 1.0, "rd_p_at_10": equal.mean(axis=1)}
+
+    def _hits(self, entities: Tensor, starts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Whether the tail is the nearest candidate of each question; a tie is the share that guessing would win."""
+        found = []
+        for start, (head, _, _), candidates in zip(starts, self.facts, self.candidates, strict=False):
+            similarity = nn.functional.cosine_similarity(
+                entities[start + head], entities[start + candidates], dim=1
+            ).numpy()
+            found.append(_first_is_best(similarity))
+        return np.array(found)
+
+    def _by_chance(self) -> Measures:
+        """What the questions give to who guesses, and to who takes the entity that is mentioned nearest to the head."""
+        documents, relations = self.pairs[:, 0], self.pairs[:, 3]
+        of_both = np.unique(self.pairs[:, [0, 3]], axis=0, return_inverse=True)[1].reshape(-1)
+        equal = _size_of_group(relations) - _size_of_group(of_both)
+        return {
+            "ed_chance": np.array([1 / len(candidates) for candidates in self.candidates]),
+            "ed_nearest": np.array(
+                [
+                    _first_is_best(-_distances(document.mentions, head)[candidates])
+                    for document, (head, _, _), candidates in zip(
+                        self.documents, self.facts, self.candidates, strict=True
+                    )
+                ]
+            ),
+            "rd_chance": equal / (len(documents) - _size_of_group(documents)),
+        }
+
+
+def probe_documents(
+    documents: Sequence[Document],
+    word_pieces: WordPieces,
+    *,
+    positions: int,
+    count: int | None = None,
+    seed: int = 0,
+    measures: Sequence[str] = (WITH_RELATION, WITH_HEAD, WITHOUT),
+) -> DocumentProbes:
+    """Questions about annotated documents.
+
+    Args:
+        documents: of `read_documents`; cut to the sentences that fit into 480 pieces, or less if the encoder needs.
+        word_pieces: of the encoder.
+        positions: the longest sequence that the encoder takes.
+        count: how many documents with facts to draw; None: all.
+        seed: of all that is drawn.
+        measures: of ED.
+
+    Raises:
+        UserError: fewer than two documents have a fact.
+    """
+    relations = {name: number for number, name in enumerate(sorted({f.type for d in documents for f in d.facts}))}
+    most = min(MAX_PIECES, positions - _PREFIX_PIECES)
+    cut = partial(DocumentPieces.of, word_pieces=word_pieces, relations=relations, max_pieces=most)
+    order = np.random.default_rng(seed).permutation(len(documents)) if count is not None else range(len(documents))
+    drawn: dict[int, DocumentPieces] = {}
+    for number in order:
+        if len(drawn) == count:
+            break
+        if len((document := cut(documents[number])).facts):
+            drawn[number] = document
+    in_order = [drawn[number] for number in sorted(drawn)]
+    return DocumentProbes.draw(in_order, list(relations), word_pieces, seed=seed, measures=measures)
+
+
+def average(measures: Measures) -> dict[str, float]:
+    """The mean of each measure."""
+    return {name: float(values.mean()) for name, values in measures.items()}
+
+
+def nearest_of_others(vectors: Tensor, groups: NDArray[np.int64], *, most: int) -> NDArray[np.int64]:
+    """The nearest vectors, by cosine, that are in another group, nearest first, [N, at most `most`].
+
+    Args:
+        vectors: [N, size].
+        groups: of each, [N]; at least two differ.
+        most: of each; fewer where other groups hold fewer.
+    """
+    vectors, of = nn.functional.normalize(vectors.float(), dim=1), torch.from_numpy(groups)
+    most = min(most, len(groups) - int(np.unique(groups, return_counts=True)[1].max()))
+    found = []
+    for queries in torch.arange(len(vectors)).split(_QUERIES_AT_A_TIME):
+        similarity = vectors[queries] @ vectors.T
+        similarity.masked_fill_(of[queries, None] == of, float("-inf"))
+        found.append(similarity.topk(most, dim=1).indices)
+    return torch.cat(found).numpy()
+
+
+def _candidates(document: DocumentPieces, head: int, tail: int, relation: int) -> NDArray[np.int64]:
+    """The tail, then all other entities but the head and other true tails."""
+    facts = document.facts
+    true = facts[(facts[:, 0] == head) & (facts[:, 2] == relation), 1]
+    others = np.setdiff1d(np.arange(len(document.types)), np.append(true, head))
+    return np.concatenate([[tail], others])
+
+
+def _size_of_group(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How often the number of each place occurs."""
+    return np.bincount(numbers)[numbers]
+
+
+def _first_is_best(values: NDArray[np.floating]) -> float:
+    """Whether the first value is the greatest; a tie is the share that guessing would win."""
+    return float(values[0] >= values.max()) / float((values == values[0]).sum())
+
+
+def _distances(mentions: NDArray[np.int64], head: int) -> NDArray[np.float64]:
+    """Fewest pieces between a mention of each entity and one of the head, [E]."""
+    entities, starts, ends = mentions.T
+    of_head = entities == head
+    gaps = np.maximum(starts[:, None] - ends[of_head], starts[of_head] - ends[:, None]).clip(min=0).min(axis=1)
+    distances = np.full(entities.max() + 1, np.inf)
+    np.minimum.at(distances, entities, gaps)
+    return distances
