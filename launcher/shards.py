@@ -27,6 +27,7 @@ from data_shards.shards.manifest import Manifest, Statistics
 from data_shards.shards.record import ENTITIES, TEXT_LAYERS, Records
 from data_shards.shards.record_words import RecordWords
 from launcher.arguments import parse_arguments
+from launcher.audit import Audit, run_audit
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
@@ -130,6 +131,7 @@ Command = (
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[TrainVocab, tyro.conf.subcommand("train-vocab")]
     | Annotated[SampleCorpus, tyro.conf.subcommand("sample-corpus")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
 )
 
 
@@ -150,6 +152,8 @@ def main(argv: list[str]) -> None:
             run_train_vocab(command)
         case SampleCorpus():
             run_sample_corpus(command)
+        case Audit():
+            run_audit(command)
 
 
 def run_build(command: Build) -> None:

@@ -64,15 +64,14 @@ class KnowledgeBase:
                 f"{folder} is not a knowledge base, it lacks {', '.join(missing)}: make one with: "
                 f"spe kb convert SOURCE --out {folder}"
             )
-        entities = _Numbers(folder / NAMES)
-        names = [entities.add(row) for row in read_rows(folder / NAMES, 1, more=True)]
-        relations = _Numbers(folder / RELATIONS)
-        relation_names = [relations.add(row)[0] for row in read_rows(folder / RELATIONS, 2)]
+        entities, relations = _Numbers(), _Numbers()
+        names = [entities.add(*row) for row in read_rows(folder / NAMES, 1, more=True)]
+        relation_names = [relations.add(*row)[0] for row in read_rows(folder / RELATIONS, 2)]
         titles = {}
         if (folder / TITLES).is_file():
-            titles = {entities.number(id): title for id, title in read_rows(folder / TITLES, 2)}
+            titles = {entities.number(id): title for _, (id, title) in read_rows(folder / TITLES, 2)}
         heads, codes, tails = array("I"), array("I"), array("I")
-        for head, relation, tail in read_rows(folder / TRIPLES, 3):
+        for _, (head, relation, tail) in read_rows(folder / TRIPLES, 3):
             heads.append(entities.number(head))
             codes.append(relations.number(relation))
             tails.append(entities.number(tail))
@@ -127,17 +126,16 @@ def fingerprint_of_folder(folder: Path) -> str:
 class _Numbers:
     """Numbers ids in the order in which they come, from 0."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self) -> None:
         self.ids: dict[str, int] = {}
-        self._path = path
 
     def number(self, id: str) -> int:
         return self.ids.setdefault(id, len(self.ids))
 
-    def add(self, row: Sequence[str]) -> tuple[str, ...]:
+    def add(self, where: str, row: Sequence[str]) -> tuple[str, ...]:
         """The further columns of a row, whose first one is a new id."""
         if row[0] in self.ids:
-            raise UserError(f"{self._path}: id {row[0]!r} is on two lines: merge them or remove one")
+            raise UserError(f"{where}: id {row[0]!r} was on a line before: merge the two or remove one")
         self.ids[row[0]] = len(self.ids)
         return (row[1] if len(row) > 1 else "", *filter(None, row[2:]))
 

@@ -25,26 +25,24 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def read_rows(path: Path, columns: int, *, more: bool = False, separator: str | None = "\t") -> Iterator[list[str]]:
-    """The rows of a table.
+def read_rows(path: Path, columns: int, *, more: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a table with tabs between columns, each with where it stands.
 
     Args:
         path: of the file.
-        columns: that each row has, not empty and without white space around them.
+        columns: that each row has, not empty; white space around them is taken away.
         more: whether a row may have any number of further columns, also empty ones.
-        separator: between columns; None is any white space.
 
     Raises:
         UserError: the file cannot be read, or a row has other columns.
     """
     for number, line in read_lines(path):
-        row = [column.strip() for column in line.split(separator)]
+        row = [column.strip() for column in line.split("\t")]
         if len(row) < columns or (len(row) > columns and not more):
-            between = "tabs" if separator == "\t" else "white space"
             raise UserError(
-                f"{path}:{number}: expected {columns} columns{' or more' if more else ''} with {between} between them, "
+                f"{path}:{number}: expected {columns} columns{' or more' if more else ''} with tabs between them, "
                 f"found {len(row)}: correct the line"
             )
         if not all(row[:columns]):
             raise UserError(f"{path}:{number}: column {row.index('') + 1} is empty: correct the line")
-        yield row
+        yield f"{path}:{number}", row

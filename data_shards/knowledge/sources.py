@@ -64,8 +64,8 @@ class Tsv:
     def entities(self) -> Iterator[Entity]:
         titles = {}
         if (self._folder / TITLES).is_file():
-            titles = {row[0]: row[1] for row in read_rows(self._folder / TITLES, 2)}
-        for id, *names in read_rows(self._folder / NAMES, 1, more=True):
+            titles = {id: title for _, (id, title) in read_rows(self._folder / TITLES, 2)}
+        for _, (id, *names) in read_rows(self._folder / NAMES, 1, more=True):
             yield _entity(id, names, titles.pop(id, ""))
         yield from (Entity(id, title=title) for id, title in titles.items())
 
@@ -73,7 +73,7 @@ class Tsv:
         return _triples(self._folder / TRIPLES)
 
     def relation_names(self) -> Iterable[tuple[str, str]]:
-        return ((row[0], row[1]) for row in read_rows(self._folder / RELATIONS, 2))
+        return ((id, name) for _, (id, name) in read_rows(self._folder / RELATIONS, 2))
 
 
 class Wikidata5m:
@@ -89,7 +89,7 @@ class Wikidata5m:
         self._entities, self._relations, self._facts = entities, relations, tuple(facts)
 
     def entities(self) -> Iterator[Entity]:
-        for id, *names in read_rows(self._entities, 1, more=True):
+        for _, (id, *names) in read_rows(self._entities, 1, more=True):
             yield _entity(id, names)
 
     def triples(self) -> Iterator[Triple]:
@@ -97,7 +97,7 @@ class Wikidata5m:
             yield from _triples(path)
 
     def relation_names(self) -> Iterable[tuple[str, str]]:
-        return ((row[0], row[1]) for row in read_rows(self._relations, 2, more=True))
+        return ((id, name) for _, (id, name, *_) in read_rows(self._relations, 2, more=True))
 
 
 class OpenKE:
@@ -119,8 +119,7 @@ class OpenKE:
         for path in (self._folder / name for name in _OPENKE_FACTS):
             if not path.is_file() and path.name != _OPENKE_FACTS[0]:
                 continue
-            for where, row in self._after_count(path, 3):
-                head, tail, relation = row  # in this order
+            for where, (head, tail, relation) in self._after_count(path, 3):
                 for number, known, kind in (
                     (head, self._ids, "entity"), (tail, self._ids, "entity"), (relation, relations, "relation")
                 ):  # fmt: skip
@@ -138,7 +137,7 @@ class OpenKE:
     def _after_count(self, path: Path, columns: int) -> Iterator[tuple[str, list[str]]]:
         """The rows of a file whose first line is their number, each with where it stands."""
         lines = read_lines(path)
-        _, first = next(lines, (0, ""))
+        _, first = next(lines, (1, ""))
         if not first.strip().isdecimal():
             raise UserError(f"{path}:1: expected the number of lines, found {first[:40]!r}: is this a file of OpenKE?")
         found = 0
@@ -162,35 +161,30 @@ class Dbp15k:
         self._ids: dict[str, str] = {}
 
     def entities(self) -> Iterator[Entity]:
-        for number, iri in read_rows(self._folder / "ent_ids_2", 2):
-            name = self._after(iri, "/resource/", "ent_ids_2")
+        for number, name in self._named("ent_ids_2", "/resource/"):
             self._ids[number] = f"dbr:{name}"
-            title = title_of(name)
-            yield Entity(self._ids[number], title=title)
+            yield Entity(self._ids[number], title=title_of(name))
 
     def triples(self) -> Iterator[Triple]:
-        path = self._folder / "triples_2"
-        relations = {number: self._relation(iri) for number, iri in read_rows(self._folder / "rel_ids_2", 2)}
-        for head, relation, tail in read_rows(path, 3):
-            if not (head in self._ids and tail in self._ids and relation in relations):
-                raise UserError(
-                    f"{path}: fact {head} {relation} {tail} has a number that is not in ent_ids_2, rel_ids_2"
-                )
-            yield self._ids[head], relations[relation], self._ids[tail]
+        relations = dict(self._named("rel_ids_2", "/property/"))
+        for where, (head, relation, tail) in read_rows(self._folder / "triples_2", 3):
+            for number, known, file in (
+                (head, self._ids, "ent_ids_2"), (relation, relations, "rel_ids_2"), (tail, self._ids, "ent_ids_2")
+            ):  # fmt: skip
+                if number not in known:
+                    raise UserError(f"{where}: number {number} is not in {file}: fetch both files again")
+            yield self._ids[head], f"dbp:{relations[relation]}", self._ids[tail]
 
     def relation_names(self) -> Iterable[tuple[str, str]]:
-        for _, iri in read_rows(self._folder / "rel_ids_2", 2):
-            code = self._relation(iri)
-            yield code, dbpedia_relation_name(code.removeprefix("dbp:"))
+        return ((f"dbp:{name}", dbpedia_relation_name(name)) for _, name in self._named("rel_ids_2", "/property/"))
 
-    def _relation(self, iri: str) -> str:
-        return f"dbp:{self._after(iri, '/property/', 'rel_ids_2')}"
-
-    def _after(self, iri: str, mark: str, file: str) -> str:
-        _, found, name = iri.partition(mark)
-        if not (found and name):
-            raise UserError(f"{self._folder / file}: {iri} is no address of DBpedia with {mark}: is this DBP15K?")
-        return name
+    def _named(self, file: str, mark: str) -> Iterator[tuple[str, str]]:
+        """Numbers, and what follows the mark in the addresses of DBpedia that they stand for."""
+        for where, (number, address) in read_rows(self._folder / file, 2):
+            name = address.partition(mark)[2]
+            if not name:
+                raise UserError(f"{where}: {address} is no address of DBpedia with {mark} in it: is this DBP15K?")
+            yield number, name
 
 
 def title_of(address: str) -> str:
@@ -214,7 +208,7 @@ def _entity(id: str, names: list[str], title: str = "") -> Entity:
 
 
 def _triples(path: Path) -> Iterator[Triple]:
-    return ((row[0], row[1], row[2]) for row in read_rows(path, 3))
+    return ((head, relation, tail) for _, (head, relation, tail) in read_rows(path, 3))
 
 
 def _read_descriptions(path: Path) -> dict[str, dict[str, Any]]:

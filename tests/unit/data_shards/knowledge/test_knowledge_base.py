@@ -66,7 +66,7 @@ def test_relations_of_pairs_are_those_of_a_loop(
         ("triples", b"Q1\tP19\tQ2\nQ1\tP19\n", "triples.tsv:2: expected 3 columns with tabs between them, found 2"),
         ("triples", b"Q1\tP19\tQ2\tQ3\n", "triples.tsv:1: expected 3 columns with tabs between them, found 4"),
         ("triples", b"\n\nQ1\t\tQ2\n", "triples.tsv:3: column 2 is empty"),
-        ("names", b"Q1\tAda\nQ1\tEve\n", "names.tsv: id 'Q1' is on two lines"),
+        ("names", b"Q1\tAda\nQ1\tEve\n", "names.tsv:2: id 'Q1' was on a line before"),
         ("names", b"Q1\tAda\n\xff\n", "names.tsv:2: invalid UTF-8"),
         ("names", b"\tAda\n", "names.tsv:1: column 1 is empty"),
         ("relations", b"P1\n", "relations.tsv:1: expected 2 columns"),
