@@ -19,8 +19,9 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.input.format import TextFormat
 from data_shards.pipeline.annotate import annotate
 from data_shards.pipeline.build import build_with_summary
-from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
+from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig, SentencesConfig
 from data_shards.pipeline.corpus import check_has_text, parse_documents, read_units, resolve_sources
+from data_shards.pipeline.sentences import cut_sentences
 from data_shards.pipeline.unit_pipeline import BuildSummary
 from data_shards.shards import reader
 from data_shards.shards.manifest import Manifest, Statistics
@@ -48,6 +49,17 @@ class Annotate(AnnotateConfig):
     """Write a dataset with the records of another one and the entities that a spaCy pipeline finds in them.
 
     Start it again to go on with one that was interrupted.
+    """
+
+    dataset: tyro.conf.Positional[str]
+
+
+@dataclass(frozen=True)
+class Sentences(SentencesConfig):
+    """Write a dataset whose records are the sentences of a dataset of documents.
+
+    A sentence has its entities, and the relations between entities within it. Start it again to go on with one that was
+    interrupted.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -127,6 +139,7 @@ class Show:
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Annotate, tyro.conf.subcommand("annotate")]
+    | Annotated[Sentences, tyro.conf.subcommand("sentences")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[TrainVocab, tyro.conf.subcommand("train-vocab")]
@@ -144,6 +157,8 @@ def main(argv: list[str]) -> None:
             run_build(command)
         case Annotate():
             run_annotate(command)
+        case Sentences():
+            run_sentences(command)
         case Show():
             run_show(command)
         case Verify():
@@ -166,6 +181,12 @@ def run_annotate(command: Annotate) -> None:
     """Annotate a dataset and print what came out."""
     config = AnnotateConfig(**{field.name: getattr(command, field.name) for field in fields(AnnotateConfig)})
     print(summary_text(annotate(config), command.out))
+
+
+def run_sentences(command: Sentences) -> None:
+    """Cut documents into sentences and print what came out."""
+    config = SentencesConfig(**{field.name: getattr(command, field.name) for field in fields(SentencesConfig)})
+    print(summary_text(cut_sentences(config), command.out))
 
 
 def run_show(command: Show) -> None:
