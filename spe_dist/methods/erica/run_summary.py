@@ -25,6 +25,7 @@ def summarize_erica(config: EricaConfig, encoder: PretrainedConfig) -> RunSummar
             Objective("rd", "relation discrimination", config.rd.weight),
             Objective("mlm", "masked language modelling", config.mlm.weight),
         ),
+        pooling="mean",
     )
 
 
