@@ -234,7 +234,7 @@ class SpanPairModel(nn.Module):
         ]
         results = []
         for vectors, spans, pairs in zip(self._pooled(texts), word_spans, word_pairs, strict=True):
-            of_pairs = vectors[len(spans) :].reshape(len(pairs), -1)
+            of_pairs = vectors[len(spans) :].reshape(len(pairs), 2 * vectors.shape[1])
             results.append(SpanVectors(vectors[: len(spans)], self.project(of_pairs) if project else of_pairs))
         return results
 
