@@ -42,7 +42,7 @@ def slow_entities(document: DocumentPieces, prefix: list[int]) -> list[torch.Ten
     mentions = document.mentions.tolist()
     return [
         torch.stack([states[a:b].mean(dim=0) for e, a, b in mentions if e == entity]).mean(dim=0)
-        for entity in range(len(document.types))
+        for entity in range(len(document.numbers))
     ]
 
 
@@ -142,7 +142,7 @@ def test_who_guesses_and_who_takes_the_nearest_mention() -> None:
     for document, (head, tail, relation) in zip(DRAWN.documents, DRAWN.facts.tolist(), strict=True):
         facts, mentions = set(map(tuple, document.facts.tolist())), document.mentions.tolist()
         candidates = [
-            e for e in range(len(document.types)) if e == tail or (e != head and (head, e, relation) not in facts)
+            e for e in range(len(document.numbers)) if e == tail or (e != head and (head, e, relation) not in facts)
         ]
         guessed += 1 / len(candidates)
         gaps = {
