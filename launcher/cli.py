@@ -12,6 +12,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|annotate|show|verify|train-vocab|sample-corpus   build shards from text, and inspect them
   data check|convert FILE …                             check annotated data, or convert it to one format
+  kb convert SOURCE … --out FOLDER                      make a knowledge base for linking documents
   pretrain                                              pre-train (the same as python launcher/pretrain.py)
   finetune --from RUN --train FILE --dev FILE           fine-tune a pre-trained encoder into an extractor
   tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
@@ -32,6 +33,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 COMMANDS = {
     "shards": "launcher.shards",
     "data": "launcher.data",
+    "kb": "launcher.kb",
     "pretrain": "launcher.pretrain",
     "finetune": "launcher.finetune",
     "tune": "launcher.tune",

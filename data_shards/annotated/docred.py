@@ -1,22 +1,23 @@
 """DocRED (Re-DocRED, CDR): one document an item, relations between entities that have mentions in several sentences.
 
-`rel_info.json` beside the file names the relations.
+`rel_info.json` beside the file names the relations. CDR lists pairs without a relation too, with the label NR.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_shards.annotated.document import Document
 from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.json_objects import Item
-from data_shards.annotated.read_report import ReadReport
+from data_shards.annotated.read_report import NO_RELATION, ReadReport
 from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
 from data_shards.errors import UserError
 
 RELATION_NAMES = "rel_info.json"
+_NO_RELATION = "NR"
 
 
 class _Mention(Fields):
@@ -58,8 +59,8 @@ def load_relation_names(folder: Path) -> dict[str, str]:
     return names
 
 
-def read(item: Item, index: int, report: ReadReport, *, relation_names: Mapping[str, str]) -> Document:
-    """A document; see `unified.read`. Codes without a name stay codes."""
+def read(item: Item, index: int, report: ReadReport) -> Document:
+    """A document, whose facts have the codes of relations as types; see `unified.read`."""
     document = parse(item, _Document, report)
     builder = DocumentBuilder(document.sents, item.where, report)
     for entity, mentions in enumerate(document.vertexSet):
@@ -78,7 +79,8 @@ def read(item: Item, index: int, report: ReadReport, *, relation_names: Mapping[
             )
         if fact.h == fact.t:
             raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: correct or remove it")
-        builder.add_fact(
-            fact.h, fact.t, relation_names.get(fact.r, fact.r), [one for one in fact.evidence if one is not None]
-        )
+        if fact.r == _NO_RELATION and not report.keeps_no_relation:
+            report.findings[NO_RELATION] += 1
+        else:
+            builder.add_fact(fact.h, fact.t, fact.r, [one for one in fact.evidence if one is not None])
     return builder.build(name=document.title)

@@ -87,6 +87,7 @@ class Document(NamedTuple):
         is_sentence: the text is a single sentence, not to be split.
         name: title or id; empty if the file knows none.
         number: of its first sentence.
+        identities: of each entity by its number, the code that a knowledge base knows it by ("Q42"); empty if none.
     """
 
     text: str
@@ -96,6 +97,7 @@ class Document(NamedTuple):
     is_sentence: bool = False
     name: str = ""
     number: int = 0
+    identities: tuple[str, ...] = ()
 
     @classmethod
     def of_words(

@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from data_shards.annotated import characters, docred, dygie, spe_program, unified
+from data_shards.annotated import characters, docred, dygie, spe_program, trex, unified
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName, detect
 from data_shards.annotated.document import Document
@@ -21,7 +21,12 @@ _Reader = Callable[[Item, int, ReadReport], Document | None]
 
 
 def read_documents(
-    path: Path, format: FormatName | None = None, *, language: str = "en", offsets: OffsetUnit = "characters"
+    path: Path,
+    format: FormatName | None = None,
+    *,
+    language: str = "en",
+    offsets: OffsetUnit = "characters",
+    keep_no_relation: bool = False,
 ) -> tuple[list[Document], ReadReport]:
     """Read a file of annotated sentences or documents: JSON or JSON lines, compressed or not.
 
@@ -30,6 +35,7 @@ def read_documents(
         format: what it is in; told by its first item if not given.
         language: whose rules cut what is given as text, not as words (a spaCy language code).
         offsets: what the offsets of entities in such a text count.
+        keep_no_relation: whether a pair that is labelled as one without a relation (NR) is a fact of that type.
 
     Returns:
         Its documents, and a report with the place of each, which counts what has no place in a document.
@@ -42,16 +48,31 @@ def read_documents(
     first = next(items, None)
     if first is None:
         raise UserError(f"{path} is an empty list: there is nothing to read")
-    report = ReadReport(path, format or detect(first), format_is_given=format is not None)
-    names = docred.load_relation_names(path.parent) if report.format == "docred" else {}
-    read = readers(offsets, OffsetTrial(offsets, language), names)[report.format]
+    report = ReadReport(
+        path,
+        format or detect(first),
+        format_is_given=format is not None,
+        keeps_no_relation=keep_no_relation,
+    )
+    if report.format == "docred":
+        report.relation_names |= docred.load_relation_names(path.parent)
+    read = readers(offsets, OffsetTrial(offsets, language))[report.format]
     documents = []
     for index, item in enumerate(chain([first], items)):
         report.documents += 1
         if (document := read(item, index, report)) is not None:
-            documents.append(document)
+            documents.append(_with_relation_names(document, report.relation_names))
             report.places.append(item.where)
     return documents, report
+
+
+def _with_relation_names(document: Document, names: Mapping[str, str]) -> Document:
+    """The document with names of relations in place of their codes; codes without a name stay codes."""
+    if not names:
+        return document
+    return document._replace(
+        facts=tuple(fact._replace(type=names.get(fact.type, fact.type)) for fact in document.facts)
+    )
 
 
 def read_annotated(
@@ -75,19 +96,19 @@ def read_annotated(
     return sentences, report
 
 
-def readers(offsets: OffsetUnit, trial: OffsetTrial, relation_names: Mapping[str, str]) -> dict[str, _Reader]:
+def readers(offsets: OffsetUnit, trial: OffsetTrial) -> dict[str, _Reader]:
     """The reader of each format: (item, its number in the file, report) → document, or None for a text to pass over.
 
     Args:
         offsets: what the offsets of entities in a text count.
         trial: says what else they may count, if they cannot be right.
-        relation_names: what codes of relations mean (DocRED).
     """
     return {
         "unified": unified.read,
         "spert": unified.read,
         "dygie": dygie.read,
         "spe": spe_program.read,
-        "docred": partial(docred.read, relation_names=relation_names),
+        "docred": docred.read,
+        "trex": trex.read,
         "characters": partial(characters.read, offsets=offsets, trial=trial),
     }

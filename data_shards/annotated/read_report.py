@@ -10,8 +10,12 @@ DUPLICATE_ENTITIES = "duplicate entities merged"
 DUPLICATE_RELATIONS = "duplicate relations merged"
 ARGUMENT_OF_SEVERAL_TYPES = "relations whose argument has several types (the first one was taken)"
 ACROSS_SENTENCES = "relations across sentences left out"
+NO_RELATION = "labels NR, which mean no relation, left out"
 SHARED_MENTION = "relations left out because both arguments are the same mention"
 WITHOUT_ENTITY = "relations left out because an argument is no entity"
+WITH_ITSELF = "relations of an entity with itself left out"
+MOVED = "entities moved to where the text has their words"
+NOT_FOUND = "entities left out because the text does not have their words"
 WIDENED = "entities widened to whole words"
 ENTITIES_ACROSS_SENTENCES = "entities across sentences left out"
 TEXTS_WITHOUT_WORDS = "texts without words left out"
@@ -34,6 +38,8 @@ class ReadReport:
         unread_fields: fields that hold something else, by their number of occurrences.
         places: of each sentence: its file and line, or file and item.
         warnings: what is odd, one line each.
+        relation_names: what codes of relations mean, where the data say it.
+        keeps_no_relation: pairs that are labelled as ones without a relation (NR) stay facts, of that type.
         format_is_given: a person has named the format; otherwise the fields of the first item told it.
     """
 
@@ -45,7 +51,9 @@ class ReadReport:
     unread_fields: Counter[str] = field(default_factory=Counter)
     places: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    relation_names: dict[str, str] = field(default_factory=dict)
     format_is_given: bool = False
+    keeps_no_relation: bool = False
     _first_unread: dict[str, str] = field(default_factory=dict)
 
     def count_unread(self, name: str, where: str) -> None:

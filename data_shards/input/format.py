@@ -14,7 +14,7 @@ from data_shards.input.stream import COMPRESSED, InputStream
 from data_shards.input.wiki_extractor import is_document_line, is_document_object
 
 TextFormat = Literal["text", "jsonl", "json", "parquet", "wikiextractor", "bio"]
-AnnotatedFormat = Literal["unified", "spert", "dygie", "spe", "docred", "characters"]
+AnnotatedFormat = Literal["unified", "spert", "dygie", "spe", "docred", "trex", "characters"]
 
 DESCRIPTIONS: dict[TextFormat, str] = {
     "text": "lines of text",
@@ -31,6 +31,7 @@ ANNOTATED_FIELDS: tuple[tuple[AnnotatedFormat, frozenset[str]], ...] = (
     ("dygie", frozenset({"sentences", "ner"})),
     ("spe", frozenset({"entityMentions"})),
     ("unified", frozenset({"tokens", "entities"})),
+    ("trex", frozenset({"text", "entities", "triples"})),
     ("characters", frozenset({"text", "entities"})),
     ("characters", frozenset({"text", "spans"})),
     ("characters", frozenset({"text", "label"})),

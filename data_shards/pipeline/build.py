@@ -17,7 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data_shards.annotated.docred import load_relation_names
 from data_shards.annotated.offset_trial import try_documents
+from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
 from data_shards.pipeline.build_config import BuildConfig
@@ -30,6 +32,7 @@ from data_shards.pipeline.corpus import (
     read_units,
     resolve_sources,
 )
+from data_shards.pipeline.document_unit import LINKED_TYPE, UNIT_DOCUMENTS, DocumentPlan, ExcludedPlan, KnowledgePlan
 from data_shards.pipeline.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
 from data_shards.pipeline.unit_builder import TEXT_RULES, UnitPlan, build_unit
@@ -47,7 +50,7 @@ from data_shards.pipeline.unit_pipeline import (
     running_ray,
 )
 from data_shards.shards.manifest import MAX_ENTITY_TYPES, Manifest, TokenizerInfo
-from data_shards.shards.record import ENTITIES, TEXT_LAYERS
+from data_shards.shards.record import DOCUMENT_LAYERS, ENTITIES, MAX_RELATIONS, TEXT_LAYERS
 from data_shards.stop_requests import stopped_on_request
 from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
@@ -73,12 +76,12 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
     try:
         sources = resolve_sources(config.inputs, config.format, out)
         tokenizer = WordPieces.load(config.tokenizer, language=config.language, lowercase=config.lowercase)
-        entities = _plan_entities(config, sources)
-        settings = _resolved_settings(config, sources, tokenizer, entities)
+        entities, documents = _plan_entities(config, sources)
+        settings = _resolved_settings(config, sources, tokenizer, entities, documents)
         finished = finished_manifest(out, settings)
         if finished is not None:
             return BuildSummary(finished, time.perf_counter() - started, workers=0, units=0, units_reused=0)
-        plan = _prepare(config, out, sources, settings, tokenizer, entities)
+        plan = _prepare(config, out, sources, settings, tokenizer, entities, documents)
         units = _run_pipeline(plan, config)
         result = _finish(config, plan, settings, tokenizer, units)
     finally:
@@ -87,28 +90,60 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
     return BuildSummary(result, time.perf_counter() - started, units.workers, len(units.finished), units.reused)
 
 
-def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> EntityPlan | None:
-    if not config.gold_entities:
+def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> tuple[EntityPlan | None, DocumentPlan | None]:
+    if not config.has_gold_entities:
         for source in sources:
             check_has_text(source, config.text_field)
+    if config.documents:
+        return _plan_documents(config, sources)
     if config.ner:
         info = NerPipeline(config.ner).info
-        return EntityPlan(info.types, info, config.min_entities)
+        return EntityPlan(info.types, info, config.min_entities or 0), None
     if config.gold_entities:
         types = _gold_types(sources, config.text_field, config.offsets, config.language)
-        return EntityPlan(types, None, config.min_entities, config.offsets)
-    return None
+        return EntityPlan(types, None, config.min_entities or 0, config.offsets), None
+    return None, None
+
+
+def _plan_documents(config: BuildConfig, sources: tuple[Source, ...]) -> tuple[EntityPlan, DocumentPlan]:
+    chosen, excluded = config.document_filter, None
+    if config.exclude_facts:
+        excluded = ExcludedPlan.of(config.exclude_facts)
+    if config.kb is None:
+        relations: dict[str, str] = {}
+        types = _gold_types(sources, config.text_field, config.offsets, config.language, relations)
+        entities = EntityPlan(types, None, chosen.min_entities, config.offsets)
+        return entities, DocumentPlan(chosen, relations, excluded=excluded)
+    knowledge, relations = KnowledgePlan.of(str(config.kb), config.language, keep_unlinked=config.unlinked)
+    info = NerPipeline(config.ner).info if config.ner else None
+    entities = EntityPlan(info.types if info else (LINKED_TYPE,), info, chosen.min_entities, are_linked=True)
+    return entities, DocumentPlan(chosen, relations, knowledge, excluded)
 
 
 def _gold_types(
-    sources: tuple[Source, ...], text_field: str, offsets: OffsetUnit = "characters", language: str = "en"
+    sources: tuple[Source, ...],
+    text_field: str,
+    offsets: OffsetUnit = "characters",
+    language: str = "en",
+    relations: dict[str, str] | None = None,
 ) -> tuple[str, ...]:
-    """All types of the inputs, sorted: ids must be known before any unit is built. Warns of strange offsets."""
-    types = set[str]()
+    """All types of the inputs, sorted: ids must be known before any unit is built. Warns of strange offsets.
+
+    Args:
+        sources: the inputs.
+        text_field: field that holds the text.
+        offsets: what offsets in a text count.
+        language: whose rules cut a text.
+        relations: gets the codes of all relations, sorted, and their names, for documents.
+    """
+    types, codes, names = set[str](), set[str](), dict[str, str]()
     for index, source in enumerate(sources):
         check_lists_entities(source, text_field)
         for unit in read_units(source, index, text_field=text_field):
-            documents, _ = parse_annotated(unit, source.format, text_field, offsets, language)
+            report = None if relations is None else ReadReport(source.path, "unknown")
+            documents, _ = parse_annotated(unit, source.format, text_field, offsets, language, report)
+            codes |= {fact.type for document in documents for fact in document.facts}
+            names = (report.relation_names if report else {}) | names  # the first one stays
             if unit.unit_index == 0:
                 for warning in try_documents(documents, offsets, language, source.name):
                     _logger.warning(warning)
@@ -118,6 +153,11 @@ def _gold_types(
                     f"{source.name}: more than {MAX_ENTITY_TYPES} types of entities, such as "
                     f"{', '.join(sorted(types)[:3])}: check that these are types, not names"
                 )
+        if relations is not None:
+            names |= load_relation_names(source.path.parent)
+    if relations is not None:
+        _check_relations(codes, sources)
+        relations |= {code: names.get(code, code) for code in sorted(codes)}
     if not types:
         raise UserError(
             f"no entities in {', '.join(source.name for source in sources)}: check that these are the right files"
@@ -125,20 +165,37 @@ def _gold_types(
     return tuple(sorted(types))
 
 
+def _check_relations(codes: set[str], sources: tuple[Source, ...]) -> None:
+    if not codes:
+        named = ", ".join(source.name for source in sources)
+        raise UserError(f"no relations between entities in {named}: check that these are the right files")
+    if len(codes) > MAX_RELATIONS:
+        raise UserError(
+            f"more than {MAX_RELATIONS} relations, such as {', '.join(sorted(codes)[:3])}: check that these are "
+            "relations, not names"
+        )
+
+
 def _resolved_settings(
-    config: BuildConfig, sources: tuple[Source, ...], tokenizer: WordPieces, entities: EntityPlan | None
+    config: BuildConfig,
+    sources: tuple[Source, ...],
+    tokenizer: WordPieces,
+    entities: EntityPlan | None,
+    documents: DocumentPlan | None,
 ) -> dict[str, Any]:
     """All that decides the bytes of the dataset, as it stands in the manifest: no paths of this machine."""
-    names = ("text_field", "language", "unit_documents", "block_records", "min_words", "max_words", "max_pieces")
+    names = ("text_field", "language", "unit_documents", "block_records")
     return {
         "inputs": [
             {"name": s.name, "format": s.format, "bytes": s.size, "sha256": sha256_of_file(s.path)} for s in sources
         ],
         **{name: getattr(config, name) for name in names},
+        **vars(config.limits),
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "text_rules": TEXT_RULES,
         "versions": {name: version(name) for name in ("sentencex", "spacy", "tokenizers")},
         "entities": entities.settings if entities else None,
+        **({"documents": documents.settings} if documents else {}),
     }
 
 
@@ -149,6 +206,7 @@ def _prepare(
     settings: dict[str, Any],
     tokenizer: WordPieces,
     entities: EntityPlan | None,
+    documents: DocumentPlan | None,
 ) -> UnitPlan:
     with explain_write_errors(out):
         (out / MARKER_FOLDER).mkdir(parents=True, exist_ok=True)
@@ -161,10 +219,9 @@ def _prepare(
         text_field=config.text_field,
         language=config.language,
         block_records=config.block_records,
-        min_words=config.min_words,
-        max_words=config.max_words,
-        max_pieces=config.max_pieces,
+        limits=config.limits,
         entities=entities,
+        documents=documents,
     )
 
 
@@ -188,7 +245,8 @@ def _pipeline(plan: UnitPlan, config: BuildConfig, workers: int | None) -> Any:
 def _read_rows(plan: UnitPlan, unit_documents: int | None, row: Row) -> Iterator[Row]:
     index = int(row["input"])
     try:
-        units = read_units(plan.sources[index], index, text_field=plan.text_field, unit_documents=unit_documents)
+        documents = unit_documents or (UNIT_DOCUMENTS if plan.documents else None)
+        units = read_units(plan.sources[index], index, text_field=plan.text_field, unit_documents=documents)
         for unit in units:
             yield asdict(unit) | {"error": ""}
     except UserError as error:
@@ -225,19 +283,31 @@ def _finish(
     config: BuildConfig, plan: UnitPlan, settings: dict[str, Any], tokenizer: WordPieces, units: Units
 ) -> Manifest:
     if not units.shards:
-        raise UserError("no sentence was kept: the input is empty or the limits are too strict")
+        raise UserError(_nothing_kept(units, plan))
     result = Manifest(
         name=config.name or plan.out.name,
         shardlist=units.shards,
-        layers=(*TEXT_LAYERS, ENTITIES) if plan.entities else TEXT_LAYERS,
+        layers=(
+            *TEXT_LAYERS,
+            *([ENTITIES] if plan.entities else []),
+            *(DOCUMENT_LAYERS if plan.documents else []),
+        ),
         block_records=config.block_records,
-        max_pieces=config.max_pieces,
+        max_pieces=config.limits.max_pieces,
         tokenizer=_tokenizer_info(plan.out / TOKENIZER_FOLDER, tokenizer),
         build=settings,
         statistics=units.statistics,
         entity_types=units.entity_types(plan.entities.types) if plan.entities else {},
+        relation_types=units.relation_types(plan.documents.relations) if plan.documents else {},
     )
     return finish_dataset(plan.out, result)
+
+
+def _nothing_kept(units: Units, plan: UnitPlan) -> str:
+    if not plan.documents:
+        return "no sentence was kept: the input is empty or the limits are too strict"
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in units.statistics.dropped.items() if count)
+    return f"no record of a document was kept (dropped: {dropped or 'none'}): relax the limits, or check the input"
 
 
 def _tokenizer_info(folder: Path, tokenizer: WordPieces) -> TokenizerInfo:

@@ -7,12 +7,24 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.input.format import TextFormat
+from data_shards.pipeline.document_filter import DocumentFilter
 from data_shards.text.offset_units import OffsetUnit
+
+_DOCUMENT_SETTINGS = ("min_facts", "max_entities", "max_facts")
+
+
+@dataclass(frozen=True)
+class RecordLimits:
+    """What a record may be; `max_words` is None if only pieces limit it."""
+
+    min_words: int
+    max_words: int | None
+    max_pieces: int
 
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """How to build shards from text. Default limits are the SPE paper's."""
+    """How to build shards from text. Default limits are those of the papers (SPE; with --documents ERICA)."""
 
     inputs: tuple[str, ...]
     """Files or folders: sentences on lines, JSON lines or lists, Parquet, WikiExtractor output, words with tags (BIO
@@ -35,12 +47,14 @@ class BuildConfig:
     """Documents per unit of work and per shard. Default: 5,000, or 50,000 sentences of .txt."""
     block_records: int = 2048
     """Records per tar group."""
-    min_words: int = 2
-    """Drop sentences with fewer words; punctuation does not count."""
-    max_words: int = 128
-    """Drop sentences with more words; punctuation counts."""
-    max_pieces: int = 128
-    """Drop sentences with more pieces, including [CLS] and [SEP]."""
+    min_words: int | None = None
+    """Drop sentences with fewer words; punctuation does not count. With --documents: drop records with fewer words;
+    punctuation counts. Default: 2, with --documents 128."""
+    max_words: int | None = None
+    """Drop sentences with more words; punctuation counts. Default: 128. Not with --documents."""
+    max_pieces: int | None = None
+    """Drop sentences with more pieces, including [CLS] and [SEP]. With --documents, a record also takes as many
+    sentences as fit. Default: 128, with --documents 480."""
     max_bad_lines: int = 100
     """Malformed lines, rows or blocks to skip before the build stops."""
     ner: str | None = None
@@ -50,8 +64,27 @@ class BuildConfig:
     offsets: OffsetUnit = "characters"
     """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
     bytes (of UTF-8)."""
-    min_entities: int = 0
-    """Drop records with fewer entities."""
+    min_entities: int | None = None
+    """Drop records with fewer entities. Default: 0, with --documents 4."""
+    documents: bool = False
+    """Make each record of whole consecutive sentences of a document, with mentions of entities and relations between
+    them: those that annotated documents list (DocRED, T-REx or REBEL, unified, SpERT, DyGIE, characters) or, with
+    --kb, those of a knowledge base that the text names. A line of plain text (.txt) is a document."""
+    min_facts: int | None = None
+    """With --documents, drop records with fewer related ordered pairs of entities. Default: 4."""
+    max_entities: int | None = None
+    """With --documents, drop records with more entities. Default: 64."""
+    kb: Path | None = None
+    """With --documents, find mentions and relations in plain text: the folder of a knowledge base (spe kb convert)
+    whose names are searched in the text, and whose facts hold between the entities found."""
+    unlinked: bool = False
+    """With --kb and --ner, keep entities that the pipeline finds and the knowledge base does not know. With --kb and
+    --ner alone, an entity must be found by both."""
+    exclude_facts: tuple[str, ...] = ()
+    """With --documents, files of evaluation data (DocRED or another format of annotated data, TACRED, SemEval). Pairs
+    of entities whose names are related there, in either order, are neither related nor unrelated in the dataset."""
+    max_facts: int | None = None
+    """With --documents, drop records with more related ordered pairs of entities. Default: 60."""
     parallelism: int | None = None
     """Worker processes. Default: all cores. Does not change the output."""
 
@@ -60,19 +93,61 @@ class BuildConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
-        if self.max_words < self.min_words:
-            raise UserError(f"max_words ({self.max_words}) must not be below min_words ({self.min_words})")
-        if not 3 <= self.max_pieces <= 1 << 16:
-            raise UserError(f"max_pieces must be between 3 and {1 << 16}, not {self.max_pieces}")
-        for name in ("max_bad_lines", "min_entities"):
-            if getattr(self, name) < 0:
+        limits = self.limits
+        if limits.max_words is not None and limits.max_words < limits.min_words:
+            raise UserError(f"max_words ({limits.max_words}) must not be below min_words ({limits.min_words})")
+        if not 3 <= limits.max_pieces <= 1 << 16:
+            raise UserError(f"max_pieces must be between 3 and {1 << 16}, not {limits.max_pieces}")
+        for name in ("max_bad_lines", "min_entities", *_DOCUMENT_SETTINGS):
+            if (getattr(self, name) or 0) < 0:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+        self._check_documents()
         if self.ner and self.gold_entities:
             raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
-        if self.offsets != "characters" and not self.gold_entities:
+        if self.offsets != "characters" and not self.has_gold_entities:
             raise UserError(f"--offsets {self.offsets} needs entities in the input: add --gold-entities")
-        if self.min_entities and not (self.ner or self.gold_entities):
+        if self.min_entities and not (self.ner or self.kb or self.has_gold_entities):
             raise UserError("--min-entities needs entities: add --ner PIPELINE or --gold-entities")
+
+    def _check_documents(self) -> None:
+        if not self.documents:
+            for name in (*_DOCUMENT_SETTINGS, "kb", "unlinked", "exclude_facts"):
+                if getattr(self, name) not in (None, False, ()):
+                    raise UserError(f"--{name.replace('_', '-')} is about documents: add --documents")
+            return
+        for name in ("max_words", "gold_entities", *([] if self.kb else ["ner"])):
+            if getattr(self, name):
+                advice = "add --kb FOLDER, or leave it out" if name == "ner" else "leave it out"
+                raise UserError(f"--{name.replace('_', '-')} has no effect with --documents: {advice}")
+        if self.unlinked and not (self.kb and self.ner):
+            raise UserError("--unlinked keeps entities that --ner finds and --kb does not know: add these two")
+        chosen = self.document_filter
+        for name in ("entities", "facts"):
+            least, most = getattr(chosen, f"min_{name}"), getattr(chosen, f"max_{name}")
+            if most < least:
+                raise UserError(f"max_{name} ({most}) must not be below min_{name} ({least})")
+
+    @property
+    def limits(self) -> RecordLimits:
+        """Words and pieces of a record, given or the default."""
+        default = RecordLimits(128, None, 480) if self.documents else RecordLimits(2, 128, 128)
+        return RecordLimits(
+            default.min_words if self.min_words is None else self.min_words,
+            default.max_words if self.max_words is None else self.max_words,
+            default.max_pieces if self.max_pieces is None else self.max_pieces,
+        )
+
+    @property
+    def document_filter(self) -> DocumentFilter:
+        """Which documents are kept, given or the default."""
+        names = ("min_entities", *_DOCUMENT_SETTINGS)
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return DocumentFilter(min_words=self.limits.min_words, **given)
+
+    @property
+    def has_gold_entities(self) -> bool:
+        """Whether entities are those that the input lists."""
+        return self.gold_entities or (self.documents and self.kb is None)
 
 
 @dataclass(frozen=True)

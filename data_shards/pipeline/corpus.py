@@ -272,27 +272,41 @@ def _first_object(source: Source, text_field: str) -> dict[str, Any]:
 
 
 def parse_annotated(
-    unit: WorkUnit, text_format: TextFormat, text_field: str, offsets: OffsetUnit = "characters", language: str = "en"
+    unit: WorkUnit,
+    text_format: TextFormat,
+    text_field: str,
+    offsets: OffsetUnit = "characters",
+    language: str = "en",
+    report: ReadReport | None = None,
 ) -> tuple[list[Document], list[BadLine]]:
     """The documents of a unit with the entities that they list, and the lines that are none.
 
-    Each object of JSON may be in any format of annotated data; `offsets` is what offsets in its text count.
+    Each object of JSON may be in any format of annotated data.
+
+    Args:
+        unit: of the input.
+        text_format: of the input.
+        text_field: field that holds the text.
+        offsets: what offsets in a text count.
+        language: whose rules cut a text.
+        report: counts what is found. Without one, relations are not read: what is wrong with them spoils no line.
     """
     if text_format == "bio":
         return _parse(unit, text_format, _document_of_tags)
     assert text_format in ("jsonl", "json")  # `check_lists_entities`
-    read, report = readers(offsets, OffsetTrial(offsets, language), {}), ReadReport(Path(), "unknown")
+    read, with_relations = readers(offsets, OffsetTrial(offsets, language)), report is not None
+    found = report or ReadReport(Path(), "unknown")
 
     def parse_one(line: str) -> Document | None:
         fields = parse_object(line)
-        for name in _RELATIONS & fields.keys():  # records have none, so what is wrong with them spoils no line
+        for name in () if with_relations else _RELATIONS & fields.keys():
             del fields[name]
         item = _item(fields, text_field, _THIS_LINE)
         form = find_format(item)
         if form is None:
             raise ValueError(f"no fields of annotated data, such as 'entities', only {name_fields(item.value)}")
-        report.format = form  # is all that is asked of it here
-        return read[form](item, 0, report)
+        found.format = form  # for errors
+        return read[form](item, 0, found)
 
     documents, bad_lines = _parse(unit, text_format, parse_one)
     return [document for document in documents if document is not None], bad_lines

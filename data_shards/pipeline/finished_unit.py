@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from data_shards.files import explain_write_errors, sha256_of, sha256_of_file, write_atomically
 from data_shards.pipeline.corpus import BadLine
 from data_shards.shards.manifest import Shard, Statistics, layer_sizes
-from data_shards.shards.record import ENTITIES, Records, block_members
+from data_shards.shards.record import BLOCKED, ENTITIES, RELATIONS, Records, block_members
 
 MARKER_FOLDER = ".units"
 TOKENIZER_FOLDER = "tokenizer"
@@ -45,6 +45,8 @@ class UnitContent:
     """Of entities."""
     repeated: Mapping[str, int] = field(default_factory=dict)
     """Sentences that occur several times, and how often: the most frequent ones."""
+    relations: int = 0
+    """Kinds of them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class FinishedUnit:
     """Entities of each type."""
     repeated: Mapping[str, int] = field(default_factory=dict)
     """As of its content."""
+    relation_counts: tuple[int, ...] = ()
+    """Facts of each relation."""
 
 
 def finish_unit(
@@ -93,8 +97,9 @@ def finish_unit(
         shard = _write_shard(out, name, content.records, shard_format()) if len(content.records) else None
         bad_lines = tuple(content.bad_lines[:_REPORTED_BAD_LINES])
         finished = FinishedUnit(
-            *place, made_from, shard, content.statistics, bad_lines, _entity_counts(content), content.repeated
-        )
+            *place, made_from, shard, content.statistics, bad_lines, _entity_counts(content), content.repeated,
+            _relation_counts(content),
+        )  # fmt: skip
         write_atomically(marker, json.dumps(asdict(finished)).encode())
     return finished, False
 
@@ -103,6 +108,13 @@ def _entity_counts(content: UnitContent) -> tuple[int, ...]:
     if ENTITIES not in content.records.layers:
         return ()
     return tuple(np.bincount(content.records.entities.values[:, 2], minlength=content.types).tolist())
+
+
+def _relation_counts(content: UnitContent) -> tuple[int, ...]:
+    if RELATIONS not in content.records.layers:
+        return ()
+    numbers = content.records.layers[RELATIONS].values[:, 2]
+    return tuple(np.bincount(numbers[numbers != BLOCKED], minlength=content.relations).tolist())
 
 
 def _read_marker(marker: Path, out: Path, made_from: str) -> FinishedUnit | None:

@@ -53,22 +53,24 @@ class EntityPlan:
 
     types: tuple[str, ...]
     ner: NerInfo | None
-    """The pipeline that finds them; None for gold entities."""
+    """The pipeline that finds them; None for gold entities, and for linked ones that no pipeline need find."""
     min_entities: int
     offsets: OffsetUnit = "characters"
     """What gold entities in a text are counted in."""
+    are_linked: bool = False
+    """Whether they are names that a knowledge base lists."""
 
     @property
     def are_gold(self) -> bool:
         """Whether the documents list them."""
-        return self.ner is None
+        return self.ner is None and not self.are_linked
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that decides bytes, as it stands in the manifest."""
         return {
             "types": list(self.types),
-            "from": "gold" if self.ner is None else self.ner.settings,
+            "from": self.ner.settings if self.ner else "knowledge base" if self.are_linked else "gold",
             "min_entities": self.min_entities,
             **({} if self.offsets == "characters" else {"offsets": self.offsets}),
             "versions": {} if self.ner is None else {name: version(name) for name in ("spacy", "thinc", "numpy")},

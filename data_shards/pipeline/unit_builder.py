@@ -8,15 +8,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.annotated.document import Document, DocumentSentences, split_documents
+from data_shards.annotated.read_report import ReadReport
 from data_shards.files import sha256_of
+from data_shards.pipeline.build_config import RecordLimits
 from data_shards.pipeline.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
+from data_shards.pipeline.document_unit import DocumentPlan, DocumentUnit
 from data_shards.pipeline.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
 from data_shards.pipeline.ner_pipeline import EntityPlan, pipeline_of_worker
 from data_shards.ragged import Ragged
@@ -48,10 +51,9 @@ class UnitPlan:
     text_field: str
     language: str
     block_records: int
-    min_words: int
-    max_words: int
-    max_pieces: int
+    limits: RecordLimits
     entities: EntityPlan | None = None
+    documents: DocumentPlan | None = None
 
     def shard_name(self, unit: WorkUnit) -> str:
         """The name a unit's shard has in every build: by input and by unit."""
@@ -72,15 +74,18 @@ def build_unit(plan: UnitPlan, unit: WorkUnit) -> tuple[FinishedUnit, bool]:
         (unit.input_index, unit.unit_index),
         made_from,
         lambda: _content_of_unit(plan, unit),
-        lambda: ShardFormat(plan.block_records, plan.max_pieces, _word_pieces(plan).vocab_size),
+        lambda: ShardFormat(plan.block_records, plan.limits.max_pieces, _word_pieces(plan).vocab_size),
     )
 
 
 def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
-    documents, bad_lines = _documents(plan, unit)
+    report = ReadReport(Path(), "unknown")
+    documents, bad_lines = _documents(plan, unit, report)
     sentences = split_documents(documents, plan.language)
-    records = _word_pieces(plan).encode_sentences(sentences.texts)
     headings = _find_headings(sentences) if plan.sources[unit.input_index].format == "wikiextractor" else None
+    if plan.documents and plan.entities:
+        return _content_of_documents(plan, plan.documents, plan.entities, sentences, headings, report, bad_lines)
+    records = _word_pieces(plan).encode_sentences(sentences.texts)
     kept, dropped = _within_limits(records, sentences.texts, headings, plan)
     records = records.take(kept)
     changes: Mapping[str, int] = {}
@@ -102,12 +107,42 @@ def _content_of_unit(plan: UnitPlan, unit: WorkUnit) -> UnitContent:
     return UnitContent(records, statistics, bad_lines, types, _repeated(sentences.texts, kept))
 
 
-def _documents(plan: UnitPlan, unit: WorkUnit) -> tuple[list[Document], list[BadLine]]:
+def _content_of_documents(
+    plan: UnitPlan,
+    documents: DocumentPlan,
+    entities: EntityPlan,
+    sentences: DocumentSentences,
+    headings: NDArray[np.bool_] | None,
+    report: ReadReport,
+    bad_lines: list[BadLine],
+) -> UnitContent:
+    word_pieces = _word_pieces(plan)
+    located = word_pieces.locate_words(sentences.texts)
+    unit = DocumentUnit(documents, sentences, located, plan.limits.max_pieces - _SPECIALS_PER_RECORD)
+    records, changes = unit.records(headings, entities)
+    statistics = Statistics(
+        documents=len(sentences.documents),
+        sentences=len(sentences.texts),
+        records=len(records),
+        dropped=unit.dropped,
+        bad_lines=len(bad_lines),
+        entity_changes=changes,
+        unknown_pieces=int((records.pieces.values == word_pieces.special_ids.unk).sum()),
+        found=dict(unit.found + report.findings),
+        **layer_sizes(records),
+    )
+    return UnitContent(records, statistics, bad_lines, len(entities.types), relations=len(documents.relations))
+
+
+def _documents(plan: UnitPlan, unit: WorkUnit, report: ReadReport) -> tuple[list[Document], list[BadLine]]:
     text_format = plan.sources[unit.input_index].format
     if plan.entities and plan.entities.are_gold:
-        return parse_annotated(unit, text_format, plan.text_field, plan.entities.offsets, plan.language)
+        offsets = plan.entities.offsets
+        relations = report if plan.documents else None
+        return parse_annotated(unit, text_format, plan.text_field, offsets, plan.language, relations)
     texts, bad_lines = parse_documents(unit, text_format, plan.text_field)
-    return [Document(text, is_sentence=text_format in _OF_SENTENCES) for text in texts], bad_lines
+    are_sentences = text_format in (_OF_SENTENCES if plan.documents is None else ("bio",))
+    return [Document(text, is_sentence=are_sentences) for text in texts], bad_lines
 
 
 @lru_cache(maxsize=1)
@@ -125,12 +160,12 @@ def _within_limits(
     records: Records, texts: Sequence[str], headings: NDArray[np.bool_] | None, plan: UnitPlan
 ) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Which records are within the limits; how many are not, counted under the first reason that holds."""
-    words, pieces = records.word_starts.lengths, records.pieces.lengths + _SPECIALS_PER_RECORD
+    words, pieces, limits = records.word_starts.lengths, records.pieces.lengths + _SPECIALS_PER_RECORD, plan.limits
     reasons = {} if headings is None else {"headings": headings}
     reasons |= {
-        "too_few_words": (words < plan.min_words) | ~_have_words(texts, plan),
-        "too_many_words": words > plan.max_words,
-        "too_many_pieces": pieces > plan.max_pieces,
+        "too_few_words": (words < limits.min_words) | ~_have_words(texts, plan),
+        "too_many_words": words > (limits.max_words or limits.max_pieces),
+        "too_many_pieces": pieces > limits.max_pieces,
     }
     kept, dropped = np.ones(len(records), dtype=np.bool_), {}
     for reason, mask in reasons.items():
@@ -141,7 +176,8 @@ def _within_limits(
 
 def _have_words(texts: Sequence[str], plan: UnitPlan) -> NDArray[np.bool_]:
     """Which texts have words enough, punctuation not counted."""
-    enough = np.fromiter((_filled_chunks(text, plan.min_words) >= plan.min_words for text in texts), dtype=np.bool_)
+    least = plan.limits.min_words
+    enough = np.fromiter((_filled_chunks(text, least) >= least for text in texts), dtype=np.bool_)
     doubtful = np.flatnonzero(~enough)  # a chunk may hold several words: all of a Chinese sentence
     short = [texts[index] for index in doubtful.tolist()]
     located = _word_pieces(plan).locate_words(short)
@@ -151,7 +187,7 @@ def _have_words(texts: Sequence[str], plan: UnitPlan) -> NDArray[np.bool_]:
         for sentence, (start, end) in zip(sentence_of_word, located.characters.tolist(), strict=True)
         if _FILLED.search(short[sentence], start, end)
     ]
-    enough[doubtful] = np.bincount(np.array(filled, dtype=np.int64), minlength=len(short)) >= plan.min_words
+    enough[doubtful] = np.bincount(np.array(filled, dtype=np.int64), minlength=len(short)) >= least
     return enough
 
 
@@ -173,11 +209,7 @@ def _entities(
         return _gold_entities(plan, entities.types, sentences, kept)
     texts = [sentences.texts[index] for index in kept.tolist()]
     located = _word_pieces(plan).locate_words(texts)
-    places, offsets = located.characters.tolist(), located.word_offsets.tolist()
-    words = [
-        [text[start:end] for start, end in places[first:last]]
-        for text, (first, last) in zip(texts, pairwise(offsets), strict=True)
-    ]
+    words = located.words(texts, np.arange(len(texts)))
     return pipeline_of_worker(entities.ner).find(words), {}
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from data_shards.errors import UserError
@@ -23,7 +24,7 @@ from data_shards.files import explain_write_errors
 from data_shards.pipeline.finished_unit import MARKER_FOLDER, FinishedUnit
 from data_shards.pipeline.ray_start import LOCAL, init_ray
 from data_shards.shards import manifest
-from data_shards.shards.manifest import MANIFEST_NAME, Manifest, Shard, Statistics, most_repeated
+from data_shards.shards.manifest import MANIFEST_NAME, Manifest, RelationType, Shard, Statistics, most_repeated
 from data_shards.stop_requests import stopped_on_request
 
 _SHARD_NAME = re.compile(r"\d{2,}-\d{6}\.tar")
@@ -72,6 +73,14 @@ class Units:
         """Names in the order of their ids → entities of each type."""
         counts = [unit.entity_counts for unit in self.finished]
         return {type: sum(count[number] for count in counts) for number, type in enumerate(types)}
+
+    def relation_types(self, names: Mapping[str, str]) -> dict[str, RelationType]:
+        """Codes and names in the order of their numbers → the same with facts of each relation."""
+        counts = np.zeros(len(names), dtype=np.int64)
+        for unit in self.finished:
+            counts += np.array(unit.relation_counts, dtype=np.int64)
+        facts = counts.tolist()
+        return {code: RelationType(name, count) for (code, name), count in zip(names.items(), facts, strict=True)}
 
 
 def check_folder(out: Path) -> None:

@@ -28,7 +28,7 @@ from data_shards.annotated import annotated_sentence
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Relation
 from data_shards.annotated.unified import write_unified
 from data_shards.sample import words as words_of
-from data_shards.sample.world import Thing, World, build_world
+from data_shards.sample.world import Thing, World, build_world, pick
 
 ENTITY_TYPES = ("Person", "Organisation", "Place", "Work", "Year")
 RELATION_TYPES = tuple(sorted({relation for relation, _ in words_of.FACTS.values()}))
@@ -79,11 +79,11 @@ def generate(sentences: int, *, seed: int) -> Iterator[Sentence]:
     Yields:
         One sentence after another, the same ones for the same seed.
     """
-    world, grammar, rng = build_world(), _grammar(), Random(seed)
+    world, grammar, rng = build_world(), sentence_grammar(), Random(seed)
     for _ in range(sentences):
         sentence = None
         while sentence is None:
-            sentence = _Telling(world, grammar, rng).sentence()
+            sentence = Telling(world, grammar, rng).sentence()
         yield sentence
 
 
@@ -196,7 +196,8 @@ _TOKEN = re.compile(r"<[^<>]*>|\{[^{}]*\}|[\[\]|]|[^\s\[\]|<>{}]+")
 
 
 @cache
-def _grammar() -> _Choice:
+def sentence_grammar() -> _Choice:
+    """The grammar of a sentence, as `Telling` walks it."""
     return _rule("sentence", "")
 
 
@@ -246,11 +247,18 @@ def _stated(path: str) -> tuple[str, str, bool]:
     return (owner, *words_of.FACTS[fact])
 
 
-class _Telling:
-    """One random walk through the grammar, which binds variables to things as it meets them."""
+class Telling:
+    """One random walk through the grammar, which binds variables to things as it meets them.
+
+    Args:
+        world: whose things are drawn.
+        grammar: `sentence_grammar()`.
+        rng: what every draw comes from.
+    """
 
     def __init__(self, world: World, grammar: _Choice, rng: Random) -> None:
-        self._world, self._grammar, self._random = world, grammar, rng.random
+        self._world, self._grammar, self._rng = world, grammar, rng
+        self._random = rng.random
         self._things: dict[str, Thing] = {}  # path → what it leads to
         self._words: list[str] = []
         self._entities: list[Entity] = []
@@ -290,18 +298,20 @@ class _Telling:
         thing = self._things.get(path)
         if thing is None:
             owner, _, fact = path.rpartition(".")
-            if owner:
-                thing = self._thing(owner).facts[fact]
-            else:
-                pool = self._world[words_of.POOLS[path]]
-                thing = pool[int(self._random() * len(pool))]
+            thing = self._thing(owner).facts[fact] if owner else self._draw(words_of.POOLS[path])
             self._things[path] = thing
         return thing
+
+    def _draw(self, pool: str) -> Thing:
+        return pick(self._rng, self._world[pool])
+
+    def _surname_share(self, person: Thing) -> float:
+        return _SURNAME_ONLY
 
     def _mention(self, mention: _Mention) -> None:
         thing, words, name = self._thing(mention.path), self._words, mention.path
         quoted = thing.type == "Work" and self._random() < _QUOTED
-        short = thing.type == "Person" and self._random() < _SURNAME_ONLY
+        short = thing.type == "Person" and self._random() < self._surname_share(thing)
         if thing.the or quoted:
             words.append("“" if quoted else "the")
         start, index = len(words), len(self._entities)

@@ -6,6 +6,7 @@ Names are put together from parts (`data_shards.sample.words`), so that many of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -45,7 +46,8 @@ def build_world() -> World:
     return {**places, "organisations": organisations, "people": people, "works": _works(rng, places["towns"], people)}
 
 
-def _pick(rng: Random, items: tuple[_T, ...] | list[_T]) -> _T:
+def pick(rng: Random, items: Sequence[_T]) -> _T:
+    """One of some items."""
     return items[int(rng.random() * len(items))]  # only `random()` is promised to stay the same across Pythons
 
 
@@ -77,9 +79,9 @@ def _places(rng: Random) -> World:
         region.facts["land"] = countries[i % _COUNTRIES]
     towns = []
     for i, name in enumerate(_sample(rng, _joined(words_of.PLACE_STARTS, words_of.PLACE_ENDS), _TOWNS)):
-        first = (_pick(rng, words_of.PLACE_FIRST),) if rng.random() < 0.25 else ()
+        first = (pick(rng, words_of.PLACE_FIRST),) if rng.random() < 0.25 else ()
         region = regions[i % _REGIONS]
-        kind = _pick(rng, ["town", "city", "small town", "market town", "old city", "university town"])
+        kind = pick(rng, ["town", "city", "small town", "market town", "old city", "university town"])
         facts = {"region": region, "country": region.facts["land"]}
         towns.append(Thing(f"C{i}", "Place", (*first, name), False, facts, {"a_kind": _with_article(kind)}))
     for i, country in enumerate(countries):
@@ -90,8 +92,8 @@ def _places(rng: Random) -> World:
 def _organisations(rng: Random, towns: tuple[Thing, ...]) -> tuple[Thing, ...]:
     things = []
     for i, name in enumerate(_sample(rng, _joined(words_of.FIRM_STARTS, words_of.FIRM_ENDS), _FIRMS)):
-        full: tuple[str, ...] = (name, _pick(rng, words_of.FIRM_TAILS)) if rng.random() < 0.7 else (name,)
-        things.append(_organisation(f"O{i}", "company", "company", full, False, _pick(rng, towns)))
+        full: tuple[str, ...] = (name, pick(rng, words_of.FIRM_TAILS)) if rng.random() < 0.7 else (name,)
+        things.append(_organisation(f"O{i}", "company", "company", full, False, pick(rng, towns)))
     for i, town in enumerate(_sample(rng, list(towns), _TOWN_ORGANISATIONS)):
         kind, called, before, after, the = words_of.TOWN_ORGANISATIONS[i % len(words_of.TOWN_ORGANISATIONS)]
         full = (*before.split(), *town.name, *after.split())
@@ -109,12 +111,12 @@ def _people(rng: Random, towns: tuple[Thing, ...], organisations: tuple[Thing, .
     first_names = _joined(words_of.FIRST_STARTS, words_of.FIRST_ENDS)
     people: list[Thing] = []
     for i, surname in enumerate(_sample(rng, _joined(words_of.LAST_STARTS, words_of.LAST_ENDS), _PEOPLE)):
-        trade = words_of.ARTS[i % len(words_of.ARTS)][0] if i % 3 == 0 else _pick(rng, words_of.TRADES)
+        trade = words_of.ARTS[i % len(words_of.ARTS)][0] if i % 3 == 0 else pick(rng, words_of.TRADES)
         birth, home = _sample(rng, list(towns), 2)
         facts = {"birth": birth, "home": home, "year": _year(1930 + int(60 * rng.random()))}
-        facts |= {"employer": _pick(rng, organisations), "school": _pick(rng, schools)}
+        facts |= {"employer": pick(rng, organisations), "school": pick(rng, schools)}
         traits = {"trade": tuple(trade.split()), "a_trade": _with_article(trade)}
-        people.append(Thing(f"P{i}", "Person", (_pick(rng, first_names), surname), False, facts, traits))
+        people.append(Thing(f"P{i}", "Person", (pick(rng, first_names), surname), False, facts, traits))
     by_age = sorted(people, key=_birth_year)
     for one, other in zip(by_age[::2], by_age[1::2], strict=True):
         one.facts["spouse"], other.facts["spouse"] = other, one
@@ -139,7 +141,7 @@ def _works(rng: Random, towns: tuple[Thing, ...], people: tuple[Thing, ...]) -> 
     artists = [person for person in people if " ".join(person.traits["trade"]) in arts]
     works = []
     for i, title in enumerate(titles):
-        author = _pick(rng, artists)
+        author = pick(rng, artists)
         _, kind, did, done, out = arts[" ".join(author.traits["trade"])]
         made = _year(_birth_year(author) + 21 + int(14 * rng.random()))
         traits = {"kind": (kind,), "a_kind": _with_article(kind), "did": (did,), "done": (done,)}
@@ -149,13 +151,13 @@ def _works(rng: Random, towns: tuple[Thing, ...], people: tuple[Thing, ...]) -> 
 
 
 def _title(rng: Random, towns: tuple[Thing, ...]) -> tuple[str, ...]:
-    adjective, noun = _pick(rng, words_of.TITLE_ADJECTIVES), _pick(rng, words_of.TITLE_NOUNS)
+    adjective, noun = pick(rng, words_of.TITLE_ADJECTIVES), pick(rng, words_of.TITLE_NOUNS)
     shapes: list[tuple[str, ...]] = [
         ("The", adjective, noun),
         (adjective, noun),
-        ("The", noun, "and", "the", _pick(rng, words_of.TITLE_NOUNS)),
-        ("The", noun, "of", *_pick(rng, towns).name),
-        ("An" if noun[0] in "AIO" else "A", noun, "in", *_pick(rng, towns).name),
+        ("The", noun, "and", "the", pick(rng, words_of.TITLE_NOUNS)),
+        ("The", noun, "of", *pick(rng, towns).name),
+        ("An" if noun[0] in "AIO" else "A", noun, "in", *pick(rng, towns).name),
     ]
-    title = _pick(rng, shapes)
+    title = pick(rng, shapes)
     return title if len(set(title)) == len(title) else _title(rng, towns)  # not "The Ship and the Ship"

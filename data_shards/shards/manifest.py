@@ -81,7 +81,7 @@ class Statistics:
     words: int = 0
     pieces: int = 0
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Sentences that were not kept, by reason."""
+    """Sentences that were not kept, by reason; of documents, also records of several sentences."""
     bad_lines: int = 0
     entities: int = 0
     """Of the records that were kept."""
@@ -92,6 +92,8 @@ class Statistics:
     """Of the pieces, those that stand for text which the vocabulary lacks."""
     further: Mapping[str, int] = field(default_factory=dict)
     """Values of further layers, by name."""
+    found: Mapping[str, int] = field(default_factory=dict)
+    """In documents, before records are dropped: words and records, mentions, facts, and what became of these."""
     repeated: Mapping[str, int] = field(default_factory=dict)
     """The sentences that occur most often, and how often at least: each shard counts its most frequent ones."""
 
@@ -201,7 +203,7 @@ class Manifest:
 
 
 def _without_nothing_further(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in items if name not in ("further", "relation_types") or value}
+    return {name: value for name, value in items if name not in ("further", "relation_types", "found") or value}
 
 
 def load(location: str | Path) -> Manifest:

@@ -87,8 +87,9 @@ def _entity_with_the_next(word_lengths: IntArray) -> IntArray:
 
 
 UNLINKED, BLOCKED = (1 << 32) - 1, (1 << 16) - 1
-ENTITIES = "entities"
-DOCUMENT_LAYERS = ("sentence_starts", "mention_entities", "knowledge_ids", "relations")  # beside ENTITIES
+MAX_RELATIONS = BLOCKED  # numbers below it
+ENTITIES, RELATIONS = "entities", "relations"
+DOCUMENT_LAYERS = ("sentence_starts", "mention_entities", "knowledge_ids", RELATIONS)  # beside ENTITIES
 TEXT_LAYERS = ("pieces", "words")  # of every dataset
 LAYERS: dict[str, Layer] = {
     "pieces": Layer(

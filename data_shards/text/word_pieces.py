@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from data_shards.files import sha256_of, write_atomically
-from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
+from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.shards.record import Records
 from data_shards.text.word_rules import WordRules, chunks_of, locate_chunks
 from data_shards.tokenizer.files import SpecialIds, TokenizerFiles, load_tokenizer_files
@@ -37,6 +38,24 @@ class LocatedWords:
     pieces: Ragged  # ids of each word's pieces, at least one, [W]
     characters: NDArray[np.int64]  # [W, 2] of each word in its sentence, half-open
     word_offsets: NDArray[np.int64]  # [S + 1]
+
+    def words(self, sentences: Sequence[str], chosen: IntArray) -> list[list[str]]:
+        """The words of some sentences as text.
+
+        Args:
+            sentences: the text of all S sentences.
+            chosen: numbers of those that are asked for.
+        """
+        first = self.word_offsets[chosen]
+        lengths = self.word_offsets[chosen + 1] - first
+        starts, ends = self.characters[concat_ranges(first, lengths)].T
+        places = zip(
+            starts.tolist(), ends.tolist(), strict=True
+        )  # flat: a list for each word takes as long as the rest
+        return [
+            [text[start:end] for start, end in islice(places, length)]
+            for text, length in zip((sentences[number] for number in chosen.tolist()), lengths.tolist(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -179,7 +198,7 @@ class WordPieces:
         word_counts = _lengths(words)
         pieces = self.encode_words([word for chunk in words for word in chunk])
         chunk_of_word = np.repeat(np.arange(len(new)), word_counts)
-        records = _records_of_words(pieces, chunk_of_word, len(new))
+        records = records_of_words(pieces, chunk_of_word, len(new))
         places = _places_of_words(words)[pieces.lengths > 0]
         self._rows |= {chunk: row for row, chunk in enumerate(new, start=len(self._rows))}
         self._table = Records.concat([self._table, records])
@@ -203,7 +222,7 @@ def _places_of_words(words_of_chunks: Sequence[Sequence[str]]) -> NDArray[np.int
     return np.stack([ends - lengths - chunk_starts, ends - chunk_starts], axis=1)
 
 
-def _records_of_words(pieces: Ragged, record_of_word: NDArray[np.int64], records: int) -> Records:
+def records_of_words(pieces: Ragged, record_of_word: NDArray[np.int64], records: int) -> Records:
     """Records from the pieces of each word and the number of the record it belongs to; words without pieces go."""
     kept = np.flatnonzero(pieces.lengths > 0)
     record_of_word, pieces = record_of_word[kept], pieces.take(kept)

@@ -47,13 +47,16 @@ class Method:
     term_weights: Sequence[float]
     metrics: Sequence[str] = ()  # sums over the items of a forward; NAME_found of a term makes its accuracy
     step_metrics: Sequence[str] = ()  # sums over the records of a step, from `after_step`
+    added_pieces = 0  # that a sequence may have beyond those of its record
     counted: Sequence[str] = ()  # what `before_step` counts beside the items of terms, for `model_flops`
 
     def __init__(self, config: Config, reader: ShardReader) -> None:
         manifest = reader.manifest
         self.config = config
         self.encoder_config = resolve_encoder_config(
-            config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
+            config.encoder,
+            vocab_size=manifest.tokenizer.vocab_size,
+            max_pieces=manifest.max_pieces + self.added_pieces,
         )
 
     def new_encoder(self) -> SentenceEncoder:

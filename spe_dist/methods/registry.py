@@ -1,9 +1,9 @@
 """The only place that lists methods.
 
-A package adds one of its own by an entry point, without touching this one; its recipes say `method: erica`:
+A package adds one of its own by an entry point, without touching this one; its recipes say `method: mine`:
 
     [project.entry-points."spe_dist.methods"]
-    erica = "my_package.spec:SPEC"                # a MethodSpec
+    mine = "my_package.spec:SPEC"                # a MethodSpec
 
 It must be installed wherever ranks run. A recipe, which may come from anywhere, can name only what is installed so: it
 cannot make the program import what it likes.
@@ -21,6 +21,7 @@ GROUP = "spe_dist.methods"
 _BUILT_IN = (
     EntryPoint("spe", "spe_dist.methods.spe.spec:SPEC", GROUP),
     EntryPoint("enpar", "spe_dist.methods.enpar.spec:SPEC", GROUP),
+    EntryPoint("erica", "spe_dist.methods.erica.spec:SPEC", GROUP),
 )
 
 

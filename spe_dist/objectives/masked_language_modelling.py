@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM
 
+from spe_dist.models.sentence_encoder import quiet_transformers
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import classify
 
@@ -24,6 +27,30 @@ class MaskedLanguageModelling(nn.Module):
         self.decoder = nn.Linear(embedding_size, vocab_size)
         nn.init.zeros_(self.decoder.bias)
         self.decoder.weight = word_embeddings.weight
+
+    def load_pretrained(self, name_or_path: str) -> bool:
+        """Take the head of a Hugging Face checkpoint of BERT's or RoBERTa's kind; False if it has none."""
+        with quiet_transformers():
+            model, info = AutoModelForMaskedLM.from_pretrained(
+                name_or_path,
+                dtype=torch.float32,
+                output_loading_info=True,
+                use_safetensors=True,  # no pickles
+                trust_remote_code=False,
+            )
+        if hasattr(model, "lm_head"):  # RoBERTa
+            linear, norm, bias = model.lm_head.dense, model.lm_head.layer_norm, model.lm_head.bias
+        else:
+            head = model.cls.predictions
+            linear, norm, bias = head.transform.dense, head.transform.LayerNorm, head.bias
+        if any(name.startswith(("cls.predictions", "lm_head")) for name in info["missing_keys"]):
+            return False
+        self.block.linear.load_state_dict(linear.state_dict())
+        self.block.norm.load_state_dict(norm.state_dict())
+        self.block.norm.eps = norm.eps
+        with torch.no_grad():
+            self.decoder.bias.copy_(bias)
+        return True
 
     def forward(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Score the states of hidden pieces [T, H] against the pieces that were there [T]; see `classify`."""

@@ -4,21 +4,23 @@ from pathlib import Path
 import pytest
 
 from spe_dist.versions import package_versions, this_machine
+from tests.unit.spe_dist.random_documents import write_documents
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory):
-    """A dataset of one shard, and beside it `entity_shards`, one with entities."""
+    """A dataset of one shard; beside it `entity_shards`, one with entities, and `document_shards`, one of documents."""
     folder = tmp_path_factory.mktemp("exactness") / "shards"
     write_dataset(folder, sentences=130)  # a few epochs in 50 steps; small probes, which every logged step runs
     write_dataset(folder.with_name("entity_shards"), sentences=130, entities=True)
+    write_documents(folder.with_name("document_shards"), 130, shards=1)
     return folder
 
 
-@pytest.fixture(scope="module", params=["spe", "enpar"])
+@pytest.fixture(scope="module", params=["spe", "enpar", "erica"])
 def method(request):
-    """Each method in turn; `only_spe` where a test is about what the other has not."""
+    """Each method in turn; `only_spe` where a test is about what the others have not."""
     return request.param
 
 

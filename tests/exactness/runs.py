@@ -23,7 +23,7 @@ from spe_dist.train.loop import train
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
 from spe_dist.train.session import Session
 from tests.distributed.ranks import run_ranks
-from tests.unit.spe_dist.tiny_run import ROOT, SMALL, SMALL_ENPAR
+from tests.unit.spe_dist.tiny_run import ROOT, SMALL, SMALL_ENPAR, SMALL_ERICA
 
 # 4 lanes: 3 ranks do not divide them, so forwards differ and one is empty; the queue is no multiple of the batch of 16
 # records, and it wraps in the third step.
@@ -35,27 +35,33 @@ TINY = {
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 5},
     "train": {"steps": 50, "log_every": 1, "checkpoint_every": 1000},
 }
-RECIPES = {"spe": ("debug", SMALL, TINY), "enpar": ("enpar_debug", SMALL_ENPAR, TINY | {"run": {"seed": 1}})}
+RECIPES = {
+    "spe": ("debug", SMALL, TINY),
+    "enpar": ("enpar_debug", SMALL_ENPAR, TINY | {"run": {"seed": 1}}),
+    "erica": ("erica_debug", SMALL_ERICA, TINY),
+}
 LOSSES = {
     "spe": ("loss", "tbo_loss", "spo_loss", "cspo_loss"),
     "enpar": ("loss", "met_loss", "mep_loss", "acd_loss", "pp_loss"),
+    "erica": ("loss", "ed_loss", "rd_loss", "mlm_loss"),
 }
 DIGESTS = {
     "spe": ("digest_records", "digest_masks", "digest_queue"),
     "enpar": ("digest_records", "digest_masks"),
+    "erica": ("digest_records", "digest_masks", "digest_relations"),
 }
 DROPOUT = {"encoder": {"dropout": 0.1}, "heads_dropout": 0.1}
 
 
 def configure(shards: Path, runs: Path, *, method: str = "spe", **overrides: Any) -> Any:
-    """A run named after its folder; `train={"steps": 4}` changes a setting. ENPAR reads the shards beside them."""
+    """A run named after its folder; `train={"steps": 4}` changes a setting. Others than SPE read shards beside them."""
     recipe, small, tiny = RECIPES[method]
     values = yaml.safe_load(config_yaml(load_recipe(ROOT / f"launcher/recipes/{recipe}.yaml")))
-    data = shards if method == "spe" else shards.with_name("entity_shards")
+    data = shards.with_name({"spe": shards.name, "enpar": "entity_shards", "erica": "document_shards"}[method])
     places = {"run": {"folder": str(runs), "name": "debug"}, "data": {"shards": str(data)}}
     for settings in (small, tiny, places, overrides):
         for section, keys in settings.items():
-            if section not in values and section in SMALL | TINY:  # of the other method
+            if section not in values and section in SMALL | TINY | DROPOUT:  # of the other method
                 continue
             values[section] = values[section] | keys if isinstance(keys, dict) else keys
     return config_from_values(values, source="test")

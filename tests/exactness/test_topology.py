@@ -17,11 +17,13 @@ import torch
 
 from data_shards.shards.reader import ShardReader
 from spe_dist.checkpoint.random_states import seed_random_generators
+from spe_dist.engine.world import World
 from spe_dist.kernels import span_pool
 from spe_dist.methods.enpar.method import Enpar
+from spe_dist.methods.erica.method import Erica
 from spe_dist.methods.registry import spec_of
 from spe_dist.methods.spe.method import SpeWithContrast
-from spe_dist.train.data_order import build_order
+from spe_dist.train.data_order import build_order, build_plan
 from spe_dist.train.loop import train
 from spe_dist.train.run_diff import compare_runs
 from tests.distributed.ranks import run_ranks
@@ -40,7 +42,7 @@ ALL = [
     for world in WORLDS
     for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
 ]
-CLASSES = {"spe": SpeWithContrast, "enpar": Enpar}
+CLASSES = {"spe": SpeWithContrast, "enpar": Enpar, "erica": Erica}
 # Which terms an accuracy is over.
 ACCURACIES = {
     "spe": {
@@ -50,11 +52,13 @@ ACCURACIES = {
         "cspo_step_accuracy": slice(4, 5),
     },
     "enpar": {f"{term}_accuracy": slice(i, i + 1) for i, term in enumerate(("met", "mep", "acd", "pp"))},
+    "erica": {"ed_accuracy": slice(0, 1), "mlm_accuracy": slice(2, 3)},
 }
 # What `make test` runs; the others are marked slow (make test-exact).
 ORDINARY = {(1, 1, 1), (2, 2, 1), (3, 3, 1), (1, 2, 4), (2, 1, 2)}
-ORDINARY_ENPAR = {(1, 1, 1), (2, 2, 1), (3, 3, 1), (1, 2, 4)}
+ORDINARY_OF_OTHERS = {(1, 1, 1), (2, 2, 1), (3, 3, 1), (1, 2, 4)}
 SCARCE = {"batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1}, "train": {"steps": 20, "zero_stage": 2}}
+FEWEST_RECORDS = {"spe": 1, "enpar": 1, "erica": 2}  # of a lane; ERICA's halves serve two objectives
 
 
 @contextmanager
@@ -121,7 +125,7 @@ def folders(method):
 def runs(request, method, shards, steps, folders, tmp_path_factory):
     """{(world size, stage, lanes per forward): (metrics, what each rank saw)}; "scarce" for lanes of one record."""
     folder, results = tmp_path_factory.mktemp("runs"), {}
-    ordinary = ORDINARY if method == "spe" else ORDINARY_ENPAR
+    ordinary = ORDINARY if method == "spe" else ORDINARY_OF_OTHERS
     for world in WORLDS:
         cases = [case for case in ALL if case[0] == world and (request.config.getoption("--slow") or case in ordinary)]
         configs = [
@@ -136,7 +140,9 @@ def runs(request, method, shards, steps, folders, tmp_path_factory):
         ]
         if world < 3:
             cases.append((world, 2, "scarce"))
-            configs.append(configure(shards, folder / f"scarce-{world}", method=method, **SCARCE))
+            batch = SCARCE["batch"] | {"lane_size": FEWEST_RECORDS[method]}
+            scarce = SCARCE | {"batch": batch}
+            configs.append(configure(shards, folder / f"scarce-{world}", method=method, **scarce))
         seen_by_ranks = run_ranks(train_watched, world, configs)
         for index, (case, config) in enumerate(zip(cases, configs, strict=True)):
             folders[case] = Path(config.run_folder)
@@ -230,8 +236,10 @@ def test_the_first_step_is_the_gradient_of_sums_over_the_steps_global_counts(met
     trained = spec_of(config).build(config, reader, device=torch.device("cpu"))
     ids = build_order(config, reader.manifest).record_ids(0, range(4))
     batch = trained.collate(reader.take(ids), ids, 0, range(4))
-    losses, _ = trained.forward(PlainEngine(trained.model), batch)
-    means = losses / batch.counts
+    engine = PlainEngine(trained.model)
+    more = trained.before_step(engine, World(), build_plan(config, 1), [batch])
+    losses, _ = trained.forward(engine, batch)
+    means = losses / (batch.counts + torch.tensor([more.get(term, 0) for term in trained.terms]))
     loss = (means * torch.tensor(trained.term_weights)).sum()
     loss.backward()
     loss = loss.detach()
@@ -253,7 +261,7 @@ def test_other_choices_of_windows_are_rare(runs, steps):
 
 def test_the_run_learns_so_that_its_equality_says_something(method, runs, steps):
     metrics, _ = runs[1, 1, 1]
-    learned = {"spe": "tbo_loss", "enpar": "loss"}[method]
+    learned = {"spe": "tbo_loss", "enpar": "loss", "erica": "loss"}[method]
     first, last = ([line[learned] for line in part] for part in (metrics[:10], metrics[-10:]))
     assert sum(last) < 0.99 * sum(first)
     assert len({line["digest_records"] for line in metrics}) == steps

@@ -155,6 +155,8 @@ _SHARDS = [
     _mistake("shards train-vocab c.parquet --out v.txt --size 99", "not strings", c__parquet=_parquet(text=[1])),
     _mistake("shards sample-corpus --out . --sentences 9", "folder"),
     _mistake("shards sample-corpus --out a.jsonl --sentences -1", "--sentences must be at least 1"),
+    _mistake("shards sample-corpus --out a --documents -1", "not negative"),
+    _mistake("shards sample-corpus --out a --documents 5 --negatives 2", "leave it out with --documents"),
 ]
 _ANNOTATED = [
     _mistake("data check", "no input"),

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from data_shards.shards.reader import ShardReader
 from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.global_order_gather import GlobalOrderGather
 from spe_dist.engine.world import World
 from spe_dist.methods.method import Method
 from spe_dist.methods.metric_sums import MetricSums
@@ -31,7 +32,6 @@ from spe_dist.methods.spe.flops import spe_flops
 from spe_dist.methods.spe.geometry_probe import build_probes
 from spe_dist.methods.spe.model import METRICS, SpeEncoder, SpeModel
 from spe_dist.methods.workload import Workload
-from spe_dist.moco.gather import GlobalOrderGather
 from spe_dist.moco.key_queue import KeyQueue, Negatives
 from spe_dist.moco.momentum_encoder import MomentumEncoder
 

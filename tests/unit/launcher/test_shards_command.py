@@ -62,6 +62,14 @@ def test_a_sample_becomes_a_vocabulary(tmp_path: Path, capsys: pytest.CaptureFix
     assert vocabulary.read_text().split("\n")[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
+def test_a_sample_of_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["sample-corpus", "--documents", "5", "--annotated", "3", "--out", str(tmp_path)])
+    assert "5 documents in text.jsonl and documents.json, 3 in train.json, 2 in dev.json" in capsys.readouterr().out
+    assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 5
+    with pytest.raises(UserError, match="--negatives are sentences"):
+        main(["sample-corpus", "--documents", "5", "--negatives", "3", "--out", str(tmp_path)])
+
+
 def test_mistakes_rise_as_user_errors(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         main(["verify", str(tmp_path / "missing")])

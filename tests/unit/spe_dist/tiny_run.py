@@ -9,6 +9,7 @@ import yaml
 
 import data_shards
 from data_shards.pipeline.build import _tokenizer_info
+from data_shards.pipeline.build_config import RecordLimits
 from data_shards.pipeline.corpus import Source, WorkUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan
 from data_shards.pipeline.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
@@ -37,6 +38,7 @@ SMALL_ENPAR = SMALL | {
     "context_encoder": {"channels": 6, "size": 12},
     "pair_encoder": {"size": 14},
 }
+SMALL_ERICA = SMALL | {"encoder": SMALL["encoder"] | {"max_positions": 200}}
 
 
 def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entities: bool = False) -> Manifest:
@@ -52,7 +54,7 @@ def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entiti
     source = Source("corpus", folder, "jsonl" if entities else "text")
     types = tuple(sorted({entity.type for sentence in told for entity in sentence.entities}))
     entity_plan = EntityPlan(types, None, 2) if entities else None
-    plan = UnitPlan(folder, (source,), "", "text", "en", 64, 2, 128, 64, entity_plan)
+    plan = UnitPlan(folder, (source,), "", "text", "en", 64, RecordLimits(2, 128, 64), entity_plan)
     (folder / ".units").mkdir()
     size = sentences // shards
     built = [

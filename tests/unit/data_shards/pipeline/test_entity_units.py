@@ -13,7 +13,7 @@ import data_shards
 from data_shards.errors import UserError
 from data_shards.pipeline.annotate import AnnotatePlan, annotate_shard
 from data_shards.pipeline.build import _gold_types
-from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
+from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig, RecordLimits
 from data_shards.pipeline.corpus import read_units, resolve_sources
 from data_shards.pipeline.finished_unit import FinishedUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
@@ -39,7 +39,7 @@ def build(
     word_pieces.save(out / TOKENIZER_FOLDER)
     sources = resolve_sources([str(path)], None, out)
     settings = json.dumps(entities.settings) if entities else ""
-    plan = UnitPlan(out, sources, settings, "text", "en", block_records, 2, 128, 128, entities)
+    plan = UnitPlan(out, sources, settings, "text", "en", block_records, RecordLimits(2, 128, 128), entities)
     read = read_units(sources[0], 0, text_field="text", unit_documents=unit_documents)
     units = [build_unit(plan, unit)[0] for unit in read]
     write_manifest(out, units, entities, word_pieces, block_records)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from data_shards.pipeline.build_config import RecordLimits
 from data_shards.pipeline.corpus import TextFormat, read_units, resolve_sources
 from data_shards.pipeline.finished_unit import FinishedUnit
 from data_shards.pipeline.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
@@ -49,7 +50,7 @@ def build(
     word_pieces = WordPieces.load(DEBUG_VOCAB)
     word_pieces.save(out / TOKENIZER_FOLDER)
     sources = resolve_sources([str(out / "in.txt")], text_format, out)
-    plan = UnitPlan(out, sources, f"{out}", "text", language, 64, min_words, 128, 128)
+    plan = UnitPlan(out, sources, f"{out}", "text", language, 64, RecordLimits(min_words, 128, 128))
     units = [build_unit(plan, unit) for unit in read_units(sources[0], 0, text_field="text", unit_documents=documents)]
     again = [build_unit(plan, unit) for unit in read_units(sources[0], 0, text_field="text", unit_documents=documents)]
     assert again == [(unit, True) for unit, _ in units]  # what a marker holds is all of it

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from spe_dist.moco.gather import GlobalOrderGather
+from spe_dist.engine.global_order_gather import GlobalOrderGather
 from tests.distributed.ranks import run_ranks
 
 ROWS = [2, 5, 0]

@@ -1,0 +1,45 @@
+"""What ERICA says of a run of its own, and settings that it warns of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spe_dist.methods.erica.config import EricaConfig
+from spe_dist.methods.run_summary import ConfigWarning, Objective, RunSummary
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_FEW_DOCUMENTS = 16  # of which a quarter of the facts find no other of their relation
+
+
+def summarize_erica(config: EricaConfig, encoder: PretrainedConfig) -> RunSummary:
+    """Which objectives a run trains; the sentence encoder is all that it keeps."""
+    return RunSummary(
+        method="ERICA",
+        paper="Qin et al., ACL 2021: "
+        '"ERICA: Improving Entity and Relation Understanding for Pre-trained Language Models via Contrastive Learning"',
+        trained_on="documents with entities and relations",
+        objectives=(
+            Objective("ed", "entity discrimination", config.ed.weight),
+            Objective("rd", "relation discrimination", config.rd.weight),
+            Objective("mlm", "masked language modelling", config.mlm.weight),
+        ),
+        pooling="mean",
+    )
+
+
+def warnings_of_erica(config: EricaConfig) -> list[ConfigWarning]:
+    """Too few documents to find two facts of a relation in."""
+    batch, halved = config.batch, 2 if config.ed.weight else 1
+    documents = batch.lane_size // halved * (batch.lanes if config.rd.scope == "step" else 1)
+    if not config.rd.weight or documents > _FEW_DOCUMENTS:
+        return []
+    place = "step" if config.rd.scope == "step" else "lane"
+    return [
+        ConfigWarning(
+            f"relation discrimination compares the facts of only {documents} documents of a {place}: few of them will "
+            "find another fact of their relation",
+            "raise batch.lanes or batch.lane_size" + ("" if place == "step" else ", or set rd.scope to step"),
+        )
+    ]

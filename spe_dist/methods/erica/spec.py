@@ -1,0 +1,61 @@
+"""What ERICA says of itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spe_dist.methods.erica.config import COUNTED, TERMS, EricaConfig
+from spe_dist.methods.erica.run_summary import summarize_erica, warnings_of_erica
+from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
+
+if TYPE_CHECKING:  # it imports torch, and a recipe is read without
+    from data_shards.shards.reader import ShardReader
+
+
+def _sequences(config: EricaConfig) -> str:
+    if config.ed.weight and (config.rd.weight or config.mlm.weight):
+        return "each record once, every second one behind a question: a relation and its head (ED)"
+    return "each record once" + (", behind a question: a relation and its head (ED)" if config.ed.weight else "")
+
+
+def _require_documents(reader: ShardReader) -> None:
+    reader.manifest.require_documents(reader.location)
+
+
+SPEC = MethodSpec(
+    title="ERICA",
+    config=EricaConfig,
+    build=on_use("spe_dist.methods.erica.method:build_erica"),
+    build_collate=on_use("spe_dist.methods.erica.collate:build_collate"),
+    new_model=on_use("spe_dist.methods.erica.model:new_model"),
+    summarize=summarize_erica,
+    sequences=_sequences,
+    describe=on_use("spe_dist.methods.erica.show:describe"),
+    columns=(
+        Column("ed_loss", "ED loss", "ed {:5.3f}"),
+        Column("ed_accuracy", "ED accuracy", "{:4.0%}"),
+        Column("ed_chance", "chance", "(chance {:.0%}"),
+        Column("ed_nearest", "nearest mention", "nearest {:.0%})"),
+        Column("rd_loss", "RD loss", "rd {:5.3f}"),
+        Column("rd_accuracy", "RD accuracy", "{:4.0%}"),
+        Column("rd_disjoint_accuracy", "with other entities", "with other entities {:4.0%}"),
+        Column("rd_chance", "chance", "(chance {:.1%})"),
+        Column("rd_relations", "relations in a step"),
+        Column("mlm_loss", "MLM loss", "mlm {:6.3f}"),
+        Column("mlm_accuracy", "MLM accuracy", "{:4.0%}"),
+    ),
+    panels=(
+        Panel("Entity discrimination (dashed: nearest mention)", ("ed_loss",), ("ed_accuracy", "ed_nearest")),
+        Panel(
+            "Relation discrimination (dashed: positives of other entities)",
+            ("rd_loss",),
+            ("rd_accuracy", "rd_disjoint_accuracy"),
+        ),
+        Panel("Masked language modelling", ("mlm_loss",), ("mlm_accuracy",)),
+    ),
+    find_warnings=warnings_of_erica,
+    require_data=_require_documents,
+    counted=(*TERMS, *COUNTED),
+    bytes_beside=on_use("spe_dist.methods.erica.footprint:bytes_beside"),
+    transfers=on_use("spe_dist.methods.erica.footprint:transfers"),
+)
