@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ from spe_dist.versions import package_versions, this_machine
 _NEIGHBOURS = 10
 _FEWEST_POINTS = 20
 _MOST_COLOURS = 10  # that can be told apart
+_LEGEND_WIDTH = 24  # characters
 _PICTURE, _MEASURES, _PROJECTOR = "embeddings.png", "embeddings.json", "projector"
 
 
@@ -231,7 +233,8 @@ def _draw(clouds: Sequence[_Cloud], encoded: dict[str, _Encoded], path: Path) ->
                 *places[others].T, s=7, color="lightgrey", linewidths=0, label="others" if others.any() else ""
             )
             for label, colour in drawn.items():
-                axes.scatter(*places[labels == label].T, s=9, color=colour, alpha=0.75, linewidths=0, label=label)
+                name = f"{fill(label, _LEGEND_WIDTH)} ({(labels == label).sum():,})"
+                axes.scatter(*places[labels == label].T, s=9, color=colour, alpha=0.75, linewidths=0, label=name)
         row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, markerscale=3, frameon=False)
     drawn_file = io.BytesIO()
     figure.savefig(drawn_file, dpi=110)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 _QUERIES_AT_A_TIME = 1024
+_NO_DISTANCE = 1e-9  # what rounding makes of equal vectors is less
 
 
 def nearest_of_others(vectors: Tensor, groups: NDArray[np.int64], *, most: int) -> NDArray[np.int64]:
@@ -65,7 +66,7 @@ def silhouette(vectors: Tensor, labels: NDArray[np.int64]) -> float:
     others = (counts[of] - 1).clamp(min=1)
     a = distances.gather(1, of[:, None])[:, 0] / others
     b = (distances / counts).scatter(1, of[:, None], torch.inf).amin(dim=1)
-    values = (b - a) / torch.maximum(a, b).clamp(min=torch.finfo(torch.float64).tiny)
+    values = (b - a) / torch.maximum(a, b).clamp(min=_NO_DISTANCE)
     return float(values.where(counts[of] > 1, 0).mean())
 
 

@@ -47,7 +47,7 @@ class DocumentProbes:
     Every process that makes them of the same file with the same arguments gets the same questions and forwards.
     """
 
-    documents: Sequence[DocumentPieces]  # with a fact at least, [D]
+    documents: Sequence[DocumentPieces]  # each with a question, [D]
     facts: NDArray[np.int64]  # [D, 3] the facts of ED
     candidates: Sequence[NDArray[np.int64]]  # [D] the entities of each question of ED; the tail comes first
     pairs: NDArray[np.int64]  # [N, 4] of RD: document, head, tail, relation
@@ -66,21 +66,26 @@ class DocumentProbes:
         """Draw the questions and pack the documents.
 
         Args:
-            documents: those without facts are passed over.
+            documents: those without a fact whose tail has a rival are passed over.
             relations: names of the relations that facts number; they come first in a prefix.
             word_pieces: what cut the documents.
             seed: of the facts drawn.
             measures: of ED, each of which is a forward of all documents; WITHOUT, which RD uses, is always computed.
 
         Raises:
-            UserError: fewer than two documents have a fact.
+            UserError: fewer than two documents have such a fact.
         """
-        documents = [document for document in documents if len(document.facts)]
+        documents = [document for document in documents if _has_question(document)]
         if len(documents) < 2:
             raise UserError("the probes need at least two documents with a relation: give a file that has them")
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(len(document.facts)) for document in documents]
-        facts = np.stack([one.facts[order[0]] for one, order in zip(documents, orders, strict=True)])
+        facts = np.stack(
+            [
+                next(fact for fact in one.facts[order] if len(_candidates(one, *fact)) > 1)
+                for one, order in zip(documents, orders, strict=True)
+            ]
+        )
         pairs = np.concatenate(
             [
                 np.insert(one.facts[order[:_FACTS_EACH]], 0, number, axis=1)
@@ -184,7 +189,7 @@ def probe_documents(
         measures: of ED.
 
     Raises:
-        UserError: fewer than two documents have a fact.
+        UserError: fewer than two documents have such a fact.
     """
     relations = {name: number for number, name in enumerate(sorted({f.type for d in documents for f in d.facts}))}
     most = min(MAX_PIECES, positions - _PREFIX_PIECES)
@@ -194,7 +199,7 @@ def probe_documents(
     for number in order:
         if len(drawn) == count:
             break
-        if len((document := cut(documents[number])).facts):
+        if _has_question(document := cut(documents[number])):
             drawn[number] = document
     in_order = [drawn[number] for number in sorted(drawn)]
     return DocumentProbes.draw(in_order, list(relations), word_pieces, seed=seed, measures=measures)
@@ -203,6 +208,10 @@ def probe_documents(
 def average(measures: Measures) -> dict[str, float]:
     """The mean of each measure."""
     return {name: float(values.mean()) for name, values in measures.items()}
+
+
+def _has_question(document: DocumentPieces) -> bool:
+    return any(len(_candidates(document, *fact)) > 1 for fact in document.facts.tolist())
 
 
 def _candidates(document: DocumentPieces, head: int, tail: int, relation: int) -> NDArray[np.int64]:
