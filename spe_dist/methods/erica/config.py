@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -57,6 +58,16 @@ class MlmConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ProbeConfig:
+    """Questions about held-out documents, asked at every line of metrics: what `spe probe --documents` measures."""
+
+    documents: str | None = None
+    """File of annotated documents (DocRED or another format of annotated data). Null asks nothing."""
+    count: Annotated[int, Field(ge=2)] = 100
+    """Number of documents to ask about. A hundred take every rank about as long as a step of 64 documents."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class EricaConfig(Config):
     """A run of ERICA."""
 
@@ -70,3 +81,4 @@ class EricaConfig(Config):
     ed: EdConfig
     rd: RdConfig
     mlm: MlmConfig
+    probe: ProbeConfig = field(default_factory=ProbeConfig)

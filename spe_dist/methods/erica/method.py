@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,10 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_shards.annotated.read import read_documents
 from data_shards.shards.reader import ShardReader
+from data_shards.text.word_pieces import WordPieces
+from spe_dist.documents.probes import WITH_RELATION, WITHOUT, DocumentProbes, average, probe_documents
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.global_order_gather import GlobalOrderGather
 from spe_dist.engine.world import World
@@ -90,6 +94,7 @@ class Erica(Method):
             add_markers(encoder, reader.manifest.tokenizer.vocab_size)
             self.encoder_config = encoder.model.config
         self.model = starting_model(config, encoder)
+        self.probes = _draw_probes(config, reader, positions=encoder.max_pieces)
         self.term_weights = (config.ed.weight, config.rd.weight, config.mlm.weight)
         self._device = device
         self._host_world: World | None = None  # rows of pairs go from host to host: no rank waits for its GPU
@@ -172,6 +177,9 @@ class Erica(Method):
             report["rd_anchors"] = sums.counts["rd"] / max(sums.sums["steps"], 1.0)
             report["rd_relations"] = sums.share(["rd_relations"], ["steps"])
             report["digest_relations"] = f"{int(self._digest) % (1 << 64):016x}"
+        if self.probes is not None:  # every rank asks: the weights of a layer may lie on several
+            answers = average(self.probes.ask(self.model.encoder.sentence_encoder))
+            report |= {f"probe_{name}": value for name, value in answers.items()}
         return report
 
     def _draw(self, rows: NDArray[np.int64], groups: NDArray[np.int64], step: int) -> ComparedFacts:
@@ -238,6 +246,17 @@ class Erica(Method):
             torch.cuda.set_rng_state(state, self._device)
         else:
             torch.set_rng_state(state)
+
+
+def _draw_probes(config: EricaConfig, reader: ShardReader, *, positions: int) -> DocumentProbes | None:
+    """The questions that a run asks about held-out documents."""
+    if config.probe.documents is None:
+        return None
+    language = reader.manifest.language
+    documents, _ = read_documents(Path(config.probe.documents), language=language)
+    words = WordPieces.load(str(reader.tokenizer_folder()), language=language)
+    count, measures = config.probe.count, (WITH_RELATION, WITHOUT)
+    return probe_documents(documents, words, positions=positions, count=count, seed=config.run.seed, measures=measures)
 
 
 def _numbered(parts: Sequence[NDArray[np.int64]], first_entities: Sequence[int]) -> NDArray[np.int64]:

@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from data_shards.errors import UserError
+from data_shards.sample.documents import write_documents
 from spe_dist.engine.world import World
+from spe_dist.methods.metric_sums import MetricSums
 from tests.paper.erica.tiny_erica import Step
 
 DROPOUT = {"encoder": {"dropout": 0.3}}
@@ -43,3 +46,23 @@ def test_the_generator_of_dropout_goes_on_from_the_last_forward(lanes_per_forwar
     first = torch.get_rng_state()
     step.losses()
     assert not torch.equal(first, torch.get_rng_state())
+
+
+def test_questions_about_held_out_documents_are_logged_and_change_nothing(tmp_path):
+    write_documents(tmp_path / "held", documents=8, seed=1, annotated={})
+    step = Step(probe={"documents": str(tmp_path / "held" / "documents.json"), "count": 5}, **DROPOUT)
+    erica = step.erica
+    names = (erica.terms, erica.terms, (*erica.metrics, *erica.step_metrics))
+    sums = MetricSums(*(dict.fromkeys(of, 1.0) for of in names))
+    before = torch.get_rng_state()
+    report = erica.report(sums)
+    assert torch.equal(before, torch.get_rng_state())
+    for name in ("probe_ed_hits_at_1", "probe_ed_hits_at_1_without_prefix", "probe_rd_1_nn", "probe_ed_chance"):
+        assert 0 <= report[name] <= 1
+    assert report == erica.report(sums)
+    assert not any(name.startswith("probe") for name in Step().erica.report(sums))
+
+
+def test_a_file_of_held_out_documents_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"held\.json"):
+        Step(probe={"documents": str(tmp_path / "held.json")})
