@@ -19,15 +19,17 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.input.format import TextFormat
 from data_shards.pipeline.annotate import annotate
 from data_shards.pipeline.build import build_with_summary
-from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig
+from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig, SentencesConfig
 from data_shards.pipeline.corpus import check_has_text, parse_documents, read_units, resolve_sources
+from data_shards.pipeline.sentences import cut_sentences
 from data_shards.pipeline.unit_pipeline import BuildSummary
 from data_shards.shards import reader
-from data_shards.shards.manifest import Manifest, Statistics
+from data_shards.shards.manifest import Manifest, Statistics, load
 from data_shards.shards.record import ENTITIES, TEXT_LAYERS, Records
 from data_shards.shards.record_words import RecordWords
 from launcher.arguments import parse_arguments
 from launcher.audit import Audit, run_audit
+from launcher.document_text import document_counts, document_lines, has_documents
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
@@ -54,8 +56,27 @@ class Annotate(AnnotateConfig):
 
 
 @dataclass(frozen=True)
+class Sentences(SentencesConfig):
+    """Write a dataset whose records are the sentences of a dataset of documents.
+
+    A sentence has its entities, and the relations between entities within it. Start it again to go on with one that was
+    interrupted.
+    """
+
+    dataset: tyro.conf.Positional[str]
+
+
+@dataclass(frozen=True)
 class Verify:
     """Read a whole dataset and compare every file with the manifest."""
+
+    location: tyro.conf.Positional[str]
+    """Folder or URL of a dataset."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Print what a dataset holds, and what was left out of it."""
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
@@ -127,7 +148,9 @@ class Show:
 Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Annotate, tyro.conf.subcommand("annotate")]
+    | Annotated[Sentences, tyro.conf.subcommand("sentences")]
     | Annotated[Show, tyro.conf.subcommand("show")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
     | Annotated[TrainVocab, tyro.conf.subcommand("train-vocab")]
     | Annotated[SampleCorpus, tyro.conf.subcommand("sample-corpus")]
@@ -144,8 +167,12 @@ def main(argv: list[str]) -> None:
             run_build(command)
         case Annotate():
             run_annotate(command)
+        case Sentences():
+            run_sentences(command)
         case Show():
             run_show(command)
+        case Info():
+            run_info(command)
         case Verify():
             run_verify(command)
         case TrainVocab():
@@ -168,6 +195,12 @@ def run_annotate(command: Annotate) -> None:
     print(summary_text(annotate(config), command.out))
 
 
+def run_sentences(command: Sentences) -> None:
+    """Cut documents into sentences and print what came out."""
+    config = SentencesConfig(**{field.name: getattr(command, field.name) for field in fields(SentencesConfig)})
+    print(summary_text(cut_sentences(config), command.out))
+
+
 def run_show(command: Show) -> None:
     """Print some records with what may be drawn for them."""
     from launcher.recipe_arguments import DEFAULT
@@ -181,11 +214,14 @@ def run_show(command: Show) -> None:
         )
     pieces = Tokenizer.from_file(str(shards.tokenizer_folder() / "tokenizer.json"))
     words = RecordWords(pieces)
-    describe = _describer(load_recipe(command.config or DEFAULT), shards, command.step)
+    if command.config is None and has_documents(shards.manifest):  # the default recipe is one of sentences
+        describe = _describe_size
+    else:
+        describe = _describer(load_recipe(command.config or DEFAULT), shards, command.step)
     for record in range(command.record, last):
         records = shards.take([record])
         print(f"record {record}: {describe(records, record, lambda piece: pieces.id_to_token(int(piece)) or '?')}")
-        for line in layer_lines(records, words, tuple(shards.manifest.entity_types)):
+        for line in record_lines(records, words, shards.manifest):
             print(line)
 
 
@@ -195,9 +231,21 @@ def _describer(recipe: Config, shards: reader.ShardReader, step: int) -> Callabl
 
     method = spec_of(recipe)
     if method.describe is None:
-        return lambda record, number, piece: f"{len(record.pieces.values)} pieces"
+        return _describe_size
     describe, collate = method.describe, method.build_collate(recipe, shards)
     return lambda record, number, piece: describe(collate, record, step, number, piece)
+
+
+def _describe_size(record: Records, number: int, piece: Callable[[int], str]) -> str:
+    return f"{len(record.pieces.values)} pieces"
+
+
+def record_lines(records: Records, words: RecordWords, manifest: Manifest) -> Iterator[str]:
+    """What the first record has besides its text."""
+    if has_documents(manifest):
+        (text,) = words.words(records.take(np.array([0])))
+        return document_lines(records, text, manifest)
+    return layer_lines(records, words, tuple(manifest.entity_types))
 
 
 def layer_lines(records: Records, words: RecordWords, types: Sequence[str]) -> Iterator[str]:
@@ -268,7 +316,17 @@ def run_sample_corpus(command: SampleCorpus) -> None:
 
 def summary_text(summary: BuildSummary, out: Path) -> str:
     """What a build came to, for people."""
-    manifest, counts = summary.manifest, summary.manifest.statistics
+    return dataset_text(summary.manifest, str(out), f"  time      {_time_text(summary)}")
+
+
+def run_info(command: Info) -> None:
+    """Print what a dataset holds."""
+    print(dataset_text(load(command.location), command.location))
+
+
+def dataset_text(manifest: Manifest, out: str, *further: str) -> str:
+    """What a dataset holds and what was left out of it, for people; further lines come before warnings."""
+    counts = manifest.statistics
     shard_bytes = sum(shard.filesize for shard in manifest.shardlist)
     case = {True: "lower-cased", False: "cased", None: "as it is"}[manifest.tokenizer.lowercase]
     dropped = ", ".join(f"{count:,} {_reason_text(reason)}" for reason, count in counts.dropped.items())
@@ -281,7 +339,7 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
         f"  unknown   {_unknown_share(counts):.2%} of the pieces",
         *_repeated_texts(counts),
         *_layer_texts(manifest),
-        f"  time      {_time_text(summary)}",
+        *further,
     ]
     if _unknown_share(counts) > _MUCH_UNKNOWN:
         lines.append(
@@ -292,7 +350,8 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
 
 
 def _reason_text(reason: str) -> str:
-    return "section headings" if reason == "headings" else f"with {reason.replace('_', ' ')}"
+    named = {"headings": "section headings", "without_words": "without words"}
+    return named.get(reason) or f"with {reason.replace('_', ' ')}"
 
 
 def _unknown_share(counts: Statistics) -> float:
@@ -310,6 +369,9 @@ def _repeated_texts(counts: Statistics) -> Iterator[str]:
 
 def _layer_texts(manifest: Manifest) -> Iterator[str]:
     counts = manifest.statistics
+    if has_documents(manifest):
+        yield from document_counts(manifest)
+        return
     for name, count in counts.further.items():
         yield f"  {name:9} {count:,}, {count / counts.records:.2f} a record"
     if ENTITIES not in manifest.layers:
@@ -328,6 +390,8 @@ def _time_text(summary: BuildSummary) -> str:
     if summary.units_reused:
         return f"{text}; {summary.units_reused} of {summary.units} units were finished before"
     counts, seconds = summary.manifest.statistics, summary.seconds * summary.workers
+    if words := counts.found.get("words"):
+        return f"{text}: {words / seconds:,.0f} words/s a core"
     if ENTITIES in summary.manifest.layers:  # the words of records without enough entities are not known
         records = counts.records + counts.dropped.get("too_few_entities", 0)
         return f"{text}: {records / seconds:,.0f} records/s a core"

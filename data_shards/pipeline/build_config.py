@@ -174,3 +174,32 @@ class AnnotateConfig:
             raise UserError(f"workers must be at least 1, not {self.workers}")
         if self.min_entities < 0:
             raise UserError(f"min_entities must not be negative, not {self.min_entities}")
+
+
+@dataclass(frozen=True)
+class SentencesConfig:
+    """Make a dataset of sentences from one of documents."""
+
+    dataset: str
+    """Folder or URL of a dataset of documents."""
+    out: Path
+    """Folder for the new dataset; must be new, empty or of this dataset."""
+    name: str | None = None
+    """Name of the dataset. Default: the name of the output folder."""
+    min_entities: int = 2
+    """Drop sentences with fewer entities."""
+    min_facts: int = 0
+    """Drop sentences with fewer related ordered pairs of entities."""
+    max_pieces: int = 128
+    """Drop sentences with more pieces, including [CLS] and [SEP]."""
+    workers: int | None = None
+    """Worker processes. Default: all cores. Does not change the output."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers must be at least 1, not {self.workers}")
+        for name in ("min_entities", "min_facts"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
+        if not 3 <= self.max_pieces <= 1 << 16:
+            raise UserError(f"max_pieces must be between 3 and {1 << 16}, not {self.max_pieces}")

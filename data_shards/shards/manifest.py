@@ -154,8 +154,10 @@ class Manifest:
     @property
     def language(self) -> str:
         """Whose rules cut the text into sentences and words (a spaCy language code)."""
-        annotated = self.build.get("annotated")  # from shards that were built before
-        return (annotated["build"] if annotated else self.build).get("language", "en")
+        build = self.build
+        while before := build.get("annotated") or build.get("documents_cut"):  # from shards that were built before
+            build = before["build"]
+        return build.get("language", "en")
 
     @property
     def fingerprint(self) -> str:

@@ -22,7 +22,7 @@ from tests.paper.erica.oracle import (
     random_documents,
     relation_discrimination,
 )
-from tests.paper.erica.tiny_erica import LANE_SIZE, LANES, OFF, RELATIONS, Step, word_pieces
+from tests.paper.erica.tiny_erica import LANE_SIZE, LANES, OFF, RELATIONS, TINY_ENCODER, Step, word_pieces
 
 SEEDS = range(6)
 KINDS = ("ss", "sc", "cs", "cc")
@@ -499,3 +499,22 @@ def test_the_documents_have_what_matters():
     assert len(several_tails) > 10
     rows, _ = drawn_of_step(step)
     assert {kind(step, row) for row in rows} == {"s", "c"}
+
+
+@pytest.mark.parametrize("lanes_per_forward", [6, 2, 1])
+def test_what_is_compared_is_what_is_trained_with_dropout_too(lanes_per_forward):
+    """The vectors that the step's pairs are made of, and those that get their gradient, have the same dropout."""
+    step = step_of(4, lanes_per_forward=lanes_per_forward, encoder=TINY_ENCODER | {"dropout": 0.3})
+    compared, trained = [], []
+    encoder = step.erica.model.encoder
+    encoder.register_forward_hook(lambda _, args, output: compared.append(output[1].detach()[args[0].rd_entities]))
+    step.erica.before_step(step.engine, World(), step.plan, step.batches)
+    before = list(compared)
+    for batch in step.batches:
+        compared.clear()
+        step.erica.forward(step.engine, batch)
+        trained += compared
+    assert len(before) == len(step.batches)
+    assert len(trained) == (0 if lanes_per_forward == 6 else len(before))  # one forward is not computed again
+    for one, other in zip(before, trained, strict=lanes_per_forward != 6):
+        assert torch.equal(one, other)

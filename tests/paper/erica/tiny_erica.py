@@ -22,6 +22,7 @@ from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 LANES, LANE_SIZE = 6, 4
 RELATIONS = ("born in", "works for", "part of")
 OFF = {"weight": 0.0}
+TINY_ENCODER = {"layers": 1, "hidden_size": 16, "heads": 2, "intermediate_size": 24, "max_positions": 256}
 
 
 def tiny_config(**sections):
@@ -29,7 +30,7 @@ def tiny_config(**sections):
     values = recipe_values("erica_debug")
     small = {
         "batch": {"lanes": LANES, "lane_size": LANE_SIZE, "lanes_per_forward": 2},
-        "encoder": {"layers": 1, "hidden_size": 16, "heads": 2, "intermediate_size": 24, "max_positions": 256},
+        "encoder": TINY_ENCODER,
     }
     for changes in (small, sections):
         for section, change in changes.items():
@@ -52,6 +53,7 @@ class Reader:
         self.manifest = SimpleNamespace(
             tokenizer=SimpleNamespace(vocab_size=word_pieces().vocab_size, special_ids=word_pieces().special_ids),
             max_pieces=200,
+            build={"documents": {"max_entities": 64}},
             language="en",
             relation_types={f"R{number}": SimpleNamespace(name=name) for number, name in enumerate(RELATIONS)},
             require_documents=lambda location: None,

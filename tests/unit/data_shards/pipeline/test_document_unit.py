@@ -11,6 +11,7 @@ from data_shards.annotated.document import Document, Fact, Mention, split_docume
 from data_shards.pipeline.document_filter import DocumentFilter
 from data_shards.pipeline.document_records import Relations, pack_sentences
 from data_shards.pipeline.document_unit import DocumentPlan, DocumentUnit, wikidata_number
+from data_shards.pipeline.ner_pipeline import EntityPlan
 from data_shards.shards.record import BLOCKED, UNLINKED
 from data_shards.text.word_pieces import WordPieces
 from tests.unit.data_shards.conftest import DEBUG_VOCAB
@@ -159,7 +160,7 @@ def test_records_are_those_of_a_slow_loop(given_documents, chosen, max_pieces):
     unit = DocumentUnit(
         DocumentPlan(chosen, RELATIONS), sentences, word_pieces.locate_words(sentences.texts), max_pieces
     )
-    records, _ = unit.records(None, TYPES)
+    records, _ = unit.records(None, EntityPlan(TYPES, None, 0))
     dropped = Counter()
     expected = [record for one in given_documents for record in expected_records(one, chosen, max_pieces, dropped)]
     got = [

@@ -11,10 +11,11 @@ from tokenizers import Tokenizer
 
 import data_shards
 from data_shards.errors import UserError
-from data_shards.pipeline.annotate import AnnotatePlan, annotate_shard
+from data_shards.pipeline.annotate import AnnotateStep
 from data_shards.pipeline.build import _gold_types
 from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig, RecordLimits
 from data_shards.pipeline.corpus import read_units, resolve_sources
+from data_shards.pipeline.derive import DerivePlan, derive_shard
 from data_shards.pipeline.finished_unit import FinishedUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
 from data_shards.pipeline.unit_builder import TOKENIZER_FOLDER, UnitPlan, build_unit
@@ -242,7 +243,7 @@ def plain(corpus: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def plan(plain: Path, tmp_path: Path) -> AnnotatePlan:
+def plan(plain: Path, tmp_path: Path) -> DerivePlan:
     """For names that the embedded corpus tells."""
     names: dict[str, list[str]] = {}
     for sentence in generate(120, seed=3):
@@ -251,20 +252,23 @@ def plan(plain: Path, tmp_path: Path) -> AnnotatePlan:
     info = NerPipeline(write_ruler(tmp_path / "ner", names)).info
     (tmp_path / "out" / ".units").mkdir(parents=True)
     entities = EntityPlan(info.types, info, 2)
-    return AnnotatePlan(tmp_path / "out", str(plain), ShardReader(plain).manifest.fingerprint, entities, "settings")
+    return DerivePlan(
+        tmp_path / "out", str(plain), ShardReader(plain).manifest.fingerprint, AnnotateStep(entities), "settings"
+    )
 
 
-def test_shards_are_annotated_one_by_one(plan: AnnotatePlan, plain: Path) -> None:
-    source = ShardReader(plain)
-    units = [annotate_shard(plan, index)[0] for index in range(3)]
+def test_shards_are_annotated_one_by_one(plan: DerivePlan, plain: Path) -> None:
+    assert isinstance(plan.step, AnnotateStep)
+    source, entity_plan = ShardReader(plain), plan.step.entities
+    units = [derive_shard(plan, index)[0] for index in range(3)]
     word_pieces = WordPieces.load(DEBUG_VOCAB)
     word_pieces.save(plan.out / TOKENIZER_FOLDER)
-    write_manifest(plan.out, units, plan.entities, word_pieces, 64)
+    write_manifest(plan.out, units, entity_plan, word_pieces, 64)
     assert verify(plan.out) == []
     everything = source.take(np.arange(len(source)))
-    assert plan.entities.ner is not None
+    assert entity_plan.ner is not None
     words = RecordWords(Tokenizer.from_file(str(plain / "tokenizer" / "tokenizer.json"))).words(everything)
-    entities = NerPipeline(plan.entities.ner.source).find(words)
+    entities = NerPipeline(entity_plan.ner.source).find(words)
     kept = np.flatnonzero(entities.lengths >= 2)
     assert 20 < len(kept) < len(source)
     found = ShardReader(plan.out).take(np.arange(len(kept)))
@@ -278,15 +282,15 @@ def test_shards_are_annotated_one_by_one(plan: AnnotatePlan, plain: Path) -> Non
     assert sum(unit.statistics.dropped["too_few_entities"] for unit in units) == len(source) - len(kept)
 
 
-def test_finished_shards_are_found_and_others_are_made_anew(plan: AnnotatePlan) -> None:
-    first, found = annotate_shard(plan, 0)
-    assert not found and annotate_shard(plan, 0) == (first, True)
-    assert annotate_shard(replace(plan, settings="other"), 0)[1] is False
+def test_finished_shards_are_found_and_others_are_made_anew(plan: DerivePlan) -> None:
+    first, found = derive_shard(plan, 0)
+    assert not found and derive_shard(plan, 0) == (first, True)
+    assert derive_shard(replace(plan, settings="other"), 0)[1] is False
     assert first.shard is not None
     (plan.out / first.shard.url).write_bytes(b"")
-    assert annotate_shard(replace(plan, settings="other"), 0)[1] is False
+    assert derive_shard(replace(plan, settings="other"), 0)[1] is False
     with pytest.raises(UserError, match="the dataset differs"):
-        annotate_shard(replace(plan, fingerprint="other"), 0)
+        derive_shard(replace(plan, fingerprint="other"), 0)
 
 
 def test_no_records_still_have_the_layer(corpus: Path, plain: Path, tmp_path: Path) -> None:
