@@ -23,7 +23,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   doctor --config RECIPE                                check every node of the cluster before a run
   checkpoint list|verify RUN                            list a run's checkpoints, or verify every byte
   export RUN                                            export a run as a Hugging Face folder
-  probe RUN --shards DIR                                test whether span pair vectors encode words
+  probe RUN --shards DIR | --documents FILE             test what vectors encode without fine-tuning: words, relations
+  embeddings RUN --documents FILE --out FOLDER          draw entity and pair vectors of documents, and measure clusters
   report RUN --out FOLDER                               write a run's curves, table and JSON summary
   compare RUN_A RUN_B                                   compare the scores of two fine-tuned runs
   runs diff A B                                         find the first difference between two runs
@@ -44,6 +45,7 @@ COMMANDS = {
     "checkpoint": "launcher.checkpoints",
     "export": "launcher.export",
     "probe": "launcher.probe",
+    "embeddings": "launcher.embeddings",
     "report": "launcher.report",
     "compare": "launcher.compare",
     "runs": "launcher.runs",

@@ -1,4 +1,8 @@
-"""`spe probe RUN --shards HELDOUT`: do the vectors of span pairs know words, or only places and lengths?"""
+"""`spe probe RUN`: what vectors know without fine-tuning.
+
+spe probe RUN --shards HELDOUT      do the vectors of span pairs know words, or only places and lengths?
+spe probe RUN --documents FILE      do the vectors of entities and entity pairs know relations?
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.shards.reader import ShardReader
 from launcher.arguments import parse_arguments
 from launcher.output import say
+from launcher.probe_documents import probe as probe_documents
 from spe_dist.engine.world import World
 from spe_dist.probe.questions import Questions, draw_questions
 from spe_dist.probe.scores import Score, score
@@ -27,30 +32,38 @@ from spe_dist.recipe import load_recipe
 from spe_dist.versions import package_versions, this_machine
 
 _HEADS = Path(__file__).with_name("recipes") / "spe_wiki.yaml"
-_FEWEST_QUESTIONS, _FEWEST_CANDIDATES = 20, 2
+_QUESTIONS = 200
+_FEWEST_QUESTIONS, _FEWEST_CANDIDATES, _FEWEST_DOCUMENTS = 20, 2, 2
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Test whether span pair vectors encode words: which of --candidates span pairs belongs to a sentence? All of them
-    have the sentence's length, positions and word boundaries, so without reading words accuracy is at chance. The
-    output also has an encoder with new weights (at chance), and the encoder's mean states on plain text.
+    """Test what vectors encode without fine-tuning. Use text that was not used for training.
 
-    The parts above an encoder without a run are new. Use shards of text that was not used for training.
-    """  # noqa: D205
+    --shards: do span pair vectors encode words? Which of --candidates span pairs belongs to a sentence? All of them
+    have the sentence's length, positions and word boundaries, so without reading words accuracy is at chance. The
+    output also has an encoder with new weights (at chance), and the encoder's mean states on plain text. The parts
+    above an encoder without a run are new.
+
+    --documents: do entity vectors (means of states) encode relations? Which entity of a document is the tail of a fact,
+    if the relation and the head stand in front of the document, and if not? Has the nearest pair of entities of another
+    document the same relation?
+    """
 
     encoder: tyro.conf.Positional[str]
-    """Folder of an SPE run or its export, or a Hugging Face encoder."""
-    shards: str
+    """Folder of a run or its export, or a Hugging Face encoder. With --shards the run must be one of SPE."""
+    shards: str | None = None
     """Dataset to ask about, built with the encoder's tokenizer."""
+    documents: Path | None = None
+    """Annotated documents with entities and relations to ask about, such as DocRED's."""
     out: Path | None = None
     """Folder for probe.json and probe.txt."""
-    questions: int = 200
-    """Number of questions."""
+    questions: int | None = None
+    """Number of questions (default: 200), or of documents to draw (default: all)."""
     candidates: int = 32
-    """Span pairs per question; one is correct."""
+    """Span pairs per question; one is correct. Only with --shards."""
     pool: int = 40_000
-    """Number of sentences, from the first on, from which questions and candidates are drawn."""
+    """Number of sentences, from the first on, from which questions and candidates are drawn. Only with --shards."""
     seed: int = 0
     """Random seed of the questions."""
 
@@ -58,20 +71,39 @@ class Probe:
 def main(argv: list[str]) -> None:
     """Run `spe probe`."""
     command: Probe = parse_arguments(Probe, argv, prog="spe probe")
-    _check(command)
-    reader = ShardReader(command.shards)
+    if command.documents is None and command.shards is not None:
+        _probe_shards(command, command.shards, argv)
+    elif command.documents is not None and command.shards is None:
+        if command.questions is not None and command.questions < _FEWEST_DOCUMENTS:
+            raise UserError(f"--questions {command.questions}: give at least {_FEWEST_DOCUMENTS}")
+        probe_documents(
+            command.encoder,
+            command.documents,
+            count=command.questions,
+            seed=command.seed,
+            out=command.out,
+            command=" ".join(["spe probe", *argv]),
+        )
+    else:
+        raise UserError("say what to ask about: either --shards DIR or --documents FILE (`spe probe --help` says more)")
+
+
+def _probe_shards(command: Probe, shards: str, argv: list[str]) -> None:
+    asked = _QUESTIONS if command.questions is None else command.questions
+    _check(command, asked)
+    reader = ShardReader(shards)
     require_tokenizer_of(command.encoder, reader)
     heads = load_recipe(_HEADS)
     subject = load_subject(command.encoder, reader, heads, seed=command.seed)
     if subject.trained_on == reader.manifest.fingerprint:
-        say(f"warning: {command.shards} is what the run was trained on: probe it with shards of other text")
+        say(f"warning: {shards} is what the run was trained on: probe it with shards of other text")
     questions = draw_questions(
         reader.take(np.arange(min(command.pool, len(reader)))),
         reader.manifest.tokenizer.special_ids,
-        questions=command.questions,
+        questions=asked,
         candidates=command.candidates,
         seed=command.seed,
-        source=command.shards,
+        source=shards,
     )
     results = _ask(command, subject, questions)
     table = _table(command, results)
@@ -80,11 +112,11 @@ def main(argv: list[str]) -> None:
         _write(command, argv, subject, reader.manifest.fingerprint, results, table)
 
 
-def _check(command: Probe) -> None:
+def _check(command: Probe, questions: int) -> None:
     for name, value, least in (
-        ("questions", command.questions, _FEWEST_QUESTIONS),
+        ("questions", questions, _FEWEST_QUESTIONS),
         ("candidates", command.candidates, _FEWEST_CANDIDATES),
-        ("pool", command.pool, command.questions),
+        ("pool", command.pool, questions),
     ):
         if value < least:
             raise UserError(f"--{name} {value}: give at least {least}")

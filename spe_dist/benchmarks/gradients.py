@@ -43,14 +43,16 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
 
     SPE's queue holds keys of the records of later steps, as many as the recipe's queue or 2,048.
     """
-    device, plan, reader = World().device, build_plan(config, 1), open_reader(config)
+    world, plan, reader = World(), build_plan(config, 1), open_reader(config)
+    device = world.device
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, device)
     method = spec_of(config).build(config, reader, device=device)
     method.model.to(device).eval()
-    method.prefill(batch for step in count(1) for batch in _batches(method, config, plan, reader, device, step=step))
-    batches = _batches(method, config, plan, reader, device, step=0)
-    return gradients_of_step(method, batches, objectives_of(config, method))
+    later = (batch for step in count(1) for batch in _batches(method, config, plan, reader, step=step))
+    method.prefill(batch.to(device) for batch in later)
+    batches = _batches(method, config, plan, reader, step=0)
+    return gradients_of_step(method, plan, batches, objectives_of(config, method))
 
 
 def objectives_of(config: Config, method: Method) -> dict[str, float]:
@@ -59,22 +61,30 @@ def objectives_of(config: Config, method: Method) -> dict[str, float]:
     return {objective.key: objective.weight for objective in summary.objectives if objective.weight}
 
 
-def gradients_of_step(method: Method, batches: list[Batch], objectives: dict[str, float]) -> list[ObjectiveGradient]:
+def gradients_of_step(
+    method: Method, plan: BatchPlan, batches: list[Batch], objectives: dict[str, float]
+) -> list[ObjectiveGradient]:
     """Gradients of the forwards of one step, added up as training does.
 
     Args:
         method: without an engine, its model in the mode to be measured.
-        batches: of the step.
+        plan: of one rank.
+        batches: of the step, on the host.
         objectives: weights by objective; a term belongs to the one whose name it begins with.
     """
-    counts = torch.stack([batch.counts for batch in batches]).sum(dim=0).clamp(min=1)
-    scale = torch.tensor(method.term_weights, device=counts.device) / counts
+    world, engine = World(), cast("Engine", _PlainEngine(method.model))
+    autocast = torch.autocast("cuda", dtype=torch.bfloat16, enabled=world.device.type == "cuda")
+    with autocast:
+        more = method.before_step(engine, world, plan, batches)
+    counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
+    counts += torch.tensor([more.get(term, 0) for term in method.terms])
+    scale = (torch.tensor(method.term_weights) / counts.clamp(min=1)).to(world.device)
     layers = list(cast(Any, method.model).encoder.sentence_encoder.model.encoder.parameters())
     gradients = {name: [torch.zeros_like(parameter) for parameter in layers] for name in objectives}
     losses = dict.fromkeys(objectives, 0.0)
     for batch in batches:
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=batch.counts.device.type == "cuda"):
-            weighted = method.forward(cast("Engine", _PlainEngine(method.model)), batch)[0] * scale
+        with autocast:
+            weighted = method.forward(engine, batch.to(world.device))[0] * scale
         for name, total in gradients.items():
             terms = [i for i, term in enumerate(method.terms) if term.partition("_")[0] == name]
             loss = weighted[terms].sum()
@@ -98,12 +108,10 @@ class _PlainEngine:
         self.forward = model
 
 
-def _batches(
-    method: Method, config: Config, plan: BatchPlan, reader: ShardReader, device: torch.device, *, step: int
-) -> list[Batch]:
+def _batches(method: Method, config: Config, plan: BatchPlan, reader: ShardReader, *, step: int) -> list[Batch]:
     order = build_order(config, reader.manifest)
     batches = []
     for lanes in plan.forwards(0):
         ids = np.asarray(order.record_ids(step, lanes))
-        batches.append(method.collate(reader.take(ids), ids, step, lanes).to(device))
+        batches.append(method.collate(reader.take(ids), ids, step, lanes))
     return batches

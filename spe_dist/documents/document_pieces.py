@@ -20,7 +20,7 @@ class DocumentPieces:
 
     piece_ids: NDArray[np.int64]  # [P] without special ones
     mentions: NDArray[np.int64]  # [M, 3] entity, first piece, piece after the last; sorted, so entity by entity
-    types: tuple[str, ...]  # of each entity, that of its first mention, [E]
+    numbers: NDArray[np.int64]  # of each entity in the document that it was cut from, [E]
     facts: NDArray[np.int64]  # [F, 3] head, tail, number of the relation; sorted, no row twice
     is_cut: bool  # whether sentences at its end were left out
 
@@ -45,9 +45,6 @@ class DocumentPieces:
         numbers, entities_of_mentions = np.unique(entities[kept], return_inverse=True)
         pieces = words.offsets[mention_words[kept]]
         rows = np.column_stack([entities_of_mentions.reshape(-1), pieces])
-        mentions, mention_of_row = np.unique(rows, axis=0, return_index=True)
-        first = np.unique(mentions[:, 0], return_index=True)[1]
-        types = tuple(document.mentions[kept[row]].type for row in mention_of_row[first])
         number_of = {int(entity): number for number, entity in enumerate(numbers)}
         facts = {
             (number_of[fact.head], number_of[fact.tail], relations[fact.type])
@@ -56,8 +53,8 @@ class DocumentPieces:
         }
         return cls(
             words.values[:num_pieces].astype(np.int64),
-            mentions,
-            types,
+            np.unique(rows, axis=0),
+            numbers,
             np.array(sorted(facts), dtype=np.int64).reshape(-1, 3),
             bool(fitting < len(sentences) - 1),
         )

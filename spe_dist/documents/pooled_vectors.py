@@ -94,9 +94,10 @@ class PooledForwards:
     def vectors(self, encoder: SentenceEncoder) -> Tensor:
         """The vectors of all texts, one text after another, in fp32 on the encoder's device, [V of all texts, H]."""
         device = next(encoder.parameters()).device
-        parts = [pooled.to(device).means(encoder(packed.to(device))) for packed, pooled in self.forwards]
-        none = torch.zeros(0, encoder.hidden_size, device=device)
-        return torch.cat([none, *parts])[self.places.to(device)]
+        parts = [torch.zeros(0, encoder.hidden_size, device=device)]
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            parts += [pooled.to(device).means(encoder(packed.to(device))) for packed, pooled in self.forwards]
+        return torch.cat(parts)[self.places.to(device)]
 
 
 def _pack_forward(texts: Sequence[PooledText], special: SpecialIds) -> tuple[PackedSequences, PooledPieces]:

@@ -27,6 +27,7 @@ from data_shards.errors import UserError
 from data_shards.ragged import offsets_from_lengths
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.documents.document_pieces import DocumentPieces
+from spe_dist.documents.neighbours import nearest_of_others
 from spe_dist.documents.pooled_vectors import PooledForwards, PooledText
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
@@ -34,7 +35,6 @@ MAX_PIECES = 480  # of a document, so that a prefix fits before it into 512
 _RELATION_PIECES, _HEAD_PIECES = 16, 14  # at most, of a prefix
 _PREFIX_PIECES = _RELATION_PIECES + _HEAD_PIECES + 1  # and [SEP]
 _FACTS_EACH, _NEAREST = 3, 10
-_QUERIES_AT_A_TIME = 1024
 
 WITH_RELATION, WITH_HEAD, WITHOUT = "ed_hits_at_1", "ed_hits_at_1_without_relation", "ed_hits_at_1_without_prefix"
 Measures = dict[str, NDArray[np.float64]]
@@ -47,7 +47,7 @@ class DocumentProbes:
     Every process that makes them of the same file with the same arguments gets the same questions and forwards.
     """
 
-    documents: Sequence[DocumentPieces]  # with a fact at least, [D]
+    documents: Sequence[DocumentPieces]  # each with a question, [D]
     facts: NDArray[np.int64]  # [D, 3] the facts of ED
     candidates: Sequence[NDArray[np.int64]]  # [D] the entities of each question of ED; the tail comes first
     pairs: NDArray[np.int64]  # [N, 4] of RD: document, head, tail, relation
@@ -66,21 +66,26 @@ class DocumentProbes:
         """Draw the questions and pack the documents.
 
         Args:
-            documents: those without facts are passed over.
+            documents: those without a fact whose tail has a rival are passed over.
             relations: names of the relations that facts number; they come first in a prefix.
             word_pieces: what cut the documents.
             seed: of the facts drawn.
             measures: of ED, each of which is a forward of all documents; WITHOUT, which RD uses, is always computed.
 
         Raises:
-            UserError: fewer than two documents have a fact.
+            UserError: fewer than two documents have such a fact.
         """
-        documents = [document for document in documents if len(document.facts)]
+        documents = [document for document in documents if _has_question(document)]
         if len(documents) < 2:
             raise UserError("the probes need at least two documents with a relation: give a file that has them")
         generator = np.random.default_rng(seed)
         orders = [generator.permutation(len(document.facts)) for document in documents]
-        facts = np.stack([one.facts[order[0]] for one, order in zip(documents, orders, strict=True)])
+        facts = np.stack(
+            [
+                next(fact for fact in one.facts[order] if len(_candidates(one, *fact)) > 1)
+                for one, order in zip(documents, orders, strict=True)
+            ]
+        )
         pairs = np.concatenate(
             [
                 np.insert(one.facts[order[:_FACTS_EACH]], 0, number, axis=1)
@@ -102,7 +107,7 @@ class DocumentProbes:
         encodings = {
             name: PooledForwards.pack(
                 [
-                    PooledText(one.piece_ids, one.mentions, len(one.types), prefix)
+                    PooledText(one.piece_ids, one.mentions, len(one.numbers), prefix)
                     for one, prefix in zip(documents, prefixes[name], strict=True)
                 ],
                 word_pieces.special_ids,
@@ -121,7 +126,7 @@ class DocumentProbes:
             encoder: in fp32 or bf16, on any device; in evaluation for the time of the call.
 
         Returns:
-            By measure: of ED [D], of RD [N]; see `average`.
+            By measure: of ED [D], of RD [N]; see `average`. NaN where vectors are not finite.
         """
         was_training = encoder.training
         encoder.eval()
@@ -129,22 +134,20 @@ class DocumentProbes:
             entities = {name: encoding.vectors(encoder).cpu() for name, encoding in self.encodings.items()}
         finally:
             encoder.train(was_training)
-        starts = offsets_from_lengths(np.array([len(document.types) for document in self.documents]))
+        starts = offsets_from_lengths(np.array([len(document.numbers) for document in self.documents]))
         measures = {name: self._hits(vectors, starts) for name, vectors in entities.items()}
         heads, tails = (starts[self.pairs[:, 0]] + self.pairs[:, column] for column in (1, 2))
         pairs = torch.cat([entities[WITHOUT][heads], entities[WITHOUT][tails]], dim=1)
         nearest = nearest_of_others(pairs, self.pairs[:, 0], most=_NEAREST)
-        equal = self.pairs[:, 3][nearest] == self.pairs[:, 3, None]
-        return measures | self._by_chance() | {"rd_1_nn": equal[:, 0] * 1.0, "rd_p_at_10": equal.mean(axis=1)}
+        equal = (self.pairs[:, 3][nearest] == self.pairs[:, 3, None]) * (1.0 if pairs.isfinite().all() else np.nan)
+        return measures | self._by_chance() | {"rd_1_nn": equal[:, 0], "rd_p_at_10": equal.mean(axis=1)}
 
     def _hits(self, entities: Tensor, starts: NDArray[np.int64]) -> NDArray[np.float64]:
         """Whether the tail is the nearest candidate of each question; a tie is the share that guessing would win."""
         found = []
         for start, (head, _, _), candidates in zip(starts, self.facts, self.candidates, strict=False):
-            similarity = nn.functional.cosine_similarity(
-                entities[start + head], entities[start + candidates], dim=1
-            ).numpy()
-            found.append(_first_is_best(similarity))
+            of_head, of_candidates = entities[start + head], entities[start + candidates]
+            found.append(_first_is_best(nn.functional.cosine_similarity(of_head, of_candidates, dim=1).numpy()))
         return np.array(found)
 
     def _by_chance(self) -> Measures:
@@ -186,7 +189,7 @@ def probe_documents(
         measures: of ED.
 
     Raises:
-        UserError: fewer than two documents have a fact.
+        UserError: fewer than two documents have such a fact.
     """
     relations = {name: number for number, name in enumerate(sorted({f.type for d in documents for f in d.facts}))}
     most = min(MAX_PIECES, positions - _PREFIX_PIECES)
@@ -196,7 +199,7 @@ def probe_documents(
     for number in order:
         if len(drawn) == count:
             break
-        if len((document := cut(documents[number])).facts):
+        if _has_question(document := cut(documents[number])):
             drawn[number] = document
     in_order = [drawn[number] for number in sorted(drawn)]
     return DocumentProbes.draw(in_order, list(relations), word_pieces, seed=seed, measures=measures)
@@ -207,29 +210,15 @@ def average(measures: Measures) -> dict[str, float]:
     return {name: float(values.mean()) for name, values in measures.items()}
 
 
-def nearest_of_others(vectors: Tensor, groups: NDArray[np.int64], *, most: int) -> NDArray[np.int64]:
-    """The nearest vectors, by cosine, that are in another group, nearest first, [N, at most `most`].
-
-    Args:
-        vectors: [N, size].
-        groups: of each, [N]; at least two differ.
-        most: of each; fewer where other groups hold fewer.
-    """
-    vectors, of = nn.functional.normalize(vectors.float(), dim=1), torch.from_numpy(groups)
-    most = min(most, len(groups) - int(np.unique(groups, return_counts=True)[1].max()))
-    found = []
-    for queries in torch.arange(len(vectors)).split(_QUERIES_AT_A_TIME):
-        similarity = vectors[queries] @ vectors.T
-        similarity.masked_fill_(of[queries, None] == of, float("-inf"))
-        found.append(similarity.topk(most, dim=1).indices)
-    return torch.cat(found).numpy()
+def _has_question(document: DocumentPieces) -> bool:
+    return any(len(_candidates(document, *fact)) > 1 for fact in document.facts.tolist())
 
 
 def _candidates(document: DocumentPieces, head: int, tail: int, relation: int) -> NDArray[np.int64]:
     """The tail, then all other entities but the head and other true tails."""
     facts = document.facts
     true = facts[(facts[:, 0] == head) & (facts[:, 2] == relation), 1]
-    others = np.setdiff1d(np.arange(len(document.types)), np.append(true, head))
+    others = np.setdiff1d(np.arange(len(document.numbers)), np.append(true, head))
     return np.concatenate([[tail], others])
 
 
@@ -239,8 +228,8 @@ def _size_of_group(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _first_is_best(values: NDArray[np.floating]) -> float:
-    """Whether the first value is the greatest; a tie is the share that guessing would win."""
-    return float(values[0] >= values.max()) / float((values == values[0]).sum())
+    """Whether the first value is the greatest; a tie is the share that guessing would win; NaN if any value is."""
+    return float(values[0] == values.max()) / max(int((values == values[0]).sum()), 1) + 0 * float(values.sum())
 
 
 def _distances(mentions: NDArray[np.int64], head: int) -> NDArray[np.float64]:

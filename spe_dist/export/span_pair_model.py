@@ -165,7 +165,7 @@ class SpanPairModel(nn.Module):
         if self.span_encoder is None or (self.pair_encoder is None and any(word_pairs)):
             missing = "spans" if self.span_encoder is None else "span pairs"
             raise UserError(f"this model encodes no {missing}: none of its run's objectives trained that")
-        with self._autocast():
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._device.type == "cuda"):
             span_vectors, pair_vectors = self._forward(marked, word_spans, word_pairs, self._device)
             pair_vectors = self.project(pair_vectors) if project else pair_vectors
         per_text = (
@@ -234,23 +234,18 @@ class SpanPairModel(nn.Module):
         ]
         results = []
         for vectors, spans, pairs in zip(self._pooled(texts), word_spans, word_pairs, strict=True):
-            of_pairs = vectors[len(spans) :].reshape(len(pairs), -1)
+            of_pairs = vectors[len(spans) :].reshape(len(pairs), 2 * vectors.shape[1])
             results.append(SpanVectors(vectors[: len(spans)], self.project(of_pairs) if project else of_pairs))
         return results
 
     def _pooled(self, texts: Sequence[PooledText]) -> list[Tensor]:
         """The vectors of each text."""
-        forwards = PooledForwards.pack(texts, self.word_pieces.special_ids)
-        with self._autocast():
-            vectors = forwards.vectors(self.sentence_encoder)
+        vectors = PooledForwards.pack(texts, self.word_pieces.special_ids).vectors(self.sentence_encoder)
         return list(vectors.split([text.size for text in texts]))
 
     @property
     def _device(self) -> torch.device:
         return self.sentence_encoder.word_embeddings.weight.device
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._device.type == "cuda")
 
     def _mark(self, text: str) -> MarkedText:
         marked = MarkedText.of(text, self.word_pieces)

@@ -1,7 +1,8 @@
 """Attention over packed sequences, registered with transformers under the name "packed".
 
 On CUDA: `varlen_attn`, which reads the packed tensor as it is. On CPU: padding inside the attention only, to the
-longest of a few sequences of similar length, and none where many are equally long; linear layers run without padding.
+longest of a few sequences of similar length, and none of long sequences and where many are equally long; linear layers
+run without padding.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from spe_dist.batches.batch import PackedSequences
 
 NAME = "packed"
 _FEWEST_SEQUENCES = 4  # of a group
+_LONG = 128  # pieces: longer ones by themselves, as the scores of several leave the cache (3 times as slow at 400)
 _MANY_OF_A_LENGTH = 16  # in the mean: then each length is a group, as in batches that are sorted for predicting
 
 
@@ -56,8 +58,8 @@ class PaddedLayout:
 def padded_layout(packed: PackedSequences) -> PaddedLayout:
     """Sort the sequences by length and cut them into groups: the shorter half, the shorter half of the rest, and so on.
 
-    Where there are many sequences of each length, those of one length are a group, without padding. Long sequences are
-    rare and dear: with 64 sentences of Wikipedia, attention computes a third more than it needs to.
+    Where there are many sequences of each length, those of one length are a group, without padding; a long sequence is
+    one by itself. With 64 sentences of Wikipedia, attention computes a third more than it needs to.
 
     Args:
         packed: at least one sequence; on the CPU.
@@ -72,9 +74,11 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
     made, first_row, first_piece = [], 0, 0
     of_each_length = lengths.unique_consecutive(return_counts=True)[1].tolist()
     unpadded = len(lengths) >= _MANY_OF_A_LENGTH * len(of_each_length)
-    for of_group in lengths.split(of_each_length if unpadded else _group_sizes(len(lengths))):
+    long = int((lengths > _LONG).sum())
+    sizes = [*(_group_sizes(len(lengths) - long) if long < len(lengths) else []), *[1] * long]
+    for of_group in lengths.split(of_each_length if unpadded else sizes):
         last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
-        if unpadded:
+        if unpadded or len(of_group) == 1:
             made.append(PaddedGroup(len(of_group), longest))
         else:
             here = slice(first_piece, last_piece)

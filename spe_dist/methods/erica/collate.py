@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_shards.errors import UserError
 from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
 from data_shards.shards.reader import ShardReader
 from data_shards.shards.record import Records
@@ -29,8 +30,10 @@ from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, RELATION, TAIL
 from spe_dist.methods.erica.facts import DocumentFacts, pair_rows, unrelated_pairs
+from spe_dist.methods.erica.markers import MOST_MENTIONS, PAIRS, Markers, place_markers, pooled_markers, spread
 from spe_dist.methods.erica.masking import COLUMNS as MASK_COLUMNS
 from spe_dist.methods.erica.masking import MaskedPieces, mask_pieces
+from spe_dist.methods.erica.mentions import first_mentions, mention_pieces, pooled_pieces
 from spe_dist.methods.erica.questions import Questions, ask
 
 _MOST_NAME_PIECES, _MOST_HEAD_PIECES = 16, 14
@@ -45,6 +48,7 @@ class DrawnDocuments:
     pairs: NDArray[np.int64]  # [N, COLUMNS] of relation discrimination, see fact_pairs.py
     questions: Questions
     masked: MaskedPieces
+    markers: Markers | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class DocumentCollate:
         mask_true_tails: see `EdConfig`.
         na_pairs: see `RdConfig`.
         masked: share of pieces to predict; 0 without masked language modelling.
+        mark: whether mentions are marked, and entities the means of their markers.
     """
 
     special: SpecialIds
@@ -76,6 +81,7 @@ class DocumentCollate:
     mask_true_tails: bool
     na_pairs: int
     masked: float
+    mark: bool
 
     def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> DocumentBatch:
         """The forward of some lanes of a step.
@@ -106,21 +112,29 @@ class DocumentCollate:
                 mask_id=self.special.mask,
                 vocab_size=self.vocab_size,
             ),
+            place_markers(records, draws.markers) if self.mark else None,
         )
 
     def batch(self, drawn: DrawnDocuments, *, record_ids: IntArray, lanes: Sequence[int], step: int) -> DocumentBatch:
         """Pack drawn documents and point at what is to be compared and predicted in them."""
-        records, questions = drawn.records, drawn.questions
+        records, questions, markers = drawn.records, drawn.questions, drawn.markers
         prefixes = self._prefixes(drawn)
-        lengths = prefixes.lengths + records.pieces.lengths
+        moved, own_lengths = (0, records.pieces.lengths) if markers is None else spread(records, markers)
+        lengths = prefixes.lengths + own_lengths
         starts = offsets_from_lengths(lengths)[:-1]
         ids = np.empty(int(lengths.sum()), dtype=np.int64)
         ids[concat_ranges(starts, prefixes.lengths)] = prefixes.values
-        own = concat_ranges(starts + prefixes.lengths, records.pieces.lengths)  # of the documents, without prefixes
+        own = concat_ranges(starts + prefixes.lengths, records.pieces.lengths) + moved
         ids[own] = drawn.masked.piece_ids
-        places, packed = pack(ids, lengths, self.special)
-        places = places[own]
-        pooled = _pooled_pieces(records)
+        pooled, weights = pooled_pieces(records)
+        pooled = Ragged(own[pooled.values], pooled.offsets)
+        if markers is not None:
+            first, pieces = (part[markers.mentions] for part in mention_pieces(records))
+            ids[own[first] - 1] = self.vocab_size + 2 * markers.numbers
+            ids[own[first + pieces - 1] + 1] = self.vocab_size + 2 * markers.numbers + 1
+            pooled, weights = pooled_markers(markers, own[first] - 1, len(pooled))
+        in_pack, packed = pack(ids, lengths, self.special)
+        places = in_pack[own]
         entities, rd_entities = records.layers["knowledge_ids"], self._related_entities(records)
         number = np.full(len(entities.values), -1)
         number[rd_entities] = np.arange(len(rd_entities))
@@ -133,9 +147,9 @@ class DocumentCollate:
             counts=torch.tensor([len(questions.heads), 0, len(drawn.masked.pieces)]),  # of RD: `Erica.before_step`
             record_ids=as_tensor(record_ids.reshape(-1)),
             digests=self._digests(drawn, prefixes, record_ids, lanes),
-            pooled_pieces=as_tensor(places[pooled.values]),
+            pooled_pieces=as_tensor(in_pack[pooled.values]),
             pooled_starts=as_tensor(pooled.offsets[:-1]),
-            pooled_weights=torch.from_numpy(_pooled_weights(records)),
+            pooled_weights=torch.from_numpy(weights),
             ed_heads=as_tensor(questions.heads),
             ed_candidates=as_tensor(_padded(candidates)),
             ed_chance=torch.from_numpy((1 / candidates.lengths).astype(np.float32)),
@@ -151,7 +165,7 @@ class DocumentCollate:
         """The question in front of each document: name of the relation, first mention of the head, [SEP]; [R]."""
         records, questions = drawn.records, drawn.questions
         names = _first(self.relation_names.take(questions.relations), _MOST_NAME_PIECES)
-        heads = _first(_first_mentions(records, questions.heads), _MOST_HEAD_PIECES)
+        heads = _first(first_mentions(records, questions.heads), _MOST_HEAD_PIECES)
         lengths = names.lengths + heads.lengths + 1
         starts = offsets_from_lengths(lengths)[:-1]
         pieces = np.full(int(lengths.sum()), self.special.sep, dtype=np.int64)
@@ -184,6 +198,10 @@ class DocumentCollate:
                 drawn.pairs[paired][:, [HEAD, TAIL]] - first_entities[first],
                 drawn.pairs[paired][:, RELATION],
             ]
+            if drawn.markers is not None:
+                shown.append(
+                    drawn.markers.numbers[slice(*offsets_from_lengths(drawn.markers.per_record)[[first, last]])]
+                )
             digests[0] += lane_digest(lane, [ids])
             digests[1] += lane_digest(lane, shown)
         return torch.tensor(digests)
@@ -197,6 +215,11 @@ def build_collate(config: EricaConfig, reader: ShardReader) -> DocumentCollate:
     """
     manifest = reader.manifest
     manifest.require_documents(reader.location)
+    if config.pooling == "marker" and manifest.build["documents"]["max_entities"] > MOST_MENTIONS:
+        raise UserError(
+            f"{reader.location} has documents of up to {manifest.build['documents']['max_entities']} entities, and "
+            f"pooling 'marker' marks {MOST_MENTIONS}: build it with --max-entities {MOST_MENTIONS}"
+        )
     words = WordPieces.load(str(reader.tokenizer_folder()), language=manifest.language)
     names = [relation.name for relation in manifest.relation_types.values()]
     lane_size, related = config.batch.lane_size, 0
@@ -214,6 +237,7 @@ def build_collate(config: EricaConfig, reader: ShardReader) -> DocumentCollate:
         mask_true_tails=config.ed.mask_true_tails,
         na_pairs=config.rd.na_pairs,
         masked=config.mlm.masked if config.mlm.weight > 0 else 0.0,
+        mark=config.pooling == "marker",
     )
 
 
@@ -233,6 +257,7 @@ class _Draws:
     questions: FloatArray  # [R]
     pieces: FloatArray  # [pieces, MASK_COLUMNS]
     pairs: FloatArray  # [Σ entities² of a document]
+    markers: FloatArray  # [R, PAIRS]
 
     @classmethod
     def draw(cls, seed: int, step: int, lanes: Sequence[int], lane_size: int, records: Records) -> _Draws:
@@ -241,64 +266,15 @@ class _Draws:
             values.reshape(len(lanes), lane_size).sum(axis=1).tolist()
             for values in (records.pieces.lengths, entities * entities)
         )
-        questions, pieces, pairs = [np.empty(0)], [np.empty((0, MASK_COLUMNS))], [np.empty(0)]
+        questions, pieces, pairs, markers = [np.empty(0)], [np.empty((0, MASK_COLUMNS))], [np.empty(0)], []
         for lane, num_pieces, num_pairs in zip(lanes, *per_lane, strict=True):
             generator = lane_generator(seed, step, lane)
             questions.append(generator.random(lane_size))
             pieces.append(generator.random((num_pieces, MASK_COLUMNS)))
             pairs.append(generator.random(num_pairs))
-        return cls(np.concatenate(questions), np.concatenate(pieces), np.concatenate(pairs))
-
-
-def _mention_pieces(records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First piece of each mention among the pieces of all records, and number of its pieces; [mentions] each."""
-    mentions = records.entities
-    words = records.word_starts.offsets[:-1][mentions.row_index()]
-    bounds = records.word_bounds
-    starts = bounds[mentions.values[:, 0] + words]
-    return starts, bounds[mentions.values[:, 1] + words] - starts
-
-
-def _entity_of_mention(records: Records) -> NDArray[np.int64]:
-    """Which entity, numbered over all records, each mention names."""
-    offsets = records.layers["knowledge_ids"].offsets
-    return records.layers["mention_entities"].values + np.repeat(offsets[:-1], records.entities.lengths)
-
-
-def _first_mentions(records: Records, entities: IntArray) -> Ragged:
-    """Pieces of the first mention of each entity."""
-    starts, lengths = _mention_pieces(records)
-    of_mention = _entity_of_mention(records)
-    order = np.argsort(of_mention, kind="stable")
-    first = order[np.searchsorted(of_mention[order], entities)]
-    return Ragged.from_lengths(
-        records.pieces.values[concat_ranges(starts[first], lengths[first])].astype(np.int64), lengths[first]
-    )
-
-
-def _first(rows: Ragged, most: int) -> Ragged:
-    """The first values of each row."""
-    lengths = np.minimum(rows.lengths, most)
-    return Ragged.from_lengths(rows.values[concat_ranges(rows.offsets[:-1], lengths)], lengths)
-
-
-def _pooled_pieces(records: Records) -> Ragged:
-    """The pieces of all mentions of each entity, [E]."""
-    starts, lengths = _mention_pieces(records)
-    of_mention = _entity_of_mention(records)
-    order = np.argsort(of_mention, kind="stable")
-    pieces = concat_ranges(starts[order], lengths[order])
-    of_entity = np.bincount(of_mention, weights=lengths, minlength=len(records.layers["knowledge_ids"].values))
-    return Ragged.from_lengths(pieces, of_entity.astype(np.int64))
-
-
-def _pooled_weights(records: Records) -> NDArray[np.float32]:
-    """1 / (mentions of the entity · pieces of the mention) of each pooled piece."""
-    _, lengths = _mention_pieces(records)
-    of_mention = _entity_of_mention(records)
-    order = np.argsort(of_mention, kind="stable")
-    mentions = np.bincount(of_mention)[of_mention[order]] if len(order) else order
-    return np.repeat(1 / (mentions * lengths[order]), lengths[order]).astype(np.float32)
+            markers.append(generator.random((lane_size, PAIRS)))
+        markers.append(np.empty((0, PAIRS)))
+        return cls(*(np.concatenate(parts) for parts in (questions, pieces, pairs, markers)))
 
 
 def _padded(rows: Ragged) -> NDArray[np.int64]:
@@ -306,3 +282,9 @@ def _padded(rows: Ragged) -> NDArray[np.int64]:
     matrix = np.full((len(rows), int(rows.lengths.max(initial=1))), -1, dtype=np.int64)
     matrix[np.arange(matrix.shape[1]) < rows.lengths[:, None]] = rows.values
     return matrix
+
+
+def _first(rows: Ragged, most: int) -> Ragged:
+    """The first values of each row."""
+    lengths = np.minimum(rows.lengths, most)
+    return Ragged.from_lengths(rows.values[concat_ranges(rows.offsets[:-1], lengths)], lengths)

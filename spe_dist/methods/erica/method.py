@@ -38,7 +38,8 @@ from spe_dist.methods.erica.compared_facts import ComparedFacts
 from spe_dist.methods.erica.config import COUNTED, TERMS, EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, LANE, STEP, TAIL
 from spe_dist.methods.erica.flops import erica_flops
-from spe_dist.methods.erica.model import METRICS, starting_model
+from spe_dist.methods.erica.markers import MOST_MENTIONS
+from spe_dist.methods.erica.model import METRICS, add_markers, starting_model
 from spe_dist.methods.method import Method
 from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.workload import Workload
@@ -78,14 +79,17 @@ class Erica(Method):
     metrics = METRICS
     step_metrics = (*RELATION_METRICS, "rd_relations", "steps")
     counted = COUNTED
-    added_pieces = PREFIX_PIECES
-
     config: EricaConfig
 
     def __init__(self, config: EricaConfig, reader: ShardReader, device: torch.device) -> None:
+        self.added_pieces = PREFIX_PIECES + (2 * MOST_MENTIONS if config.pooling == "marker" else 0)
         super().__init__(config, reader)
         self.collate = build_collate(config, reader)
-        self.model = starting_model(config, self.new_encoder())
+        encoder = self.new_encoder()
+        if config.pooling == "marker":
+            add_markers(encoder, reader.manifest.tokenizer.vocab_size)
+            self.encoder_config = encoder.model.config
+        self.model = starting_model(config, encoder)
         self.term_weights = (config.ed.weight, config.rd.weight, config.mlm.weight)
         self._device = device
         self._host_world: World | None = None  # rows of pairs go from host to host: no rank waits for its GPU

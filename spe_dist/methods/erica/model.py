@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from data_shards.shards.manifest import Manifest
 from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.entity_discrimination import entity_discrimination
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.methods.erica.markers import PIECES
+from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder, quiet_transformers
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
@@ -84,8 +86,18 @@ class EricaModel(nn.Module):
         )
 
 
+def add_markers(encoder: SentenceEncoder, vocab_size: int) -> None:
+    """Give the word embeddings rows for markers, behind the tokenizer's vocabulary, drawn as BERT's are."""
+    rows = max(vocab_size + PIECES, encoder.model.config.vocab_size)
+    with quiet_transformers():
+        encoder.model.resize_token_embeddings(rows, mean_resizing=False)
+
+
 def new_model(config: EricaConfig, hf_config: PretrainedConfig, manifest: Manifest | None) -> EricaModel:
     """The model of a run with new weights, its sentence encoder of the given sizes."""
+    if config.pooling == "marker" and manifest is not None:
+        hf_config = deepcopy(hf_config)
+        hf_config.vocab_size = max(manifest.tokenizer.vocab_size + PIECES, hf_config.vocab_size)
     return EricaModel(config, EricaEncoder(new_sentence_encoder(hf_config)))
 
 

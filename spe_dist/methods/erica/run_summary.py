@@ -25,6 +25,8 @@ def summarize_erica(config: EricaConfig, encoder: PretrainedConfig) -> RunSummar
             Objective("rd", "relation discrimination", config.rd.weight),
             Objective("mlm", "masked language modelling", config.mlm.weight),
         ),
+        # Vectors of markers ask for marked text, which exported models do not make.
+        pooling="mean" if config.pooling == "mean" else None,
     )
 
 

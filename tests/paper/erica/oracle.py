@@ -123,8 +123,10 @@ def may_be_positive(anchor: Row, other: Row) -> bool:
     return anchor.relation is not NA and anchor.relation == other.relation and not anchor.overlaps(other)
 
 
-def may_be_negative(anchor: Row, other: Row) -> bool:
-    return other.relation != anchor.relation and not anchor.overlaps(other)
+def may_be_negative(anchor: Row, other: Row, documents: Sequence[Document]) -> bool:
+    """A pair that holds the anchor's relation too is none, whichever of its facts the row is."""
+    relations = {r for h, t, r in documents[other.document].facts if (h, t) == (other.head, other.tail)}
+    return anchor.relation not in relations and not anchor.overlaps(other)
 
 
 def pair_vector(vectors: Sequence[Sequence[Tensor]], row: Row) -> Tensor:

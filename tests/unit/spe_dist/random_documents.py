@@ -75,7 +75,7 @@ def write_documents(folder: Path, count: int = 120, *, seed: int = 3, shards: in
         block_records=32,
         max_pieces=160,
         tokenizer=_tokenizer_info(folder / TOKENIZER_FOLDER, tokenizer),
-        build={"language": "en", "entities": {"min_entities": 2}},
+        build={"language": "en", "entities": {"min_entities": 2}, "documents": {"max_entities": 64}},
         statistics=Statistics(records=count),
         entity_types={"ENTITY": len(records.entities.values)},
         relation_types={

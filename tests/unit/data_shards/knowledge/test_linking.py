@@ -1,13 +1,24 @@
+import functools
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_shards.knowledge.linking import LinkedMentions, Linker
+from data_shards.text import word_rules
 from data_shards.text.word_pieces import WordPieces
 from tests.unit.data_shards.knowledge.knowledge_bases import load_kb
 from tests.unit.data_shards.text.test_word_pieces import DEBUG_VOCAB
+
+
+@pytest.fixture(autouse=True, scope="module")
+def rules_that_are_loaded_once() -> Iterator[None]:
+    """They take a tenth of a second, longer than all else here."""
+    with patch.object(word_rules, "_load_tokenizer", functools.cache(word_rules._load_tokenizer)):
+        yield
 
 
 def rows(found: LinkedMentions) -> list[tuple[int, int, int, int]]:
@@ -71,7 +82,7 @@ def test_titles_give_names_without_what_tells_them_apart(tmp_path: Path) -> None
 
 
 def test_an_ambiguous_name_goes_by_rank_then_by_facts_then_by_order(tmp_path: Path) -> None:
-    facts = [("A", "r", "x"), ("A", "r", "y"), ("B", "r", "x")]
+    facts = [("A", "r", "x"), ("A", "r", "y"), ("B", "r", "x"), *(("C", f"r{number}", "x") for number in range(3))]
     names = dict.fromkeys("ABCD", ("Else",)) | {"x": (), "y": ()}
 
     def winner(titles: dict[str, str], **own: tuple[str, ...]) -> str:
@@ -83,11 +94,15 @@ def test_an_ambiguous_name_goes_by_rank_then_by_facts_then_by_order(tmp_path: Pa
     assert winner({"A": "Ash, Kent"}, D=("Ash",), B=alias) == "D"
     assert winner({"D": "Ash (tree)"}, A=alias) == "D"
     assert winner({"B": "Ash (tree)", "A": "Ash (band)", "D": "Ash (film)"}) == "A"
-    assert winner({}, C=alias, D=alias) == "C"
+    assert winner({}, A=alias, B=alias, C=alias, D=alias) == "C"
+    assert winner({"D": "Ash, Kent", "x": "Ash (film)"}) == "x"
+    assert winner({}, D=alias, E=alias) == "D"
 
 
 def test_ambiguous_names_are_counted(tmp_path: Path) -> None:
-    linker = Linker(load_kb(tmp_path / "kb", {"A": ("Ash", "Ash"), "B": ("Oak", "Ash"), "C": ("Elm Tree", "Ash")}))
+    linker = Linker(
+        load_kb(tmp_path / "kb", {"A": ("Ash", "Ash"), "B": ("Oak", "Ash", "Oak"), "C": ("Elm Tree", "Ash")})
+    )
     assert (linker.names, linker.ambiguous_names) == (3, 1)
     found = linker.link([["Ash", "and", "Oak"], ["Elm", "Tree", "Ash"]])
     assert found.counts == {"mentions": 4, "ambiguous_mentions": 2}

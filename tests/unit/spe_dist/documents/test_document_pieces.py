@@ -45,7 +45,7 @@ def test_cut_documents(max_pieces) -> None:
         assert list(map(tuple, found.mentions.tolist())) == rows
         told = {(numbers[head], numbers[tail], RELATIONS[relation]) for head, tail, relation in found.facts.tolist()}
         assert told == facts and len(found.facts) == len(facts)
-        assert len(found.types) == len(numbers)
+        assert found.numbers.tolist() == numbers
         for number in range(len(numbers)):
             start, end = min(mentions[numbers[number]])
             assert found.first_mention(number).tolist() == ids[start:end]
@@ -73,11 +73,11 @@ def test_a_text_gives_what_its_words_give() -> None:
         assert found.is_cut == same.is_cut == (max_pieces == 20)
 
 
-def test_types_are_those_of_first_mentions_and_nothing_is_listed_twice() -> None:
+def test_nothing_is_listed_twice() -> None:
     mentions = [Mention(2, 3, "LATER", 7), Mention(0, 1, "FIRST", 7), Mention(0, 1, "FIRST", 7), Mention(1, 2, "B", 3)]
     facts = [Fact(7, 3, "spouse"), Fact(7, 3, "spouse"), Fact(3, 3, "spouse")]
     found = DocumentPieces.of(Document.of_words([["the", "of", "in"]], mentions, facts), PIECES, NUMBERS, max_pieces=9)
-    assert found.types == ("B", "FIRST")
+    assert found.numbers.tolist() == [3, 7]
     assert found.mentions.tolist() == [[0, 1, 2], [1, 0, 1], [1, 2, 3]]
     assert found.facts.tolist() == [[1, 0, NUMBERS["spouse"]]]
 

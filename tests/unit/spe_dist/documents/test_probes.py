@@ -8,14 +8,12 @@ import torch
 
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.errors import UserError
-from spe_dist.documents import probes
 from spe_dist.documents.document_pieces import DocumentPieces
 from spe_dist.documents.probes import (
     WITH_HEAD,
     WITH_RELATION,
     WITHOUT,
     average,
-    nearest_of_others,
     probe_documents,
 )
 from tests.unit.spe_dist.documents.tiny_documents import (
@@ -42,7 +40,7 @@ def slow_entities(document: DocumentPieces, prefix: list[int]) -> list[torch.Ten
     mentions = document.mentions.tolist()
     return [
         torch.stack([states[a:b].mean(dim=0) for e, a, b in mentions if e == entity]).mean(dim=0)
-        for entity in range(len(document.types))
+        for entity in range(len(document.numbers))
     ]
 
 
@@ -73,7 +71,9 @@ def test_longest_relations_and_mentions_are_cut() -> None:
     """The encoder has positions for the longest prefix before the longest document."""
     words = ["physicist"] * 20
     facts = [Fact(0, 1, "a name of many words " * 4)]
-    long = Document.of_words([words, words], [Mention(0, 20, "X", 0), Mention(0, 2, "X", 1, 1)], facts)
+    long = Document.of_words(
+        [words, words], [Mention(0, 20, "X", 0), Mention(0, 2, "X", 1, 1), Mention(4, 5, "X", 2, 1)], facts
+    )
     length = len(PIECES.encode_words(words).values)
     drawn = probe_documents([long, long], PIECES, positions=2 * length + 2 + 31)
     assert drawn.encodings[WITH_RELATION].forwards[0][0].longest == 2 * length + 2 + 31
@@ -83,7 +83,7 @@ def test_longest_relations_and_mentions_are_cut() -> None:
 
 
 def test_facts_are_drawn_once_each_and_alike_in_every_process() -> None:
-    assert len(DRAWN.documents) == sum(bool(document.facts) for document in DOCUMENTS)
+    assert 10 < len(DRAWN.documents) <= sum(bool(document.facts) for document in DOCUMENTS)
     per_document = Counter(DRAWN.pairs[:, 0].tolist())
     assert max(per_document.values()) == 3
     for number, document in enumerate(DRAWN.documents):
@@ -142,7 +142,7 @@ def test_who_guesses_and_who_takes_the_nearest_mention() -> None:
     for document, (head, tail, relation) in zip(DRAWN.documents, DRAWN.facts.tolist(), strict=True):
         facts, mentions = set(map(tuple, document.facts.tolist())), document.mentions.tolist()
         candidates = [
-            e for e in range(len(document.types)) if e == tail or (e != head and (head, e, relation) not in facts)
+            e for e in range(len(document.numbers)) if e == tail or (e != head and (head, e, relation) not in facts)
         ]
         guessed += 1 / len(candidates)
         gaps = {
@@ -182,13 +182,30 @@ def test_measures_that_are_not_asked_for_cost_no_forward() -> None:
     assert all(np.array_equal(found[name], MEASURES[name]) for name in found)
 
 
-def test_neighbours_in_blocks_are_those_of_all(monkeypatch) -> None:
-    vectors, groups = torch.randn(50, 4), np.arange(50) % 7
-    whole = nearest_of_others(vectors, groups, most=5)
-    monkeypatch.setattr(probes, "_QUERIES_AT_A_TIME", 8)
-    assert np.array_equal(nearest_of_others(vectors, groups, most=5), whole)
-    assert not (groups[whole] == groups[:, None]).any()
-    assert nearest_of_others(vectors, groups, most=99).shape == (50, 42)
+def test_questions_with_one_candidate_are_not_asked() -> None:
+    """Of two entities, or where all others are true tails, everybody finds the tail."""
+    words = ["Marie", "in", "Warsaw", "Paris"]
+    mentions = [Mention(0, 1, "X", 0), Mention(2, 3, "X", 1), Mention(3, 4, "X", 2)]
+    all_true = [Fact(0, 1, "country"), Fact(0, 2, "country")]
+    of_two = Document.of_words([words], mentions[:2], all_true[:1])
+    asked = Document.of_words([words], mentions, [*all_true, Fact(1, 2, "spouse")])
+    documents = [of_two, asked, Document.of_words([words], mentions, all_true), asked]
+    for seed in range(5):
+        drawn = probe_documents(documents, PIECES, positions=POSITIONS, seed=seed)
+        assert len(drawn.documents) == 2 and drawn.facts.tolist() == [[1, 2, 1], [1, 2, 1]]
+        assert len(drawn.pairs) == 6
+    assert len(probe_documents(documents, PIECES, positions=POSITIONS, count=2).documents) == 2
+
+
+def test_vectors_that_are_not_finite_give_no_measure() -> None:
+    encoder = tiny_encoder()
+    encoder.word_embeddings.weight[7:] = torch.nan
+    found = average(DRAWN.ask(encoder))
+    assert {name for name, value in found.items() if np.isnan(value)} == set(found) - {
+        "ed_chance",
+        "ed_nearest",
+        "rd_chance",
+    }
 
 
 def test_documents_without_relations_are_refused() -> None:

@@ -1,0 +1,47 @@
+"""Where the mentions of documents are, as pieces, and which entity each names."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_shards.ragged import IntArray, Ragged, concat_ranges
+from data_shards.shards.record import Records
+
+
+def mention_pieces(records: Records) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First piece of each mention among the pieces of all records, and number of its pieces; [mentions] each."""
+    mentions = records.entities
+    words = records.word_starts.offsets[:-1][mentions.row_index()]
+    bounds = records.word_bounds
+    starts = bounds[mentions.values[:, 0] + words]
+    return starts, bounds[mentions.values[:, 1] + words] - starts
+
+
+def entity_of_mention(records: Records) -> NDArray[np.int64]:
+    """Which entity, numbered over all records, each mention names."""
+    offsets = records.layers["knowledge_ids"].offsets
+    return records.layers["mention_entities"].values + np.repeat(offsets[:-1], records.entities.lengths)
+
+
+def first_mentions(records: Records, entities: IntArray) -> Ragged:
+    """Pieces of the first mention of each entity."""
+    starts, lengths = mention_pieces(records)
+    of_mention = entity_of_mention(records)
+    order = np.argsort(of_mention, kind="stable")
+    first = order[np.searchsorted(of_mention[order], entities)]
+    return Ragged.from_lengths(
+        records.pieces.values[concat_ranges(starts[first], lengths[first])].astype(np.int64), lengths[first]
+    )
+
+
+def pooled_pieces(records: Records) -> tuple[Ragged, NDArray[np.float32]]:
+    """The pieces of all mentions of each entity, [E]; and their weights, 1 / (mentions · pieces of the mention)."""
+    starts, lengths = mention_pieces(records)
+    of_mention = entity_of_mention(records)
+    order = np.argsort(of_mention, kind="stable")
+    entities = len(records.layers["knowledge_ids"].values)
+    of_entity = np.bincount(of_mention, weights=lengths, minlength=entities).astype(np.int64)
+    mentions = np.bincount(of_mention, minlength=entities)[of_mention[order]]
+    weights = np.repeat(1 / (mentions * lengths[order]), lengths[order])
+    return Ragged.from_lengths(concat_ranges(starts[order], lengths[order]), of_entity), weights.astype(np.float32)
