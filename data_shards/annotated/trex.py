@@ -71,7 +71,8 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
         if place is None:
             report.findings[NOT_FOUND] += 1
             continue
-        report.findings[MOVED] += place != entity.boundaries
+        if place != entity.boundaries:
+            report.findings[MOVED] += 1
         number = numbers.setdefault(entity.key, len(numbers))
         mentions[Mention(*place, ENTITY_TYPE, number)] = None
     facts = []

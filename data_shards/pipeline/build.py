@@ -168,7 +168,10 @@ def _gold_types(
 def _check_relations(codes: set[str], sources: tuple[Source, ...]) -> None:
     if not codes:
         named = ", ".join(source.name for source in sources)
-        raise UserError(f"no relations between entities in {named}: check that these are the right files")
+        raise UserError(
+            f"no relations between entities in {named}: check that these are the right files; --kb FOLDER finds them "
+            "in plain text"
+        )
     if len(codes) > MAX_RELATIONS:
         raise UserError(
             f"more than {MAX_RELATIONS} relations, such as {', '.join(sorted(codes)[:3])}: check that these are "

@@ -93,6 +93,7 @@ class BuildConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1, not {value}")
+        self._check_documents()
         limits = self.limits
         if limits.max_words is not None and limits.max_words < limits.min_words:
             raise UserError(f"max_words ({limits.max_words}) must not be below min_words ({limits.min_words})")
@@ -101,7 +102,6 @@ class BuildConfig:
         for name in ("max_bad_lines", "min_entities", *_DOCUMENT_SETTINGS):
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
-        self._check_documents()
         if self.ner and self.gold_entities:
             raise UserError("entities come from --ner or from --gold-entities, not from both: leave one out")
         if self.offsets != "characters" and not self.has_gold_entities:
