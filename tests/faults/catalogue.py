@@ -37,6 +37,7 @@ from tests.faults.trials import (
     wait_until,
 )
 from tests.forked import clean_environment
+from tests.unit.spe_dist.random_documents import write_documents
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, write_dataset
 
 STEPS = 60
@@ -84,6 +85,7 @@ class Laboratory:
         self.shards = folder / "shards"
         if not self.shards.exists():
             write_dataset(self.shards, sentences=130)
+            write_documents(self.shards.with_name("document_shards"), 130)
 
     def config(self, **overrides: Any) -> Any:
         """A run with a folder of its own."""
@@ -95,6 +97,11 @@ class Laboratory:
     def alone(self) -> Path:
         """A run of one rank that nothing happens to."""
         return self._complete(self.config())
+
+    @cached_property
+    def erica_alone(self) -> Path:
+        """The same, of ERICA."""
+        return self._complete(self.config(method="erica"))
 
     @cached_property
     def debug_alone(self) -> Path:
@@ -112,10 +119,18 @@ class Laboratory:
 
 def killed_at_random(laboratory: Laboratory, times: int) -> Iterator[Tried]:
     """SIGKILL of one or all ranks at random instants, again and again; each start has another number of ranks."""
-    runs, alone = ForkedRuns(laboratory.chooser), laboratory.alone
-    kills = 0
+    yield from _killed_at_random(laboratory, times, laboratory.alone, method="spe")
+
+
+def killed_at_random_with_erica(laboratory: Laboratory, times: int) -> Iterator[Tried]:
+    """The same of a method that talks between ranks before the first backward pass of a step."""
+    yield from _killed_at_random(laboratory, times, laboratory.erica_alone, method="erica")
+
+
+def _killed_at_random(laboratory: Laboratory, times: int, alone: Path, *, method: str) -> Iterator[Tried]:
+    runs, kills = ForkedRuns(laboratory.chooser), 0
     while kills < times:
-        config = laboratory.config()
+        config = laboratory.config(method=method)
         faults = runs.complete(config, kills=times - kills)
         kills += len(faults)
         yield Tried(len(faults), trials_of(Path(config.run_folder), faults), judge(Path(config.run_folder), alone))
@@ -381,6 +396,7 @@ def _shards(folder: Path) -> dict[str, bytes]:
 
 FAULTS = (
     Fault("SIGKILL of one or all ranks at random instants, 1 to 3 ranks (forked)", killed_at_random, 200),
+    Fault("the same, ERICA", killed_at_random_with_erica, 20),
     Fault("SIGKILL of a worker, Ray, debug recipe", worker_killed_on_ray, 3),
     Fault("SIGKILL of all workers, Ray", workers_killed_on_ray, 3),
     Fault("SIGKILL of a worker, torchrun", worker_killed_on_torchrun, 3),

@@ -35,6 +35,11 @@ def test_ranks_killed_at_random_instants_and_started_as_another_number_of_ranks(
 
 
 @pytest.mark.slow
+def test_ranks_of_erica_killed_at_random_instants_and_started_as_another_number_of_ranks(laboratory):
+    assert len(one_try(laboratory, catalogue.killed_at_random_with_erica, times=3).trials) == 3
+
+
+@pytest.mark.slow
 def test_a_worker_killed_under_torchrun(laboratory):
     (trial,) = one_try(laboratory, catalogue.worker_killed_on_torchrun).trials
     assert trial.seconds > trial.own_seconds > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from spe_dist.train.run_folder import CHECKPOINTS, METRICS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.train.start_times import read_starts
 
-DIGESTS = ("digest_records", "digest_masks", "digest_queue")
-LOSSES = ("loss", "tbo_loss", "spo_loss", "cspo_loss")
 NOT_OURS = "process and imports"  # the part of a start that is Python's
 
 
@@ -87,13 +85,18 @@ def trials_of(folder: Path, faults: Sequence[Injected]) -> list[Trial]:
     return trials
 
 
+def digests_in(line: Mapping[str, object]) -> list[str]:
+    """Metrics that are equal at any number of ranks: what a step read and drew."""
+    return [name for name in line if name.startswith("digest_")]
+
+
 def judge(folder: Path, alone: Path) -> Verdict:
     """Compare a run that has ended with one that was left alone; their last checkpoints too."""
     mine, other = read_metrics(folder), read_metrics(alone)
     by_step = {line["step"]: line for line in mine}
     steps = [line["step"] for line in other]
     wrong_batches = sum(
-        step not in by_step or any(by_step[step][name] != line[name] for name in DIGESTS)
+        step not in by_step or any(by_step[step][name] != line[name] for name in digests_in(line))
         for step, line in zip(steps, other, strict=True)
     )
     wrong_batches += len(mine) - len(by_step) + len(by_step.keys() - set(steps))
@@ -106,7 +109,7 @@ def judge_beginning(folder: Path, alone: Path) -> Verdict:
     steps = [line["step"] for line in mine]
     wrong = sum(step != expected for expected, step in enumerate(steps, start=1))
     wrong += sum(
-        line[name] != reference[name] for line, reference in zip(mine, other, strict=False) for name in DIGESTS
+        line[name] != reference[name] for line, reference in zip(mine, other, strict=False) for name in digests_in(line)
     )
     return Verdict(f"{wrong} batches lost or repeated" if wrong else None, wrong)
 
@@ -115,7 +118,7 @@ def _what_is_wrong(folder: Path, wrong_batches: int, by_step: dict[int, dict], o
     if wrong_batches:
         return f"{wrong_batches} batches lost or repeated"
     for line in other:
-        for name in LOSSES:
+        for name in (name for name in line if name.endswith("loss")):
             if not math.isclose(by_step[line["step"]][name], line[name], rel_tol=1e-4, abs_tol=1e-6):
                 return f"{name} of step {line['step']} is {by_step[line['step']][name]}, not {line[name]}"
     newest = list_checkpoints(folder / CHECKPOINTS)[-1:]
