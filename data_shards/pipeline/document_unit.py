@@ -122,7 +122,7 @@ class DocumentPlan:
         return {
             **vars(self.filter),
             "rules": DOCUMENT_RULES,
-            "from": self.knowledge.settings if self.knowledge else "gold",
+            "from": self.knowledge.settings if self.knowledge else {"gold_relations": list(self.relations)},
             "excluded_facts": {"pairs": self.excluded.pairs, "fingerprint": self.excluded.fingerprint}
             if self.excluded
             else None,

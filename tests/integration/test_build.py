@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +19,9 @@ import pytest
 
 from data_shards.errors import UserError
 from data_shards.pipeline.build import build, build_with_summary
-from data_shards.pipeline.build_config import BuildConfig
+from data_shards.pipeline.build_config import BuildConfig, SentencesConfig
+from data_shards.pipeline.sentences import cut_sentences
+from data_shards.sample.documents import write_documents as write_sample
 from data_shards.shards import manifest
 from data_shards.shards.reader import ShardReader, verify
 from tests.unit.data_shards.conftest import build_here
@@ -39,6 +42,42 @@ def test_ray_gives_the_bytes_of_a_build_in_one_process(config: BuildConfig, data
     assert tars(tmp_path / "here") == tars(dataset)
     assert len(tars(dataset)) == 8
     assert names(tmp_path / "here") == {*tars(dataset), "manifest.json", "tokenizer"}
+
+
+def sample_of_documents(folder: Path) -> Path:
+    """Gold, text, a knowledge base, and documents to exclude."""
+    write_sample(folder / "sample", documents=60, seed=3, annotated={"test": 10})
+    return folder / "sample"
+
+
+def documents_of_text(sample: Path) -> dict[str, Any]:
+    """Settings that take mentions and facts from a knowledge base, without those of the documents to exclude."""
+    return {
+        "documents": True, "min_words": 20, "kb": str(sample / "kb"), "exclude_facts": [str(sample / "test.json")]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["documents.json", "text.jsonl"])
+def test_documents_have_the_same_bytes_at_any_parallelism(
+    config: BuildConfig, dataset: Path, tmp_path: Path, name: str
+) -> None:
+    sample = sample_of_documents(tmp_path)
+    options = documents_of_text(sample) if name == "text.jsonl" else {"documents": True, "min_words": 20}
+    given = replace(config, inputs=(str(sample / name),), unit_documents=7, block_records=5, **options)
+    build_here(replace(given, out=tmp_path / "0"))
+    built = {n: build_with_summary(replace(given, out=tmp_path / str(n), parallelism=n)) for n in (1, 2)}
+    assert built[2].units == 9 and verify(tmp_path / "2") == []
+    assert tars(tmp_path / "0") == tars(tmp_path / "1") == tars(tmp_path / "2")
+    cut = {n: cut_sentences(SentencesConfig(str(tmp_path / "2"), tmp_path / f"s{n}", workers=n)) for n in (1, 2)}
+    assert tars(tmp_path / "s1") == tars(tmp_path / "s2") and verify(tmp_path / "s2") == []
+    counts = cut[2].manifest.statistics
+    assert counts.sentences == built[2].manifest.statistics.further["sentence_starts"]
+    assert counts.records + sum(counts.dropped.values()) == counts.sentences
+    assert cut[2].manifest.language == "en" and cut[2].manifest.build["entities"]["min_entities"] == 2
+    with pytest.raises(UserError, match=r"no sentence of .* has 30 entities"):
+        cut_sentences(SentencesConfig(str(tmp_path / "2"), tmp_path / "none", min_entities=30))
+    with pytest.raises(UserError, match="has no documents with entities and relations"):
+        cut_sentences(SentencesConfig(str(dataset), tmp_path / "none"))
 
 
 def write_documents(path: Path, documents: list[str]) -> Path:
@@ -186,12 +225,14 @@ def test_inputs_keep_their_order_and_names(config: BuildConfig, corpus: Path, tm
 
 
 RUN = """
+import json
 import sys
 from pathlib import Path
 from data_shards.pipeline.build import build_with_summary
 from data_shards.pipeline.build_config import BuildConfig
-source, out, tokenizer = sys.argv[1:]
-build_with_summary(BuildConfig((source,), Path(out), tokenizer, unit_documents=2, parallelism=1))
+source, out, tokenizer, options = sys.argv[1:]
+options = json.loads(options) | {"unit_documents": 2, "parallelism": 1}
+build_with_summary(BuildConfig((source,), Path(out), tokenizer, **options))
 """
 
 
@@ -210,13 +251,20 @@ def kill_when_units_are_finished(program: str, arguments: Sequence[str], out: Pa
         process.wait()
 
 
-@pytest.mark.parametrize("name", ["corpus.jsonl", pytest.param("rows.parquet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["corpus.jsonl", "documents", pytest.param("rows.parquet", marks=pytest.mark.slow)])
 def test_a_killed_build_goes_on_where_it_stopped(
     config: BuildConfig, documents: list[str], tmp_path: Path, name: str
 ) -> None:
-    config = replace(config, inputs=(str(write_documents(tmp_path / name, documents)),))
+    options: dict[str, Any] = {}
+    if name == "documents":
+        sample = sample_of_documents(tmp_path)
+        options = documents_of_text(sample)
+        config = replace(config, inputs=(str(sample / "text.jsonl"),), **options)
+    else:
+        config = replace(config, inputs=(str(write_documents(tmp_path / name, documents)),))
     clean, killed = tmp_path / "clean", tmp_path / "killed"
-    kill_when_units_are_finished(RUN, [config.inputs[0], str(killed), config.tokenizer], killed, units=3)
+    arguments = [config.inputs[0], str(killed), config.tokenizer, json.dumps(options)]
+    kill_when_units_are_finished(RUN, arguments, killed, units=3)
     with pytest.raises(UserError, match="is not a dataset"):
         manifest.load(killed)
     finished = {path.stem: (killed / f"{path.stem}.tar") for path in killed.glob(".units/*.json")}

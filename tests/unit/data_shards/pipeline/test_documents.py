@@ -99,7 +99,7 @@ def test_the_manifest_tells_relations_and_what_was_found(gold: ShardReader, link
         assert relation.name == names[code] and relation.facts == stored.count(number)
     assert gold.manifest.build["documents"] == {
         "min_words": 20, "min_entities": 4, "min_facts": 4, "max_entities": 64, "max_facts": 60, "rules": 1,
-        "from": "gold", "excluded_facts": None,
+        "from": {"gold_relations": list(gold.manifest.relation_types)}, "excluded_facts": None,
     }  # fmt: skip
     assert gold.manifest.build["entities"]["min_entities"] == 4
     assert counts.found["records"] == len(gold) + sum(counts.dropped.values())
