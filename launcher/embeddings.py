@@ -208,7 +208,6 @@ def _write_projector(clouds: Sequence[_Cloud], folder: Path) -> None:
 def _draw(clouds: Sequence[_Cloud], encoded: dict[str, _Encoded], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
-        from PIL import Image
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
     columns = len(encoded)
@@ -236,6 +235,6 @@ def _draw(clouds: Sequence[_Cloud], encoded: dict[str, _Encoded], path: Path) ->
                 name = f"{fill(label, _LEGEND_WIDTH)} ({(labels == label).sum():,})"
                 axes.scatter(*places[labels == label].T, s=9, color=colour, alpha=0.75, linewidths=0, label=name)
         row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=9, markerscale=3, frameon=False)
-    drawn_file = io.BytesIO()
-    figure.savefig(drawn_file, dpi=110)
-    Image.open(drawn_file).convert("RGB").quantize(64).save(path, optimize=True)  # a third of the size
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
+    write_atomically(path, picture.getvalue())
