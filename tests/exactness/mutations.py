@@ -131,9 +131,16 @@ FAULTS = (
     Fault(
         "blocked pairs among the negatives",
         "spe_dist/methods/erica/collate.py",
-        "unrelated_pairs(records, rows, ",
-        "unrelated_pairs(records, facts, ",
+        "unrelated_pairs(records, (facts, unknown), ",
+        "unrelated_pairs(records, (facts,), ",
         ("tests/paper/erica/test_erica_of_a_step.py::test_candidates_of_relation_discrimination",),
+    ),
+    Fault(
+        "blocked pairs among the candidates",
+        "spe_dist/methods/erica/questions.py",
+        "    left_out |= np.isin(entities, unknown.tails[of_head])\n",
+        "",
+        ("tests/paper/erica/test_erica_of_a_step.py::test_entity_discrimination",),
     ),
     Fault(
         "other true tails among the candidates",
