@@ -21,7 +21,7 @@ from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
 from launcher.predict_input import Item, read_items
-from spe_dist.finetuning.model_stem import require_model
+from spe_dist.finetuning.model_stem import require_model, stem_of
 
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extracted_text import ExtractedText
@@ -35,7 +35,7 @@ _INTERRUPTED = 130  # what shells give for Ctrl-C
 
 @dataclass(frozen=True)
 class Predict:
-    """Find entities and relations in raw text with a fine-tuned model.
+    """Find entities and relations in raw text, or relations of documents, with a fine-tuned model.
 
     In a shell:
         spe predict MODEL --text "Marie Curie was born in Warsaw."
@@ -45,10 +45,13 @@ class Predict:
     Input: a text per line, JSON with a text or words, Parquet, WikiExtractor output, or annotated data (see spe data
     check), whose annotations are ignored; `-`, or no file, is standard input. Texts may be long: they are split into
     sentences. Each text gives one line of JSON, in the same order.
+
+    A model of document relations (spe finetune document-relations) reads documents that give their mentions, such as
+    DocRED's format, and writes a graph for each: a line of JSON with nodes and edges.
     """
 
     model: tyro.conf.Positional[Path]
-    """Folder of an extractor, such as RUN/seed-1/model."""
+    """Folder of a fine-tuned model, such as RUN/seed-1/model."""
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files or folders, compressed (.gz, .bz2) or not."""
     text: str | None = None
@@ -92,12 +95,23 @@ class _Progress:
     def __init__(self) -> None:
         self.texts = 0
 
+    def add(self, texts: int) -> None:
+        """Count some more."""
+        self.texts += texts
+
     def __str__(self) -> str:
         return f"{self.texts:,} texts"
 
 
 def run_predict(command: Predict, progress: _Progress) -> None:
     """Read, predict, write."""
+    if stem_of(command.model) == "document_relations":
+        from launcher.predict_documents import predict_documents
+
+        _check_out(command)
+        with _opened(command.out) as file:
+            predict_documents(command, file, progress.add)
+        return
     items = _items(command)
     _check_out(command)
     require_model(command.model, "extractor")

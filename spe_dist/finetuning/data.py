@@ -44,8 +44,9 @@ def read_data(task: Task[Item, D]) -> Data[Item, D]:
     """
     config = task.config
     language = language_of_start(config)
-    train, dev = _read(task, config.data.train, language), _read(task, config.data.dev, language)
-    test = None if config.data.test is None else _read(task, config.data.test, language)
+    train = _read(task, config.data.train, language)
+    dev = task.mark(_read(task, config.data.dev, language), train)
+    test = None if config.data.test is None else task.mark(_read(task, config.data.test, language), train)
     chosen = choose_fraction([task.strata(item) for item in train], config.data.fraction, config.run.seed)
     learned = [train[number] for number in chosen]
     description = task.describe(train, learned, language=language)
