@@ -14,9 +14,9 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
   data check|convert FILE …                             check annotated data, or convert it to one format
   kb convert SOURCE … --out FOLDER                      make a knowledge base for linking documents
   pretrain                                              pre-train (the same as python launcher/pretrain.py)
-  finetune --from RUN --train FILE --dev FILE           fine-tune a pre-trained encoder into an extractor
+  finetune [TASK] --from RUN --train FILE --dev FILE    fine-tune a pre-trained encoder, by default into an extractor
   tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
-  predict MODEL [FILE …] [--text TEXT]                  extract entities and relations from raw text
+  predict MODEL [FILE …] [--text TEXT]                  find entities and relations with a fine-tuned model
   ablate --shards DIR --train FILE --dev FILE --test FILE   run the SPE paper's ablations
   slurm --config RECIPE --nodes N                       write a Slurm batch script for a run
   plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage

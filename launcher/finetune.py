@@ -1,14 +1,15 @@
-"""`spe finetune`: fine-tune a pre-trained encoder into an extractor of entities and relations.
+"""`spe finetune [TASK]`: fine-tune a pre-trained encoder, by default into an extractor of entities and relations.
 
     spe finetune --from RUN --train FILE --dev FILE --test FILE
     spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
     spe finetune --from RUN/seed-1/model --train FILE --dev FILE
+    spe finetune document-relations --from RUN --train FILE --dev FILE --test FILE
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
 (cluster.parallel). `--config` selects a recipe other than the paper's: a file, or the name of one in
-launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). `--dry-run` prints what
-would be read, loaded and trained.
+launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). TASK selects the recipe
+finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
 
 Several seeds are trained with Ray, as many at the same time as there are cores or GPUs. Finished seeds are not
 trained again, and killed ones resume. Scores over all seeds are printed and written to RUN/scores, those on dev to
@@ -42,7 +43,8 @@ from spe_dist.finetuning.folder import (
 )
 from spe_dist.recipe import config_values, read_values
 from spe_dist.settings import flatten
-from spe_dist.tasks import finetuning_config
+from spe_dist.tasks import DEFAULT as DEFAULT_TASK
+from spe_dist.tasks import TASKS, finetuning_config
 
 STOPPED_TEXT = "stopped on request; the same command resumes from the newest checkpoints"
 
@@ -177,8 +179,13 @@ def _told(failures: dict[int, str]) -> str:
 def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     """The configuration, and whether to stop at a dry run."""
     rest = spelled_out([argument for argument in arguments if argument != "--dry-run"], SHORT)
-    path, rest = split_recipe(rest, default=DEFAULT)
+    task, rest = _split_task(rest)
+    path, rest = split_recipe(
+        rest, default=DEFAULT if task in (None, DEFAULT_TASK) else RECIPES / f"finetune_{task}.yaml"
+    )
     recipe = finetuning_config(read_values(path), source=str(path))
+    if task not in (None, recipe.task):
+        raise UserError(f"--config {path} is a recipe of the task {recipe.task}, not of {task}")
     _check_sections(rest, recipe)
     config: FinetuneConfig = parse_arguments(
         type(recipe), rest, default=recipe, prog="spe finetune", description=__doc__
@@ -191,6 +198,17 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
             "--encoder or --from"
         )
     return config, "--dry-run" in arguments
+
+
+def _split_task(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The task that is named before all options, as recipes write it, and the options."""
+    if not arguments or arguments[0].startswith("-"):
+        return None, arguments
+    name = arguments[0].replace("-", "_")
+    if name not in TASKS:
+        offered = ", ".join(task.replace("_", "-") for task in TASKS)
+        raise UserError(f"spe finetune {arguments[0]}: there is no such task; these are offered: {offered}")
+    return name, arguments[1:]
 
 
 def _check_sections(arguments: list[str], recipe: FinetuneConfig) -> None:

@@ -13,9 +13,13 @@ from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import DEV
 from spe_dist.recipe import checked_config
+from spe_dist.sentence_relations.config import SentenceRelationsConfig
 from spe_dist.train.run_folder import CONFIG
 
-TASKS: dict[str, type[FinetuneConfig]] = {"extraction": ExtractionConfig}
+TASKS: dict[str, type[FinetuneConfig]] = {
+    "extraction": ExtractionConfig,
+    "sentence_relations": SentenceRelationsConfig,
+}
 DEFAULT = "extraction"  # of recipes, and of folders of older runs, that name no task
 
 

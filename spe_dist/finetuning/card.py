@@ -89,8 +89,10 @@ def about_making(
     rows = []
     for part, of_part in counts.items():
         if of_part is not None:
-            name = table_cell(PurePath(getattr(config.data, part)).name)
+            file = getattr(config.data, part)
+            name = table_cell(PurePath(file or config.data.train).name)
             share = f" ({config.data.fraction:.4g} of it)" if part == "train" and config.data.fraction < 1 else ""
+            share = share if file else " (a part that is not learned from)"
             rows.append((part, f"`{name}`{share}", *(f"{count:,}" for count in of_part)))
     settings = [(key, value) for key, value in flatten(config_values(config)).items() if not is_among(key, _LEFT_OUT)]
     return [

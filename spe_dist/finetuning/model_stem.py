@@ -32,10 +32,11 @@ def require_model(folder: Path, stem: str) -> None:
     name = f"{stem}.json"
     if (folder / name).is_file():
         return
+    kind = "an extractor" if stem == "extractor" else f"a model of {stem.replace('_', ' ')}"
     found = sorted(path.parent for place in _MODELS for path in folder.glob(f"{place}/{name}"))
     if found:
-        raise UserError(f"{folder} is not an {stem}, did you mean {' or '.join(map(str, found))}?")
-    raise UserError(f"{folder} is not an {stem}: no {name} there; make one with: spe finetune")
+        raise UserError(f"{folder} is not {kind}, did you mean {' or '.join(map(str, found))}?")
+    raise UserError(f"{folder} is not {kind}: no {name} there; make one with: spe finetune")
 
 
 def read_description(folder: Path, stem: str) -> dict[str, Any]:
