@@ -75,6 +75,15 @@ def read_sentences(path: Path, reading: Reading) -> tuple[list[MarkedSentence], 
     return sentences, none
 
 
+def parse_tagged(text: str, reading: Reading) -> MarkedSentence:
+    """A sentence with <e1>…</e1> and <e2>…</e2>.
+
+    Raises:
+        UserError: it lacks one of them.
+    """
+    return _parse_tags("1", text, WordRules(reading.language), "--text")
+
+
 def _of_semeval(stream: InputStream, reading: Reading) -> Iterator[MarkedSentence]:
     rules = WordRules(reading.language)
     open_sentence: tuple[str, MarkedSentence] | None = None  # where it stands, and itself, still without a relation
