@@ -38,7 +38,7 @@ _INTERRUPTED = 130  # what shells give for Ctrl-C
 
 @dataclass(frozen=True)
 class Predict:
-    """Find entities and relations in raw text with a fine-tuned model.
+    """Find entities and relations in raw text, or relations of documents, with a fine-tuned model.
 
     In a shell:
         spe predict MODEL --text "Marie Curie was born in Warsaw."
@@ -49,12 +49,15 @@ class Predict:
     check), whose annotations are ignored; `-`, or no file, is standard input. Texts may be long: they are split into
     sentences. Each text gives one line of JSON, in the same order.
 
+    A model of document relations (spe finetune document-relations) reads documents that give their mentions, such as
+    DocRED's format, and writes a graph for each: a line of JSON with nodes and edges.
+
     A model of another task reads the files that it was fine-tuned on, with or without labels (see docs/tasks.md):
         spe predict MODEL --text "The <e1>audits</e1> were about <e2>waste</e2>."
     """
 
     model: tyro.conf.Positional[Path]
-    """Folder of an extractor, such as RUN/seed-1/model."""
+    """Folder of a fine-tuned model, such as RUN/seed-1/model."""
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files or folders, compressed (.gz, .bz2) or not."""
     text: str | None = None
@@ -98,6 +101,10 @@ class _Progress:
     def __init__(self) -> None:
         self.texts = 0
 
+    def add(self, texts: int) -> None:
+        """Count some more."""
+        self.texts += texts
+
     def __str__(self) -> str:
         return f"{self.texts:,} texts"
 
@@ -107,6 +114,13 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     stem = stem_of(command.model)
     if stem in OF_ITEMS:
         _predict_items(command, OF_ITEMS[stem], progress)
+        return
+    if stem == "document_relations":
+        from launcher.predict_documents import predict_documents
+
+        _check_out(command)
+        with _opened(command.out) as file:
+            predict_documents(command, file, progress.add)
         return
     items = _items(command)
     _check_out(command)

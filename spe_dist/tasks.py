@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from data_shards.errors import UserError
+from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import DEV
@@ -18,6 +19,7 @@ from spe_dist.train.run_folder import CONFIG
 
 TASKS: dict[str, type[FinetuneConfig]] = {
     "extraction": ExtractionConfig,
+    "document_relations": DocumentRelationsConfig,
     "sentence_relations": SentenceRelationsConfig,
 }
 DEFAULT = "extraction"  # of recipes, and of folders of older runs, that name no task

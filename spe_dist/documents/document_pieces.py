@@ -23,6 +23,7 @@ class DocumentPieces:
     numbers: NDArray[np.int64]  # of each entity in the document that it was cut from, [E]
     facts: NDArray[np.int64]  # [F, 3] head, tail, number of the relation; sorted, no row twice
     is_cut: bool  # whether sentences at its end were left out
+    sentence_starts: NDArray[np.int64]  # first piece of each sentence, and P, [S + 1]
 
     @classmethod
     def of(
@@ -57,6 +58,7 @@ class DocumentPieces:
             numbers,
             np.array(sorted(facts), dtype=np.int64).reshape(-1, 3),
             bool(fitting < len(sentences) - 1),
+            piece_offsets[: fitting + 1].astype(np.int64),
         )
 
     def first_mention(self, entity: int) -> NDArray[np.int64]:

@@ -100,3 +100,19 @@ def _why_not() -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of a name; without one, a GPU if there is one.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such name; a torch without CUDA
+        raise UserError(f"device {name!r} is not available here: {str(error).splitlines()[0]}") from error
+    return device

@@ -36,15 +36,15 @@ def model_card(config: FinetuneConfig, data: Data[Any, Any], result: Result, ver
     return "\n\n".join(parts) + "\n"
 
 
-def started_and_trained(config: FinetuneConfig, result: Result) -> str:
-    """What the weights began as, and how long they were trained."""
+def started_and_trained(config: FinetuneConfig, result: Result, *, encoder_alone: bool = False) -> str:
+    """What the weights began as, and how long they were trained; `encoder_alone`: a run gives nothing else."""
     return (
-        f"{_start(config)} It was fine-tuned for {result.epochs} epochs with seed {result.seed}; these are the weights "
-        f"after epoch {result.best_epoch}, the best on dev."
+        f"{_start(config, encoder_alone)} It was fine-tuned for {result.epochs} epochs with seed {result.seed}; these "
+        f"are the weights after epoch {result.best_epoch}, the best on dev."
     )
 
 
-def _start(config: FinetuneConfig) -> str:
+def _start(config: FinetuneConfig, encoder_alone: bool = False) -> str:
     start = config.start.pretrained
     if start == BERT:
         encoder = config.encoder.name_or_path
@@ -57,7 +57,7 @@ def _start(config: FinetuneConfig) -> str:
     if path.name == "model":  # RUN/seed-N/model
         return f"The weights started from the fine-tuned model `{'/'.join(path.parts[-3:-1])}` as far as they fit."
     run = f"{path.parent.name}/export" if path.name == "export" else path.name
-    if config.start.no_cnn:
+    if config.start.no_cnn or encoder_alone:
         return f"The sentence encoder started from the run `{run}`, all else from new weights."
     return f"Sentence, span and span pair encoder started from the run `{run}` as far as it trained them."
 

@@ -45,7 +45,8 @@ def read_data(task: Task[Item, D]) -> Data[Item, D]:
     language = language_of_start(config)
     train = _read(task, config.data.train, language)
     train, dev = task.split(train) if config.data.dev is None else (train, _read(task, config.data.dev, language))
-    test = None if config.data.test is None else _read(task, config.data.test, language)
+    dev = task.mark(dev, train)
+    test = None if config.data.test is None else task.mark(_read(task, config.data.test, language), train)
     chosen = task.choose(train)
     learned = [train[number] for number in chosen]
     description = task.describe(train, learned, language=language)

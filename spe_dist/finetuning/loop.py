@@ -295,7 +295,7 @@ class _Training:
     def _evaluate(self) -> dict[str, float]:
         model = self._start.model.eval()  # the engine's module is this one
         predicted = self._task.predict(model, self._dev, self._world.device)
-        return self._task.scoring.scores(self._gold, predicted)
+        return self._task.scoring.scores(self._gold, self._task.decide(self._gold, predicted))
 
     def _keep_weights(self) -> None:
         state = self._engine.read_state(lambda _, tensor: tensor.detach().to("cpu", copy=True))

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from data_shards.errors import UserError
+from spe_dist.engine.machine import find_device
 from spe_dist.finetuning.model_folder import load_model
 from spe_dist.finetuning.model_stem import read_description
 
@@ -50,9 +50,6 @@ def load_for_prediction(
     model, word_pieces = load_model(
         folder, stem, lambda encoder: build(encoder, description), language=description.language
     )
-    try:
-        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        model = model.to(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {device}: there is no such device ({str(error).splitlines()[0]})") from error
+    place = find_device(device)
+    model = model.to(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
     return model, word_pieces, place

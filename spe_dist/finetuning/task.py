@@ -132,6 +132,14 @@ class Task(ABC, Generic[Item, D]):
     def predict(self, model: Any, rows: Any, device: torch.device) -> list[Item]:
         """The items as a model in evaluation mode sees them; their annotation is not looked at."""
 
+    def mark(self, items: list[Item], available: Sequence[Item]) -> list[Item]:
+        """Items of dev or test with what their scores need to know of the whole training data."""
+        return items
+
+    def decide(self, gold: Sequence[Item], predicted: list[Item]) -> list[Item]:
+        """Of predictions of dev in training, those that a model would make whose decision is chosen on dev."""
+        return predicted
+
     def strata(self, item: Item) -> Collection[str]:
         """The labels of an item: a fraction of the training data keeps their mix."""
         return ()

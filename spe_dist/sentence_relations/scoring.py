@@ -43,7 +43,11 @@ def semeval_macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     return (f1 * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
 
 
-MEASURES: Mapping[str, Measure] = {"micro_f1": micro_f1, "semeval_macro_f1": semeval_macro_f1, "semeval_micro_f1": micro_f1}
+MEASURES: Mapping[str, Measure] = {
+    "micro_f1": micro_f1,
+    "semeval_macro_f1": semeval_macro_f1,
+    "semeval_micro_f1": micro_f1,
+}
 
 
 class SentenceRelationsScoring(Scoring[MarkedSentence]):

@@ -20,6 +20,7 @@ import torch
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.engine.machine import find_device
 from spe_dist.extraction.model.encoded_sentences import SPECIALS
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict.cut_texts import CutTexts, Text, cut_texts
@@ -77,7 +78,7 @@ class Extractor:
         for name in ("min_entity_score", "min_relation_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}: scores are probabilities, from 0 to 1")
-        self.device = _device(device)
+        self.device = find_device(device)
         self.precision = precision or ("bf16" if self.device.type == "cuda" else "fp32")
         if self.precision not in _DTYPES:
             raise UserError(f"precision is {self.precision!r}: choose one of {', '.join(_DTYPES)}")
@@ -207,17 +208,6 @@ class _Collected:
 def _score(found: Entity | Relation) -> float:
     assert found.score is not None  # it is a prediction
     return found.score
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # no such name; a torch without CUDA
-        raise UserError(f"device {name!r} is not available here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _portions(texts: Iterable[Text]) -> Iterator[list[Text]]:

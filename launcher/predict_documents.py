@@ -1,0 +1,92 @@
+"""`spe predict` with a model of document relations: documents that give their mentions → graphs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from data_shards.annotated.read import read_documents
+from data_shards.errors import UserError
+from data_shards.input.stream import STANDARD_INPUT
+
+if TYPE_CHECKING:
+    from launcher.predict import Predict
+
+_PORTION = 256  # documents that are in memory as scores at a time
+
+
+def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], None]) -> None:
+    """Write a line of JSON for each document: title, nodes and edges.
+
+    Args:
+        command: as it was typed.
+        file: to write to.
+        count: is told how many documents are done.
+
+    Raises:
+        UserError: an option that this task does not have; documents that cannot be read, or name no mentions.
+    """
+    _check_options(command)
+    import torch
+
+    from spe_dist.document_relations.encoded_documents import EncodedDocuments
+    from spe_dist.document_relations.folder import load_description, load_document_model
+    from spe_dist.document_relations.graph import DocumentGraph
+    from spe_dist.document_relations.model import predict
+    from spe_dist.engine.machine import find_device
+
+    language = load_description(command.model).language
+    graphs = []
+    for name in command.files or (STANDARD_INPUT,):
+        documents, report = read_documents(Path(name), language=language)
+        for line in report.lines()[1:]:
+            print(f"{name}: {line.strip()}", file=sys.stderr)
+        graphs += [DocumentGraph.of(document, language=language) for document in documents]
+    if not any(graph.nodes for graph in graphs):
+        raise UserError(
+            f"no document of {', '.join(command.files) or 'standard input'} gives mentions of entities, between which "
+            f"{command.model} finds relations: give documents with mentions, such as DocRED's format"
+        )
+    model, word_pieces = load_document_model(command.model)
+    if model.threshold is None:
+        raise UserError(f"{command.model} has no threshold yet: its fine-tuning has not come to its end")
+    model.threshold = max(model.threshold, command.min_relation_score)
+    device = find_device(command.device)
+    precision = command.precision or ("bf16" if device.type == "cuda" else "fp32")
+    if device.type == "cuda" and precision == "fp32":
+        raise UserError("precision must be bf16 on CUDA: its packed attention computes in half precision only")
+    model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    max_pieces = model.sentence_encoder.max_pieces
+    for first in range(0, len(graphs), _PORTION):
+        rows = EncodedDocuments.of(
+            graphs[first : first + _PORTION], model.relations, word_pieces, max_pieces=max_pieces
+        )
+        if told := rows.about_windows(max_pieces):
+            print(told, file=sys.stderr)
+        found = predict(model, rows, device)
+        for graph in found:
+            file.write((json.dumps(graph.as_json(), ensure_ascii=False) + "\n").encode(errors="replace"))
+        count(len(found))
+
+
+def _check_options(command: Predict) -> None:
+    refused = {
+        "--text": command.text is not None,
+        "--format": command.format not in (None, "jsonl"),
+        "--input-format": command.input_format is not None,
+        "--text-field": command.text_field != "text",
+        "--min-entity-score": command.min_entity_score != 0,
+    }
+    for option, given in refused.items():
+        if given:
+            raise UserError(
+                f"{option} is not for {command.model}, a model of document relations: it reads documents that give "
+                "their mentions, and writes JSON lines"
+            )
+    if command.out is not None and command.format is None and command.out.suffix not in (".jsonl", ".json"):
+        raise UserError(f"--out {command.out}: a model of document relations writes JSON lines: end its name in .jsonl")
+    if not 0 <= command.min_relation_score <= 1:
+        raise UserError(f"--min-relation-score is {command.min_relation_score:g}: scores are from 0 to 1")

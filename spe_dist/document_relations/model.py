@@ -1,0 +1,114 @@
+"""The model of ERICA's document experiments: entities are means of states, pairs of them go through a bilinear form.
+
+    e = W · mean over mentions        s = [e_head ; D(δ)]  t = [e_tail ; D(−δ)]       logits = Bilinear(s, t)
+
+δ is the bucket of how far the head's first mention begins after the tail's. Class 0 is a pair without a relation; the
+other classes are not exclusive. `DocumentModel` has the encoder and the mean vectors; what makes logits of them is
+`PairClassifier`, a module of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spe_dist.document_relations.encoded_documents import DISTANCES, EncodedDocuments, PairBatch, forwards
+from spe_dist.document_relations.graph import DocumentGraph, PairScores
+from spe_dist.finetuning.losses import Losses
+from spe_dist.models.sentence_encoder import SentenceEncoder
+
+LOSSES = ("relation",)
+_MOST_PIECES = 4096  # of a forward of prediction
+
+
+class PairClassifier(nn.Module):
+    """Vectors of entities → logits of pairs.
+
+    Args:
+        hidden_size: H, of the vectors.
+        entity_size: after the linear layer.
+        distance_size: of a distance's embedding.
+        classes: C, of a pair.
+    """
+
+    def __init__(self, hidden_size: int, *, entity_size: int, distance_size: int, classes: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(hidden_size, entity_size)
+        self.distances = nn.Embedding(DISTANCES, distance_size)
+        size = entity_size + distance_size
+        self.bilinear = nn.Bilinear(size, size, classes)
+
+    def forward(self, vectors: Tensor, pairs: Tensor, distances: Tensor) -> Tensor:
+        """Logits [N, C], fp32.
+
+        Args:
+            vectors: of entities, [V, H].
+            pairs: heads and tails among them, [N, 2].
+            distances: buckets of the pairs, [N].
+        """
+        entities = self.projection(vectors.to(self.projection.weight.dtype))
+        heads = torch.cat([entities[pairs[:, 0]], self.distances(distances)], dim=1)
+        tails = torch.cat([entities[pairs[:, 1]], self.distances(DISTANCES - distances)], dim=1)
+        return self.bilinear(heads, tails).float()
+
+
+class DocumentModel(nn.Module):
+    """Relations between the entities of documents.
+
+    Args:
+        encoder: gives states.
+        classifier: of pairs.
+        relations: names of its classes 1, 2, …
+        threshold: least score of a relation; None until it is chosen on dev.
+    """
+
+    def __init__(
+        self,
+        encoder: SentenceEncoder,
+        classifier: PairClassifier,
+        relations: tuple[str, ...],
+        *,
+        threshold: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.sentence_encoder = encoder
+        self.classifier = classifier
+        self.relations = relations
+        self.threshold = threshold
+
+    def logits(self, batch: PairBatch) -> Tensor:
+        """Of the batch's pairs, [N, 1 + R], fp32."""
+        vectors = batch.pooled.means(self.sentence_encoder(batch.packed))
+        return self.classifier(vectors, batch.pairs, batch.distances)
+
+    def forward(self, batch: PairBatch) -> Losses:
+        """Binary cross-entropy, the mean over pairs and classes; a pair is right if its highest class is one of its."""
+        logits = self.logits(batch)
+        sum_of_losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum")
+        correct = batch.targets.gather(1, logits.argmax(1, keepdim=True)).sum().long()
+        return Losses((sum_of_losses / max(1, logits.numel()))[None], correct[None], torch.tensor([len(logits)]))
+
+
+@torch.no_grad()
+def predict(model: DocumentModel, rows: EncodedDocuments, device: torch.device) -> list[DocumentGraph]:
+    """Documents with the relations that a model finds; before its threshold is chosen, with all scores instead.
+
+    Args:
+        model: in evaluation mode, on the device.
+        rows: of the model's relations and tokenizer.
+        device: to compute on.
+    """
+    found: list[DocumentGraph | None] = [None] * len(rows)
+    for numbers in forwards(rows.num_pieces, _MOST_PIECES):
+        pairs = [rows.documents[row].all_pairs() for row in numbers]
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            logits = model.logits(rows.batch(numbers, pairs).to(device))
+        scores = np.split(logits[:, 1:].sigmoid().cpu().numpy(), np.cumsum([len(one) for one in pairs])[:-1])
+        for row, of_document, of_pairs in zip(numbers.tolist(), pairs, scores, strict=True):
+            item, entities = rows.items[row], rows.documents[row].pieces.numbers
+            scored = DocumentGraph(
+                item.title, item.nodes, (), item.document, PairScores(entities[of_document], of_pairs, model.relations)
+            )
+            found[row] = scored if model.threshold is None else scored.decided(model.threshold)
+    return [one for one in found if one is not None]
