@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 OutputFormat = Literal["jsonl", "terminal", "html"]
 Result = tuple[dict[str, Any], "ExtractedText"]
 _ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
-OF_ITEMS = {"sentence_relations": "spe_dist.sentence_relations.predict"}  # stem -> where `predicted` is
+OF_ITEMS = {  # stem of a model -> where its `predicted` is
+    "sentence_relations": "spe_dist.sentence_relations.predict",
+    "entity_typing": "spe_dist.entity_typing.predict",
+}
 _OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 
