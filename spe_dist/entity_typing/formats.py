@@ -17,7 +17,7 @@ from data_shards.input.stream import open_input
 from data_shards.text.word_rules import WordRules
 from spe_dist.entity_typing.typed_mention import TypedMention
 
-_HELP = "FIGER's {sent, start, end, labels} and UFET's {left_context_token, mention_span, right_context_token, y_str} are read"
+_HELP = "FIGER's sent, start, end, labels and UFET's ..._context_token, mention_span, y_str are read"
 
 
 def read_mentions(path: Path, *, language: str, labelled: bool = True) -> list[TypedMention]:

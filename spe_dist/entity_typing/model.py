@@ -1,4 +1,4 @@
-"""The model: mean of the mention's states, one linear layer without bias, each type decided alone (as ERNIE and ERICA)."""
+"""The model: mean of the mention's states, a linear layer without bias, each type decided alone (ERNIE, ERICA)."""
 
 from __future__ import annotations
 

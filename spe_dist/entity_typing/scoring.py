@@ -1,4 +1,4 @@
-"""Scores of entity typing: accuracy, loose macro and micro F1 (Ling & Weld), UFET's macro F1, and UFET's granularities."""
+"""Scores of entity typing: accuracy, loose macro and micro F1 (Ling & Weld), UFET's macro F1 and granularities."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 from spe_dist.entity_typing.typed_mention import FINE, GENERAL, TypedMention
-from spe_dist.finetuning.measures import Contributions, Measure, micro_f1, precision_recall_f1, share
+from spe_dist.finetuning.measures import Contributions, Measure, micro_f1, share
 from spe_dist.finetuning.scored_run import ScoredRun
 from spe_dist.finetuning.scoring import Scoring
 from spe_dist.text_table import text_table
 
 UNIT = 1 << 32
 """Contributions are whole numbers: shares are counted in such parts, exact to 9 digits."""
-_NOTE = """(accuracy: exactly the gold types. macro_f1: F1 of mean precision and mean recall of mentions, precision 0 where
- nothing is predicted (Ling & Weld's "loose macro"). micro_f1: all types of all mentions together. macro_f1_ufet: as
+_NOTE = """(accuracy: exactly the gold types. macro_f1: F1 of mean precision and mean recall of mentions, precision 0
+ where nothing is predicted (Ling & Weld's "loose macro"). micro_f1: all types of all mentions together. macro_f1_ufet: as
  macro_f1, but over mentions with a prediction and mentions with gold types, as UFET's scorer.)"""
 
 
 def macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """F1 of means, of (sum of precisions, mentions of them, sum of recalls, mentions of them), [..., 4]; sums in UNIT."""
+    """F1 of mean precision and recall: (sum in UNIT, mentions) of one, then of the other, [..., 4]."""
     parts = np.asarray(counts, dtype=np.float64)
     precision = parts[..., 0] / UNIT / np.maximum(parts[..., 1], 1)
     recall = parts[..., 2] / UNIT / np.maximum(parts[..., 3], 1)
