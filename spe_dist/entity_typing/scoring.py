@@ -18,8 +18,8 @@ from spe_dist.text_table import text_table
 UNIT = 1 << 32
 """Contributions are whole numbers: shares are counted in such parts, exact to 9 digits."""
 _NOTE = """(accuracy: exactly the gold types. macro_f1: F1 of mean precision and mean recall of mentions, precision 0
- where nothing is predicted (Ling & Weld's "loose macro"). micro_f1: all types of all mentions together. macro_f1_ufet: as
- macro_f1, but over mentions with a prediction and mentions with gold types, as UFET's scorer.)"""
+ where nothing is predicted (Ling & Weld's "loose macro"). micro_f1: all types of all mentions together. macro_f1_ufet:
+ as macro_f1, but over mentions with a prediction and mentions with gold types, as UFET's scorer.)"""
 
 
 def macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:

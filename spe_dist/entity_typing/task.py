@@ -100,9 +100,7 @@ class EntityTyping(Task[TypedMention, TypingLabels]):
         lines = [f"{len(types):,} types to learn"]
         for name, items in (("train", data.train), ("dev", data.dev), ("test", data.test or [])):
             if empty := sum(not item.types for item in items):
-                lines.append(
-                    f"{empty:,} of {len(items):,} {name} mentions have no type: they are kept, with none as gold"
-                )
+                lines.append(f"{empty:,} of {len(items):,} {name} mentions have no type; they are kept")
             if unknown := {one for item in items for one in item.types} - types:
                 lines.append(f"{len(unknown):,} types of {name} are not in the training data: they cannot be predicted")
         known = {item.question[1:] for item in data.train}

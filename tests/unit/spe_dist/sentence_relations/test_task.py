@@ -34,10 +34,10 @@ def config_in(folder: Path, *more: str):
     data = folder / "data.txt"
     if not data.exists():
         data.write_text(lines())
-    tiny = [f"--start.tokenizer={DEBUG_VOCAB}", f"--run.folder={folder}", "--encoder.layers=1",
+    tiny = [f"--start.tokenizer={DEBUG_VOCAB}", f"--run.folder={folder}", "--encoder.layers=1", "--name=tiny",
             "--encoder.hidden-size=32", "--encoder.heads=2", "--encoder.intermediate-size=48", "--train.precision=fp32",
-            "--encoder.max-positions=64", "--encoder.dropout=0", "--optimizer.learning-rate=5e-3", "--train.epochs=60", "--optimizer.heads=1",
-            "--train.batch-size=6", "--name=tiny", "--train.checkpoint-every=0"]  # fmt: skip
+            "--encoder.max-positions=64", "--encoder.dropout=0", "--optimizer.learning-rate=5e-3", "--train.epochs=60",
+            "--train.batch-size=6", "--train.checkpoint-every=0", "--optimizer.heads=1"]  # fmt: skip
     recipe = "finetune_sentence_relations_cpu"
     arguments = ["sentence-relations", "--config", recipe, f"--train={data}", *tiny, *more]
     return read_arguments(arguments)[0]
