@@ -83,7 +83,10 @@ def _draw(metrics: list[dict[str, Any]], method: MethodSpec, path: Path) -> None
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
     panels = [panel for panel in method.panels if panel.left[0] in metrics[-1]] or [_LOSS]
     figure = Figure(figsize=(10, 3.2 * ((len(panels) + 1) // 2)), layout="constrained")
-    for axes, panel in zip(figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat, panels, strict=False):
+    places = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
+    for axes in places[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(places, panels, strict=False):
         axes.set_title(panel.title, fontsize=10)
         axes.set_xlabel("step")
         axes.set_ylabel(panel.left_label, color="tab:blue")

@@ -138,7 +138,7 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         return {
             "precision": float(precision),
             "recall": float(recall),
-            "facts_in_train": known / counts[2] if counts[2] else None,
+            "facts_in_train": known / int(counts[2]) if counts[2] else None,
         }
 
     def about_data(self, data: Data[DocumentGraph, DocumentModelDescription]) -> list[str]:
@@ -161,8 +161,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
             if unknown:
                 names = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(5))
                 lines.append(
-                    f"warning: {unknown.total()} relations of {part} are of {len(unknown)} kinds that the training "
-                    f"data do not have, and count as not found: {names}"
+                    f"warning: {part} has relations that the training data do not have, which count as not found: "
+                    f"{names}"
                 )
         return lines
 

@@ -40,6 +40,8 @@ class MaskedLanguageModelling(nn.Module):
             )
         if hasattr(model, "lm_head"):  # RoBERTa
             linear, norm, bias = model.lm_head.dense, model.lm_head.layer_norm, model.lm_head.bias
+        elif not hasattr(model, "cls"):  # ELECTRA's generator has another head
+            return False
         else:
             head = model.cls.predictions
             linear, norm, bias = head.transform.dense, head.transform.LayerNorm, head.bias

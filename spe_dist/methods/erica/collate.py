@@ -98,13 +98,15 @@ class DocumentCollate:
         """Draw unrelated pairs, questions and masks for the documents of some lanes."""
         draws = _Draws.draw(self.seed, step, lanes, self.lane_size, records)
         is_related = np.tile(np.arange(self.lane_size) < self.related, len(lanes))
-        facts, rows = DocumentFacts.of(records, self.kept_relations)
-        unrelated = unrelated_pairs(records, rows, is_related, draws.pairs, most=self.na_pairs)
+        facts, unknown = DocumentFacts.of(records, self.kept_relations)
+        unrelated = unrelated_pairs(records, (facts, unknown), is_related, draws.pairs, most=self.na_pairs)
         lane_of_record = np.repeat(np.array(lanes, dtype=np.int64), self.lane_size)
         return DrawnDocuments(
             records,
             pair_rows(records, facts.take(is_related[facts.records]), unrelated, lane_of_record),
-            ask(records, facts, ~is_related & self.asked, draws.questions, mask_true_tails=self.mask_true_tails),
+            ask(
+                records, facts, unknown, ~is_related & self.asked, draws.questions, mask_true_tails=self.mask_true_tails
+            ),
             mask_pieces(
                 records,
                 draws.pieces,

@@ -50,8 +50,9 @@ class ComparedFacts:
         return replace(self, draws=self.draws.between(first, last))
 
     def relations(self) -> int:
-        """Number of relations that take part."""
-        return len(np.unique(self.rows[self.draws.anchors, RELATION]))
+        """Number of relations that take part, those of each group by themselves."""
+        anchors = self.draws.anchors
+        return len(np.unique(np.stack([self.groups[anchors], self.rows[anchors, RELATION]]), axis=1).T)
 
     def add_gradients(self, entities: Tensor) -> tuple[Tensor, Tensor]:
         """Losses and their gradients with respect to the entities [K, H], which are added to `entities.grad`.

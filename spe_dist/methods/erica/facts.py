@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,14 +25,15 @@ class DocumentFacts:
 
     @classmethod
     def of(cls, records: Records, kept_relations: NDArray[np.bool_]) -> tuple[DocumentFacts, DocumentFacts]:
-        """The facts of documents, without blocked ones and those of relations that are not kept; and all rows."""
+        """The facts of documents; and rows that are none: of blocked pairs and of relations that are not kept."""
         rows = records.layers["relations"]
         record = rows.row_index()
         values = rows.values.astype(np.int64)
         first = records.layers["knowledge_ids"].offsets[record]
         every = cls(record, values[:, 0] + first, values[:, 1] + first, values[:, 2])
         kept = np.append(kept_relations, np.zeros(BLOCKED + 1 - len(kept_relations), dtype=np.bool_))
-        return every.take(kept[every.relations]), every
+        is_fact = kept[every.relations]
+        return every.take(is_fact), every.take(~is_fact)
 
     def take(self, rows: IntArray | NDArray[np.bool_]) -> DocumentFacts:
         """Some of the facts."""
@@ -39,13 +41,13 @@ class DocumentFacts:
 
 
 def unrelated_pairs(
-    records: Records, related: DocumentFacts, wanted: NDArray[np.bool_], uniforms: FloatArray, *, most: int
+    records: Records, related: Sequence[DocumentFacts], wanted: NDArray[np.bool_], uniforms: FloatArray, *, most: int
 ) -> DocumentFacts:
     """Ordered pairs of entities that no row relates or blocks, drawn without replacement.
 
     Args:
         records: documents.
-        related: all rows of theirs.
+        related: facts, and pairs that may be related.
         wanted: which documents, [R].
         uniforms: random numbers in [0, 1) for each ordered pair of a document's entities, itself included, Σ entities².
         most: pairs of a document.
@@ -56,9 +58,10 @@ def unrelated_pairs(
     place = concat_ranges(np.zeros_like(counts), counts * counts)
     head, tail = place // np.maximum(counts, 1)[record], place % np.maximum(counts, 1)[record]
     starts = offsets_from_lengths(counts * counts)[:-1]
-    known = starts[related.records] + (related.heads - offsets[related.records]) * counts[related.records]
     is_free = (head != tail) & wanted[record]
-    is_free[known + related.tails - offsets[related.records]] = False
+    for rows in related:
+        first = offsets[rows.records]
+        is_free[starts[rows.records] + (rows.heads - first) * counts[rows.records] + rows.tails - first] = False
     free = np.flatnonzero(is_free)
     order = free[np.lexsort((uniforms[free], record[free]))]
     of_document = np.bincount(record[order], minlength=len(records))

@@ -26,7 +26,13 @@ class Questions:
 
 
 def ask(
-    records: Records, facts: DocumentFacts, asked: NDArray[np.bool_], uniforms: FloatArray, *, mask_true_tails: bool
+    records: Records,
+    facts: DocumentFacts,
+    unknown: DocumentFacts,
+    asked: NDArray[np.bool_],
+    uniforms: FloatArray,
+    *,
+    mask_true_tails: bool,
 ) -> Questions:
     """Draw a fact of each document and list the entities that could be its tail.
 
@@ -35,6 +41,7 @@ def ask(
     Args:
         records: documents.
         facts: of them.
+        unknown: pairs that may be related or not: those of evaluation data, and of relations that are left out.
         asked: which documents, [R].
         uniforms: random numbers in [0, 1), [R].
         mask_true_tails: whether other true tails of the same head and relation are left out.
@@ -43,7 +50,7 @@ def ask(
     counts = np.bincount(usable.records, minlength=len(records))
     chosen = offsets_from_lengths(counts)[:-1] + (uniforms * counts).astype(np.int64)
     fact = usable.take(chosen[counts > 0])
-    candidates, others = _candidates(records, usable, fact, mask_true_tails=mask_true_tails)
+    candidates, others = _candidates(records, usable, unknown, fact, mask_true_tails=mask_true_tails)
     kept = np.flatnonzero(others > 0)
     fact, candidates = fact.take(kept), candidates.take(kept)
     return Questions(
@@ -52,7 +59,7 @@ def ask(
 
 
 def _candidates(
-    records: Records, facts: DocumentFacts, fact: DocumentFacts, *, mask_true_tails: bool
+    records: Records, facts: DocumentFacts, unknown: DocumentFacts, fact: DocumentFacts, *, mask_true_tails: bool
 ) -> tuple[Ragged, NDArray[np.int64]]:
     """Candidates of each question [Q], and how many there are beside the tail."""
     offsets = records.layers["knowledge_ids"].offsets
@@ -60,9 +67,12 @@ def _candidates(
     entities = concat_ranges(offsets[fact.records], lengths)
     question = np.repeat(np.arange(len(fact.records)), lengths)
     left_out = entities == fact.heads[question]
+    question_of_record = np.full(len(records), -1)
+    question_of_record[fact.records] = np.arange(len(fact.records))
+    unknown = unknown.take(question_of_record[unknown.records] >= 0)
+    of_head = unknown.heads == fact.heads[question_of_record[unknown.records]]
+    left_out |= np.isin(entities, unknown.tails[of_head])
     if mask_true_tails:
-        question_of_record = np.full(len(records), -1)
-        question_of_record[fact.records] = np.arange(len(fact.records))
         facts = facts.take(question_of_record[facts.records] >= 0)
         asked = question_of_record[facts.records]
         same = (facts.heads == fact.heads[asked]) & (facts.relations == fact.relations[asked])

@@ -40,7 +40,6 @@ SPEC = MethodSpec(
         Column("rd_accuracy", "RD accuracy", "{:4.0%}"),
         Column("rd_disjoint_accuracy", "with other entities", "with other entities {:4.0%}"),
         Column("rd_chance", "chance", "(chance {:.1%})"),
-        Column("rd_relations", "relations in a step"),
         Column("mlm_loss", "MLM loss", "mlm {:6.3f}"),
         Column("mlm_accuracy", "MLM accuracy", "{:4.0%}"),
         Column("probe_ed_hits_at_1", "probe: ED", "probe ed {:4.0%}"),

@@ -83,10 +83,14 @@ class Document:
         return set(range(len(self.pieces))) - mentioned
 
     def tails_to_choose_from(self, fact: tuple[int, int, int], *, true_tails: bool = False) -> list[int]:
-        """The fact's tail, then what is no answer to (head, relation, ?); with true_tails, other answers too."""
+        """The fact's tail, then what is no answer to (head, relation, ?); with true_tails, other answers too.
+
+        Not who is BLOCKED with the head: nobody may say that they are unrelated.
+        """
         head, tail, relation = fact
+        blocked = {t for h, t, r in self.relations if (h, r) == (head, BLOCKED)}
         answers = {t for h, t, r in self.facts if (h, r) == (head, relation)}
-        others = [one for one in range(len(self.knowledge)) if one not in (head, tail)]
+        others = [one for one in range(len(self.knowledge)) if one not in (head, tail) and one not in blocked]
         return [tail, *(one for one in others if true_tails or one not in answers)]
 
 

@@ -70,6 +70,13 @@ def test_a_mention_longer_than_a_window_keeps_its_beginning():
     assert one.cut_sentences == len(one.windows) - 2 > 2
 
 
+def test_a_sentence_longer_than_a_window_is_cut_between_mentions():
+    document = Document.of_words([["in"] * 24], [Mention(8, 12, "X", 0), Mention(0, 1, "X", 1)])
+    (one,) = encoded([document], 12).documents
+    assert one.windows.tolist() == [0, 8, 18, 24] and one.cut_sentences == 2
+    assert one.mentions.tolist() == [[0, 8, 12], [1, 0, 1]]
+
+
 def slow_vectors(model, row: EncodedDocuments, number: int) -> torch.Tensor:
     one, special = row.documents[number], row.special
     states = []

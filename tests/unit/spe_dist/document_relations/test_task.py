@@ -82,7 +82,7 @@ def test_mistakes_of_prediction_are_one_line(learned, tmp_path):
         dispatch(["predict", str(tmp_path), "--text", "x"])
 
 
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_had_happened_and_is_compared(tmp_path, capsys):
     settings = {"train": {"epochs": 4, "batch_size": 2, "precision": "fp32", "patience": 9, "checkpoint_every": 1}}
     whole, killed = (config_in(tmp_path, **settings, run={"folder": str(tmp_path), "name": n}) for n in ("a", "b"))
     expected = run_ranks(finetune, 1, whole)[0]
@@ -92,6 +92,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     for name in ("model.safetensors", "document_relations.safetensors", "document_relations.json"):
         first, second = (Path(config.run_folder) / "seed-1" / "model" / name for config in (whole, killed))
         assert first.read_bytes() == second.read_bytes()
+    dispatch(["compare", whole.run_folder, killed.run_folder, "--resamples", "200"])
+    told = capsys.readouterr().out
+    assert "paired bootstrap over documents and seeds" in told and "relation_ign_f1" in told
 
 
 def test_known_facts_are_those_of_the_whole_training_file(tmp_path):
@@ -115,7 +118,7 @@ def test_mistakes_in_data_are_one_line(tmp_path):
     renamed = [{**one, "labels": [label | {"r": "P0"} for label in one["labels"]]} for one in told]
     (tmp_path / "renamed.json").write_text(json.dumps(renamed))
     told = describe(replace(config, data=replace(config.data, dev=str(tmp_path / "renamed.json"))))
-    assert "relations of dev are of 1 kinds that the training data do not have, and count as not found: 'P0'" in told
+    assert "warning: dev has relations that the training data do not have, which count as not found: 'P0' (" in told
 
 
 def test_the_command_takes_the_name_of_the_task(tmp_path):

@@ -62,7 +62,7 @@ def test_silhouette_of_clusters_of_equal_vectors_and_of_one_point_alone() -> Non
     assert silhouette(ends, np.array([5, 5, 2, 2])) == pytest.approx(1)
     assert silhouette(ends, np.array([5, 2, 5, 2])) == pytest.approx(-0.5)
     assert silhouette(ends, np.array([5, 5, 2, 3])) == pytest.approx(0.5)
-    assert silhouette(torch.ones(4, 3), np.array([0, 0, 1, 1])) == pytest.approx(0)
+    assert silhouette(torch.ones(4, 3), np.array([0, 0, 1, 1])) == pytest.approx(0, abs=1e-6)
 
 
 def test_principal_components_hold_as_much_variance_as_two_dimensions_can() -> None:
