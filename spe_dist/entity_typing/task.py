@@ -107,8 +107,8 @@ class EntityTyping(Task[TypedMention, TypingLabels]):
         for name, items in (("dev", data.dev), ("test", data.test or [])):
             if shared := sum(item.question[1:] in known for item in items):
                 lines.append(
-                    f"warning: {shared:,} of {len(items):,} {name} mentions are learned from too, which makes scores too "
-                    "good: remove them from one of the two files"
+                    f"warning: {shared:,} of {len(items):,} {name} mentions are learned from too, which makes scores "
+                    "too good: remove them from one of the two files"
                 )
         return lines
 

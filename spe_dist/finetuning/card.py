@@ -29,7 +29,7 @@ def model_card(config: FinetuneConfig, data: Data[Any, Any], result: Result, ver
     }
     parts = (
         f"---\nlibrary_name: spe_dist\n---\n\n# {config.run.name}",
-        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result)}",
+        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result, encoder_alone=True)}",
         "## Scores\n\n" + scores_table(result),
         *about_making(config, counts, [config.scoring().items], versions),
     )
