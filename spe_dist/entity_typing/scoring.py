@@ -86,7 +86,9 @@ class EntityTypingScoring(Scoring[TypedMention]):
         return scores["accuracy"] + 1e-3 * scores["macro_f1"]
 
     def details(self, run: Any, contributions: Any, resamples: int) -> dict[str, list[float]]:
-        """Of each granularity: precision, recall and F1 of its types, as UFET's scorer, mean over seeds."""
+        """Of each of UFET's granularities: precision, recall and F1 of its types, mean over seeds."""
+        if not any(name in GENERAL for one in run.gold for name in one.types):  # of other data, such as FIGER
+            return {}
         return {
             level: np.mean([granular(run.gold, found, level) for found in run.by_seed.values()], axis=0).tolist()
             for level in LEVELS
@@ -99,7 +101,7 @@ class EntityTypingScoring(Scoring[TypedMention]):
         ]
         of = [f"{run.name}, " if len(runs) > 1 else "" for run in runs]
         header = ["types (UFET's macro)", *(f"{name}{m}" for name in of for m in ("P", "R", "F1"))]
-        return [_NOTE, text_table(header, rows)]
+        return [_NOTE, text_table(header, rows)] if rows else [_NOTE]
 
     def run_json(self, run: ScoredRun) -> dict[str, Any]:
         return {"by_granularity": run.details}

@@ -71,6 +71,8 @@ def test_granularities():
     run = score_run(SCORING, RunPredictions("a", gold, {1: found, 2: gold}), resamples=50)
     assert "ultra-fine" in score_text([run]) and "macro_f1_ufet" in score_text([run])
     assert score_json([run])["runs"][0]["by_granularity"]["fine"][1] == 1.0
+    figer = [mention(0, ["/person"])]
+    assert "ultra-fine" not in score_text([score_run(SCORING, RunPredictions("b", figer, {1: figer}), resamples=50)])
 
 
 def test_lines_are_read_again_and_other_mentions_refused():
