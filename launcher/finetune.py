@@ -4,6 +4,8 @@
     spe finetune --from bert --encoder NAME_OR_PATH --train FILE --dev FILE --seeds 5
     spe finetune --from RUN/seed-1/model --train FILE --dev FILE
     spe finetune document-relations --from RUN --train FILE --dev FILE --test FILE
+    spe finetune sentence-relations --from RUN --train FILE --test FILE
+    spe finetune entity-typing --from RUN --train FILE --dev FILE --test FILE
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel

@@ -1,7 +1,8 @@
-"""`spe predict MODEL [FILE …]`: entities and relations of raw text."""
+"""`spe predict MODEL [FILE …]`: entities and relations of raw text, or what a model of another task predicts."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 OutputFormat = Literal["jsonl", "terminal", "html"]
 Result = tuple[dict[str, Any], "ExtractedText"]
 _ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
+OF_ITEMS = {  # stem of a model -> where its `predicted` is
+    "sentence_relations": "spe_dist.sentence_relations.predict",
+    "entity_typing": "spe_dist.entity_typing.predict",
+}
+_OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
@@ -48,6 +54,9 @@ class Predict:
 
     A model of document relations (spe finetune document-relations) reads documents that give their mentions, such as
     DocRED's format, and writes a graph for each: a line of JSON with nodes and edges.
+
+    A model of another task reads the files that it was fine-tuned on, with or without labels (see docs/tasks.md):
+        spe predict MODEL --text "The <e1>audits</e1> were about <e2>waste</e2>."
     """
 
     model: tyro.conf.Positional[Path]
@@ -105,7 +114,11 @@ class _Progress:
 
 def run_predict(command: Predict, progress: _Progress) -> None:
     """Read, predict, write."""
-    if stem_of(command.model) == "document_relations":
+    stem = stem_of(command.model)
+    if stem in OF_ITEMS:
+        _predict_items(command, OF_ITEMS[stem], progress)
+        return
+    if stem == "document_relations":
         from launcher.predict_documents import predict_documents
 
         _check_out(command)
@@ -138,6 +151,26 @@ def run_predict(command: Predict, progress: _Progress) -> None:
             file.write(chunk.encode(errors="replace"))
             if interactive:
                 file.flush()
+
+
+def _predict_items(command: Predict, module: str, progress: _Progress) -> None:
+    """With a model of a task whose items are more than texts."""
+    _check_out(command)
+    for name in _OF_TEXTS:
+        if getattr(command, name) != getattr(Predict(command.model), name):
+            raise UserError(f"--{name.replace('_', '-')} is for extractors, and {command.model} is none: remove it")
+    if command.format not in (None, "jsonl"):
+        raise UserError(f"--format {command.format}: this task writes JSON lines alone: remove it")
+    if command.text is not None and command.files:
+        raise UserError("give either --text or files, not both")
+    files = [] if command.text is not None else list(command.files or (STANDARD_INPUT,))
+    found = importlib.import_module(module).predicted(
+        command.model, files, command.text, device=command.device, batch_size=command.batch_size
+    )
+    with _opened(command.out) as file:
+        for fields in found:
+            file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
+            progress.texts += 1
 
 
 def _items(command: Predict) -> Iterator[Item]:

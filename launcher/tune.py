@@ -236,7 +236,7 @@ def _finetuning(command: Tune, start: str, fixed: Mapping[str, Sequence[str]]) -
 
 def _check_files(config: FinetuneConfig) -> None:
     for name, file in (("train", config.data.train), ("dev", config.data.dev)):
-        if not Path(file).is_file():
+        if file is not None and not Path(file).is_file():
             raise UserError(f"--{name}: {file}: no such file")
 
 

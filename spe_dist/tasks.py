@@ -10,15 +10,19 @@ import yaml
 
 from data_shards.errors import UserError
 from spe_dist.document_relations.config import DocumentRelationsConfig
+from spe_dist.entity_typing.config import EntityTypingConfig
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import DEV
 from spe_dist.recipe import checked_config
+from spe_dist.sentence_relations.config import SentenceRelationsConfig
 from spe_dist.train.run_folder import CONFIG
 
 TASKS: dict[str, type[FinetuneConfig]] = {
     "extraction": ExtractionConfig,
     "document_relations": DocumentRelationsConfig,
+    "sentence_relations": SentenceRelationsConfig,
+    "entity_typing": EntityTypingConfig,
 }
 DEFAULT = "extraction"  # of recipes, and of folders of older runs, that name no task
 

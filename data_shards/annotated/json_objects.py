@@ -44,7 +44,12 @@ def read_items(path: Path) -> Iterator[Item]:
         UserError: there is no such file, or it holds something else; names the line or item.
     """
     with open_input(path) as stream:
-        yield from _items_of_values(stream) if _check_is_json(stream) == "json" else _items_of_lines(stream)
+        yield from items_of(stream)
+
+
+def items_of(stream: InputStream) -> Iterator[Item]:
+    """The same of a file that is open."""
+    return _items_of_values(stream) if _check_is_json(stream) == "json" else _items_of_lines(stream)
 
 
 def _check_is_json(stream: InputStream) -> TextFormat:

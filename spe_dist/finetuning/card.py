@@ -29,7 +29,7 @@ def model_card(config: FinetuneConfig, data: Data[Any, Any], result: Result, ver
     }
     parts = (
         f"---\nlibrary_name: spe_dist\n---\n\n# {config.run.name}",
-        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result)}",
+        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result, encoder_alone=True)}",
         "## Scores\n\n" + scores_table(result),
         *about_making(config, counts, [config.scoring().items], versions),
     )
@@ -89,8 +89,10 @@ def about_making(
     rows = []
     for part, of_part in counts.items():
         if of_part is not None:
-            name = table_cell(PurePath(getattr(config.data, part)).name)
+            file = getattr(config.data, part)
+            name = table_cell(PurePath(file or config.data.train).name)
             share = f" ({config.data.fraction:.4g} of it)" if part == "train" and config.data.fraction < 1 else ""
+            share = share if file else " (a part that is not learned from)"
             rows.append((part, f"`{name}`{share}", *(f"{count:,}" for count in of_part)))
     settings = [(key, value) for key, value in flatten(config_values(config)).items() if not is_among(key, _LEFT_OUT)]
     return [

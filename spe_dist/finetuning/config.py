@@ -24,7 +24,7 @@ class FinetuneDataConfig:
 
     train: str
     """File of annotated data for training."""
-    dev: str
+    dev: str | None
     """File of annotated data that selects the best epoch."""
     test: str | None = None
     """File of annotated data for testing, evaluated once after training."""

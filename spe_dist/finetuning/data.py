@@ -11,7 +11,6 @@ from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
 from spe_dist.finetuning.scoring import Item
 from spe_dist.finetuning.start import language_of_start
-from spe_dist.finetuning.subsets import choose_fraction
 from spe_dist.finetuning.task import D, Task
 
 
@@ -45,9 +44,10 @@ def read_data(task: Task[Item, D]) -> Data[Item, D]:
     config = task.config
     language = language_of_start(config)
     train = _read(task, config.data.train, language)
-    dev = task.mark(_read(task, config.data.dev, language), train)
+    train, dev = task.split(train) if config.data.dev is None else (train, _read(task, config.data.dev, language))
+    dev = task.mark(dev, train)
     test = None if config.data.test is None else task.mark(_read(task, config.data.test, language), train)
-    chosen = choose_fraction([task.strata(item) for item in train], config.data.fraction, config.run.seed)
+    chosen = task.choose(train)
     learned = [train[number] for number in chosen]
     description = task.describe(train, learned, language=language)
     return Data(description, learned, dev, test, chosen, len(train))

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from data_shards.errors import UserError
 from data_shards.ragged import IntArray
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.card import model_card
@@ -35,6 +36,7 @@ from spe_dist.finetuning.model_folder import load_model, save_model
 from spe_dist.finetuning.model_stem import read_description
 from spe_dist.finetuning.scoring import Item, Scoring
 from spe_dist.finetuning.start import LoadReport, Part, Pretrained, load_weights
+from spe_dist.finetuning.subsets import choose_fraction
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 if TYPE_CHECKING:
@@ -141,6 +143,18 @@ class Task(ABC, Generic[Item, D]):
     def strata(self, item: Item) -> Collection[str]:
         """The labels of an item: a fraction of the training data keeps their mix."""
         return ()
+
+    def choose(self, items: Sequence[Item]) -> list[int]:
+        """Numbers of the items that `data.fraction` takes, rising."""
+        return choose_fraction([self.strata(item) for item in items], self.config.data.fraction, self.config.run.seed)
+
+    def split(self, items: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+        """The training data as those to learn from and dev, where no file of dev is given.
+
+        Raises:
+            UserError: the task asks for one.
+        """
+        raise UserError("data.dev is null: name the file that selects the best epoch (--dev FILE)")
 
     def build(self, start: Pretrained, description: D) -> tuple[Any, LoadReport]:
         """A model before its first update."""

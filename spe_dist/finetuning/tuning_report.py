@@ -94,10 +94,11 @@ def about_tuning(tuning: Tuning, trials: Trials, budget: str) -> str:
     data, of_grid = f"{Path(config.data.train).name}{part}", math.prod(map(len, tuning.grid.values()))
     tried = max(map(len, trials.values()), default=0)
     scoring = config.scoring()
+    dev = "a part of it" if config.data.dev is None else Path(config.data.dev).name
     return (
         f"Every start was tuned with the same trials ({tried} of the {of_grid} points of the grid, in the order of "
         f"draw {tuning.draw}; budget: {budget}), each with {seeds}, on {data}. {scoring.title[0].upper()}"
-        f"{scoring.title[1:]} in percent on dev ({Path(config.data.dev).name}), mean ± deviation over seeds; trials "
+        f"{scoring.title[1:]} in percent on dev ({dev}), mean ± deviation over seeds; trials "
         f"are chosen by {scoring.selection_text}. No test data were read. The best of many trials is partly luck: "
         "expect less on test."
     )

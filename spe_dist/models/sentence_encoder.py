@@ -230,6 +230,13 @@ def load_sentence_encoder_strictly(
     return SentenceEncoder(model, packed=packed), sorted(info["unexpected_keys"])
 
 
+def add_rows(encoder: SentenceEncoder, rows: int) -> None:
+    """Give the word embeddings this many rows if they have fewer; new ones are drawn as BERT's are."""
+    if rows > encoder.model.config.vocab_size:
+        with quiet_transformers():
+            encoder.model.resize_token_embeddings(rows, mean_resizing=False)
+
+
 def save_sentence_encoder(encoder: SentenceEncoder, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write what `AutoModel` reads, with all weights that it looks for, into an existing folder.
 

@@ -15,7 +15,7 @@ from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.entity_discrimination import entity_discrimination
 from spe_dist.methods.erica.markers import PIECES
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder, quiet_transformers
+from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows, new_sentence_encoder
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
@@ -88,9 +88,7 @@ class EricaModel(nn.Module):
 
 def add_markers(encoder: SentenceEncoder, vocab_size: int) -> None:
     """Give the word embeddings rows for markers, behind the tokenizer's vocabulary, drawn as BERT's are."""
-    rows = max(vocab_size + PIECES, encoder.model.config.vocab_size)
-    with quiet_transformers():
-        encoder.model.resize_token_embeddings(rows, mean_resizing=False)
+    add_rows(encoder, vocab_size + PIECES)
 
 
 def new_model(config: EricaConfig, hf_config: PretrainedConfig, manifest: Manifest | None) -> EricaModel:

@@ -1,0 +1,46 @@
+"""The settings of fine-tuning for types of given mentions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spe_dist.config import STRICT
+from spe_dist.finetuning.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from spe_dist.entity_typing.scoring import EntityTypingScoring
+    from spe_dist.entity_typing.task import EntityTyping
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TypingModelConfig:
+    """Architecture above the sentence encoder, and what counts as a type."""
+
+    max_pieces: Annotated[int, Field(ge=8)] = 256
+    """Most pieces of a sentence, [CLS] and [SEP] included; a longer one is cut to what is nearest to its mention."""
+    threshold: Literal["half", "dev"] = "half"
+    """Least probability of a type: one half, or the one with the best macro F1 on dev. The best type always counts."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EntityTypingConfig(FinetuneConfig):
+    """A fine-tuning for the types of given mentions, several of each."""
+
+    task: Literal["entity_typing"] = "entity_typing"
+    model: TypingModelConfig
+
+    def build_task(self) -> EntityTyping:
+        """The task with these settings."""
+        from spe_dist.entity_typing.task import EntityTyping
+
+        return EntityTyping(self)
+
+    @classmethod
+    def scoring(cls) -> EntityTypingScoring:
+        """How its predictions are read and scored."""
+        from spe_dist.entity_typing.scoring import EntityTypingScoring
+
+        return EntityTypingScoring()

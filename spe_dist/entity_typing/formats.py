@@ -1,0 +1,88 @@
+"""Files of typed mentions: FIGER as ERNIE has it, and UFET (Ultra-Fine Entity Typing; Open Entity is a part of it).
+
+FIGER  JSON list of {sent, start, end (characters, half-open), labels: [type, …]}
+UFET   JSON lines of {annot_id, left_context_token: [word, …], mention_span, right_context_token, y_str: [type, …]}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_shards.annotated.json_objects import Item, items_of
+from data_shards.errors import UserError
+from data_shards.input.stream import open_input
+from data_shards.text.word_rules import WordRules
+from spe_dist.entity_typing.typed_mention import TypedMention
+
+_HELP = "FIGER's sent, start, end, labels and UFET's ..._context_token, mention_span, y_str are read"
+
+
+def read_mentions(path: Path, *, language: str, labelled: bool = True) -> list[TypedMention]:
+    """The mentions of a file.
+
+    Args:
+        path: the file; `-` is standard input.
+        language: whose rules cut raw text into words (a spaCy language code).
+        labelled: whether every mention must have a list of types; it may be empty.
+
+    Raises:
+        UserError: it cannot be read, or something in it cannot be right; names line or item.
+    """
+    rules = WordRules(language)
+    with open_input(path) as stream:
+        return list(_mentions(items_of(stream), rules, labelled))
+
+
+def parse_tagged(text: str, language: str) -> TypedMention:
+    """A sentence with one <e1>…</e1>.
+
+    Raises:
+        UserError: it has none, or several.
+    """
+    parts = text.replace("</e1>", "<e1>").split("<e1>")
+    if len(parts) != 3 or text.find("<e1>") > text.find("</e1>") or not parts[1].strip():
+        raise UserError("--text needs one <e1>…</e1> with a word in it around the mention")
+    left, mention, right = (_words(part, WordRules(language)) for part in parts)
+    return TypedMention("1", left, mention, right)
+
+
+def _mentions(items: Iterator[Item], rules: WordRules, labelled: bool) -> Iterator[TypedMention]:
+    for number, item in enumerate(items):
+        if "sent" in item.value:
+            name, parts, field = str(number), _of_characters(item, rules), "labels"
+        elif "mention_span" in item.value:
+            left, right = (_list(item, f"{side}_context_token") for side in ("left", "right"))
+            text = item.value["mention_span"]
+            if not isinstance(text, str) or not text.strip():
+                raise UserError(f"{item.where}: mention_span is {json.dumps(text)[:40]}: expected the mention's text")
+            name, field = str(item.value.get("annot_id", number)), "y_str"
+            parts = left, _words(text, rules), right
+        else:
+            raise UserError(f"{item.where}: neither 'sent' nor 'mention_span' is there: {_HELP}")
+        types = _list(item, field) if labelled or field in item.value else ()
+        yield TypedMention(name, *parts, tuple(dict.fromkeys(types)))
+
+
+def _of_characters(item: Item, rules: WordRules) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    text, start, end = (item.value.get(name) for name in ("sent", "start", "end"))
+    if not isinstance(text, str) or type(start) is not int or type(end) is not int:
+        raise UserError(f"{item.where}: sent, start and end must be a text and two whole numbers: {_HELP}")
+    if not 0 <= start < end <= len(text) or not text[start:end].strip():
+        raise UserError(f"{item.where}: characters {start} to {end} of a text of {len(text)} are no mention: fix them")
+    left, mention, right = (_words(part, rules) for part in (text[:start], text[start:end], text[end:]))
+    return left, mention, right
+
+
+def _words(text: str, rules: WordRules) -> tuple[str, ...]:
+    return tuple(text[start:end] for start, end in rules.locate_words(text))
+
+
+def _list(item: Item, name: str) -> tuple[str, ...]:
+    value: Any = item.value.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        what = f"no field {name!r}" if value is None else f"{name} is not a list of texts"
+        raise UserError(f"{item.where}: {what}: {_HELP}")
+    return tuple(value)

@@ -1,0 +1,168 @@
+"""Types of given mentions, as a task of fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+
+from data_shards.errors import UserError
+from data_shards.files import write_atomically
+from data_shards.text.word_pieces import WordPieces
+from spe_dist.entity_typing.config import EntityTypingConfig
+from spe_dist.entity_typing.formats import read_mentions
+from spe_dist.entity_typing.model import EntityTypingModel, TypingLabels, decide
+from spe_dist.entity_typing.rows import TypingRows, encode
+from spe_dist.entity_typing.scoring import EntityTypingScoring
+from spe_dist.entity_typing.typed_mention import TypedMention
+from spe_dist.finetuning.batches_of_rows import batches_of_rows
+from spe_dist.finetuning.data import Data
+from spe_dist.finetuning.model_folder import as_json
+from spe_dist.finetuning.model_stem import read_description
+from spe_dist.finetuning.task import Batches, Task
+from spe_dist.models.sentence_encoder import SentenceEncoder
+
+STEM = "entity_typing"
+_THRESHOLDS = np.arange(5, 100) / 100
+
+
+class EntityTyping(Task[TypedMention, TypingLabels]):
+    """The types of given mentions.
+
+    Args:
+        config: of the fine-tuning.
+    """
+
+    config: EntityTypingConfig
+
+    stem = STEM
+    description = TypingLabels
+    losses = ("types",)
+    heads = "classifier of types"
+
+    def __init__(self, config: EntityTypingConfig) -> None:
+        super().__init__(config)
+
+    @property
+    def scoring(self) -> EntityTypingScoring:
+        return EntityTypingScoring()
+
+    def read(self, path: Path, *, language: str) -> list[TypedMention]:
+        return read_mentions(path, language=language)
+
+    def strata(self, item: TypedMention) -> Collection[str]:
+        return item.types
+
+    def describe(
+        self, available: Sequence[TypedMention], learned: Sequence[TypedMention], *, language: str
+    ) -> TypingLabels:
+        types = sorted({name for item in available for name in item.types})
+        if not types:
+            raise UserError(f"{self.config.data.train} has no mention with a type: there is nothing to learn from it")
+        return TypingLabels(tuple(types), self.config.model.max_pieces, 0.5, language)
+
+    def new_model(self, description: TypingLabels, encoder: SentenceEncoder) -> EntityTypingModel:
+        return EntityTypingModel(encoder, description)
+
+    def same_labels(self, before: Mapping[str, Any], description: TypingLabels) -> bool:
+        return before.get("types") == list(description.types)
+
+    def encode(self, items: Sequence[TypedMention], model: EntityTypingModel, word_pieces: WordPieces) -> TypingRows:
+        return encode_for(items, model, word_pieces)
+
+    def batches(self, rows: TypingRows, epoch: int | None, device: torch.device) -> Batches:
+        return lambda numbers: rows.batch(numbers, device)
+
+    def predict(self, model: EntityTypingModel, rows: TypingRows, device: torch.device) -> list[TypedMention]:
+        return predict(model, rows, device)
+
+    def finish(
+        self,
+        folder: Path,
+        model: EntityTypingModel,
+        dev: Sequence[TypedMention],
+        find: Callable[[Sequence[TypedMention]], list[TypedMention]],
+    ) -> None:
+        if self.config.model.threshold == "dev":
+            model.labels = replace(model.labels, threshold=float(_THRESHOLDS[0]))
+            threshold = best_threshold(dev, find(dev))
+            written = TypeAdapter(TypingLabels).validate_python(read_description(folder, STEM))
+            model.labels = replace(written, threshold=threshold)
+            write_atomically(folder / f"{STEM}.json", as_json(model.labels))
+
+    def about_data(self, data: Data[TypedMention, TypingLabels]) -> list[str]:
+        types = set(data.description.types)
+        lines = [f"{len(types):,} types to learn"]
+        for name, items in (("train", data.train), ("dev", data.dev), ("test", data.test or [])):
+            if empty := sum(not item.types for item in items):
+                lines.append(f"{empty:,} of {len(items):,} {name} mentions have no type; they are kept")
+            if unknown := {one for item in items for one in item.types} - types:
+                lines.append(f"{len(unknown):,} types of {name} are not in the training data: they cannot be predicted")
+        known = {item.question[1:] for item in data.train}
+        for name, items in (("dev", data.dev), ("test", data.test or [])):
+            if shared := sum(item.question[1:] in known for item in items):
+                lines.append(
+                    f"warning: {shared:,} of {len(items):,} {name} mentions are learned from too, which makes scores "
+                    "too good: remove them from one of the two files"
+                )
+        return lines
+
+    def about_rows(self, rows: TypingRows, description: TypingLabels) -> list[str]:
+        if not (cut := int(rows.is_cut.sum())):
+            return []
+        long = f"{cut:,} of {len(rows):,} training sentences are longer than {description.max_pieces} pieces"
+        return [f"{long}: they are cut to what is nearest to their mention"]
+
+
+def encode_for(items: Sequence[TypedMention], model: EntityTypingModel, word_pieces: WordPieces) -> TypingRows:
+    """Mentions as a model reads them."""
+    max_pieces = min(model.labels.max_pieces, model.sentence_encoder.max_pieces)
+    return encode(items, model.labels.types, word_pieces, max_pieces=max_pieces)
+
+
+@torch.no_grad()
+def predict(
+    model: EntityTypingModel, rows: TypingRows, device: torch.device, *, batch_size: int = 256
+) -> list[TypedMention]:
+    """The mentions with the types that count, the most probable first, and their probabilities.
+
+    Args:
+        model: in evaluation mode, on the device.
+        rows: of the model's tokenizer.
+        device: to compute on.
+        batch_size: most mentions of a forward.
+    """
+    found: list[TypedMention] = [*rows.mentions]
+    for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
+        packed, mentions, _ = rows.batch(numbers, device)
+        scores = model.scores(packed, mentions).cpu()
+        chosen = decide(scores, model.labels.threshold)
+        for row, of_row, kept in zip(numbers.tolist(), scores.sigmoid(), chosen, strict=True):
+            types = kept.nonzero()[:, 0]
+            types = types[of_row[types].argsort(descending=True, stable=True)]
+            names = tuple(model.labels.types[number] for number in types.tolist())
+            found[row] = found[row]._replace(types=names, scores=tuple(of_row[types].tolist()))
+    return found
+
+
+def best_threshold(gold: Sequence[TypedMention], found: Sequence[TypedMention]) -> float:
+    """The threshold with the highest macro F1, the lowest of equal ones.
+
+    Args:
+        gold: of dev.
+        found: the same mentions with all types down to the lowest threshold, best first.
+    """
+    scoring = EntityTypingScoring()
+    values = []
+    for threshold in _THRESHOLDS:
+        kept = []
+        for one in found:
+            count = max(1, sum(score > threshold for score in one.scores or ()))
+            kept.append(one._replace(types=one.types[:count]))
+        values.append(scoring.scores(gold, kept)["macro_f1"])
+    return float(_THRESHOLDS[int(np.argmax(values))])

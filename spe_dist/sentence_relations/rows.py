@@ -1,0 +1,117 @@
+"""Sentences as pieces with markers around both entities: [CLS] … [M1] head [M2] … [M3] tail [M4] … [SEP]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_shards.ragged import IntArray, Ragged, offsets_from_lengths
+from data_shards.text.word_pieces import WordPieces
+from data_shards.tokenizer.files import SpecialIds
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.packing import pack
+from spe_dist.documents.pooled_vectors import PooledPieces
+from spe_dist.finetuning.kept_pieces import keep_around
+from spe_dist.sentence_relations.marked_sentence import MarkedSentence
+
+MARKERS = 4  # rows of the word embeddings behind the tokenizer's vocabulary: head begins, ends, tail begins, ends
+_SPECIALS = 2  # [CLS] and [SEP]
+
+
+@dataclass(frozen=True)
+class RelationRows:
+    """A row for each sentence."""
+
+    sentences: Sequence[MarkedSentence]
+    pieces: Ragged  # markers included, special ones not
+    pooled: NDArray[np.int64]  # [rows, 2, 2] pieces that the vectors of head and tail are means of, half-open
+    classes: NDArray[np.int64]  # [rows], -1 for a relation that the model does not know
+    is_cut: NDArray[np.bool_]  # [rows]
+    special: SpecialIds
+
+    @property
+    def num_pieces(self) -> NDArray[np.int64]:
+        """Pieces of each row, [rows]."""
+        return self.pieces.lengths
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def batch(self, rows: IntArray, device: torch.device) -> tuple[PackedSequences, PooledPieces, Tensor]:
+        """What a forward sees: sequences, heads and tails in turn, classes."""
+        taken = self.pieces.take(rows)
+        _, packed = pack(taken.values, taken.lengths, self.special)
+        first = packed.sequence_starts[:-1].numpy().astype(np.int64) + 1
+        spans = (self.pooled[rows] + first[:, None, None]).reshape(-1, 2)
+        pooled = PooledPieces.of_mentions(spans, np.arange(len(spans)), len(spans))
+        return packed.to(device), pooled.to(device), torch.from_numpy(self.classes[rows]).to(device)
+
+
+def encode(
+    sentences: Sequence[MarkedSentence],
+    classes: Sequence[str | None],
+    word_pieces: WordPieces,
+    *,
+    max_pieces: int,
+    pooling: str,
+) -> RelationRows:
+    """Cut sentences into pieces, and long ones to what is nearest to their entities.
+
+    An entity of which the tokenizer makes nothing is one unknown piece.
+
+    Args:
+        sentences: with their entities.
+        classes: relations in the order of the model's classes.
+        word_pieces: of the encoder; its vocabulary says where markers begin.
+        max_pieces: longest sequence, [CLS], [SEP] and markers included.
+        pooling: see `SentenceModelConfig`.
+    """
+    pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
+    word_offsets = offsets_from_lengths(np.array([len(sentence.words) for sentence in sentences], dtype=np.int64))
+    number_of = {relation: number for number, relation in enumerate(classes)}
+    rows, pooled, is_cut = [], [], []
+    for sentence, first_word in zip(sentences, word_offsets.tolist(), strict=False):
+        offsets = pieces.offsets[first_word : first_word + len(sentence.words) + 1]
+        ids, offsets = pieces.values[offsets[0] : offsets[-1]], offsets - offsets[0]
+        for start, end in (sentence.head, sentence.tail):
+            if offsets[start] == offsets[end]:
+                ids = np.insert(ids, offsets[start], word_pieces.special_ids.unk)
+                offsets = offsets + (np.arange(len(offsets)) > start)
+        spans = [(int(offsets[start]), int(offsets[end])) for start, end in (sentence.head, sentence.tail)]
+        kept = keep_around(len(ids), spans, max_pieces - _SPECIALS - MARKERS)
+        spans = [(int(a), int(b)) for a, b in np.searchsorted(kept, spans)]
+        marked, of_entities, markers = _mark(ids[kept], spans, word_pieces.vocab_size)
+        rows.append(marked)
+        pooled.append(of_entities if pooling == "mean" else [(place, place + 1) for place in markers])
+        is_cut.append(len(kept) < len(ids))
+    return RelationRows(
+        sentences,
+        Ragged.from_lengths(np.concatenate(rows), np.array([len(row) for row in rows])),
+        np.array(pooled, dtype=np.int64),
+        np.array([number_of.get(sentence.relation, -1) for sentence in sentences], dtype=np.int64),
+        np.array(is_cut, dtype=np.bool_),
+        word_pieces.special_ids,
+    )
+
+
+def _mark(
+    ids: IntArray, spans: Sequence[tuple[int, int]], first_marker: int
+) -> tuple[NDArray[np.int64], list[tuple[int, int]], list[int]]:
+    """Put a marker at each end of both spans.
+
+    Returns:
+        The pieces; where the spans are now, without their own markers; where their first markers are.
+    """
+    ends = [
+        (place, side == 0, 2 * number + side) for number, span in enumerate(spans) for side, place in enumerate(span)
+    ]
+    ends.sort()  # at the same place an entity ends before another one begins
+    places = np.array([place for place, _, _ in ends])
+    now = {marker: place + before for before, (place, _, marker) in enumerate(ends)}
+    marked = np.insert(ids.astype(np.int64), places, [first_marker + marker for _, _, marker in ends])
+    return marked, [(now[0] + 1, now[1]), (now[2] + 1, now[3])], [now[0], now[2]]

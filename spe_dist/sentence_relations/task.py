@@ -1,0 +1,171 @@
+"""Relations between two given entities of a sentence, as a task of fine-tuning."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_shards.errors import UserError
+from data_shards.text.word_pieces import WordPieces
+from spe_dist.finetuning.batches_of_rows import batches_of_rows
+from spe_dist.finetuning.data import Data
+from spe_dist.finetuning.start import LoadReport, Pretrained
+from spe_dist.finetuning.subsets import choose_fraction, choose_of_each_label
+from spe_dist.finetuning.task import Batches, Task
+from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
+from spe_dist.sentence_relations.config import SentenceRelationsConfig
+from spe_dist.sentence_relations.formats import Reading, read_sentences
+from spe_dist.sentence_relations.marked_sentence import MarkedSentence
+from spe_dist.sentence_relations.model import RelationLabels, SentenceRelationModel
+from spe_dist.sentence_relations.rows import MARKERS, RelationRows, encode
+from spe_dist.sentence_relations.scoring import SentenceRelationsScoring
+
+STEM = "sentence_relations"
+_NONE = "no relation"
+
+
+class SentenceRelations(Task[MarkedSentence, RelationLabels]):
+    """The relation of two given entities of a sentence.
+
+    Args:
+        config: of the fine-tuning.
+    """
+
+    config: SentenceRelationsConfig
+
+    stem = STEM
+    description = RelationLabels
+    losses = ("relation",)
+    heads = "classifier of relations"
+
+    def __init__(self, config: SentenceRelationsConfig) -> None:
+        super().__init__(config)
+        self._none_labels: set[str] = set()
+
+    @property
+    def scoring(self) -> SentenceRelationsScoring:
+        return SentenceRelationsScoring()
+
+    def read(self, path: Path, *, language: str) -> list[MarkedSentence]:
+        sentences, none = read_sentences(path, Reading(language, self.config.model.no_relation))
+        self._none_labels |= none
+        return sentences
+
+    def split(self, items: Sequence[MarkedSentence]) -> tuple[list[MarkedSentence], list[MarkedSentence]]:
+        data = self.config.data
+        chosen = set(choose_fraction([self.strata(item) for item in items], data.dev_share, data.split_seed))
+        if len(chosen) == len(items):
+            raise UserError(f"{data.train} holds too little to choose the best epoch by: name a file (--dev)")
+        parts: tuple[list[MarkedSentence], list[MarkedSentence]] = [], []
+        for number, item in enumerate(items):
+            parts[number in chosen].append(item)
+        return parts
+
+    def strata(self, item: MarkedSentence) -> Collection[str]:
+        return (_NONE if item.relation is None else f"relation {item.relation}",)
+
+    def choose(self, items: Sequence[MarkedSentence]) -> list[int]:
+        """Of each relation ⌈n · fraction⌉ sentences."""
+        labels = [next(iter(self.strata(item))) for item in items]
+        return choose_of_each_label(labels, self.config.data.fraction, self.config.run.seed)
+
+    def describe(
+        self, available: Sequence[MarkedSentence], learned: Sequence[MarkedSentence], *, language: str
+    ) -> RelationLabels:
+        relations = {item.relation for item in available}
+        model = self.config.model
+        if len(relations) < 2:
+            raise UserError(f"{self.config.data.train} has one label alone: there is nothing to tell apart")
+        names = [label for label in model.no_relation if label in self._none_labels] or [model.no_relation[0]]
+        return RelationLabels(
+            relations=tuple(sorted(relation for relation in relations if relation is not None)),
+            no_relation=names[0] if None in relations else None,
+            pooling=model.pooling,
+            max_pieces=model.max_pieces,
+            language=language,
+        )
+
+    def new_model(self, description: RelationLabels, encoder: SentenceEncoder) -> SentenceRelationModel:
+        return SentenceRelationModel(encoder, description)
+
+    def build(self, start: Pretrained, description: RelationLabels) -> tuple[SentenceRelationModel, LoadReport]:
+        add_rows(start.encoder, start.word_pieces.vocab_size + MARKERS)  # a fine-tuned encoder has them already
+        return super().build(start, description)
+
+    def same_labels(self, before: Mapping[str, Any], description: RelationLabels) -> bool:
+        names = ("relations", "no_relation", "pooling")
+        now = {"relations": list(description.relations), "no_relation": description.no_relation}
+        return {name: before.get(name) for name in names} == now | {"pooling": description.pooling}
+
+    def encode(
+        self, items: Sequence[MarkedSentence], model: SentenceRelationModel, word_pieces: WordPieces
+    ) -> RelationRows:
+        return encode_for(items, model, word_pieces)
+
+    def batches(self, rows: RelationRows, epoch: int | None, device: torch.device) -> Batches:
+        return lambda numbers: rows.batch(numbers, device)
+
+    def predict(self, model: SentenceRelationModel, rows: RelationRows, device: torch.device) -> list[MarkedSentence]:
+        return predict(model, rows, device)
+
+    def about_data(self, data: Data[MarkedSentence, RelationLabels]) -> list[str]:
+        counts = Counter(item.relation or data.description.no_relation for item in data.train)
+        told = ", ".join(f"{relation} {count}" for relation, count in sorted(counts.items(), key=lambda one: -one[1]))
+        lines = [f"{len(counts)} labels to learn: {told}"]
+        settings = self.config.data
+        if settings.dev is None:
+            lines.append(
+                f"no data.dev is given: {len(data.dev):,} sentences of {settings.train} choose the best epoch and are "
+                f"not learned from ({settings.dev_share:.0%} of each relation, data.split_seed {settings.split_seed})"
+            )
+        known = set(data.description.classes)
+        train = {item.question[1:] for item in data.train}
+        for name, items in (("dev", data.dev), ("test", data.test or [])):
+            unknown = sorted({str(item.relation) for item in items} - set(map(str, known)))
+            if unknown:
+                lines.append(f"warning: {name} has relations that the training data lack: {', '.join(unknown)}")
+            if shared := sum(item.question[1:] in train for item in items):
+                lines.append(
+                    f"warning: {shared:,} of {len(items):,} {name} sentences are learned from too, which makes scores "
+                    "too good: remove them from one of the two files"
+                )
+        return lines
+
+    def about_rows(self, rows: RelationRows, description: RelationLabels) -> list[str]:
+        if not (cut := int(rows.is_cut.sum())):
+            return []
+        long = f"{cut:,} of {len(rows):,} training sentences are longer than {description.max_pieces} pieces"
+        return [f"{long}: they are cut to what is nearest to their entities"]
+
+
+def encode_for(items: Sequence[MarkedSentence], model: SentenceRelationModel, word_pieces: WordPieces) -> RelationRows:
+    """Sentences as a model reads them."""
+    labels = model.labels
+    max_pieces = min(labels.max_pieces, model.sentence_encoder.max_pieces)
+    return encode(items, labels.classes, word_pieces, max_pieces=max_pieces, pooling=labels.pooling)
+
+
+@torch.no_grad()
+def predict(
+    model: SentenceRelationModel, rows: RelationRows, device: torch.device, *, batch_size: int = 256
+) -> list[MarkedSentence]:
+    """The sentences with the most probable relation, and its probability.
+
+    Args:
+        model: in evaluation mode, on the device.
+        rows: of the model's tokenizer.
+        device: to compute on.
+        batch_size: most sentences of a forward.
+    """
+    found: list[MarkedSentence] = [*rows.sentences]
+    for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
+        packed, entities, _ = rows.batch(numbers, device)
+        probabilities = model.scores(packed, entities).softmax(1)
+        scores, classes = probabilities.max(1)
+        for row, score, number in zip(numbers.tolist(), scores.tolist(), classes.tolist(), strict=True):
+            found[row] = found[row]._replace(relation=model.labels.classes[number], score=score)
+    return found
