@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from data_shards.errors import UserError
 from spe_dist.entity_typing.scoring import EntityTypingScoring, granular, level_of
 from spe_dist.entity_typing.task import best_threshold
-from spe_dist.entity_typing.typed_mention import FINE, GENERAL, TypedMention
+from spe_dist.entity_typing.typed_mention import GENERAL, TypedMention
 from spe_dist.finetuning.predictions import RunPredictions
 from spe_dist.finetuning.score_report import score_json, score_text
 from spe_dist.finetuning.scored_run import score_run
@@ -61,18 +61,17 @@ def test_as_a_slow_reading_of_the_definitions(pairs):
 
 
 def test_granularities():
-    assert (len(GENERAL), len(FINE)) == (9, 121) and not FINE & set(GENERAL)
-    assert [level_of(name) for name in ("person", "artist", "painter")] == ["general", "fine", "ultra-fine"]
+    assert len(GENERAL) == 9
+    assert [level_of(name) for name in ("person", "artist", "painter")] == ["general", "finer", "finer"]
     gold = [mention(0, ["person", "artist", "painter"]), mention(1, ["place"])]
     found = [mention(0, ["person", "artist", "actor"]), mention(1, ["person"])]
     assert granular(gold, found, "general") == pytest.approx([0.5, 0.5, 0.5])
-    assert granular(gold, found, "fine") == pytest.approx([0.5, 1.0, 2 / 3])
-    assert granular(gold, found, "ultra-fine") == [0.0, 0.0, 0.0]
+    assert granular(gold, found, "finer") == pytest.approx([0.5, 0.5, 0.5])
     run = score_run(SCORING, RunPredictions("a", gold, {1: found, 2: gold}), resamples=50)
-    assert "ultra-fine" in score_text([run]) and "macro_f1_ufet" in score_text([run])
-    assert score_json([run])["runs"][0]["by_granularity"]["fine"][1] == 1.0
+    assert "finer" in score_text([run]) and "macro_f1_ufet" in score_text([run])
+    assert score_json([run])["runs"][0]["by_granularity"]["finer"][1] == 0.75
     figer = [mention(0, ["/person"])]
-    assert "ultra-fine" not in score_text([score_run(SCORING, RunPredictions("b", figer, {1: figer}), resamples=50)])
+    assert "finer" not in score_text([score_run(SCORING, RunPredictions("b", figer, {1: figer}), resamples=50)])
 
 
 def test_lines_are_read_again_and_other_mentions_refused():
