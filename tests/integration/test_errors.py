@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tests.forked import run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run
+from tests.unit.spe_dist.random_documents import write_documents
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 SCRIPT = ROOT / "launcher/pretrain.py"
@@ -128,8 +129,10 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
     ]
     assert {recipe.stem for recipe in recipes} >= {"debug", "spe_wiki", "minilm_cpu"}
     write_dataset(tmp_path / "entities", entities=True)
+    write_documents(tmp_path / "documents", 600)
+    data_of = {"enpar": tmp_path / "entities", "erica": tmp_path / "documents"}
     for recipe in recipes:
-        data = tmp_path / "entities" if recipe.stem.startswith("enpar") else shards / "shards"
+        data = data_of.get(recipe.stem.partition("_")[0], shards / "shards")
         small = [
             f"--data.shards={data}",
             f"--run.folder={tmp_path}",

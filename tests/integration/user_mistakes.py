@@ -51,7 +51,7 @@ _BERT = "finetune --from bert --train a.jsonl --dev a.jsonl --run.folder out"
 
 _CALLS = [
     _mistake("frobnicate", "no command 'frobnicate'", "pretrain"),
-    _mistake("shards", "build, annotate, show, verify"),
+    _mistake("shards", "build, annotate, sentences, show"),
     _mistake("shards biuld a.txt", "biuld", "build"),
     _mistake("shards build a.txt", "--out", "--tokenizer"),
     _mistake("runs", "spe runs diff A B"),
