@@ -251,7 +251,9 @@ def kill_when_units_are_finished(program: str, arguments: Sequence[str], out: Pa
         process.wait()
 
 
-@pytest.mark.parametrize("name", ["corpus.jsonl", "documents", pytest.param("rows.parquet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["corpus.jsonl", *(pytest.param(name, marks=pytest.mark.slow) for name in ("documents", "rows.parquet"))]
+)
 def test_a_killed_build_goes_on_where_it_stopped(
     config: BuildConfig, documents: list[str], tmp_path: Path, name: str
 ) -> None:

@@ -90,6 +90,7 @@ def test_usual_limits_keep_most_of_the_documents(sample: Path, linked: BuildConf
     assert 0.97 * DOCUMENTS < len(ShardReader(usual.out)) <= DOCUMENTS
 
 
+@pytest.mark.slow  # test_build.py has a shorter one
 def test_one_worker_and_two_give_the_same_bytes(linked: BuildConfig, tmp_path: Path) -> None:
     for workers in (1, 2):
         summary = build_with_summary(replace(linked, out=tmp_path / str(workers), parallelism=workers))
