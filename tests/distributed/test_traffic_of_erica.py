@@ -50,6 +50,6 @@ def test_the_papers_run_gathers_81_megabytes_of_entities(workers):
     vectors, gradients, rows = transfers(config, model, plan)
     assert vectors.payload == gradients.payload == int(2048 * ENTITIES_PER_DOCUMENT * 768 * 4)
     assert round(vectors.payload / 1e6) == 81
-    assert rows.payload < vectors.payload / 10 + 5e6
+    assert round(rows.payload / 1e5) == 45  # 80,282 rows of 7 numbers: 4.5 MB
     lanes = replace(config, rd=replace(config.rd, scope="lane"))
     assert transfers(lanes, model, plan) == []
