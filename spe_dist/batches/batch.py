@@ -26,7 +26,7 @@ SIZES = ("pieces", "squared_lengths", "padded_pieces", "words")
 
 
 @dataclass(frozen=True)
-class _Tensors:
+class Tensors:
     """Tensors that move together: onto a device, into pinned memory, from a loader process to the training process."""
 
     def to(self, device: torch.device) -> Self:
@@ -39,7 +39,7 @@ class _Tensors:
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> Self:
         def moved(value: Any) -> Any:
-            if isinstance(value, _Tensors):
+            if isinstance(value, Tensors):
                 return value._map(move)
             return move(value) if isinstance(value, Tensor) else value
 
@@ -52,12 +52,12 @@ class _Tensors:
         return _from_arrays, (type(self), arrays)
 
 
-def _from_arrays(kind: type[_Tensors], arrays: dict[str, Any]) -> _Tensors:
+def _from_arrays(kind: type[Tensors], arrays: dict[str, Any]) -> Tensors:
     return kind(**{name: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in arrays.items()})
 
 
 @dataclass(frozen=True)
-class PackedSequences(_Tensors):
+class PackedSequences(Tensors):
     """Sequences without padding, as the sentence encoder takes them."""
 
     piece_ids: Tensor  # [P] int64
@@ -67,7 +67,7 @@ class PackedSequences(_Tensors):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch(_Tensors):
+class Batch(Tensors):
     """One forward of any method, as far as the training loop looks at it; a method adds its own tensors."""
 
     packed: PackedSequences

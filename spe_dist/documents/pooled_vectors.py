@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
 from data_shards.tokenizer.files import SpecialIds
-from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.batch import PackedSequences, Tensors
 from spe_dist.batches.packing import pack
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
@@ -20,7 +20,7 @@ _PIECES_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
-class PooledPieces:
+class PooledPieces(Tensors):
     """Which packed pieces each of V vectors is a mean of: first over the pieces of a mention, then over the mentions.
 
     Every mention counts alike, however long it is: a piece weighs 1 / (mentions · pieces of the mention).
@@ -48,10 +48,6 @@ class PooledPieces:
             torch.from_numpy(weights.astype(np.float32)),
             torch.from_numpy(starts[:-1]),
         )
-
-    def to(self, device: torch.device) -> PooledPieces:
-        """The same on a device."""
-        return PooledPieces(self.pieces.to(device), self.weights.to(device), self.starts.to(device))
 
     def means(self, states: Tensor) -> Tensor:
         """The vectors in fp32, [V, H], of states [P, H]; 0 for a vector without mentions."""

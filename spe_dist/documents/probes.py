@@ -29,11 +29,10 @@ from data_shards.text.word_pieces import WordPieces
 from spe_dist.documents.document_pieces import DocumentPieces
 from spe_dist.documents.neighbours import nearest_of_others
 from spe_dist.documents.pooled_vectors import PooledForwards, PooledText
+from spe_dist.documents.prefix import HEAD_PIECES, PREFIX_PIECES, RELATION_PIECES
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 MAX_PIECES = 480  # of a document, so that a prefix fits before it into 512
-_RELATION_PIECES, _HEAD_PIECES = 16, 14  # at most, of a prefix
-_PREFIX_PIECES = _RELATION_PIECES + _HEAD_PIECES + 1  # and [SEP]
 _FACTS_EACH, _NEAREST = 3, 10
 
 WITH_RELATION, WITH_HEAD, WITHOUT = "ed_hits_at_1", "ed_hits_at_1_without_relation", "ed_hits_at_1_without_prefix"
@@ -94,11 +93,11 @@ class DocumentProbes:
         )
         candidates = [_candidates(one, *fact) for one, fact in zip(documents, facts.tolist(), strict=True)]
         names = word_pieces.encode_sentences(list(relations)).pieces
-        heads = [one.first_mention(head)[:_HEAD_PIECES] for one, head in zip(documents, facts[:, 0], strict=True)]
+        heads = [one.first_mention(head)[:HEAD_PIECES] for one, head in zip(documents, facts[:, 0], strict=True)]
         sep = np.array([word_pieces.special_ids.sep])
         prefixes = {
             WITH_RELATION: [
-                np.concatenate([names.row(relation)[:_RELATION_PIECES], head, sep])
+                np.concatenate([names.row(relation)[:RELATION_PIECES], head, sep])
                 for relation, head in zip(facts[:, 2], heads, strict=True)
             ],
             WITH_HEAD: [np.concatenate([head, sep]) for head in heads],
@@ -192,7 +191,7 @@ def probe_documents(
         UserError: fewer than two documents have such a fact.
     """
     relations = {name: number for number, name in enumerate(sorted({f.type for d in documents for f in d.facts}))}
-    most = min(MAX_PIECES, positions - _PREFIX_PIECES)
+    most = min(MAX_PIECES, positions - PREFIX_PIECES)
     cut = partial(DocumentPieces.of, word_pieces=word_pieces, relations=relations, max_pieces=most)
     order = np.random.default_rng(seed).permutation(len(documents)) if count is not None else range(len(documents))
     drawn: dict[int, DocumentPieces] = {}

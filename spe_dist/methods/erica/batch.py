@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from spe_dist.batches.batch import Batch
+from spe_dist.documents.pooled_vectors import PooledPieces
 
 
 @dataclass(frozen=True, kw_only=True)
 class DocumentBatch(Batch):
     """R documents with E entities. K entities and N pairs are of the documents of relation discrimination (RD)."""
 
-    pooled_pieces: Tensor  # [M] packed index of each piece that an entity's vector is made of, entity after entity
-    pooled_starts: Tensor  # [E] where each entity's begin
-    pooled_weights: Tensor  # [M] fp32; they add up to 1 for each entity
+    pooled: PooledPieces  # that the vectors of the E entities are means of
     ed_heads: Tensor  # [Q] entity that each question is about
     ed_candidates: Tensor  # [Q, most] entities that may be the answer, the right one first; -1 beyond the last
     ed_chance: Tensor  # [Q] fp32: 1 / candidates

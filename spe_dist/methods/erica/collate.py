@@ -26,18 +26,17 @@ from data_shards.text.word_pieces import WordPieces
 from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.batches.random_draws import FloatArray, lane_generator
+from spe_dist.documents.pooled_vectors import PooledPieces
+from spe_dist.documents.prefix import HEAD_PIECES, RELATION_PIECES
 from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, RELATION, TAIL
 from spe_dist.methods.erica.facts import DocumentFacts, pair_rows, unrelated_pairs
-from spe_dist.methods.erica.markers import MOST_MENTIONS, PAIRS, Markers, place_markers, pooled_markers, spread
+from spe_dist.methods.erica.markers import MOST_MENTIONS, PAIRS, Markers, place_markers, spread
 from spe_dist.methods.erica.masking import COLUMNS as MASK_COLUMNS
 from spe_dist.methods.erica.masking import MaskedPieces, mask_pieces
-from spe_dist.methods.erica.mentions import first_mentions, mention_pieces, pooled_pieces
+from spe_dist.methods.erica.mentions import entity_of_mention, first_mentions, mention_pieces
 from spe_dist.methods.erica.questions import Questions, ask
-
-_MOST_NAME_PIECES, _MOST_HEAD_PIECES = 16, 14
-PREFIX_PIECES = _MOST_NAME_PIECES + _MOST_HEAD_PIECES + 1  # of the longest question, its [SEP] included
 
 
 @dataclass(frozen=True)
@@ -128,15 +127,17 @@ class DocumentCollate:
         ids[concat_ranges(starts, prefixes.lengths)] = prefixes.values
         own = concat_ranges(starts + prefixes.lengths, records.pieces.lengths) + moved
         ids[own] = drawn.masked.piece_ids
-        pooled, weights = pooled_pieces(records)
-        pooled = Ragged(own[pooled.values], pooled.offsets)
+        first, pieces = mention_pieces(records)
+        mentions, entity = np.stack([own[first], own[first + pieces - 1] + 1], axis=1), entity_of_mention(records)
         if markers is not None:
-            first, pieces = (part[markers.mentions] for part in mention_pieces(records))
-            ids[own[first] - 1] = self.vocab_size + 2 * markers.numbers
-            ids[own[first + pieces - 1] + 1] = self.vocab_size + 2 * markers.numbers + 1
-            pooled, weights = pooled_markers(markers, own[first] - 1, len(pooled))
+            mentions, entity = mentions[markers.mentions], markers.entities
+            ids[mentions[:, 0] - 1] = self.vocab_size + 2 * markers.numbers
+            ids[mentions[:, 1]] = self.vocab_size + 2 * markers.numbers + 1
+            mentions = mentions[:, :1] + np.array([-1, 0])  # the first marker stands for the mention
         in_pack, packed = pack(ids, lengths, self.special)
         places = in_pack[own]
+        by_entity = np.argsort(entity, kind="stable")
+        spans = np.stack([in_pack[mentions[by_entity, 0]], in_pack[mentions[by_entity, 1] - 1] + 1], axis=1)
         entities, rd_entities = records.layers["knowledge_ids"], self._related_entities(records)
         number = np.full(len(entities.values), -1)
         number[rd_entities] = np.arange(len(rd_entities))
@@ -149,9 +150,7 @@ class DocumentCollate:
             counts=torch.tensor([len(questions.heads), 0, len(drawn.masked.pieces)]),  # of RD: `Erica.before_step`
             record_ids=as_tensor(record_ids.reshape(-1)),
             digests=self._digests(drawn, prefixes, record_ids, lanes),
-            pooled_pieces=as_tensor(in_pack[pooled.values]),
-            pooled_starts=as_tensor(pooled.offsets[:-1]),
-            pooled_weights=torch.from_numpy(weights),
+            pooled=PooledPieces.of_mentions(spans, entity[by_entity], len(entities.values)),
             ed_heads=as_tensor(questions.heads),
             ed_candidates=as_tensor(_padded(candidates)),
             ed_chance=torch.from_numpy((1 / candidates.lengths).astype(np.float32)),
@@ -166,8 +165,8 @@ class DocumentCollate:
     def _prefixes(self, drawn: DrawnDocuments) -> Ragged:
         """The question in front of each document: name of the relation, first mention of the head, [SEP]; [R]."""
         records, questions = drawn.records, drawn.questions
-        names = _first(self.relation_names.take(questions.relations), _MOST_NAME_PIECES)
-        heads = _first(first_mentions(records, questions.heads), _MOST_HEAD_PIECES)
+        names = _first(self.relation_names.take(questions.relations), RELATION_PIECES)
+        heads = _first(first_mentions(records, questions.heads), HEAD_PIECES)
         lengths = names.lengths + heads.lengths + 1
         starts = offsets_from_lengths(lengths)[:-1]
         pieces = np.full(int(lengths.sum()), self.special.sep, dtype=np.int64)

@@ -12,6 +12,7 @@ from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
 from data_shards.shards.record import BLOCKED, UNLINKED, Records
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.methods.erica.fact_pairs import COLUMNS, HEAD, HEAD_ID, LANE, NA, RELATION, SINGLE, TAIL, TAIL_ID
+from spe_dist.methods.erica.mentions import entity_of_mention
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,6 @@ def _sentences_of_entities(records: Records) -> NDArray[np.bool_]:
     starts = sentences.values + words[sentences.row_index()]
     first_word = mentions.values[:, 0] + words[mentions.row_index()]
     sentence = np.searchsorted(starts, first_word, side="right") - 1
-    offsets = records.layers["knowledge_ids"].offsets
-    entity = records.layers["mention_entities"].values + np.repeat(offsets[:-1], mentions.lengths)
-    found = np.zeros((offsets[-1], sentences.lengths.max(initial=1)), dtype=np.bool_)
-    found[entity, sentence - sentences.offsets[mentions.row_index()]] = True
+    found = np.zeros((len(records.layers["knowledge_ids"].values), sentences.lengths.max(initial=1)), dtype=np.bool_)
+    found[entity_of_mention(records), sentence - sentences.offsets[mentions.row_index()]] = True
     return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
+from data_shards.ragged import concat_ranges, offsets_from_lengths
 from data_shards.shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.methods.erica.mentions import entity_of_mention, mention_pieces
@@ -68,10 +68,3 @@ def spread(records: Records, markers: Markers) -> tuple[NDArray[np.int64], NDArr
     before = np.cumsum(np.bincount(first, minlength=pieces + 1) + np.bincount(last, minlength=pieces + 1))[:pieces]
     of_earlier = np.repeat(2 * offsets_from_lengths(markers.per_record)[:-1], records.pieces.lengths)
     return before - of_earlier, records.pieces.lengths + 2 * markers.per_record
-
-
-def pooled_markers(markers: Markers, places: IntArray, entities: int) -> tuple[Ragged, NDArray[np.float32]]:
-    """The place of each first marker by entity, [entities], and its weight: 1 / marked mentions of the entity."""
-    order = np.argsort(markers.entities, kind="stable")
-    counts = np.bincount(markers.entities, minlength=entities)
-    return Ragged.from_lengths(places[order], counts), np.repeat(1 / np.maximum(counts, 1), counts).astype(np.float32)

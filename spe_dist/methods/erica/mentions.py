@@ -33,15 +33,3 @@ def first_mentions(records: Records, entities: IntArray) -> Ragged:
     return Ragged.from_lengths(
         records.pieces.values[concat_ranges(starts[first], lengths[first])].astype(np.int64), lengths[first]
     )
-
-
-def pooled_pieces(records: Records) -> tuple[Ragged, NDArray[np.float32]]:
-    """The pieces of all mentions of each entity, [E]; and their weights, 1 / (mentions · pieces of the mention)."""
-    starts, lengths = mention_pieces(records)
-    of_mention = entity_of_mention(records)
-    order = np.argsort(of_mention, kind="stable")
-    entities = len(records.layers["knowledge_ids"].values)
-    of_entity = np.bincount(of_mention, weights=lengths, minlength=entities).astype(np.int64)
-    mentions = np.bincount(of_mention, minlength=entities)[of_mention[order]]
-    weights = np.repeat(1 / (mentions * lengths[order]), lengths[order])
-    return Ragged.from_lengths(concat_ranges(starts[order], lengths[order]), of_entity), weights.astype(np.float32)

@@ -31,12 +31,13 @@ from torch import Tensor
 from data_shards.annotated.read import read_documents
 from data_shards.shards.reader import ShardReader
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.documents.prefix import PREFIX_PIECES
 from spe_dist.documents.probes import WITH_RELATION, WITHOUT, DocumentProbes, average, probe_documents
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.global_order_gather import GlobalOrderGather
 from spe_dist.engine.world import World
 from spe_dist.methods.erica.batch import DocumentBatch
-from spe_dist.methods.erica.collate import PREFIX_PIECES, build_collate
+from spe_dist.methods.erica.collate import build_collate
 from spe_dist.methods.erica.compared_facts import METRICS as RELATION_METRICS
 from spe_dist.methods.erica.compared_facts import ComparedFacts
 from spe_dist.methods.erica.config import COUNTED, TERMS, EricaConfig

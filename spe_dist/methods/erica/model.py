@@ -36,16 +36,9 @@ class EricaEncoder(nn.Module):
         self.sentence_encoder = sentence_encoder
 
     def forward(self, batch: DocumentBatch) -> tuple[Tensor, Tensor]:
-        """States of pieces [P, H]; vectors of entities [E, H] fp32: means of their mentions, which are of pieces."""
+        """States of pieces [P, H]; vectors of entities [E, H] fp32: means of their mentions."""
         states = self.sentence_encoder(batch.packed)
-        entities = nn.functional.embedding_bag(
-            batch.pooled_pieces,
-            states.float(),
-            batch.pooled_starts,
-            mode="sum",
-            per_sample_weights=batch.pooled_weights,
-        )
-        return states, entities
+        return states, batch.pooled.means(states)
 
 
 class EricaModel(nn.Module):

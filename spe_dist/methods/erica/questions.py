@@ -11,6 +11,7 @@ from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
 from data_shards.shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
 from spe_dist.methods.erica.facts import DocumentFacts
+from spe_dist.methods.erica.mentions import entity_of_mention
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _candidates(
 def _nearest_is_tail(records: Records, fact: DocumentFacts, candidates: Ragged) -> NDArray[np.bool_]:
     """Whether the candidate with the mention that is the fewest words from one of the head's is the tail, [Q]."""
     mentions, offsets = records.entities, records.layers["knowledge_ids"].offsets
-    entity = records.layers["mention_entities"].values + np.repeat(offsets[:-1], mentions.lengths)
+    entity = entity_of_mention(records)
     spans = mentions.values[:, :2].astype(np.int64)
     counts = mentions.lengths[fact.records]
     of_document = concat_ranges(mentions.offsets[fact.records], counts)

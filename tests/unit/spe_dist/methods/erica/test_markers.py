@@ -35,9 +35,9 @@ def test_markers_stand_around_mentions_and_nothing_else_changes(most, monkeypatc
     plain, marked = steps(most, monkeypatch)
     (batch,) = marked.batches
     sequences = zip(plain.sequences(plain.batches[0]), marked.sequences(batch), strict=True)
-    ends = [*batch.pooled_starts.tolist()[1:], len(batch.pooled_pieces)]
-    places = [batch.pooled_pieces[a:b].tolist() for a, b in pairwise([0, *ends])]
-    weights = [batch.pooled_weights[a:b] for a, b in pairwise([0, *ends])]
+    ends = [*batch.pooled.starts.tolist()[1:], len(batch.pooled.pieces)]
+    places = [batch.pooled.pieces[a:b].tolist() for a, b in pairwise([0, *ends])]
+    weights = [batch.pooled.weights[a:b] for a, b in pairwise([0, *ends])]
     first_entity = 0
     for row, (without, with_markers) in enumerate(sequences):
         mentions = mentions_of(marked.records, row)
