@@ -150,7 +150,7 @@ class Comparison:
         points = self.points(column.task)
         configs = []
         for number, point in enumerate(points, start=1):
-            config = with_settings(base, settings | point, source=source)
+            config = with_settings(base, {**settings, **point}, source=source)
             config.check()
             unknown = [name for name in task.measures if name not in config.scoring().measures]
             if unknown:
