@@ -76,8 +76,8 @@ def test_without_pre_training_the_encoder_is_the_same_and_new(shards, tmp_path):
     assert config_values(none.model.span_encoder) == config_values(comparison.pretrainings["full"].span_encoder)
 
 
-@pytest.mark.parametrize("name", ["ablations_enpar_cpu", "ablations_erica_cpu"])
-def test_recipes_of_ablations_are_read_and_fine_tune_alike(shards, tmp_path, name):
+@pytest.mark.parametrize("name", ["ablations_enpar_cpu", "ablations_erica_cpu", "pretraining_comparison_cpu"])
+def test_all_variants_of_a_recipe_are_fine_tuned_alike(shards, tmp_path, name):
     comparison = recipe(shards, tmp_path, name)
     for column in comparison.columns:
         each = [comparison.finetunings(column, variant) for variant in comparison.config.variants]
