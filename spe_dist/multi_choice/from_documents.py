@@ -39,7 +39,8 @@ def questions_of_documents(
         names, types = _entities(document)
         tails: dict[tuple[int, str], set[int]] = defaultdict(set)
         for fact in document.facts:
-            tails[fact.head, fact.type].add(fact.tail)
+            if fact.head in names and fact.tail in names:
+                tails[fact.head, fact.type].add(fact.tail)
         sentences = document.locate_sentences(language)
         source = f"{number}: {document.name}" if document.name else str(number)
         for count, ((head, relation), (tail, *others)) in enumerate(tails.items()):
