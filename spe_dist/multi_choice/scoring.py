@@ -14,8 +14,8 @@ from spe_dist.finetuning.scoring import Scoring
 from spe_dist.multi_choice.question import Question
 from spe_dist.text_table import text_table
 
-_NOTE = """(nearest mention: the candidate that is mentioned nearest to the subject, without a model. Chance: one at random.
- Not read: the answer is not in what the model reads, so it is wrong. Questions of one document are resampled
+_NOTE = """(nearest mention: the candidate that is mentioned nearest to the subject, without a model. Chance: a random
+ one. Not read: the answer is not in what the model reads, so it is wrong. Questions of one document are resampled
  together.)"""
 
 

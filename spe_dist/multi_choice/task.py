@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ class MultiChoice(Task[Question, ChoiceSizes]):
     def mark(self, items: list[Question], available: Sequence[Question]) -> list[Question]:
         return [item._replace(nearest=nearest_mention(item)) for item in items]
 
+    def question(self, item: Question) -> Hashable:
+        return item.query, item.candidates, item.supports
+
     def strata(self, item: Question) -> Collection[str]:
         return (item.relation,)
 
@@ -82,7 +85,6 @@ class MultiChoice(Task[Question, ChoiceSizes]):
 
     def about_data(self, data: Data[Question, ChoiceSizes]) -> list[str]:
         lines = []
-        known = {item[1:4] for item in data.train}
         for name, items in (("train", data.train), ("dev", data.dev), ("test", data.test or [])):
             masked = sum(map(_is_masked, items))
             if masked and not data.description.masks:
@@ -92,11 +94,6 @@ class MultiChoice(Task[Question, ChoiceSizes]):
             chance = np.mean([1 / len(item.candidates) for item in items])
             nearest = np.mean([item.nearest == item.answer for item in items])
             lines.append(f"{name}: {chance:.1%} are right by chance, {nearest:.1%} by the nearest mention")
-            if shared := sum(item[1:4] in known for item in items):
-                lines.append(
-                    f"warning: {shared:,} of {len(items):,} {name} questions are learned from too, which makes scores "
-                    "too good: remove them from one of the two files"
-                )
         return lines
 
     def about_rows(self, rows: ChoiceRows, description: ChoiceSizes) -> list[str]:
