@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT, Positive
-from spe_dist.methods.run_summary import Pooling
+from spe_dist.methods.run_summary import MaskUnit, Pooling
 from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 
 FORMAT_VERSION = 1
@@ -52,13 +52,16 @@ class Description:
     """Whether vectors in the space of contrast have length 1."""
     pooling: Pooling | None = None
     """How spans, which no span encoder reads then, become vectors; a pair's vector is [first ; second]."""
+    mask_unit: MaskUnit = "piece"
+    """What became one [MASK] in the views of contrast."""
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: Path) -> None:
         """Write `spe_dist.json`."""
         values = asdict(self)
-        if self.pooling is None:  # earlier versions, which know no such field, read the file too
-            del values["pooling"]
+        for name, usual in (("pooling", None), ("mask_unit", "piece")):
+            if values[name] == usual:  # earlier versions, which know no such field, read the file too
+                del values[name]
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n")
 
     @classmethod
