@@ -24,12 +24,26 @@ def entity_of_mention(records: Records) -> NDArray[np.int64]:
     return records.layers["mention_entities"].values + np.repeat(offsets[:-1], records.entities.lengths)
 
 
+def first_mention_rows(records: Records, entities: IntArray) -> NDArray[np.int64]:
+    """Number among all mentions of the first one of each entity, of the shape of `entities`."""
+    of_mention = entity_of_mention(records)
+    order = np.argsort(of_mention, kind="stable")
+    return order[np.searchsorted(of_mention[order], entities)]
+
+
 def first_mentions(records: Records, entities: IntArray) -> Ragged:
     """Pieces of the first mention of each entity."""
     starts, lengths = mention_pieces(records)
-    of_mention = entity_of_mention(records)
-    order = np.argsort(of_mention, kind="stable")
-    first = order[np.searchsorted(of_mention[order], entities)]
+    first = first_mention_rows(records, entities)
     return Ragged.from_lengths(
         records.pieces.values[concat_ranges(starts[first], lengths[first])].astype(np.int64), lengths[first]
     )
+
+
+def in_mentions(records: Records) -> NDArray[np.bool_]:
+    """Whether each piece of all records is in a mention, [pieces]."""
+    first_words = np.repeat(records.word_starts.offsets[:-1], records.entities.lengths)
+    spans = records.entities.values[:, :2].astype(np.int64) + first_words[:, None]
+    changes = np.bincount(spans[:, 0], minlength=len(records.first_pieces) + 1)
+    changes = changes - np.bincount(spans[:, 1], minlength=len(changes))
+    return np.repeat(np.cumsum(changes[:-1]) > 0, records.pieces_per_word)
