@@ -3,7 +3,7 @@
 draw      random numbers of each lane
 relate    facts and unrelated pairs of the first half of each lane            facts.py       (RD)
 ask       a fact of each document of the second half                          questions.py   (ED)
-mask      pieces outside of mentions                                          mentions.py     (MLM)
+mask      pieces outside of mentions                                          mentions.py    (MLM)
 pack      [CLS] document [SEP], or [CLS] relation head [SEP] document [SEP]
 pool      which pieces each entity's vector is made of
 """

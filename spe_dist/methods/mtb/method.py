@@ -51,10 +51,6 @@ class Mtb(Method):
             self.model.mlm.start_from(config.encoder.name_or_path)
         self.term_weights = (config.mtb.weight, config.mlm.weight)
 
-    def compile(self) -> None:
-        """Run the sentence encoder's layers through torch.compile; called once the method is built."""
-        self.model.encoder["sentence_encoder"].compile_layers()
-
     def model_flops(self, workload: Workload) -> int:
         """FLOPs of some steps on all ranks, forward and backward."""
         hidden, table = self.encoder_config.hidden_size, embedding_size(self.encoder_config)

@@ -13,6 +13,7 @@ from data_shards.shards.manifest import Manifest
 from spe_dist.documents.marked_facts import MARKERS
 from spe_dist.methods.mtb.batch import PairBatch
 from spe_dist.methods.mtb.config import MtbConfig
+from spe_dist.models.encoder_only import EncoderOnly
 from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
@@ -34,7 +35,7 @@ class MtbModel(nn.Module):
             raise UserError("mtb.weight and mlm.weight are both 0: nothing would be trained")
         if config.mlm.weight and not config.mlm.masked:
             raise UserError("mlm.masked is 0, and mlm.weight is not: MLM would have no pieces")
-        self.encoder = nn.ModuleDict({"sentence_encoder": sentence_encoder})
+        self.encoder = EncoderOnly(sentence_encoder)
         self.mlm: nn.Module = NoObjective()
         if config.mlm.weight > 0:
             self.mlm = MaskedLanguageModelling(
@@ -43,7 +44,7 @@ class MtbModel(nn.Module):
 
     def forward(self, batch: PairBatch) -> tuple[Tensor, Tensor]:
         """Losses [2] and metrics [3], without gradient, of a batch, as sums over its items."""
-        states = self.encoder["sentence_encoder"](batch.packed)
+        states = self.encoder.sentence_encoder(batch.packed)
         facts = batch.pooled.means(states).view(-1, 2 * states.shape[1])
         scores, same = match(facts, batch.pairs), batch.same
         losses = nn.functional.binary_cross_entropy_with_logits(scores, same, reduction="sum")
