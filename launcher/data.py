@@ -12,8 +12,11 @@ import tyro
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName
 from data_shards.annotated.read import read_annotated
+from data_shards.annotated.shard_sentences import annotated_sentences
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
+from data_shards.shards.manifest import MANIFEST_NAME
+from data_shards.shards.reader import ShardReader
 from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
@@ -46,10 +49,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2."""
+    """Write annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2.
+
+    Of a dataset of spe shards sentences, the facts of its knowledge base become relations between all their mentions.
+    """
 
     source: tyro.conf.Positional[Path]
-    """File to read; - is standard input."""
+    """File to read, or folder of a dataset of sentences; - is standard input."""
     out: tyro.conf.Positional[Path]
     """File to write."""
     format: FormatName | None = None
@@ -80,9 +86,13 @@ def main(argv: list[str]) -> None:
 
 def run_convert(command: Convert) -> None:
     """Convert a file and say what became of it."""
-    sentences, report = read_annotated(
-        command.source, command.format, language=command.language, offsets=command.offsets
-    )
+    if (command.source / MANIFEST_NAME).is_file():
+        sentences, read = list(annotated_sentences(ShardReader(command.source))), []
+    else:
+        sentences, report = read_annotated(
+            command.source, command.format, language=command.language, offsets=command.offsets
+        )
+        read = report.lines()
     sentences = _without_relations(sentences, command.without_relations, command.source)
     if command.only_unrelated:
         sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
@@ -91,8 +101,7 @@ def run_convert(command: Convert) -> None:
     if command.out.exists() and command.out.samefile(command.source):
         raise UserError(f"{command.out} is the input file: name another output file")
     write_unified(sentences, command.out)
-    print("\n".join(report.lines()))
-    print(f"{command.out}: {len(sentences):,} sentences, format unified")
+    print("\n".join([*read, f"{command.out}: {len(sentences):,} sentences, format unified"]))
 
 
 def _without_relations(

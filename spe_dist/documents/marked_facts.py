@@ -96,7 +96,7 @@ class FactMarking:
     def __call__(self, records: Records, record_ids: IntArray, step: int, lanes: Sequence[int]) -> MarkedFacts:
         """Mark the sentences of some lanes.
 
-        A fact is of a sentence if both its entities are first mentioned there.
+        A fact is of a sentence if the first mentions of both its entities are in it.
 
         Args:
             records: the lanes' records, lane after lane, with the layers of documents.
@@ -164,8 +164,10 @@ class FactMarking:
         """Sentences that have a fact [N], ascending; the one drawn for each; first mentions of head and tail [N, 2]."""
         facts, _ = DocumentFacts.of(records, self.kept_relations)
         mentions = first_mention_rows(records, np.stack([facts.heads, facts.tails], axis=1))
-        sentence = np.searchsorted(first_pieces, mention_pieces(records)[0][mentions], side="right") - 1
-        usable = np.flatnonzero(sentence[:, 0] == sentence[:, 1])
+        first, lengths = mention_pieces(records)
+        bounds = np.concatenate([first[mentions], (first + lengths - 1)[mentions]], axis=1)
+        sentence = np.searchsorted(first_pieces, bounds, side="right") - 1
+        usable = np.flatnonzero((sentence == sentence[:, :1]).all(axis=1))
         usable = usable[np.argsort(sentence[usable, 0], kind="stable")]
         counts = np.bincount(sentence[usable, 0], minlength=len(first_pieces))
         drawn = offsets_from_lengths(counts)[:-1] + (uniforms * counts).astype(np.int64)

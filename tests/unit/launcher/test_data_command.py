@@ -5,7 +5,11 @@ import pytest
 
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
+from data_shards.shards.reader import ShardReader
 from launcher.cli import dispatch
+from tests.paper.erica.oracle import documents_of
+from tests.unit.spe_dist.fact_sentences import write_fact_sentences
+from tests.unit.spe_dist.random_documents import write_documents
 from tests.unit.spe_dist.tiny_run import ROOT
 
 
@@ -168,3 +172,27 @@ def test_convert_can_leave_sentences_of_unrelated_entities_alone(tmp_path):
             ["data", "convert", str(written(tmp_path / "one.jsonl", one)), str(tmp_path / "x"), "--only-unrelated"]
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_convert_makes_annotated_data_of_a_dataset_of_sentences(tmp_path, capsys):
+    manifest = write_fact_sentences(tmp_path / "shards", 30, shards=2)
+    dispatch(["data", "convert", str(tmp_path / "shards"), str(tmp_path / "out.jsonl")])
+    assert "30 sentences, format unified" in capsys.readouterr().out
+    records = ShardReader(tmp_path / "shards").take(range(30))
+    names = [relation.name for relation in manifest.relation_types.values()]
+    sentences, _ = read_annotated(tmp_path / "out.jsonl")
+    for document, sentence in zip(documents_of(records), sentences, strict=True):
+        assert len(sentence.words) == len(document.words)
+        spans = [(entity.word_start, entity.word_end) for entity in sentence.entities]
+        assert spans == [(start, end) for start, end, _ in document.mentions]
+        expected = {
+            (head, tail, names[relation])
+            for head_entity, tail_entity, relation in document.facts
+            for head, (*_, one) in enumerate(document.mentions) if one == head_entity
+            for tail, (*_, other) in enumerate(document.mentions) if other == tail_entity
+        }  # fmt: skip
+        assert {(relation.head, relation.tail, relation.type) for relation in sentence.relations} == expected
+    assert any(len(document.relations) > len(document.facts) for document in documents_of(records))  # blocked ones
+    write_documents(tmp_path / "documents", 8, shards=1)
+    with pytest.raises(UserError, match="holds documents: cut them first"):
+        dispatch(["data", "convert", str(tmp_path / "documents"), str(tmp_path / "x")])
