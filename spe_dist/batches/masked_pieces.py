@@ -48,7 +48,13 @@ def mask_pieces(
 
 
 def hide(
-    piece_ids: IntArray, pieces: IntArray, kinds: FloatArray, others: FloatArray, *, mask_id: int, vocab_size: int
+    piece_ids: IntArray,
+    pieces: NDArray[np.int64],
+    kinds: FloatArray,
+    others: FloatArray,
+    *,
+    mask_id: int,
+    vocab_size: int,
 ) -> MaskedPieces:
     """Hide chosen pieces.
 
