@@ -48,7 +48,7 @@ class MarkedFacts:
     word_pieces: Tensor  # packed index of the first piece of each word that is not blank
     mlm_pieces: Tensor  # [T] packed index of each piece to predict
     mlm_targets: Tensor  # [T]
-    record_ids: NDArray[np.int64]  # [lanes, lane_size]
+    record_ids: IntArray  # [lanes, lane_size]
     lanes: Sequence[int]
     sentence_offsets: NDArray[np.int64]  # first sentence of each lane, and S, [lanes + 1]
 

@@ -40,7 +40,7 @@ def configured(name: str, shards: dict[str, Path], runs: Path, steps: int, *, st
         "data": {"shards": str(shards[name])},
         "encoder": sizes | {"name_or_path": None, "dropout": 0.0},
         "batch": {"lanes": 4, "lane_size": 4, "lanes_per_forward": fused},
-        "optimizer": {"warmup_steps": 0},
+        "optimizer": {"warmup_steps": 4},  # whose rates do not depend on the number of steps
         "train": {"steps": steps, "zero_stage": stage, "precision": "fp32", "log_every": 1},
     }
     return config_from_values(

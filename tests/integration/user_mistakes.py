@@ -64,7 +64,6 @@ _CALLS = [
     _mistake("shards pair {world}/shards --out out", "no documents with entities and relations"),
     _mistake("shards pair {world}/shards --out out --most-sentences 1", "most_sentences must be at least 2"),
     _mistake("data convert {world}/shards a.jsonl", "no documents with entities and relations"),
-    _mistake("pretrain --config mtb_minilm_cpu --dry-run --data.shards {world}/shards", "spe shards pair SENTENCES"),
     _mistake("checkpoint list", "missing", "PATH"),
     _mistake("compare {world}/run", "missing", "RUN_B"),
     _mistake("bench span-pol", "span-pol", "span-pool"),

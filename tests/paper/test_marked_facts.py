@@ -18,6 +18,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.erica.compared_facts import METRICS as RELATION_METRICS
 from spe_dist.methods.erica.fact_pairs import HEAD_ID, RELATION, TAIL_ID
+from spe_dist.methods.mtb.collate import build_collate
 from spe_dist.methods.registry import spec_of
 from spe_dist.methods.workload import Workload
 from spe_dist.recipe import config_from_values
@@ -58,6 +59,7 @@ class Run:
                 values[section] = values[section] | change if isinstance(change, dict) else change
         torch.manual_seed(0)
         self.records, self.reader = records, Reader(records)
+        self.reader.manifest.build |= {"sentences_paired": {}}
         self.config = config_from_values(values, source="test")
         self.method = spec_of(self.config).build(self.config, self.reader, device=torch.device("cpu"))
         self.engine = PlainEngine(self.method.model)
@@ -261,3 +263,10 @@ def test_forward_and_backward_are_counted_to_the_flop(name):
 def test_settings_that_contradict_each_other(name, changes, message):
     with pytest.raises(UserError, match=message):
         Run(name, fact_sentences(LANES * LANE_SIZE, seed=1), **changes)
+
+
+def test_mtb_refuses_sentences_that_are_not_paired():
+    run = Run("mtb", sentence_pairs(LANES * LANE_SIZE, seed=1))
+    del run.reader.manifest.build["sentences_paired"]
+    with pytest.raises(UserError, match="spe shards pair SENTENCES"):
+        build_collate(run.config, run.reader)

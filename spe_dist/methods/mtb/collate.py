@@ -15,6 +15,7 @@ from spe_dist.batches.packing import as_tensor
 from spe_dist.documents.marked_facts import FactMarking
 from spe_dist.methods.mtb.batch import PairBatch
 from spe_dist.methods.mtb.config import MtbConfig
+from spe_dist.methods.mtb.data import require_pairs
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,12 @@ class PairCollate:
 
 
 def build_collate(config: MtbConfig, reader: ShardReader) -> PairCollate:
-    """The batches of a run."""
+    """The batches of a run.
+
+    Raises:
+        UserError: the dataset has no pairs of sentences.
+    """
+    require_pairs(reader)
     manifest = reader.manifest
     return PairCollate(
         FactMarking(

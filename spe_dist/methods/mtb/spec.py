@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from data_shards.errors import UserError
 from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
 from spe_dist.methods.mtb.config import TERMS, MtbConfig
+from spe_dist.methods.mtb.data import require_pairs
 from spe_dist.methods.run_summary import Objective, RunSummary
 
 if TYPE_CHECKING:  # they import torch, and a recipe is read without
@@ -29,14 +29,6 @@ def _summarize(config: MtbConfig, encoder: PretrainedConfig) -> RunSummary:
             Objective("mlm", "masked language modelling", config.mlm.weight),
         ),
     )
-
-
-def _require_pairs(reader: ShardReader) -> None:
-    if "sentences_paired" not in reader.manifest.build:
-        raise UserError(
-            f"{reader.location} has no pairs of sentences: make them with: spe shards sentences DOCUMENTS --out "
-            "SENTENCES, then spe shards pair SENTENCES --out PAIRS"
-        )
 
 
 def _describe(collate: PairCollate, record: Records, step: int, lane: int, piece: Callable[[int], str]) -> str:
@@ -65,6 +57,6 @@ SPEC = MethodSpec(
         Panel("Matching the blanks (dashed: the more frequent answer)", ("mtb_loss",), ("mtb_accuracy", "mtb_chance")),
         Panel("Masked language modelling", ("mlm_loss",), ("mlm_accuracy",)),
     ),
-    require_data=_require_pairs,
+    require_data=require_pairs,
     counted=TERMS,
 )
