@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # they import torch, and a recipe is read without
 
     from transformers import PretrainedConfig
 
-    from data_shards.shards.reader import ShardReader
     from data_shards.shards.record import Records
     from spe_dist.methods.mtb.collate import PairCollate
 
