@@ -20,7 +20,7 @@ class QaModelConfig:
     """How contexts are read, and which answers are looked for."""
 
     max_pieces: Annotated[int, Field(ge=16)] = 512
-    """Longest sequence of [CLS] question [SEP] window [SEP], in pieces; never more than the encoder has positions for."""
+    """Most pieces of [CLS] question [SEP] window [SEP]; never more than the encoder has positions for."""
     max_question: Positive = 64
     """Most pieces of a question; a longer one is cut off at its end."""
     stride: Positive = 128

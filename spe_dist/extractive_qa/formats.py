@@ -3,7 +3,7 @@
 SQuAD 1.1  {data: [{title, paragraphs: [{context, qas: [{id, question, answers: [{text, answer_start}]}]}]}]}
 MRQA       JSON lines; the first may be {header: …}, the others {context, qas: [{qid, question, answers: [text, …],
            detected_answers: [{text, char_spans: [[start, end (inclusive)], …]}]}]}
-flat       JSON lines or list of {id, question, context, answers}; answers as in SQuAD, or {text: […], answer_start: […]}
+flat       JSON lines or list of {id, question, context, answers}; answers as SQuAD's, or {text: […], answer_start: […]}
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def _answers(fields: _Fields, context: str, where: str) -> tuple[tuple[str, ...]
             raise UserError(f"{where}: {_problem(fields, 'answers')}, expected a list of texts: {_HELP}")
     else:
         given, spans = [], ()
-        for one in _objects(fields | {"answers": _as_objects(fields.get("answers"))}, "answers", where):
+        if "answers" in fields:
+            fields = fields | {"answers": _as_objects(fields["answers"])}
+        for one in _objects(fields, "answers", where):
             answer, start = one.get("text"), one.get("answer_start")
             if not isinstance(answer, str) or type(start) is not int:
                 raise UserError(f"{where}: an answer is {_short(one)}, expected text and answer_start: fix it")

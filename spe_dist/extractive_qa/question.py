@@ -18,8 +18,8 @@ class Found(NamedTuple):
 class Question(NamedTuple):
     """A question, gold or predicted.
 
-    `answers` are texts, any of which is right; `spans` where they are, characters of the context, half-open. `found` are
-    the answers of a model, best first; None of a question that no model has read.
+    `answers` are texts, any of which is right; `spans` where they are, characters of the context, half-open. `found`
+    are the answers of a model, best first; None of a question that no model has read.
     """
 
     id: str

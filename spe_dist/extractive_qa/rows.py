@@ -24,7 +24,6 @@ from spe_dist.extractive_qa.question import Question
 from spe_dist.finetuning.question_windows import LocatedPieces, QuestionWindows, locate_pieces
 
 
-
 @dataclass(frozen=True)
 class QaRows:
     """A row for each of W windows of Q questions, those of a question one after another."""
@@ -75,9 +74,7 @@ class QaRows:
         return packed, first - packed.sequence_starts[:-1].numpy()
 
 
-def encode(
-    questions: Sequence[Question], settings: QaSettings, word_pieces: WordPieces, *, max_pieces: int
-) -> QaRows:
+def encode(questions: Sequence[Question], settings: QaSettings, word_pieces: WordPieces, *, max_pieces: int) -> QaRows:
     """Cut questions and contexts into pieces, and these into windows.
 
     Args:

@@ -20,7 +20,7 @@ from spe_dist.finetuning.scoring import Scoring
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _NOTE = """(exact_match and f1 as SQuAD 1.1 and MRQA: without case, punctuation and articles; of all right answers the
- nearest one counts; a question without an answer counts as 0. f1 is that of the answers' words, mean over questions.)"""
+ nearest one counts; a question without an answer counts as 0. f1: of the answer's words, mean over questions.)"""
 MEASURES: Mapping[str, Measure] = {"exact_match": share, "f1": mean_of_shares}
 
 
@@ -68,7 +68,7 @@ class ExtractiveQaScoring(Scoring[Question]):
 
 
 def normalise(text: str) -> str:
-    """An answer in lower case, without ASCII punctuation and articles, with single spaces: SQuAD's `normalize_answer`."""
+    """An answer in lower case, without ASCII punctuation and articles, with single spaces (SQuAD's scorer)."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 

@@ -82,8 +82,8 @@ class ExtractiveQa(Task[Question, QaSettings]):
         places = rows.target_places(np.arange(len(rows)))
         without = int((places[:, 0] < 0).sum())
         lines = [
-            f"{len(rows.questions):,} questions are read in {len(rows):,} windows; {without:,} of these do not hold the "
-            "whole answer and point at [CLS]"
+            f"{len(rows.questions):,} questions are read in {len(rows):,} windows; {without:,} of these do not hold "
+            "the whole answer and point at [CLS]"
         ]
         never = len(rows.questions) - len(np.unique(rows.windows.question[places[:, 0] >= 0]))
         long = int((np.diff(rows.targets, axis=1) >= description.max_answer).sum())
@@ -102,9 +102,7 @@ def encode_for(questions: Sequence[Question], model: ExtractiveQaModel, word_pie
 
 
 @torch.no_grad()
-def predict(
-    model: ExtractiveQaModel, rows: QaRows, device: torch.device, *, batch_size: int = 256
-) -> list[Question]:
+def predict(model: ExtractiveQaModel, rows: QaRows, device: torch.device, *, batch_size: int = 256) -> list[Question]:
     """The questions with the best answers and their scores: softmax over these answers.
 
     Args:
