@@ -2,7 +2,7 @@
 
 SQuAD 1.1  {data: [{title, paragraphs: [{context, qas: [{id, question, answers: [{text, answer_start}]}]}]}]}
 MRQA       JSON lines; the first may be {header: …}, the others {context, qas: [{qid, question, answers: [text, …],
-           detected_answers: [{text, char_spans: [[start, end (inclusive)], …]}]}]}
+           detected_answers: [{text, char_spans: [[start, end (inclusive)], …]}]}]}; the first place of each is learned
 flat       JSON lines or list of {id, question, context, answers}; answers as SQuAD's, or {text: […], answer_start: […]}
 """
 
@@ -79,7 +79,7 @@ def _answers(fields: _Fields, context: str, where: str) -> tuple[tuple[str, ...]
     """Texts of the answers, and where they are."""
     if "detected_answers" in fields:
         detected = _objects(fields, "detected_answers", where)
-        spans = tuple(_inclusive(pair, context, where) for one in detected for pair in one.get("char_spans") or ())
+        spans = tuple(_inclusive(pair, context, where) for one in detected for pair in _places(one)[:1])
         given = fields.get("answers") or [one.get("text") for one in detected]
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
             raise UserError(f"{where}: {_problem(fields, 'answers')}, expected a list of texts: {_HELP}")
@@ -112,6 +112,11 @@ def _as_objects(answers: Any) -> Any:
     if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
         return answers
     return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+
+
+def _places(detected: _Fields) -> list[Any]:
+    value = detected.get("char_spans")
+    return value if isinstance(value, list) else []
 
 
 def _inclusive(pair: Any, context: str, where: str) -> _Span:

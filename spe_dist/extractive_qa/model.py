@@ -53,9 +53,16 @@ class ExtractiveQaModel(nn.Module):
         padded = logits.new_full((sequences, packed.longest, 2), _BEHIND)
         return padded.index_put((row, packed.positions), logits)
 
-    def forward(self, packed: PackedSequences, targets: Tensor) -> Losses:
-        """Cross-entropy over the pieces of a sequence, mean of beginning and end; targets are places, [S, 2]."""
+    def forward(self, packed: PackedSequences, targets: Tensor, weights: Tensor) -> Losses:
+        """Cross-entropy over the pieces of a sequence, mean of beginning and end.
+
+        Args:
+            packed: S sequences.
+            targets: places of A answers of each, first and last piece, [S, A, 2].
+            weights: of the answers, 0 of those that there are not; those of a sequence sum to 1, [S, A].
+        """
         scores = self.scores(packed)
-        loss = nn.functional.cross_entropy(scores, targets)  # [S, classes, 2] and [S, 2]
-        right = (scores.argmax(1) == targets).all(1).sum()
+        of_answers = scores.log_softmax(1).gather(1, targets).mean(2)
+        loss = -(of_answers * weights).sum(1).mean()
+        right = ((scores.argmax(1)[:, None] == targets).all(2) & (weights > 0)).any(1).sum()
         return Losses(loss[None], right[None], torch.tensor([len(targets)]))

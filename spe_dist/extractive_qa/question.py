@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import NamedTuple
 
 
@@ -18,8 +17,8 @@ class Found(NamedTuple):
 class Question(NamedTuple):
     """A question, gold or predicted.
 
-    `answers` are texts, any of which is right; `spans` where they are, characters of the context, half-open. `found`
-    are the answers of a model, best first; None of a question that no model has read.
+    `answers` are texts, any of which is right; `spans` what is learned, characters of the context, half-open, as often
+    as annotators chose it. `found` are the answers of a model, best first; None of a question that no model has read.
     """
 
     id: str
@@ -28,9 +27,3 @@ class Question(NamedTuple):
     answers: tuple[str, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     found: tuple[Found, ...] | None = None
-
-    @property
-    def learned_span(self) -> tuple[int, int] | None:
-        """The span to learn: what most annotators chose, the first in the text of equally frequent ones."""
-        counts = Counter(self.spans)
-        return min(counts, key=lambda span: (-counts[span], span), default=None)

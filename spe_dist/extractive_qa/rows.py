@@ -7,6 +7,7 @@ So each span of words is looked at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from spe_dist.extractive_qa.model import QaSettings
 from spe_dist.extractive_qa.question import Question
 from spe_dist.finetuning.question_windows import LocatedPieces, QuestionWindows, locate_pieces
 
+_ANSWERS = 4  # most answers of a question to learn, as ERICA's program
+
 
 @dataclass(frozen=True)
 class QaRows:
@@ -32,7 +35,9 @@ class QaRows:
     windows: QuestionWindows
     context: NDArray[np.int64]  # [Q] which context a question is about
     characters: Ragged  # [pieces, 2] of the word that each piece is of, half-open, [contexts]
-    targets: NDArray[np.int64]  # [Q, 2] first and last piece of the answer to learn; -1 if it has no pieces
+    targets: NDArray[
+        np.int64
+    ]  # [Q, A, 3] of answers: first piece, last piece, and how many chose it; (-1, -1, 0): none
     may_be: Ragged  # [pieces, 2] bool: whether an answer may begin, or end, there; of all pieces of each window, [W]
 
     @property
@@ -43,17 +48,25 @@ class QaRows:
     def __len__(self) -> int:
         return len(self.windows.windows.values)
 
-    def target_places(self, rows: IntArray) -> NDArray[np.int64]:
-        """First and last piece of the answer within the window of each row, [S, 2]; -1 if it is not all in there."""
+    def answers_inside(self, rows: IntArray) -> NDArray[np.bool_]:
+        """Which answers are all in the window of a row, [S, A]."""
         (starts, ends), targets = self.windows.windows.values[rows].T, self.targets[self.windows.question[rows]]
-        inside = (targets[:, 0] >= starts) & (targets[:, 1] < ends)
-        return np.where(inside[:, None], targets - starts[:, None], -1)
+        return (targets[..., 0] >= starts[:, None]) & (targets[..., 1] < ends[:, None])
 
-    def batch(self, rows: IntArray, device: torch.device) -> tuple[PackedSequences, Tensor]:
-        """Sequences, and where the answer begins and ends in each, [S, 2]: at [CLS] where the window has none."""
+    def batch(self, rows: IntArray, device: torch.device) -> tuple[PackedSequences, Tensor, Tensor]:
+        """What a forward sees: sequences, places of answers [S, A, 2], their weights [S, A].
+
+        An answer weighs what share of annotators chose it, of those whose answer is in the window. Where there is none,
+        the place of [CLS] weighs 1.
+        """
         packed, begin = self._pack(rows)
-        places = self.target_places(rows)
-        return packed.to(device), torch.from_numpy(np.where(places >= 0, places + begin[:, None], 0)).to(device)
+        inside, targets = self.answers_inside(rows), self.targets[self.windows.question[rows]]
+        places = targets[..., :2] + (begin - self.windows.windows.values[rows, 0])[:, None, None]
+        weights = np.where(inside, targets[..., 2], 0).astype(np.float32)
+        weights[~inside.any(axis=1), 0] = 1
+        weights /= weights.sum(axis=1, keepdims=True)
+        places = np.where(inside[..., None], places, 0)
+        return packed.to(device), torch.from_numpy(places).to(device), torch.from_numpy(weights).to(device)
 
     def candidates(self, rows: IntArray, device: torch.device) -> tuple[PackedSequences, Tensor, NDArray[np.int64]]:
         """What answers are chosen from.
@@ -105,15 +118,15 @@ def encode(questions: Sequence[Question], settings: QaSettings, word_pieces: Wor
 
 
 def _targets(questions: Sequence[Question], contexts: LocatedPieces, context: IntArray) -> NDArray[np.int64]:
-    """Of the words that the answer has characters of, the first piece and the last, [Q, 2]."""
-    found = np.full((len(questions), 2), -1, dtype=np.int64)
+    """Of the words that an answer has characters of, the first piece and the last; the most frequent answers first."""
+    found = np.full((len(questions), _ANSWERS, 3), (-1, -1, 0), dtype=np.int64)
     for number, one in enumerate(questions):
-        if one.learned_span is not None:
-            starts, ends = contexts.characters.row(context[number]).T
-            first = np.searchsorted(ends, one.learned_span[0], side="right")
-            last = np.searchsorted(starts, one.learned_span[1], side="left") - 1
-            if first <= last:
-                found[number] = first, last
+        starts, ends = contexts.characters.row(context[number]).T
+        firsts = np.searchsorted(ends, [start for start, _ in one.spans], side="right")
+        lasts = np.searchsorted(starts, [end for _, end in one.spans], side="left") - 1
+        counts = Counter(span for span in zip(firsts.tolist(), lasts.tolist(), strict=True) if span[0] <= span[1])
+        for place, ((first, last), count) in enumerate(counts.most_common(_ANSWERS)):
+            found[number, place] = first, last, count
     return found
 
 

@@ -79,16 +79,15 @@ class ExtractiveQa(Task[Question, QaSettings]):
         return lines
 
     def about_rows(self, rows: QaRows, description: QaSettings) -> list[str]:
-        places = rows.target_places(np.arange(len(rows)))
-        without = int((places[:, 0] < 0).sum())
+        hold = rows.answers_inside(np.arange(len(rows))).any(axis=1)
         lines = [
-            f"{len(rows.questions):,} questions are read in {len(rows):,} windows; {without:,} of these do not hold "
-            "the whole answer and point at [CLS]"
+            f"{len(rows.questions):,} questions are read in {len(rows):,} windows; {int((~hold).sum()):,} of these "
+            "hold no whole answer and point at [CLS]"
         ]
-        never = len(rows.questions) - len(np.unique(rows.windows.question[places[:, 0] >= 0]))
-        long = int((np.diff(rows.targets, axis=1) >= description.max_answer).sum())
+        never = len(rows.questions) - len(np.unique(rows.windows.question[hold]))
+        long = int((rows.targets[:, 0, 1] - rows.targets[:, 0, 0] >= description.max_answer).sum())
         for count, what in (
-            (never, "questions cannot be learned, as no window holds their whole answer"),
+            (never, "questions cannot be learned, as no window holds a whole answer"),
             (long, f"answers are longer than {description.max_answer} pieces: such answers are never predicted"),
             (int(rows.windows.is_cut.sum()), "questions are too long: their ends are cut off"),
         ):
