@@ -44,7 +44,7 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
     for name, count in counts.items():
         chosen, order = [items[number] for number in sorted(order[:count])], order[count:]
         target = folder / f"{name}{'.json' if is_squad else '.jsonl'}"
-        if target.exists() and target.samefile(path):
+        if target.exists() and path.exists() and target.samefile(path):
             raise UserError(f"{target} is the input file: name another folder")
         objects = [values[0] | {"data": chosen}] if is_squad else [*([] if header is None else [header]), *chosen]
         with explain_write_errors(folder):

@@ -71,8 +71,8 @@ class SentenceEncoder(nn.Module):
         layout, segments = layout_of(packed), self._segments(packed)
         if isinstance(layout, VarlenLayout):
             return self._states(packed.piece_ids, packed.positions, segments, layout, added)
-        pieces = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
-        states = self._states(*pieces, layout, None if added is None else added[layout.order])
+        ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
+        states = self._states(ids, positions, segments, layout, None if added is None else added[layout.order])
         return states.index_select(0, layout.places)
 
     def _segments(self, packed: PackedSequences) -> Tensor:
@@ -85,12 +85,12 @@ class SentenceEncoder(nn.Module):
         """The same with every sequence padded to the longest, in all layers."""
         lengths = packed.sequence_starts.diff()
         is_piece = torch.arange(packed.longest, device=lengths.device) < lengths[:, None]
-        pieces = (
+        ids, positions, segments = (
             values.new_zeros(is_piece.shape).masked_scatter(is_piece, values).flatten()
             for values in (packed.piece_ids, packed.positions, self._segments(packed))
         )
         group = PaddedGroup(len(lengths), packed.longest, is_piece=is_piece[:, None, None])
-        states = self._states(*pieces, PaddedLayout((group,), lengths, lengths))
+        states = self._states(ids, positions, segments, PaddedLayout((group,), lengths, lengths))
         return states[is_piece.flatten()]
 
     def compile_layers(self, *, backend: str = "inductor") -> None:
