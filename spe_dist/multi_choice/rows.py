@@ -15,6 +15,7 @@ from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_len
 from data_shards.shards.entity_words import words_of_characters
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences, Tensors
+from spe_dist.batches.packing import as_tensor
 from spe_dist.documents.pooled_vectors import PooledPieces
 from spe_dist.finetuning.question_windows import QuestionWindows, locate_pieces
 from spe_dist.multi_choice.occurrences import locate_candidates
@@ -84,8 +85,9 @@ class ChoiceRows:
         )
         candidates = Candidates(
             pooled,
-            *(torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.int64)) for numbers in vectors),
-            torch.from_numpy(self.answers(rows)),
+            as_tensor(vectors[0]),
+            as_tensor(vectors[1]),
+            as_tensor(self.answers(rows)),
             max(len(self.questions[row].candidates) for row in rows.tolist()),
         )
         return packed.to(device), candidates.to(device)

@@ -114,3 +114,11 @@ def test_vectors_and_scores(data: st.DataObject) -> None:
     model.zero_grad()
     losses.losses.sum().backward()
     assert model.candidates.weight.grad is not None and model.candidates.weight.grad.isfinite().all()
+
+
+def test_no_window_ends_within_a_candidate() -> None:
+    for before in range(12):
+        text = " ".join(["of"] * before + ["Ann", "Paris"] + ["of"] * 9)
+        question = Question("", "of", ("ann paris",), (text,))
+        rows = encode([question], WORD_PIECES, masks=0, max_pieces=12, max_windows=None, max_query=5)
+        assert len(rows.windows.windows.values) > 1 and len(rows.occurrences.values) == 1
