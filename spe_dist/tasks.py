@@ -12,8 +12,10 @@ from data_shards.errors import UserError
 from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.entity_typing.config import EntityTypingConfig
 from spe_dist.extraction.config import ExtractionConfig
+from spe_dist.extractive_qa.config import ExtractiveQaConfig
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import DEV
+from spe_dist.multi_choice.config import MultiChoiceConfig
 from spe_dist.recipe import checked_config
 from spe_dist.sentence_relations.config import SentenceRelationsConfig
 from spe_dist.train.run_folder import CONFIG
@@ -23,6 +25,8 @@ TASKS: dict[str, type[FinetuneConfig]] = {
     "document_relations": DocumentRelationsConfig,
     "sentence_relations": SentenceRelationsConfig,
     "entity_typing": EntityTypingConfig,
+    "multi_choice": MultiChoiceConfig,
+    "extractive_qa": ExtractiveQaConfig,
 }
 DEFAULT = "extraction"  # of recipes, and of folders of older runs, that name no task
 

@@ -178,6 +178,7 @@ _ANNOTATED = [
     _mistake("data check a.jsonl --format csv", "--format csv", a__jsonl=_DATA),
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
     _mistake("data convert a.jsonl a.jsonl", "the input file", a__jsonl=_DATA),
+    _mistake("data wikihop-from-docred a.jsonl --out b.json", "a.jsonl has no head and relation", a__jsonl=_DATA),
 ]
 _EXTRACTION = [
     _mistake(_FINETUNE, "a.jsonl"),

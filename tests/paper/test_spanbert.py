@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ from data_shards.errors import UserError
 from spe_dist.batches.batch import SIZES
 from spe_dist.methods.mlm.config import TERMS
 from spe_dist.methods.mlm.method import build_masked_language
+from spe_dist.methods.mlm.show import describe
 from spe_dist.methods.mlm.span_boundary import MOST_TARGETS
 from spe_dist.methods.mlm.span_masking import hide_spans
 from spe_dist.methods.workload import Workload
@@ -229,6 +231,22 @@ def test_forward_and_backward_are_counted_to_the_flop(sections):
     work = Workload(counts=counts, forwards=1, **dict(zip(SIZES, batch.sizes.tolist(), strict=True)))
     assert method.model_flops(work) == counter.get_total_flops()
     assert counts["sbo"] > 0 or not method.config.sbo.weight
+
+
+def test_a_person_is_shown_what_is_hidden_and_between_which_pieces():
+    record, word = records_of([[[5], [6, 7], [8]] * 5]), "{}".format
+    spans = build(masking={"masked": 0.15, "unit": "spans"}).collate
+    shown = describe(spans, record, 1, 0, word)
+    drawn = replace(spans, lane_size=1).draw(record, 1, [0])
+    assert "15 words, 20 pieces" in shown and shown.count("span of") == len(drawn.spans.starts)
+    for start, end in zip(drawn.spans.starts, drawn.spans.ends, strict=True):
+        ids = record.pieces.values
+        sides = f" between {ids[start - 1]} and {ids[end]}" if start > 0 and end < 20 else ""
+        assert f"span of {end - start} pieces{sides}: {' '.join(map(str, ids[start:end]))}" in shown
+    pieces = build(**MLM_ONLY).collate
+    chosen = replace(pieces, lane_size=1).draw(record, 1, [0]).masked.pieces
+    expected = ", ".join(str(record.pieces.values[place]) for place in chosen)
+    assert describe(pieces, record, 1, 0, word).endswith(f"to predict: {expected}")
 
 
 def test_settings_that_train_nothing_are_refused():
