@@ -4,15 +4,18 @@
 
 δ is the bucket of how far the head's first mention begins after the tail's. Class 0 is a pair without a relation; the
 other classes are not exclusive. `DocumentModel` has the encoder and the mean vectors; what makes logits of them is
-`PairClassifier`, a module of its own.
+`PairClassifier`, a module of its own. ATLOP's model (`atlop.py`) is derived from it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.document_relations.encoded_documents import DISTANCES, EncodedDocuments, PairBatch, forwards
 from spe_dist.document_relations.graph import DocumentGraph, PairScores
 from spe_dist.finetuning.losses import Losses
@@ -70,7 +73,7 @@ class DocumentModel(nn.Module):
 
     Args:
         encoder: gives states.
-        classifier: of pairs.
+        classifier: of pairs; its first class is a pair without a relation.
         relations: names of its classes 1, 2, …
         threshold: least score of a relation; None until it is chosen on dev.
     """
@@ -78,7 +81,7 @@ class DocumentModel(nn.Module):
     def __init__(
         self,
         encoder: SentenceEncoder,
-        classifier: PairClassifier,
+        classifier: nn.Module,
         relations: tuple[str, ...],
         *,
         threshold: float | None = None,
@@ -89,17 +92,29 @@ class DocumentModel(nn.Module):
         self.relations = relations
         self.threshold = threshold
 
+    def encode(self, items: Sequence[DocumentGraph], word_pieces: WordPieces) -> EncodedDocuments:
+        """Documents as rows."""
+        return EncodedDocuments.of(items, self.relations, word_pieces, max_pieces=self.sentence_encoder.max_pieces)
+
     def logits(self, batch: PairBatch) -> Tensor:
         """Of the batch's pairs, [N, 1 + R], fp32."""
         vectors = batch.pooled.means(self.sentence_encoder(batch.packed))
         return self.classifier(vectors, batch.pairs, batch.distances)
 
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, the mean over pairs and classes."""
+        sum_of_losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return sum_of_losses / max(1, logits.numel())
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Of relations, 0 to 1, [N, R]."""
+        return logits[:, 1:].sigmoid()
+
     def forward(self, batch: PairBatch) -> Losses:
-        """Binary cross-entropy, the mean over pairs and classes; a pair is right if its highest class is one of its."""
+        """The loss; a pair is right if its highest class is one of its own."""
         logits = self.logits(batch)
-        sum_of_losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum")
         correct = batch.targets.gather(1, logits.argmax(1, keepdim=True)).sum().long()
-        return Losses((sum_of_losses / max(1, logits.numel()))[None], correct[None], torch.tensor([len(logits)]))
+        return Losses(self.loss(logits, batch.targets)[None], correct[None], torch.tensor([len(logits)]))
 
 
 @torch.no_grad()
@@ -116,7 +131,7 @@ def predict(model: DocumentModel, rows: EncodedDocuments, device: torch.device) 
         pairs = [rows.documents[row].all_pairs() for row in numbers]
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
             logits = model.logits(rows.batch(numbers, pairs).to(device))
-        scores = np.split(logits[:, 1:].sigmoid().cpu().numpy(), np.cumsum([len(one) for one in pairs])[:-1])
+        scores = np.split(model.scores(logits).cpu().numpy(), np.cumsum([len(one) for one in pairs])[:-1])
         for row, of_document, of_pairs in zip(numbers.tolist(), pairs, scores, strict=True):
             item, entities = rows.items[row], rows.documents[row].pieces.numbers
             scored = DocumentGraph(

@@ -13,6 +13,7 @@ import torch
 from data_shards.annotated.read import read_documents
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.document_relations.atlop import OWN_THRESHOLD
 from spe_dist.document_relations.card import document_card
 from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.document_relations.encoded_documents import EncodedDocuments
@@ -76,11 +77,23 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         relations = sorted({edge.type for item in available for edge in item.edges})
         if not relations:
             raise UserError(f"{self.config.data.train} holds no relations: there is nothing to learn from it")
+        model = self.config.model
+        of_head: dict[str, Any] = (
+            {
+                "block_size": model.block_size,
+                "max_labels": model.max_labels,
+                "markers": model.markers or "star",
+                "threshold": OWN_THRESHOLD,
+            }
+            if model.head == "atlop"
+            else {"distance_size": model.distance_size}
+        )
         return DocumentModelDescription(
             relations=tuple(relations),  # of all the training data, whatever the fraction
-            entity_size=self.config.model.entity_size,
-            distance_size=self.config.model.distance_size,
+            head=model.head,
+            entity_size=model.entity_size,
             language=language,
+            **of_head,
         )
 
     def new_model(self, description: DocumentModelDescription, encoder: SentenceEncoder) -> DocumentModel:
@@ -90,9 +103,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         return before.get("relations") == list(description.relations)
 
     def encode(self, items: Sequence[DocumentGraph], model: DocumentModel, word_pieces: WordPieces) -> EncodedDocuments:
-        max_pieces = model.sentence_encoder.max_pieces
-        rows = EncodedDocuments.of(items, model.relations, word_pieces, max_pieces=max_pieces)
-        told = rows.about_windows(max_pieces)
+        rows = model.encode(items, word_pieces)
+        told = rows.about_windows(model.sentence_encoder.max_pieces)
         if told and told not in self._told:
             self._told.add(told)  # dev is encoded twice
             LOGGER.info(told)
@@ -111,6 +123,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         return predict(model, rows, device)
 
     def decide(self, gold: Sequence[DocumentGraph], predicted: list[DocumentGraph]) -> list[DocumentGraph]:
+        if self.config.model.head == "atlop":
+            return predicted
         threshold = best_threshold(gold, predicted)
         return [one.decided(threshold) for one in predicted]
 
@@ -124,6 +138,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         dev: Sequence[DocumentGraph],
         find: Callable[[Sequence[DocumentGraph]], list[DocumentGraph]],
     ) -> None:
+        if self.config.model.head == "atlop":
+            return
         model.threshold = None  # a run that was killed here before has chosen one already
         model.threshold = best_threshold(dev, find(dev))
         keep_threshold(folder, model.threshold)
