@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -96,14 +97,12 @@ def test_the_grouped_bilinear_form_is_that_of_slow_loops():
 
 
 def slow_contexts(attention: torch.Tensor, states: torch.Tensor, pairs: list[list[int]]) -> torch.Tensor:
-    rows = []
+    """Entities that no window holds together share nothing; 1e-5 as in the published program."""
+    rows = [torch.zeros(0, states.shape[1])]
     for head, tail in pairs:
-        both = [
-            sum(attention[head, h, p] * attention[tail, h, p] for h in range(attention.shape[1]))
-            for p in range(len(states))
-        ]
-        rows.append(sum(weight * state for weight, state in zip(both, states, strict=True)) / sum(both))
-    return torch.stack(rows) if rows else torch.zeros(0, states.shape[1])
+        shared = [(attention[head, :, p] * attention[tail, :, p]).mean() for p in range(len(states))]
+        rows.append(sum(w * state for w, state in zip(shared, states, strict=True))[None] / (sum(shared) + 1e-5))
+    return torch.cat(rows)
 
 
 def test_contexts_and_entities_are_those_of_slow_loops():
@@ -111,7 +110,7 @@ def test_contexts_and_entities_are_those_of_slow_loops():
     attention, states = torch.randn(4, 3, 7).softmax(2), torch.randn(7, 5)
     pairs = [[0, 1], [3, 2], [1, 0], [2, 2]]
     found = localized_context(attention, states, torch.tensor(pairs))
-    torch.testing.assert_close(found, slow_contexts(attention, states, pairs), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found, slow_contexts(attention, states, pairs))
     mentions, entities = (50 * torch.randn(6, 5)).requires_grad_(), torch.tensor([0, 0, 0, 1, 2, 2])
     expected = torch.stack([mentions[entities == e].logsumexp(0) for e in range(3)])
     vectors = entity_vectors(mentions, entities, 3)
@@ -120,9 +119,9 @@ def test_contexts_and_entities_are_those_of_slow_loops():
     torch.testing.assert_close(*(torch.autograd.grad((one * into).sum(), mentions)[0] for one in (vectors, expected)))
 
 
-@pytest.mark.parametrize("marker", [[7], [7, 8]])
-def test_markers_stand_around_mentions(marker):
-    for document in random_documents(40, seed=3):
+def test_markers_stand_around_mentions():
+    marker = [7, 8]
+    for document in random_documents(12, seed=3):
         numbers = {name: number for number, name in enumerate(NAMES)}
         plain = DocumentPieces.of(document, WORD_PIECES, numbers, max_pieces=10_000)
         starts, ends = ({row[column] for row in plain.mentions.tolist()} for column in (1, 2))
@@ -157,8 +156,7 @@ def slow_logits(model, rows: AtlopDocuments, number: int) -> torch.Tensor:
         for i in kept:
             sums[begin + i] += out.last_hidden_state[0, i]
             times[begin + i] += 1
-            for j in kept:
-                attention[:, begin + i, begin + j] += out.attentions[-1][0, :, i, j]
+            attention[:, begin + i, begin + np.array(kept)] += out.attentions[-1][0, :, i, kept]
     states, attention = sums / times, attention / attention.sum(2, keepdim=True)
     entities = range(len(one.pieces.numbers))
     mentions = [[1 + start for e, start, _ in one.pieces.mentions.tolist() if e == entity] for entity in entities]
@@ -169,8 +167,8 @@ def slow_logits(model, rows: AtlopDocuments, number: int) -> torch.Tensor:
         return torch.zeros(0, 1 + len(NAMES))
     contexts, head = slow_contexts(torch.stack(attended), states, pairs), model.classifier
     heads, tails = (
-        torch.stack([torch.cat([vectors[pair[at]], c]) for pair, c in zip(pairs, contexts, strict=True)])
-        for at in (0, 1)
+        torch.stack([torch.cat([vectors[pair[side]], c]) for pair, c in zip(pairs, contexts, strict=True)])
+        for side in (0, 1)
     )
     return head.bilinear(torch.tanh(head.head(heads)), torch.tanh(head.tail(tails)))
 
@@ -179,15 +177,14 @@ def slow_logits(model, rows: AtlopDocuments, number: int) -> torch.Tensor:
 @torch.no_grad()
 def test_logits_are_those_of_slow_loops(markers, commas):
     model = tiny_model(markers)
-    rows = encoded([Document.of_words([["in"]]), *random_documents(12, seed=4, sentences=7)], model)
-    assert {len(one.windows) for one in rows.documents} >= {1, 2, 3}
+    rows = encoded([Document.of_words([["in"]]), *random_documents(6, seed=4, sentences=7)], model)
+    assert {len(one.windows) for one in rows.documents} >= {1, 4}
     assert all(int(one.windows[-1, 1]) == len(one.pieces.piece_ids) for one in rows.documents)
     pairs = [one.all_pairs() for one in rows.documents]
     expected = [slow_logits(model, rows, number) for number in range(len(rows))]
     found = model.logits(rows.batch(np.arange(len(rows)), pairs))
     assert found.std(0).min() > 0.1
-    # 1e-5 in the denominator of the context, as in the published program, is 1 % of what two mentions hardly share
-    torch.testing.assert_close(found, torch.cat(expected), atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(found, torch.cat(expected), atol=1e-4, rtol=1e-4)
     told = rows.about_windows(POSITIONS)
     assert "are longer than the encoder's 24 positions: each is read in overlapping windows, " in told
 
@@ -231,36 +228,63 @@ def test_a_tokenizer_without_a_star_is_refused():
         encoded([], tiny_model())
 
 
-ATLOP = {
-    "model": {"head": "atlop", "entity_size": 32, "block_size": 8},
-    "pairs": {"unrelated": None},
-    "optimizer": {"learning_rate": 3e-3, "heads": 2.0},
-    "train": {"epochs": 25, "batch_size": 2, "precision": "fp32", "patience": 40, "checkpoint_every": 10},
-}
+def write_rules(path: Path, *, documents: int, seed: int) -> None:
+    """Two names around "born" or "in" are related; around "the" they are not, nor are those of other sentences."""
+    chance, told = random.Random(seed), []
+    for number in range(documents):
+        names = chance.sample("abcdefghklmnopqrstuvwxyz", 6)
+        verbs = [chance.choice(["born", "in", "the"]) for _ in range(3)]
+        told.append(
+            {
+                "title": str(number),
+                "sents": [[names[2 * s], verb, names[2 * s + 1], "."] for s, verb in enumerate(verbs)],
+                "vertexSet": [
+                    [{"name": name, "sent_id": n // 2, "pos": [2 * (n % 2), 2 * (n % 2) + 1], "type": "X"}]
+                    for n, name in enumerate(names)
+                ],
+                "labels": [
+                    {"h": 2 * s, "t": 2 * s + 1, "r": verb, "evidence": [s]}
+                    for s, verb in enumerate(verbs)
+                    if verb != "the"
+                ],
+            }
+        )
+    path.write_text(json.dumps(told))
 
 
-def test_relations_are_learned_kept_and_predicted(tmp_path):
-    (tmp_path / "vocab.txt").write_text(DEBUG_VOCAB.read_text() + "*\n")
-    config = config_in(tmp_path, **ATLOP, start={"tokenizer": str(tmp_path / "vocab.txt")})
+def test_a_rule_is_learned_kept_and_predicted(tmp_path):
+    train, held, vocabulary = (tmp_path / name for name in ("documents.json", "held.json", "vocab.txt"))
+    write_rules(train, documents=64, seed=0)
+    write_rules(held, documents=20, seed=1)
+    vocabulary.write_text(DEBUG_VOCAB.read_text() + "*\n")
+    config = config_in(
+        tmp_path,
+        data={"dev": str(held), "test": str(held)},
+        start={"tokenizer": str(vocabulary)},
+        encoder={"max_positions": POSITIONS},
+        model={"head": "atlop", "entity_size": 32, "block_size": 8},
+        pairs={"unrelated": None},
+        optimizer={"learning_rate": 3e-3, "heads": 2.0},
+        train={"epochs": 32, "batch_size": 16, "first_evaluation": 31, "precision": "fp32", "checkpoint_every": 0},
+    )
     result = run_ranks(finetune, 1, config)[0]
-    assert result.dev["relation_f1"] > 0.9 and result.test == result.dev
+    assert result.dev["relation_f1"] > 0.95
     folder = Path(config.run_folder) / "seed-1"
     lines = read_metrics(folder)
-    assert lines[-1]["relation_loss"] < 0.3 * lines[0]["relation_loss"]
-    assert lines[-1]["relation_accuracy"] > 0.95 > lines[0]["relation_accuracy"]
+    assert lines[-1]["relation_loss"] < 0.2 * lines[0]["relation_loss"] and lines[-1]["relation_accuracy"] > 0.98
     description = load_description(folder / "model")
     assert (description.head, description.markers, description.max_labels) == ("atlop", "star", 4)
     card = (folder / "model" / "README.md").read_text()
     assert "a threshold of its own: the relations above it are predicted, at most 4 of a pair" in card
-    assert "each is read in overlapping windows" in (folder / "finetune.log").read_text()
+    assert "20 of 20 documents are longer than the encoder's 24 positions" in (folder / "finetune.log").read_text()
     out = tmp_path / "found.jsonl"
-    for option, least in ([], 0.5), (["--min-relation-score", "0.9"], 0.9):
-        dispatch(["predict", str(folder / "model"), config.data.test, "--out", str(out), *option])
+    kept = [json.loads(line) for line in (folder.parent / "predictions" / "seed-1.jsonl").read_text().splitlines()]
+    for options, least in ([], 0.5), (["--min-relation-score", "0.9"], 0.9):
+        dispatch(["predict", str(folder / "model"), str(held), "--out", str(out), *options])
         found = [json.loads(line) for line in out.read_text().splitlines()]
-        kept = [json.loads(line) for line in (folder.parent / "predictions" / "seed-1.jsonl").read_text().splitlines()]
         facts = [
-            [{(e["head"], e["tail"], e["type"]) for e in line["edges"] if e["score"] >= least} for line in lines]
-            for lines in (found, kept)
+            [{(e["head"], e["tail"], e["type"]) for e in line["edges"] if e["score"] >= least} for line in told]
+            for told in (found, kept)
         ]
         assert facts[0] == facts[1] and sum(map(len, facts[0])) > 10
         assert all(edge["score"] >= least for line in found for edge in line["edges"])
