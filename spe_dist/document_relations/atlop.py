@@ -13,6 +13,7 @@ Class 0 is the threshold: relations with higher logits are predicted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from data_shards.ragged import IntArray
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.document_relations.atlop_documents import AtlopBatch, AtlopDocuments
 from spe_dist.document_relations.graph import DocumentGraph
-from spe_dist.document_relations.model import DocumentModel
+from spe_dist.document_relations.model import DocumentModel, Markers
+from spe_dist.documents.marked_pieces import with_markers
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 STAR = "*"
@@ -136,7 +138,7 @@ class AtlopModel(DocumentModel):
         classifier: of pairs.
         relations: names of its classes 1, 2, …
         threshold: least score of a relation, not below `OWN_THRESHOLD`.
-        stars: whether a `*` stands before and after every mention.
+        markers: what stands around every mention.
         max_labels: most relations of a pair.
     """
 
@@ -149,18 +151,17 @@ class AtlopModel(DocumentModel):
         relations: tuple[str, ...],
         *,
         threshold: float | None,
-        stars: bool,
+        markers: Markers,
         max_labels: int,
     ) -> None:
-        super().__init__(encoder, classifier, relations, threshold=threshold)
-        self.stars = stars
+        super().__init__(encoder, classifier, relations, threshold=threshold, markers=markers)
         self.max_labels = max_labels
 
     def encode(self, items: Sequence[DocumentGraph], word_pieces: WordPieces) -> AtlopDocuments:
         """Documents as rows, in overlapping windows."""
-        marker = pieces_of_star(word_pieces) if self.stars else np.zeros(0, dtype=np.int64)
+        mark = partial(with_markers, marker=pieces_of_star(word_pieces)) if self.markers == "star" else None
         return AtlopDocuments.of(
-            items, self.relations, word_pieces, max_pieces=self.sentence_encoder.max_pieces, marker=marker
+            items, self.relations, word_pieces, max_pieces=self.sentence_encoder.max_pieces, mark=mark
         )
 
     def logits(self, batch: AtlopBatch) -> Tensor:  # type: ignore[override]

@@ -27,9 +27,9 @@ class ModelConfig:
     """Size of an entity's vector after the linear layer."""
     distance_size: Positive | None = None
     """Head erica: size of the embedding of the distance between two entities' first mentions."""
-    markers: Literal["none", "star"] | None = None
-    """What is put before and after every mention: none, or star (an asterisk; head atlop only). Null: star with head
-    atlop, and none with head erica."""
+    markers: Literal["none", "star", "numbered"] | None = None
+    """What is put before and after every mention: none, star (an asterisk; head atlop only) or numbered (the markers of
+    an ERICA run with pooling: marker; head erica only). Null: star with head atlop, none with head erica."""
     block_size: Positive = 64
     """Head atlop: size of the blocks of the grouped bilinear form; divides model.entity_size."""
     max_labels: Positive = 4
@@ -59,6 +59,8 @@ class DocumentRelationsConfig(FinetuneConfig):
             raise UserError("model.distance_size is null, and the head erica needs it: give a number, such as 20")
         if model.head == "erica" and model.markers == "star":
             raise UserError("model.markers star is for the head atlop: remove it, or add --model.head atlop")
+        if model.head == "atlop" and model.markers == "numbered":
+            raise UserError("model.markers numbered is for the head erica: remove it, or add --model.head erica")
         if model.head == "atlop" and model.entity_size % model.block_size:
             raise UserError(
                 f"model.entity_size is {model.entity_size}, which blocks of {model.block_size} (model.block_size) do "

@@ -7,7 +7,7 @@ The windows of ATLOP's head overlap (`atlop_documents.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from sys import maxsize
@@ -25,14 +25,12 @@ from spe_dist.batches.batch import PackedSequences, Tensors
 from spe_dist.batches.packing import as_tensor, pack
 from spe_dist.document_relations.graph import DocumentGraph
 from spe_dist.documents.document_pieces import DocumentPieces
-from spe_dist.documents.marked_pieces import with_markers
 from spe_dist.documents.pooled_vectors import PooledPieces
 
 DISTANCES = 20
 NO_DISTANCE = DISTANCES // 2
 _POWERS = 2 ** np.arange(NO_DISTANCE - 1)
 _FRAME = 2  # [CLS] and [SEP]
-_NO_MARKER = np.zeros(0, dtype=np.int64)
 _PAIRS = 12  # keeps these random numbers apart from the ones of other purposes
 
 
@@ -132,7 +130,7 @@ class EncodedDocuments:
         word_pieces: WordPieces,
         *,
         max_pieces: int,
-        marker: IntArray = _NO_MARKER,
+        mark: Callable[[DocumentPieces], DocumentPieces] | None = None,
     ) -> Self:
         """Cut documents into pieces and windows.
 
@@ -141,7 +139,7 @@ class EncodedDocuments:
             relations: that the model tells apart; facts of others are left out.
             word_pieces: of the encoder.
             max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
-            marker: pieces to put before and after every mention.
+            mark: puts markers around mentions; None: there are none.
         """
         numbers = {name: 1 + number for number, name in enumerate(relations)}
         documents = []
@@ -149,7 +147,8 @@ class EncodedDocuments:
             assert item.document is not None
             known = tuple(fact for fact in item.document.facts if fact.type in numbers)
             pieces = DocumentPieces.of(item.document._replace(facts=known), word_pieces, numbers, max_pieces=maxsize)
-            documents.append(cls._in_windows(with_markers(pieces, marker), max_pieces - _FRAME))
+            pieces = pieces if mark is None else mark(pieces)
+            documents.append(cls._in_windows(pieces, max_pieces - _FRAME))
         return cls(items, documents, relations, word_pieces.special_ids)
 
     @staticmethod

@@ -14,7 +14,7 @@ from data_shards.files import write_atomically
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.config import STRICT
 from spe_dist.document_relations.atlop import AtlopHead, AtlopModel
-from spe_dist.document_relations.model import DocumentModel, PairClassifier
+from spe_dist.document_relations.model import DocumentModel, Markers, PairClassifier
 from spe_dist.finetuning.model_folder import as_json, load_model
 from spe_dist.finetuning.model_stem import require_model
 from spe_dist.models.sentence_encoder import SentenceEncoder
@@ -37,7 +37,7 @@ class DocumentModelDescription:
     """Of ATLOP's head."""
     max_labels: int | None = None
     """Of ATLOP's head: most relations of a pair."""
-    markers: Literal["none", "star"] = "none"
+    markers: Markers = "none"
     """What stands before and after every mention."""
     threshold: float | None = None
     """Least score of a relation, chosen on dev; None: the fine-tuning has not come to its end."""
@@ -62,7 +62,7 @@ def build_model(description: DocumentModelDescription, encoder: SentenceEncoder)
             head,
             description.relations,
             threshold=description.threshold,
-            stars=description.markers == "star",
+            markers=description.markers,
             max_labels=description.max_labels,
         )
     assert description.distance_size is not None
@@ -72,7 +72,9 @@ def build_model(description: DocumentModelDescription, encoder: SentenceEncoder)
         distance_size=description.distance_size,
         classes=classes,
     )
-    return DocumentModel(encoder, classifier, description.relations, threshold=description.threshold)
+    return DocumentModel(
+        encoder, classifier, description.relations, threshold=description.threshold, markers=description.markers
+    )
 
 
 def load_description(folder: Path) -> DocumentModelDescription:

@@ -10,6 +10,8 @@ other classes are not exclusive. `DocumentModel` has the encoder and the mean ve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,10 +20,13 @@ from torch import Tensor, nn
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.document_relations.encoded_documents import DISTANCES, EncodedDocuments, PairBatch, forwards
 from spe_dist.document_relations.graph import DocumentGraph, PairScores
+from spe_dist.documents.marked_pieces import with_numbered_markers
 from spe_dist.finetuning.losses import Losses
+from spe_dist.methods.erica.markers import PAIRS
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 LOSSES = ("relation",)
+Markers = Literal["none", "star", "numbered"]
 _MOST_PIECES = 4096  # of a forward of prediction
 _PAIRS_AT_A_TIME = 2048  # each takes 57 kB with 97 classes
 
@@ -76,6 +81,8 @@ class DocumentModel(nn.Module):
         classifier: of pairs; its first class is a pair without a relation.
         relations: names of its classes 1, 2, …
         threshold: least score of a relation; None until it is chosen on dev.
+        markers: what stands around every mention; numbered ones are those that ERICA is pre-trained with, in whose
+            runs they are the rows of the word embeddings behind the vocabulary.
     """
 
     def __init__(
@@ -85,16 +92,25 @@ class DocumentModel(nn.Module):
         relations: tuple[str, ...],
         *,
         threshold: float | None = None,
+        markers: Markers = "none",
     ) -> None:
         super().__init__()
         self.sentence_encoder = encoder
         self.classifier = classifier
         self.relations = relations
         self.threshold = threshold
+        self.markers = markers
 
     def encode(self, items: Sequence[DocumentGraph], word_pieces: WordPieces) -> EncodedDocuments:
         """Documents as rows."""
-        return EncodedDocuments.of(items, self.relations, word_pieces, max_pieces=self.sentence_encoder.max_pieces)
+        number = partial(with_numbered_markers, first_id=word_pieces.vocab_size, pairs=PAIRS)
+        return EncodedDocuments.of(
+            items,
+            self.relations,
+            word_pieces,
+            max_pieces=self.sentence_encoder.max_pieces,
+            mark=number if self.markers == "numbered" else None,
+        )
 
     def logits(self, batch: PairBatch) -> Tensor:
         """Of the batch's pairs, [N, 1 + R], fp32."""

@@ -32,6 +32,7 @@ from spe_dist.document_relations.threshold import best_threshold
 from spe_dist.finetuning.data import Data
 from spe_dist.finetuning.folder import DEV, MODEL, Result, seed_folder
 from spe_dist.finetuning.measures import precision_recall_f1
+from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.finetuning.task import Batches, Task
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
@@ -86,7 +87,7 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
                 "threshold": OWN_THRESHOLD,
             }
             if model.head == "atlop"
-            else {"distance_size": model.distance_size}
+            else {"distance_size": model.distance_size, "markers": model.markers or "none"}
         )
         return DocumentModelDescription(
             relations=tuple(relations),  # of all the training data, whatever the fraction
@@ -98,6 +99,15 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
 
     def new_model(self, description: DocumentModelDescription, encoder: SentenceEncoder) -> DocumentModel:
         return build_model(description, encoder)
+
+    def build(self, start: Pretrained, description: DocumentModelDescription) -> tuple[DocumentModel, LoadReport]:
+        before = (start.description or {}).get("markers") == "numbered"  # of a fine-tuned model
+        if description.markers == "numbered" and not (start.markers or before):
+            raise UserError(
+                f"model.markers is numbered, but {start.name} was not pre-trained with markers (an ERICA run with "
+                "pooling: marker): remove the setting, or start from such a run"
+            )
+        return super().build(start, description)
 
     def same_labels(self, before: Mapping[str, Any], description: DocumentModelDescription) -> bool:
         return before.get("relations") == list(description.relations)

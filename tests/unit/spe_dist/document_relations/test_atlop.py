@@ -24,13 +24,12 @@ from spe_dist.document_relations.atlop import (
     localized_context,
 )
 from spe_dist.document_relations.atlop_documents import AtlopDocuments
-from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.document_relations.folder import DocumentModelDescription, build_model, load_description
 from spe_dist.document_relations.graph import DocumentGraph
 from spe_dist.document_relations.model import predict
 from spe_dist.documents.document_pieces import DocumentPieces
-from spe_dist.documents.marked_pieces import with_markers
-from spe_dist.finetuning.loop import finetune
+from spe_dist.documents.marked_pieces import with_markers, with_numbered_markers
+from spe_dist.finetuning.loop import describe, finetune
 from spe_dist.train.run_log import read_metrics
 from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.document_relations.tiny import config_in
@@ -49,7 +48,7 @@ def commas(monkeypatch):
     monkeypatch.setattr(atlop, "STAR", ",")
 
 
-def tiny_model(markers: str = "star", max_labels: int = 2, positions: int = POSITIONS):
+def tiny_model(markers="star", max_labels: int = 2, positions: int = POSITIONS):
     torch.manual_seed(1)
     description = DocumentModelDescription(
         relations=NAMES, head="atlop", entity_size=8, block_size=4, max_labels=max_labels, markers=markers,
@@ -136,6 +135,26 @@ def test_markers_stand_around_mentions():
         assert marked.piece_ids.tolist() == ids[:-1]
         assert marked.mentions.tolist() == [[e, before[s], after[t]] for e, s, t in plain.mentions.tolist()]
         assert marked.sentence_starts.tolist() == [after[start] for start in plain.sentence_starts.tolist()]
+
+
+def test_numbered_markers_nest_and_stand_for_their_mentions():
+    numbers = {name: number for number, name in enumerate(NAMES)}
+    for document in random_documents(12, seed=3):
+        plain = DocumentPieces.of(document, WORD_PIECES, numbers, max_pieces=10_000)
+        marked = with_numbered_markers(plain, first_id=5000, pairs=3)
+        ids, mentions = marked.piece_ids.tolist(), marked.mentions.tolist()
+        assert [piece for piece in ids if piece < 5000] == plain.piece_ids.tolist()
+        firsts = [start for _, start, end in mentions if ids[start] % 2 == 0 and end == start + 1]
+        assert len(set(firsts)) == len(mentions) == len(plain.mentions)
+        for (entity, place, _), (_, start, end) in zip(mentions, plain.mentions.tolist(), strict=True):
+            assert ids[place] == 5000 + 2 * (entity % 3)
+            assert sum(piece < 5000 for piece in ids[:place]) == start
+            ends = [p for p, piece in enumerate(ids) if piece == ids[place] + 1]
+            assert end in [sum(piece < 5000 for piece in ids[:p]) for p in ends]
+        for begin, plain_begin in zip(marked.sentence_starts.tolist(), plain.sentence_starts.tolist(), strict=True):
+            assert sum(piece < 5000 for piece in ids[:begin]) == plain_begin
+            opened = sum((1 if piece % 2 == 0 else -1) for piece in ids[:begin] if piece >= 5000)
+            assert opened == 0  # no mention is across sentences
 
 
 def slow_logits(model, rows: AtlopDocuments, number: int) -> torch.Tensor:
@@ -296,9 +315,10 @@ def test_a_rule_is_learned_kept_and_predicted(tmp_path):
         ({"head": "atlop", "entity_size": 100}, "model.entity_size is 100, which blocks of 64 .* do not divide"),
         ({"distance_size": None}, "model.distance_size is null, and the head erica needs it"),
         ({"markers": "star"}, "model.markers star is for the head atlop"),
+        ({"head": "atlop", "markers": "numbered"}, "model.markers numbered is for the head erica"),
+        ({"markers": "numbered"}, "model.markers is numbered, but bert was not pre-trained with markers"),
     ],
 )
 def test_settings_that_do_not_fit(tmp_path, model, complaint):
-    config: DocumentRelationsConfig = config_in(tmp_path, model=model)
     with pytest.raises(UserError, match=complaint):
-        config.check()
+        describe(config_in(tmp_path, model=model))

@@ -12,6 +12,8 @@ from spe_dist.document_relations.encoded_documents import EncodedDocuments, dist
 from spe_dist.document_relations.folder import DocumentModelDescription, build_model
 from spe_dist.document_relations.graph import DocumentGraph
 from spe_dist.document_relations.model import predict
+from spe_dist.methods.erica.markers import PIECES
+from spe_dist.models.sentence_encoder import add_rows
 from tests.unit.spe_dist.documents.tiny_documents import (
     RELATIONS,
     random_documents,
@@ -31,12 +33,15 @@ def encoded(documents: list[Document], max_pieces: int = POSITIONS) -> EncodedDo
     return EncodedDocuments.of(items, NAMES, WORD_PIECES, max_pieces=max_pieces)
 
 
-def tiny_model(threshold: float | None = None):
+def tiny_model(threshold: float | None = None, markers="none"):
     torch.manual_seed(1)
     description = DocumentModelDescription(
-        relations=NAMES, entity_size=6, distance_size=3, threshold=threshold, language="en"
+        relations=NAMES, entity_size=6, distance_size=3, threshold=threshold, markers=markers, language="en"
     )
-    return build_model(description, tiny_encoder(positions=POSITIONS)).eval()
+    encoder = tiny_encoder(positions=POSITIONS)
+    if markers == "numbered":
+        add_rows(encoder, WORD_PIECES.vocab_size + PIECES)
+    return build_model(description, encoder).eval()
 
 
 def test_distances_fall_into_buckets():
@@ -103,9 +108,15 @@ def slow_logits(model, vectors: torch.Tensor, first: list[int], pairs: list[list
     return torch.stack(rows) if rows else torch.zeros(0, 1 + len(NAMES))
 
 
+@pytest.mark.parametrize("markers", ["none", "numbered"])
 @torch.no_grad()
-def test_vectors_and_logits_are_those_of_slow_loops():
-    rows, model = encoded(random_documents(12, seed=4, sentences=6)), tiny_model()
+def test_vectors_and_logits_are_those_of_slow_loops(markers):
+    model = tiny_model(markers=markers)
+    documents = random_documents(9, seed=4, sentences=6)
+    rows = model.encode([DocumentGraph.of(one, language="en") for one in documents], WORD_PIECES)
+    assert all(
+        (one.pieces.piece_ids >= WORD_PIECES.vocab_size).any() == (markers == "numbered") for one in rows.documents
+    )
     pairs = [one.all_pairs() for one in rows.documents]
     batch = rows.batch(np.arange(len(rows)), pairs)
     vectors = [slow_vectors(model, rows, number) for number in range(len(rows))]
