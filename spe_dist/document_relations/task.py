@@ -194,7 +194,7 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
 
     def about_rows(self, rows: EncodedDocuments, description: DocumentModelDescription) -> list[str]:
         lines = []
-        if empty := rows.without_related_pairs():
+        if self.config.pairs.unrelated is not None and (empty := rows.without_related_pairs()):
             lines.append(f"nothing is learned from {empty} of {len(rows)} training documents, which have no relation")
         if lost := rows.lost_facts():
             lines.append(
