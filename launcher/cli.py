@@ -11,13 +11,14 @@ from launcher.run_command import run_command
 USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
 
   shards build|annotate|show|verify|audit|train-vocab|sample-corpus   build shards from text, and inspect them
-  data check|convert FILE …                             check annotated data, or convert it to one format
+  data check|convert|wikihop-from-docred FILE …         check annotated data, or convert it to one format or task
   kb convert SOURCE … --out FOLDER                      make a knowledge base for linking documents
   pretrain                                              pre-train (the same as python launcher/pretrain.py)
   finetune [TASK] --from RUN --train FILE --dev FILE    fine-tune a pre-trained encoder, by default into an extractor
   tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
   predict MODEL [FILE …] [--text TEXT]                  find entities and relations with a fine-tuned model
-  ablate --shards DIR --train FILE --dev FILE --test FILE   run the SPE paper's ablations
+  compare-pretraining --config RECIPE                   pre-train variants, fine-tune all alike, compare their scores
+  ablate                                                the same with the ablations of a paper
   slurm --config RECIPE --nodes N                       write a Slurm batch script for a run
   plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage
   doctor --config RECIPE                                check every node of the cluster before a run
@@ -38,6 +39,7 @@ COMMANDS = {
     "finetune": "launcher.finetune",
     "tune": "launcher.tune",
     "predict": "launcher.predict",
+    "compare-pretraining": "launcher.compare_pretraining",
     "ablate": "launcher.ablate",
     "slurm": "launcher.slurm",
     "plan": "launcher.plan",

@@ -1,7 +1,8 @@
-"""`spe data …`: look at annotated data before training on them, and convert them to one format."""
+"""`spe data …`: look at annotated data before training on them, and convert them to one format, or to questions."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,13 @@ import tyro
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName
-from data_shards.annotated.read import read_annotated
-from data_shards.annotated.unified import write_unified
+from data_shards.annotated.read import read_annotated, read_documents
+from data_shards.annotated.unified import write_file, write_unified
 from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
+from spe_dist.config import Count
 from spe_dist.extraction.data.data_statistics import is_unrelated
 
 _SPECIAL_PIECES = 2  # before and after a sentence
@@ -65,7 +67,34 @@ class Convert:
     bytes (of UTF-8)."""
 
 
-Command = Annotated[Check, tyro.conf.subcommand("check")] | Annotated[Convert, tyro.conf.subcommand("convert")]
+@dataclass(frozen=True)
+class WikihopFromDocred:
+    """Make multi-choice questions of documents with entities and relations: a stand-in for WikiHop, in its format.
+
+    Each head and relation with exactly one tail in a document is a question; the entities of the tail's type, without
+    the head, are its candidates, the sentences its texts. Names of relations are read from rel_info.json beside the
+    file.
+    """
+
+    source: tyro.conf.Positional[Path]
+    """File to read, in DocRED's format or another one that gives entities by their mentions; - is standard input."""
+    out: Path
+    """File to write, compressed if the name ends in .gz or .bz2."""
+    masked: bool = False
+    """Replace all mentions of candidates by ___MASK_0___ to ___MASK_99___, numbered at random in each question."""
+    seed: Count = 1
+    """Random seed for the numbers of masks."""
+    format: FormatName | None = None
+    """Format of the input. Default: recognised by its first item."""
+    language: str = "en"
+    """Language (spaCy code) whose rules split a document that is a text into sentences."""
+
+
+Command = (
+    Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[WikihopFromDocred, tyro.conf.subcommand("wikihop-from-docred")]
+)
 
 
 def main(argv: list[str]) -> None:
@@ -76,6 +105,8 @@ def main(argv: list[str]) -> None:
             run_check(command)
         case Convert():
             run_convert(command)
+        case WikihopFromDocred():
+            run_wikihop_from_docred(command)
 
 
 def run_convert(command: Convert) -> None:
@@ -88,11 +119,45 @@ def run_convert(command: Convert) -> None:
         sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
         if not sentences:
             raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
-    if command.out.exists() and command.out.samefile(command.source):
-        raise UserError(f"{command.out} is the input file: name another output file")
+    _check_out(command.out, command.source)
     write_unified(sentences, command.out)
     print("\n".join(report.lines()))
     print(f"{command.out}: {len(sentences):,} sentences, format unified")
+
+
+def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
+    """Make questions of a file, and say what they are and what became of the rest."""
+    from spe_dist.multi_choice.from_documents import ALONE, SEVERAL_TAILS, TOO_MANY, questions_of_documents
+    from spe_dist.multi_choice.occurrences import nearest_mention
+    from spe_dist.multi_choice.question import write_questions
+
+    documents, report = read_documents(command.source, command.format, language=command.language)
+    left_out: Counter[str] = Counter()
+    questions = list(
+        questions_of_documents(documents, left_out, masked=command.masked, seed=command.seed, language=command.language)
+    )
+    if not questions:
+        raise UserError(f"{command.source} has no head and relation with one tail among several candidates")
+    _check_out(command.out, command.source)
+    write_file(command.out, write_questions(questions))
+    chance = sum(1 / len(question.candidates) for question in questions) / len(questions)
+    nearest = sum(nearest_mention(question) == question.answer for question in questions) / len(questions)
+    print(f"{command.source}: {len(documents):,} documents, format {report.format}")
+    if report.format == "docred" and not report.relation_names:
+        print("warning: there is no rel_info.json beside the file: the codes of relations stand in the queries")
+    print(
+        f"left out: {left_out[SEVERAL_TAILS]:,} heads and relations with several tails, {left_out[ALONE]:,} without "
+        f"another candidate, {left_out[TOO_MANY]:,} with more candidates than masks"
+    )
+    print(
+        f"{command.out}: {len(questions):,} questions{', masked' if command.masked else ''}; {chance:.1%} are right by "
+        f"chance, {nearest:.1%} by the nearest mention"
+    )
+
+
+def _check_out(out: Path, source: Path) -> None:
+    if out.exists() and source.exists() and out.samefile(source):
+        raise UserError(f"{out} is the input file: name another output file")
 
 
 def _without_relations(

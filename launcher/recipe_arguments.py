@@ -51,7 +51,7 @@ def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path
             width = 1 if "=" in argument else 2
             if index + width > len(rest):
                 raise UserError("--config needs a value: the file or the name of a recipe")
-            path = _recipe_path(argument.partition("=")[2] if width == 1 else rest[index + 1])
+            path = find_recipe(argument.partition("=")[2] if width == 1 else rest[index + 1])
             rest = rest[:index] + rest[index + width :]
             break
     return path, rest
@@ -63,7 +63,7 @@ def spelled_out(arguments: Sequence[str], short: Mapping[str, str]) -> list[str]
     return [f"{short.get(name, name)}{equals}{value}" for name, equals, value in parts]
 
 
-def _recipe_path(name: str) -> Path:
+def find_recipe(name: str) -> Path:
     """A path as it is; a bare name is that of a recipe that comes with spe_dist."""
     path = Path(name)
     if path.name != name or path.suffix or path.is_file():

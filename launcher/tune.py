@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from launcher.arguments import parse_arguments
 from launcher.finetune import SHORT, with_absolute_folders
 from launcher.finetune import read_arguments as read_finetuning
 from spe_dist.finetuning.config import BERT, FinetuneConfig
-from spe_dist.finetuning.folder import MODEL, check_same_run, check_start, read_result, seed_folder
+from spe_dist.finetuning.folder import check_same_run, check_start, read_result, remove_models, seed_folder
 from spe_dist.finetuning.tuning import (
     Trial,
     Tuning,
@@ -265,7 +264,7 @@ def _run(trials: Sequence[_Trial], budget: _Budget) -> dict[str, str]:
     first_of_start = {trial.start: next(iter(trial.seeds)) for trial in reversed(trials)}
 
     def wanted(name: str) -> bool:
-        _remove_models(trials)
+        _remove_models_of(trials)
         return budget.allows(numbers[name])
 
     with shown_fine_tunings(
@@ -285,7 +284,7 @@ def _report(
     command: Tune, tuning: Tuning, trials: Sequence[_Trial], budget: _Budget, failures: Mapping[str, str]
 ) -> str:
     """Write and return the tables of the trials that have begun."""
-    _remove_models(trials)
+    _remove_models_of(trials)
     of_starts: dict[str, list[Trial]] = {start: [] for start in tuning.starts}
     for trial in trials:
         failure = next((failures[name] for name in trial.seeds if name in failures), None)
@@ -302,12 +301,8 @@ def _report(
     return table
 
 
-def _remove_models(trials: Sequence[_Trial]) -> None:
-    """Of fine-tunings that are over: those of hundreds would fill a disk, and none of them is of use."""
-    for trial in trials:
-        for seed in trial.config.of_each_seed():
-            if read_result(seed) is not None:
-                shutil.rmtree(seed_folder(seed) / MODEL, ignore_errors=True)
+def _remove_models_of(trials: Sequence[_Trial]) -> None:
+    remove_models([seed for trial in trials for seed in trial.config.of_each_seed()])
 
 
 def _begun(trials: Sequence[_Trial]) -> set[int]:

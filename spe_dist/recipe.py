@@ -84,6 +84,29 @@ def config_yaml(config: object) -> str:
     return yaml.safe_dump(config_values(config), sort_keys=False)
 
 
+def with_settings(config: C, settings: Mapping[str, Any], *, source: str) -> C:
+    """The same configuration with other settings.
+
+    Args:
+        config: as it was.
+        settings: by dotted name.
+        source: where they were written, for errors.
+
+    Raises:
+        UserError: a setting or value is not allowed; it names the setting.
+    """
+    values = config_values(config)
+    for key, value in settings.items():
+        *sections, name = key.replace("-", "_").split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{source} {key}: {section} is a setting without parts")
+        place[name] = value
+    return checked_config(type(config), values, source=source)
+
+
 def _describe(problem: Mapping[str, Any], config_class: type) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "unexpected_keyword_argument":

@@ -14,6 +14,7 @@ from spe_dist.entity_typing.config import EntityTypingConfig
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import DEV
+from spe_dist.multi_choice.config import MultiChoiceConfig
 from spe_dist.recipe import checked_config
 from spe_dist.sentence_relations.config import SentenceRelationsConfig
 from spe_dist.train.run_folder import CONFIG
@@ -23,6 +24,7 @@ TASKS: dict[str, type[FinetuneConfig]] = {
     "document_relations": DocumentRelationsConfig,
     "sentence_relations": SentenceRelationsConfig,
     "entity_typing": EntityTypingConfig,
+    "multi_choice": MultiChoiceConfig,
 }
 DEFAULT = "extraction"  # of recipes, and of folders of older runs, that name no task
 

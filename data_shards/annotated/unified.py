@@ -98,7 +98,11 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
 
 def write_unified(sentences: Iterable[AnnotatedSentence], path: Path) -> None:
     """Write sentences as unified JSON lines, compressed for `.gz` and `.bz2`. Reading gives the same sentences."""
-    data = json_lines(sentences)
+    write_file(path, json_lines(sentences))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all, compressed for `.gz` and `.bz2`; its folder is made."""
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))

@@ -64,6 +64,7 @@ class PackedSequences(Tensors):
     positions: Tensor  # [P] int64, position of the piece in its sequence
     sequence_starts: Tensor  # [S + 1] int32
     longest: int  # pieces of the longest sequence, on the host: no device sync to find it
+    segments: Tensor | None = None  # [P] int64, 0 or 1: which of two texts a piece belongs to; None: there is one
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic
@@ -61,7 +61,18 @@ def about_data(task: Task[Item, D], data: Data[Item, D]) -> list[str]:
     return [
         f"{len(data.train)} {items} to learn from{part}, {len(data.dev)} to choose the best epoch, {test}",
         *task.about_data(data),
+        *_learned_and_tested(task, data),
     ]
+
+
+def _learned_and_tested(task: Task[Item, D], data: Data[Item, D]) -> Iterator[str]:
+    learned = {question for item in data.train if (question := task.question(item)) is not None}
+    for name, items in (("dev", data.dev), ("test", data.test or [])):
+        if shared := sum(task.question(item) in learned for item in items):
+            yield (
+                f"warning: {shared:,} of {len(items):,} {name} {task.scoring.items} are learned from too, which makes "
+                "scores too good: remove them from one of the two files"
+            )
 
 
 def _read(task: Task[Item, D], path: str, language: str) -> list[Item]:

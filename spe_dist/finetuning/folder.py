@@ -14,6 +14,7 @@ RUN/seed-1/           config.yaml  versions.json  result.json  metrics.jsonl  te
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -111,6 +112,17 @@ def format_result(result: Result) -> str:
         if scores is not None:
             parts.append(f"{name} " + ", ".join(f"{measure} {100 * value:.2f}" for measure, value in scores.items()))
     return "; ".join(parts)
+
+
+def remove_models(seeds: Sequence[FinetuneConfig]) -> None:
+    """Remove the models of fine-tunings that are over: those of hundreds fill a disk, and scores do not need them.
+
+    Args:
+        seeds: each of one seed.
+    """
+    for seed in seeds:
+        if read_result(seed) is not None:
+            shutil.rmtree(seed_folder(seed) / MODEL, ignore_errors=True)
 
 
 def write_subset(config: FinetuneConfig, chosen: Sequence[int], available: int, items: str) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -139,6 +139,10 @@ class Task(ABC, Generic[Item, D]):
     def decide(self, gold: Sequence[Item], predicted: list[Item]) -> list[Item]:
         """Of predictions of dev in training, those that a model would make whose decision is chosen on dev."""
         return predicted
+
+    def question(self, item: Item) -> Hashable:
+        """An item without its name and answer, to warn of items that are learned from and tested on; None: do not."""
+        return None
 
     def strata(self, item: Item) -> Collection[str]:
         """The labels of an item: a fraction of the training data keeps their mix."""

@@ -28,7 +28,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import read_result, seed_folder
-from spe_dist.recipe import checked_config, config_values, read_values
+from spe_dist.recipe import read_values, with_settings
 from spe_dist.settings import is_among
 from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import METRICS
@@ -75,7 +75,7 @@ class Tuning:
         Raises:
             UserError: a setting or value is not allowed.
         """
-        config = with_settings(self.starts[start], point)
+        config = with_point(self.starts[start], point)
         run = replace(config.run, folder=str(self.folder / start), name=f"trial-{number:03d}")
         return replace(config, run=run)
 
@@ -139,26 +139,13 @@ def draw_points(grid: Grid, number: int | None, *, seed: int) -> list[Point]:
     return [{name: values[place] for (name, values), place in zip(grid.items(), row, strict=True)} for row in places]
 
 
-def with_settings(config: FinetuneConfig, settings: Point) -> FinetuneConfig:
-    """The same fine-tuning with other settings.
-
-    Args:
-        config: as it was.
-        settings: by dotted name.
+def with_point(config: FinetuneConfig, point: Point) -> FinetuneConfig:
+    """The same fine-tuning with the settings of a point.
 
     Raises:
         UserError: a setting or value is not allowed; it names the setting.
     """
-    values = config_values(config)
-    for key, value in settings.items():
-        *sections, name = key.split(".")
-        place = values
-        for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
-                raise UserError(f"--grid {key}: {section} is a setting without parts")
-        place[name] = value
-    changed = checked_config(type(config), values, source="--grid")
+    changed = with_settings(config, point, source="--grid")
     changed.check()
     return changed
 

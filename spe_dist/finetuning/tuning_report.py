@@ -11,7 +11,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.finetuning.tuning import Trial, Tuning, best_trial, with_settings
+from spe_dist.finetuning.tuning import Trial, Tuning, best_trial, with_point
 from spe_dist.recipe import config_yaml
 from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine
@@ -56,7 +56,7 @@ def best_recipe(tuning: Tuning, start: str, best: Trial, trials: int) -> str:
         best: its best trial.
         trials: of the start.
     """
-    config = with_settings(tuning.starts[start], best.settings)
+    config = with_point(tuning.starts[start], best.settings)
     run = replace(config.run, name=f"{tuning.folder.name}-{start}")
     about = (
         f"# Trial {best.number}, the best of {trials} on dev: {settings_text(best.settings)}.\n"

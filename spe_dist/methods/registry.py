@@ -22,6 +22,7 @@ _BUILT_IN = (
     EntryPoint("spe", "spe_dist.methods.spe.spec:SPEC", GROUP),
     EntryPoint("enpar", "spe_dist.methods.enpar.spec:SPEC", GROUP),
     EntryPoint("erica", "spe_dist.methods.erica.spec:SPEC", GROUP),
+    EntryPoint("mlm", "spe_dist.methods.mlm.spec:SPEC", GROUP),
 )
 
 

@@ -79,11 +79,12 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
-        layout = layout_of(packed)
+        layout, segments = layout_of(packed), self._segments(packed)
         if isinstance(layout, VarlenLayout):
-            return self._states(packed.piece_ids, packed.positions, layout, added, last)
+            return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
+        ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
         added = None if added is None else added[layout.order]
-        states = self._states(packed.piece_ids[layout.order], packed.positions[layout.order], layout, added, last)
+        states = self._states(ids, positions, segments, layout, added, last)
         return states.index_select(0, layout.places)
 
     def with_attention(self, packed: PackedSequences, rows: AttentionRows) -> tuple[Tensor, list[Tensor]]:
@@ -100,16 +101,22 @@ class SentenceEncoder(nn.Module):
         states = self(packed, last=last)
         return states, last.of_rows(rows)
 
+    def _segments(self, packed: PackedSequences) -> Tensor:
+        """Of each piece, [P]; all 0 for encoders that know one segment alone (RoBERTa, new ones)."""
+        if packed.segments is None or self.model.config.type_vocab_size < 2:
+            return torch.zeros_like(packed.piece_ids)
+        return packed.segments
+
     def _padded_states(self, packed: PackedSequences) -> Tensor:
         """The same with every sequence padded to the longest, in all layers."""
         lengths = packed.sequence_starts.diff()
         is_piece = torch.arange(packed.longest, device=lengths.device) < lengths[:, None]
-        piece_ids, positions = (
-            values.new_zeros(is_piece.shape).masked_scatter(is_piece, values)
-            for values in (packed.piece_ids, packed.positions)
+        ids, positions, segments = (
+            values.new_zeros(is_piece.shape).masked_scatter(is_piece, values).flatten()
+            for values in (packed.piece_ids, packed.positions, self._segments(packed))
         )
         group = PaddedGroup(len(lengths), packed.longest, is_piece=is_piece[:, None, None])
-        states = self._states(piece_ids.flatten(), positions.flatten(), PaddedLayout((group,), lengths, lengths))
+        states = self._states(ids, positions, segments, PaddedLayout((group,), lengths, lengths))
         return states[is_piece.flatten()]
 
     def compile_layers(self, *, backend: str = "inductor") -> None:
@@ -128,6 +135,7 @@ class SentenceEncoder(nn.Module):
         self,
         piece_ids: Tensor,
         positions: Tensor,
+        segments: Tensor,
         layout: VarlenLayout | PaddedLayout,
         added: Tensor | None = None,
         last: LastAttention | None = None,
@@ -140,7 +148,7 @@ class SentenceEncoder(nn.Module):
         states = self.model(
             **pieces,
             position_ids=positions[None] + self.first_position,
-            token_type_ids=torch.zeros_like(piece_ids)[None],
+            token_type_ids=segments[None],
             layout=layout,
             last=last,
         )

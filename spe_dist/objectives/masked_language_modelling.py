@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
@@ -9,6 +11,8 @@ from transformers import AutoModelForMaskedLM
 from spe_dist.models.sentence_encoder import quiet_transformers
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import classify
+
+_logger = logging.getLogger(__name__)
 
 
 class MaskedLanguageModelling(nn.Module):
@@ -28,8 +32,14 @@ class MaskedLanguageModelling(nn.Module):
         nn.init.zeros_(self.decoder.bias)
         self.decoder.weight = word_embeddings.weight
 
-    def load_pretrained(self, name_or_path: str) -> bool:
-        """Take the head of a Hugging Face checkpoint of BERT's or RoBERTa's kind; False if it has none."""
+    def start_from(self, name_or_path: str | None) -> None:
+        """Take the head of a Hugging Face checkpoint of BERT's or RoBERTa's kind; stay new where it has none."""
+        if name_or_path and self._load(name_or_path):
+            _logger.info("loaded the head of masked language modelling from %s", name_or_path)
+        elif name_or_path:
+            _logger.warning("%s has no head of masked language modelling: a new one is trained", name_or_path)
+
+    def _load(self, name_or_path: str) -> bool:
         with quiet_transformers():
             model, info = AutoModelForMaskedLM.from_pretrained(
                 name_or_path,

@@ -18,7 +18,7 @@ def shards(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module", params=["spe", "enpar", "erica"])
+@pytest.fixture(scope="module", params=["spe", "enpar", "erica", pytest.param("mlm", marks=pytest.mark.slow)])
 def method(request):
     """Each method in turn; `only_spe` where a test is about what the others have not."""
     return request.param

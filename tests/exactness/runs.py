@@ -23,7 +23,7 @@ from spe_dist.train.loop import train
 from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
 from spe_dist.train.session import Session
 from tests.distributed.ranks import run_ranks
-from tests.unit.spe_dist.tiny_run import ROOT, SMALL, SMALL_ENPAR, SMALL_ERICA
+from tests.unit.spe_dist.tiny_run import ROOT, SMALL, SMALL_ENPAR, SMALL_ERICA, SMALL_SPANBERT
 
 # 4 lanes: 3 ranks do not divide them, so forwards differ and one is empty; the queue is no multiple of the batch of 16
 # records, and it wraps in the third step.
@@ -39,25 +39,28 @@ RECIPES = {
     "spe": ("debug", SMALL, TINY),
     "enpar": ("enpar_debug", SMALL_ENPAR, TINY | {"run": {"seed": 1}}),
     "erica": ("erica_debug", SMALL_ERICA, TINY),
+    "mlm": ("spanbert_minilm_cpu", SMALL_SPANBERT, TINY),
 }
 LOSSES = {
     "spe": ("loss", "tbo_loss", "spo_loss", "cspo_loss"),
     "enpar": ("loss", "met_loss", "mep_loss", "acd_loss", "pp_loss"),
     "erica": ("loss", "ed_loss", "rd_loss", "mlm_loss"),
+    "mlm": ("loss", "mlm_loss", "sbo_loss"),
 }
 DIGESTS = {
     "spe": ("digest_records", "digest_masks", "digest_queue"),
     "enpar": ("digest_records", "digest_masks"),
     "erica": ("digest_records", "digest_masks", "digest_relations"),
+    "mlm": ("digest_records", "digest_masks"),
 }
 DROPOUT = {"encoder": {"dropout": 0.1}, "heads_dropout": 0.1}
 
 
 def configure(shards: Path, runs: Path, *, method: str = "spe", **overrides: Any) -> Any:
-    """A run named after its folder; `train={"steps": 4}` changes a setting. Others than SPE read shards beside them."""
+    """A run named after its folder; `train={"steps": 4}` changes a setting. ENPAR's and ERICA's data are beside."""
     recipe, small, tiny = RECIPES[method]
     values = yaml.safe_load(config_yaml(load_recipe(ROOT / f"launcher/recipes/{recipe}.yaml")))
-    data = shards.with_name({"spe": shards.name, "enpar": "entity_shards", "erica": "document_shards"}[method])
+    data = shards.with_name({"enpar": "entity_shards", "erica": "document_shards"}.get(method, shards.name))
     places = {"run": {"folder": str(runs), "name": "debug"}, "data": {"shards": str(data)}}
     for settings in (small, tiny, places, overrides):
         for section, keys in settings.items():

@@ -21,6 +21,7 @@ from spe_dist.engine.world import World
 from spe_dist.kernels import span_pool
 from spe_dist.methods.enpar.method import Enpar
 from spe_dist.methods.erica.method import Erica
+from spe_dist.methods.mlm.method import MaskedLanguage
 from spe_dist.methods.registry import spec_of
 from spe_dist.methods.spe.method import SpeWithContrast
 from spe_dist.train.data_order import build_order, build_plan
@@ -42,7 +43,7 @@ ALL = [
     for world in WORLDS
     for stage, lanes in [(s, 1) for s in STAGES] + [(1 + n % 3, k) for n, k in enumerate(FUSED[world])]
 ]
-CLASSES = {"spe": SpeWithContrast, "enpar": Enpar, "erica": Erica}
+CLASSES = {"spe": SpeWithContrast, "enpar": Enpar, "erica": Erica, "mlm": MaskedLanguage}
 # Which terms an accuracy is over.
 ACCURACIES = {
     "spe": {
@@ -53,12 +54,13 @@ ACCURACIES = {
     },
     "enpar": {f"{term}_accuracy": slice(i, i + 1) for i, term in enumerate(("met", "mep", "acd", "pp"))},
     "erica": {"ed_accuracy": slice(0, 1), "mlm_accuracy": slice(2, 3)},
+    "mlm": {"mlm_accuracy": slice(0, 1), "sbo_accuracy": slice(1, 2)},
 }
 # What `make test` runs; the others are marked slow (make test-exact).
 ORDINARY = {(1, 1, 1), (2, 2, 1), (3, 3, 1), (1, 2, 4), (2, 1, 2)}
 ORDINARY_OF_OTHERS = {(1, 1, 1), (2, 2, 1), (3, 3, 1), (1, 2, 4)}
 SCARCE = {"batch": {"lanes": 2, "lane_size": 1, "lanes_per_forward": 1}, "train": {"steps": 20, "zero_stage": 2}}
-FEWEST_RECORDS = {"spe": 1, "enpar": 1, "erica": 2}  # of a lane; ERICA's halves serve two objectives
+FEWEST_RECORDS = {"spe": 1, "enpar": 1, "erica": 2, "mlm": 1}  # of a lane; ERICA's halves serve two objectives
 
 
 @contextmanager
@@ -261,7 +263,7 @@ def test_other_choices_of_windows_are_rare(runs, steps):
 
 def test_the_run_learns_so_that_its_equality_says_something(method, runs, steps):
     metrics, _ = runs[1, 1, 1]
-    learned = {"spe": "tbo_loss", "enpar": "loss", "erica": "loss"}[method]
+    learned = "tbo_loss" if method == "spe" else "loss"
     first, last = ([line[learned] for line in part] for part in (metrics[:10], metrics[-10:]))
     assert sum(last) < 0.99 * sum(first)
     assert len({line["digest_records"] for line in metrics}) == steps

@@ -175,6 +175,7 @@ _ANNOTATED = [
     _mistake("data check a.jsonl --format csv", "--format csv", a__jsonl=_DATA),
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
     _mistake("data convert a.jsonl a.jsonl", "the input file", a__jsonl=_DATA),
+    _mistake("data wikihop-from-docred a.jsonl --out b.json", "a.jsonl has no head and relation", a__jsonl=_DATA),
 ]
 _EXTRACTION = [
     _mistake(_FINETUNE, "a.jsonl"),
@@ -209,8 +210,8 @@ _EXTRACTION = [
     _mistake("bench predict packing", "alone"),
     _mistake("bench predict -- nosuch a.txt", "nosuch", a__txt=_LINES),
     _mistake("bench packing -- --data.shards nosuch", "nosuch", "spe shards build"),
-    _mistake("ablate --shards nosuch --train a.jsonl --dev a.jsonl --test a.jsonl", "nosuch", a__jsonl=_DATA),
-    _mistake("ablate --shards {world}/shards --train a.jsonl --dev a.jsonl", "finetune.data.test", a__jsonl=_DATA),
+    _mistake("ablate --pretrain data.shards=nosuch", "nosuch"),
+    _mistake("compare-pretraining --config nosuch", "--config nosuch", "ablations_spe_cpu"),
 ]
 _RUNS = [
     _mistake("export nosuch", "nosuch"),

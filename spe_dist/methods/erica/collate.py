@@ -3,7 +3,7 @@
 draw      random numbers of each lane
 relate    facts and unrelated pairs of the first half of each lane            facts.py       (RD)
 ask       a fact of each document of the second half                          questions.py   (ED)
-mask      pieces outside of mentions                                          masking.py     (MLM)
+mask      pieces outside of mentions                                          mentions.py    (MLM)
 pack      [CLS] document [SEP], or [CLS] relation head [SEP] document [SEP]
 pool      which pieces each entity's vector is made of
 """
@@ -24,6 +24,8 @@ from data_shards.shards.reader import ShardReader
 from data_shards.shards.record import Records
 from data_shards.text.word_pieces import WordPieces
 from data_shards.tokenizer.files import SpecialIds
+from spe_dist.batches.masked_pieces import COLUMNS as MASK_COLUMNS
+from spe_dist.batches.masked_pieces import MaskedPieces, mask_pieces
 from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.batches.random_draws import FloatArray, lane_generator
 from spe_dist.documents.pooled_vectors import PooledPieces
@@ -33,9 +35,7 @@ from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, RELATION, TAIL
 from spe_dist.methods.erica.facts import DocumentFacts, pair_rows, unrelated_pairs
 from spe_dist.methods.erica.markers import MOST_MENTIONS, PAIRS, Markers, place_markers, spread
-from spe_dist.methods.erica.masking import COLUMNS as MASK_COLUMNS
-from spe_dist.methods.erica.masking import MaskedPieces, mask_pieces
-from spe_dist.methods.erica.mentions import entity_of_mention, first_mentions, mention_pieces
+from spe_dist.methods.erica.mentions import entity_of_mention, first_mentions, in_mentions, mention_pieces
 from spe_dist.methods.erica.questions import Questions, ask
 
 
@@ -107,7 +107,8 @@ class DocumentCollate:
                 records, facts, unknown, ~is_related & self.asked, draws.questions, mask_true_tails=self.mask_true_tails
             ),
             mask_pieces(
-                records,
+                records.pieces.values,
+                ~in_mentions(records),
                 draws.pieces,
                 masked=self.masked,
                 mask_id=self.special.mask,

@@ -33,3 +33,12 @@ def first_mentions(records: Records, entities: IntArray) -> Ragged:
     return Ragged.from_lengths(
         records.pieces.values[concat_ranges(starts[first], lengths[first])].astype(np.int64), lengths[first]
     )
+
+
+def in_mentions(records: Records) -> NDArray[np.bool_]:
+    """Whether each piece of all records is in a mention, [pieces]."""
+    first_words = np.repeat(records.word_starts.offsets[:-1], records.entities.lengths)
+    spans = records.entities.values[:, :2].astype(np.int64) + first_words[:, None]
+    changes = np.bincount(spans[:, 0], minlength=len(records.first_pieces) + 1)
+    changes = changes - np.bincount(spans[:, 1], minlength=len(changes))
+    return np.repeat(np.cumsum(changes[:-1]) > 0, records.pieces_per_word)

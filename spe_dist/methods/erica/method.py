@@ -3,7 +3,7 @@
     documents     sentence encoder; an entity's vector is the mean of its mentions (eq. 1)     model.py, collate.py
     entities      ED, entity discrimination          questions.py, entity_discrimination.py
     relations     RD, relation discrimination        facts.py, fact_pairs.py, relation_discrimination.py
-    words         MLM, masked language modelling     masking.py
+    words         MLM, masked language modelling     batches/masked_pieces.py
     together      their weighted sum                 `Erica.term_weights`
 
 RD compares the facts of all documents of a step, whichever rank has them. So entity vectors are gathered before the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from copy import deepcopy
 
 import torch
@@ -20,8 +19,6 @@ from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 METRICS = ("ed_found", "ed_by_chance", "ed_by_nearness", "mlm_found")
-
-_logger = logging.getLogger(__name__)
 
 
 class EricaEncoder(nn.Module):
@@ -95,12 +92,8 @@ def new_model(config: EricaConfig, hf_config: PretrainedConfig, manifest: Manife
 def starting_model(config: EricaConfig, sentence_encoder: SentenceEncoder) -> EricaModel:
     """The model that a run begins with: its MLM head is the checkpoint's, or new where that has none."""
     model = EricaModel(config, EricaEncoder(sentence_encoder))
-    name = config.encoder.name_or_path
-    if isinstance(model.mlm, MaskedLanguageModelling) and name:
-        if model.mlm.load_pretrained(name):
-            _logger.info("loaded the head of masked language modelling from %s", name)
-        else:
-            _logger.warning("%s has no head of masked language modelling: a new one is trained", name)
+    if isinstance(model.mlm, MaskedLanguageModelling):
+        model.mlm.start_from(config.encoder.name_or_path)
     return model
 
 

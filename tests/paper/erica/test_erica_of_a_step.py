@@ -12,6 +12,8 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.erica.collate import DocumentCollate
 from spe_dist.methods.erica.fact_pairs import HEAD, NA, RELATION, SINGLE, TAIL
+from spe_dist.methods.erica.footprint import bytes_beside, transfers
+from spe_dist.methods.metric_sums import MetricSums
 from tests.distributed.ranks import run_ranks
 from tests.paper.erica.oracle import (
     Row,
@@ -365,6 +367,22 @@ def test_pieces_to_predict_are_outside_of_mentions_and_the_prefix(seed):
                 logits = head.decoder(head.block(states[place])).double()
                 expected += (torch.logsumexp(logits, 0) - logits[target]).item()
     assert step.losses()[0][2].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_masked_language_modelling_alone_asks_compares_and_sends_nothing():
+    step = step_of(0, ed=OFF, rd=OFF)
+    config, model = step.erica.config, step.erica.model
+    assert not bytes_beside(config, model) and not transfers(config, model, step.plan)
+    for number, batch in enumerate(step.batches):
+        lengths = [len(document.pieces) + 2 for document in step.documents_of(number)]
+        assert [len(sequence) for sequence in step.sequences(batch)] == lengths
+        assert not any(len(part) for part in (batch.ed_heads, batch.ed_candidates, batch.rd_entities, batch.rd_pairs))
+    assert step.erica.before_step(step.engine, World(), step.plan, step.batches) == {"candidates": 0}
+    assert not step.engine.calls
+    total, items = step.losses()
+    assert total[2] > 0 and total[:2].tolist() == [0, 0] and (items["ed"], items["rd"]) == (0, 0)
+    sums = MetricSums(dict(zip(step.erica.terms, total.tolist(), strict=True)), items, defaultdict(float))
+    assert step.erica.report(sums).keys() == {"mlm_loss", "mlm_accuracy"}
 
 
 def test_pieces_are_hidden_as_bert_hides_them():

@@ -38,6 +38,14 @@ SMALL_ENPAR = SMALL | {
     "context_encoder": {"channels": 6, "size": 12},
     "pair_encoder": {"size": 14},
 }
+NEW_ENCODER = {"name_or_path": None, "layers": 1, "max_positions": 200, "dropout": 0.0}
+SMALL_SPANBERT = {
+    "encoder": SMALL["encoder"] | NEW_ENCODER,
+    "batch": SMALL["batch"],
+    "sbo": {"position_size": 8},
+    "optimizer": SMALL["optimizer"],
+    "train": SMALL["train"] | {"precision": "fp32"},
+}
 SMALL_ERICA = SMALL | {"encoder": SMALL["encoder"] | {"max_positions": 200}}
 
 

@@ -22,7 +22,7 @@ from spe_dist.finetuning.tuning import (
     read_grid,
     read_trial,
     sections_to_tune,
-    with_settings,
+    with_point,
 )
 from spe_dist.finetuning.tuning_report import recipe_path, tuning_json, write_report
 from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
@@ -99,12 +99,12 @@ def test_every_start_gets_the_same_trials_and_nothing_of_them_is_test(tmp_path):
 def test_a_wrong_name_or_value_of_a_setting_is_one_line_that_names_it(tmp_path):
     config = config_in(tmp_path)
     with pytest.raises(UserError, match=r"unknown key 'optimizer\.learning_rat', did you mean 'optimizer\.learning_ra"):
-        with_settings(config, {"optimizer.learning_rat": 1e-4})
+        with_point(config, {"optimizer.learning_rat": 1e-4})
     with pytest.raises(UserError, match=r"train\.epochs: .* \(given: 0\)"):
-        with_settings(config, {"train.epochs": 0})
+        with_point(config, {"train.epochs": 0})
     with pytest.raises(UserError, match=r"train\.epochs\.x: epochs is a setting without parts"):
-        with_settings(config, {"train.epochs.x": 1})
-    assert with_settings(config, {"model.span_encoder.channels": 30}).model.span_encoder.channels == 30
+        with_point(config, {"train.epochs.x": 1})
+    assert with_point(config, {"model.span_encoder.channels": 30}).model.span_encoder.channels == 30
 
 
 def test_starts_are_named_after_their_folders():

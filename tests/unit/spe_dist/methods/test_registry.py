@@ -27,7 +27,7 @@ def test_a_recipe_is_read_without_torch(recipe):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("recipe", ["debug", "enpar_debug"])
+@pytest.mark.parametrize("recipe", ["debug", "enpar_debug", "spanbert_minilm_cpu"])
 def test_panels_show_metrics_that_are_columns_and_every_loss_has_one(recipe):
     spec = spec_of(load_recipe(RECIPES / f"{recipe}.yaml"))
     columns = [column.metric for column in spec.columns]

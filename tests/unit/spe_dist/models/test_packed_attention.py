@@ -1,6 +1,7 @@
 """Packed sequences give what the Hugging Face model gives on padded ones."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,23 @@ def padded_states(twin, sequences, pad):
     for row, sequence in zip(mask, sequences, strict=True):
         row[: len(sequence)] = 1
     return twin(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+
+
+@pytest.mark.parametrize(("packed", "known"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_second_of_two_texts_has_a_segment_of_its_own(kind, packed, known, monkeypatch):
+    monkeypatch.setattr(CONFIGS[kind], "type_vocab_size", 1 + known)
+    encoder, twin = encoder_and_its_padded_twin(kind)
+    encoder.packed = packed
+    sequences = [torch.arange(2, 9), torch.arange(5, 10), torch.arange(3, 18)]
+    segments = [(torch.arange(len(sequence)) > 2).long() for sequence in sequences]
+    states = encoder(replace(pack(sequences), segments=torch.cat(segments)))
+    expected = [
+        twin(input_ids=one[None], token_type_ids=segment[None] * known).last_hidden_state[0]
+        for one, segment in zip(sequences, segments, strict=True)
+    ]
+    torch.testing.assert_close(states, torch.cat(expected), rtol=1e-5, atol=1e-5)
+    assert torch.equal(states, encoder(pack(sequences))) is not known
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from spe_dist.extraction.ablation import read_ablation
 from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES, tiny_config
@@ -39,7 +38,3 @@ def test_without_contrast_there_is_nothing_to_say():
 @pytest.mark.parametrize("recipe", ["debug", "minilm_cpu", "spe_wiki", "enpar_debug", "enpar_minilm_cpu", "enpar_wiki"])
 def test_no_recipe_is_odd(recipe):
     assert warnings_of(load_recipe(RECIPES / f"{recipe}.yaml")) == []
-
-
-def test_nor_is_that_of_the_ablations():
-    assert warnings_of(read_ablation(RECIPES / "ablations_cpu.yaml").pretrain) == []

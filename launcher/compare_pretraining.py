@@ -1,0 +1,353 @@
+"""`spe compare-pretraining`: pre-train variants, fine-tune all of them alike, and compare their scores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+
+import launcher
+from cluster.submitted_job import absolute_path, with_absolute_paths
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
+from launcher.arguments import parse_arguments
+from launcher.finetune import with_absolute_folders
+from launcher.recipe_arguments import find_recipe
+from spe_dist.comparison.comparison import Comparison, Pretraining
+from spe_dist.comparison.config import ComparisonConfig, Settings, check_comparison, read_comparison
+from spe_dist.comparison.cost import measured_step, read_cost
+from spe_dist.comparison.report import comparison_json, comparison_table, draw_comparison
+from spe_dist.comparison.scores import score_comparison
+from spe_dist.config import Config
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.folder import check_same_run, read_result, remove_models, seed_folder
+from spe_dist.recipe import config_values, config_yaml, load_recipe
+from spe_dist.settings import differences, differences_text
+from spe_dist.train.run_folder import CONFIG
+from spe_dist.train.run_storage import newest_step
+
+TABLE = "comparison"
+# Settings of pre-training that change no result.
+FREE = (
+    *(
+        "run.name",
+        "run.folder",
+        "data.cache",
+        "data.workers",
+        "batch.lanes_per_forward",
+        "cluster",
+        "compute",
+        "kernels",
+    ),
+    *("train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_every"),
+    *("train.failed_saves", "train.profile_steps"),
+)
+_STOPPED_TEXT = "stopped on request; the same command resumes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparePretraining:
+    """Pre-train variants, fine-tune all of them alike on several tasks, and compare their scores in one table.
+
+    spe compare-pretraining --config pretraining_comparison_cpu --pretrain data.shards=data/wiki --seeds 5
+
+    The recipe (--config) names the variants (recipes of pre-training, and none), the tasks (recipes of fine-tuning and
+    their data, with shares of the training data and settings to tune on dev), the baselines that every variant is
+    compared with, and the budget of a pre-training: word pieces, model FLOPs or hours. `spe ablate` is the same command
+    with the recipe of the SPE paper's ablations.
+
+    The folder FOLDER/NAME then holds comparison.md, comparison.json and comparison.png: scores with deviations over
+    seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, and what
+    each pre-training cost. It is written again whenever a variant is done.
+
+    Pre-trainings run one after another, each as spe pretrain; fine-tunings run on Ray, as many at a time as there are
+    cores or GPUs. The same command resumes: what is done is not repeated. Fine-tunings keep scores and predictions, not
+    models.
+
+    Exit status: 0 everything is done; 75 stopped on request; 1 an error, in one line: the rest is done.
+    """
+
+    config: str
+    """Recipe of the comparison: a file, or the name of one in launcher/recipes."""
+    name: str | None = None
+    """Name of the comparison and of its folder. Default: the recipe's."""
+    folder: str | None = None
+    """Folder of runs. Default: the recipe's."""
+    variants: tuple[str, ...] = ()
+    """Variants to run. Default: all of the recipe."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to run. Default: all of the recipe."""
+    seeds: int | None = None
+    """Seeds of each fine-tuning. Default: the recipe's."""
+    pretrain: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE"), tyro.conf.UseAppendAction] = ()
+    """Setting of all pre-trainings, such as data.shards=DIR. Repeat it for several."""
+    finetune: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE"), tyro.conf.UseAppendAction] = ()
+    """Setting of all fine-tunings, such as train.epochs=10. Repeat it for several."""
+    report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write the table of what is done, and stop."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print what would be run, and stop."""
+
+
+def main(arguments: list[str], *, prog: str = "spe compare-pretraining") -> None:
+    """Run every cell that is not done, and print the table.
+
+    Raises:
+        UserError: anything that the person at the keyboard can fix; a run has failed.
+        Stopped: as asked.
+    """
+    command: ComparePretraining = parse_arguments(ComparePretraining, arguments, prog=prog)
+    comparison = Comparison(read_settings(command), find_recipe)
+    _check(comparison)
+    if command.dry_run:
+        print("\n".join(_describe(comparison)))
+        return
+    if command.report:
+        print(_write_table(comparison))
+        return
+    with stopped_on_request(_STOPPED_TEXT), explain_write_errors(comparison.config.folder):
+        failures = _pretrain_all(comparison) | _finetune_all(comparison)
+        table = _write_table(comparison)
+    print(f"\n{table}\nin {comparison.config.folder}: {TABLE}.md, {TABLE}.json, {TABLE}.png", flush=True)
+    if failures:
+        name, reason = next(iter(failures.items()))
+        more = f", and {len(failures) - 1} more (see above)" if len(failures) > 1 else ""
+        raise UserError(f"{name} failed: {reason}{more}; the same command retries what failed")
+
+
+def read_settings(command: ComparePretraining) -> ComparisonConfig:
+    """The settings of the recipe, and those given in their place.
+
+    Raises:
+        UserError: the recipe or a setting is wrong.
+    """
+    config = read_comparison(find_recipe(command.config))
+    for kind, names, known in (("variants", command.variants, config.variants), ("tasks", command.tasks, config.tasks)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UserError(f"--{kind} {unknown[0]}: {command.config} has none of this name, but {', '.join(known)}")
+    run = config.run
+    config = replace(
+        config,
+        run=replace(
+            run, name=command.name or run.name, folder=absolute_path(command.folder or run.folder, "run.folder")
+        ),
+        seeds=command.seeds or config.seeds,
+        pretrain=config.pretrain | _settings("pretrain", command.pretrain),
+        variants={name: config.variants[name] for name in command.variants or config.variants},
+        tasks={
+            name: replace(
+                config.tasks[name], settings=config.tasks[name].settings | _settings("finetune", command.finetune)
+            )
+            for name in command.tasks or config.tasks
+        },
+    )
+    check_comparison(config, source=command.config)
+    return config
+
+
+def _settings(option: str, parts: Sequence[str]) -> Settings:
+    settings = {}
+    for part in parts:
+        name, equals, text = part.partition("=")
+        if not equals:
+            raise UserError(f"--{option} {part}: write SETTING=VALUE, such as train.steps=1000")
+        settings[name.replace("-", "_")] = yaml.safe_load(text)
+    return settings
+
+
+def _check(comparison: Comparison) -> None:
+    """Everything that hours of training would find out too late: settings, and files of data."""
+    for column, variant in comparison.cells():
+        for config in comparison.finetunings(column, variant):
+            for name in ("train", "dev", "test"):
+                file = getattr(config.data, name)
+                if file is not None and not Path(file).is_file():
+                    raise UserError(f"tasks.{column.task}: data.{name}: {file}: no such file")
+
+
+def _describe(comparison: Comparison) -> list[str]:
+    lines = []
+    for name, variant in comparison.config.variants.items():
+        run = comparison.pretrainings[name]
+        lines.append(f"{variant.title}: " + ("no pre-training" if run is None else f"pre-training in {run.run_folder}"))
+    for column in comparison.columns:
+        trials = len(comparison.points(column.task))
+        lines.append(
+            f"{column.title}: {len(comparison.config.variants)} variants, {trials} "
+            f"{'trial' if trials == 1 else 'trials'} of {comparison.config.seeds} seeds each"
+        )
+    seeds = sum(len(config.of_each_seed()) for cell in comparison.cells() for config in comparison.finetunings(*cell))
+    return [*lines, f"{seeds} fine-tunings in {comparison.config.folder}"]
+
+
+def _pretrain_all(comparison: Comparison) -> dict[str, str]:
+    """Train what is not trained yet; why pre-trainings have failed, by variant."""
+    failures: dict[str, str] = {}
+    for name in comparison.config.variants:
+        try:
+            run = _budgeted(comparison, name)
+            if run is not None and not _is_done(run):
+                print(f"== {comparison.config.variants[name].title}: pre-training, {run.run_folder}", flush=True)
+                _run(comparison, run, f"pretrain-{run.run.name}")
+            _export_other_weights(comparison, name)
+        except UserError as error:
+            failures[name] = str(error)
+            print(f"{name} failed: {error}", flush=True)
+    return failures
+
+
+def _budgeted(comparison: Comparison, name: str) -> Pretraining | None:
+    """The pre-training of a variant, of the length that the budget gives it."""
+    seconds, flops = {}, {}
+    measuring = comparison.measuring(name)
+    if measuring is not None:
+        if measured_step(measuring) is None:
+            print(f"== {comparison.config.variants[name].title}: measuring a step, {measuring.run_folder}", flush=True)
+            _run(comparison, measuring, f"measured-{measuring.run.name}")
+        measured = measured_step(measuring)
+        if measured is None:
+            raise UserError(f"{measuring.run_folder} has no speed of its steps: remove it, and start again")
+        seconds[name], flops[name] = measured
+    return comparison.pretraining(name, seconds_of_step=seconds, flops_of_step=flops)
+
+
+def _is_done(run: Pretraining) -> bool:
+    if isinstance(run, FinetuneConfig):
+        check_same_run(run)
+        return read_result(run) is not None
+    _check_same_pretraining(run)
+    return newest_step(run) == run.train.steps
+
+
+def _check_same_pretraining(run: Config) -> None:
+    """Stricter than pre-training itself, which may go on with other steps or another rate: the table states them."""
+    path = Path(run.run_folder) / CONFIG
+    if not path.is_file():
+        return
+    changed = differences(config_values(load_recipe(path)), config_values(_absolute(run)), free=FREE)
+    if changed:
+        raise UserError(
+            f"{run.run_folder} holds a pre-training of other settings ({differences_text(changed)}): "
+            "give this comparison its own name (--name)"
+        )
+
+
+def _absolute(run: Any) -> Any:
+    if isinstance(run, FinetuneConfig):
+        return with_absolute_folders(run)
+    return with_absolute_paths(run, paths=("run.folder", "data.shards"), names=("encoder.name_or_path",))
+
+
+def _run(comparison: Comparison, run: Pretraining, name: str) -> None:
+    """A normal run of its own process, which can be looked at and resumed alone.
+
+    Raises:
+        UserError: it has failed.
+        Stopped: as asked.
+    """
+    path = comparison.config.folder / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, config_yaml(_absolute(run)).encode())
+    command = "finetune" if isinstance(run, FinetuneConfig) else "pretrain"
+    _call(["-m", "launcher.cli", command, "--config", str(path)], name)
+
+
+def _call(arguments: Sequence[str], what: str) -> None:
+    """Run a command of ours to its end; signals go to it, and it knows how to end well."""
+    root = str(Path(launcher.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
+    paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # A session of its own: else Ctrl-C would reach it from the terminal and from us, and twice means at once.
+    child = subprocess.Popen(
+        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": paths}, start_new_session=True
+    )
+    requests: list[int] = []
+
+    def pass_on(number: int) -> None:
+        requests.append(number)
+        child.send_signal(number)
+
+    with every_request(pass_on):
+        status = child.wait()
+    if requests or status == STOPPED:
+        raise Stopped(_STOPPED_TEXT)
+    if status:
+        raise UserError(f"{what} ended with status {status}, see above")
+
+
+def _export_other_weights(comparison: Comparison, name: str) -> None:
+    """Of a variant that starts from the moving average of a run, where fine-tuning will look for it."""
+    variant, run = comparison.config.variants[name], comparison.pretrainings[name]
+    out = Path(comparison.start(name))
+    if isinstance(run, Config) and variant.weights != "query" and not out.is_dir():
+        from spe_dist.export.export_run import export_run
+
+        export_run(Path(run.run_folder), out, weights=variant.weights)
+
+
+def _finetune_all(comparison: Comparison) -> dict[str, str]:
+    """Fine-tune, a seed of every cell before the next seed, what is not done and has something to start from."""
+    seeds: dict[str, FinetuneConfig] = {}
+    ready = {name: run is None or _budget_is_spent(comparison, name) for name, run in comparison.pretrainings.items()}
+    for column, variant in comparison.cells():
+        if not ready[variant]:
+            continue
+        configs = [with_absolute_folders(config) for config in comparison.finetunings(column, variant)]
+        for trial, config in enumerate(configs, start=1):
+            check_same_run(config)
+            of = f", trial {trial}" if len(configs) > 1 else ""
+            seeds |= {f"{variant}, {column.title}{of}, seed {one.run.seed}": one for one in config.of_each_seed()}
+    waiting = {name: seed for name, seed in seeds.items() if read_result(seed) is None}
+    waiting = dict(sorted(waiting.items(), key=lambda item: item[1].run.seed))
+    if not waiting:
+        return {}
+    from cluster.finetune_on_ray import finetune_on_ray
+    from launcher.progress import shown_fine_tunings
+
+    print(f"{len(seeds) - len(waiting)} of {len(seeds)} fine-tunings were done before", flush=True)
+
+    def wanted(name: str) -> bool:
+        remove_models(list(seeds.values()))
+        return True
+
+    with shown_fine_tunings({name: seed_folder(seed) for name, seed in waiting.items()}, []):
+        outcome = finetune_on_ray(
+            waiting, tell=lambda line: print(line, flush=True), kind="fine-tunings", wanted=wanted
+        )
+    remove_models(list(seeds.values()))
+    if outcome.stopped:
+        raise Stopped(_STOPPED_TEXT)
+    return outcome.failures
+
+
+def _budget_is_spent(comparison: Comparison, name: str) -> bool:
+    try:
+        run = _budgeted(comparison, name)
+        return run is not None and _is_done(run)
+    except UserError:
+        return False  # it was said when it failed
+
+
+def _write_table(comparison: Comparison) -> str:
+    folder = comparison.config.folder
+    trained = {name: None if run is None else read_cost(run) for name, run in comparison.pretrainings.items()}
+    scored = score_comparison(comparison)
+    table = comparison_table(comparison, trained, scored)
+    content = json.dumps(comparison_json(comparison, trained, scored), indent=1, ensure_ascii=False) + "\n"
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / f"{TABLE}.md", table.encode())
+        write_atomically(folder / f"{TABLE}.json", content.encode())
+        if find_spec("matplotlib") is not None:
+            draw_comparison(comparison, scored, folder / f"{TABLE}.png")
+    return table

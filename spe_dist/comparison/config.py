@@ -1,0 +1,134 @@
+"""The settings of a comparison of pre-trainings: variants × tasks × shares of training data × seeds."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from data_shards.errors import UserError
+from spe_dist.config import STRICT, Part, Positive
+from spe_dist.export.export_format import Weights
+from spe_dist.finetuning.config import StartConfig
+from spe_dist.recipe import checked_config, read_values
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ComparisonRunConfig:
+    """Name and folder of the comparison."""
+
+    name: str
+    """Name of the comparison and of its folder in `folder`. Starting the same name again resumes."""
+    folder: str
+    """Folder of runs."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BudgetConfig:
+    """What every pre-training may cost. It sets train.steps, and warm-up in proportion."""
+
+    of: Literal["pieces", "petaflops", "hours"]
+    """Word pieces of the records that are read, model FLOPs in units of 1e15, or hours of training. The last two are
+    converted into steps by the speed that a few steps of each pre-training have on this cluster."""
+    amount: Annotated[float, Field(gt=0)]
+    """How much."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VariantConfig:
+    """One row of the table: what a fine-tuning starts from."""
+
+    title: str
+    """Its name in the table."""
+    recipe: str | None = None
+    """Recipe of its pre-training; a recipe of fine-tuning trains one seed on distant labels instead, whose classifiers
+    are then dropped. Null: none, the encoder as it is."""
+    settings: Settings = field(default_factory=dict)
+    """Settings in which it differs from the recipe, by dotted name."""
+    weights: Weights = "query"
+    """Which weights of the run: those trained by gradient (query), or their moving average (momentum)."""
+    start: Settings = field(default_factory=dict)
+    """Settings of `start` in its fine-tunings, such as no_cnn."""
+    paper: str = ""
+    """What a paper reports for it, for the last column."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ComparedTaskConfig:
+    """A fine-tuning that every variant goes through."""
+
+    recipe: str
+    """Recipe of the fine-tuning."""
+    settings: Settings = field(default_factory=dict)
+    """Settings in which it differs from the recipe, by dotted name; data.train, data.dev and data.test at least."""
+    fractions: tuple[Part, ...] = (1.0,)
+    """Shares of the training data; each is a column."""
+    measures: tuple[str, ...]
+    """Measures of the task to show."""
+    grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Settings to tune, each with its values: every variant is trained with all combinations, and the one with the best
+    mean score on dev is shown. So no variant is tuned better than another."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ComparisonConfig:
+    """A comparison of pre-trainings."""
+
+    run: ComparisonRunConfig
+    about: str = ""
+    """What else stands above the table."""
+    paper: str = ""
+    """Heading of the last column, which holds what papers report; empty: there is none."""
+    budget: BudgetConfig | None = None
+    """What every pre-training may cost. Null: the steps of its recipe."""
+    baselines: tuple[str, ...]
+    """Variants that the others are compared with."""
+    seeds: Positive
+    """Seeds of each fine-tuning."""
+    pretrain: Settings = field(default_factory=dict)
+    """Settings of all pre-trainings, by dotted name."""
+    variants: dict[str, VariantConfig]
+    """By name."""
+    tasks: dict[str, ComparedTaskConfig]
+    """By name."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of all runs and tables."""
+        return Path(self.run.folder) / self.run.name
+
+
+def read_comparison(path: Path) -> ComparisonConfig:
+    """Read the recipe of a comparison.
+
+    Raises:
+        UserError: it cannot be read, or a key or value is not allowed.
+    """
+    config = checked_config(ComparisonConfig, read_values(path), source=str(path))
+    check_comparison(config, source=str(path))
+    return config
+
+
+def check_comparison(config: ComparisonConfig, *, source: str) -> None:
+    """Raise a UserError unless names and settings fit each other."""
+    if not config.variants or not config.tasks:
+        raise UserError(f"{source}: name at least one variant and one task")
+    unknown = [name for name in config.baselines if name not in config.variants]
+    if unknown or not config.baselines:
+        raise UserError(
+            f"{source}: baselines: {', '.join(unknown) or 'none'}: name some of the variants "
+            f"{', '.join(config.variants)}"
+        )
+    allowed = [name for name in StartConfig.__dataclass_fields__ if name not in ("pretrained", "tokenizer", "language")]
+    for name, variant in config.variants.items():
+        wrong = [key for key in variant.start if key not in allowed]
+        if wrong:
+            raise UserError(f"{source}: variants.{name}.start: {wrong[0]!r} is none of {', '.join(allowed)}")
+    for name in (*config.variants, *config.tasks):
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"{source}: {name!r} becomes the name of a folder: use letters, digits, _ and -")

@@ -1,0 +1,243 @@
+"""The table of a comparison: as Markdown, for programs, and as a picture of the differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from spe_dist.comparison.comparison import Column, Comparison, budget_text
+from spe_dist.comparison.scores import Cell, ScoredCell, corrected_p_values, seeds_of
+from spe_dist.config import Config
+from spe_dist.finetuning.bootstrap import PairedTest, few_seeds_note
+from spe_dist.finetuning.score_cells import seeds_cell
+from spe_dist.text_table import UNDEFINED, markdown_table
+from spe_dist.versions import package_versions, this_machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a pre-training has cost; None: not known.
+
+    Args:
+        hours: of training.
+        steps: that were taken.
+        records: of these steps.
+        pieces: of the sequences that the encoder has seen, prefixes and repeated views included.
+        petaflops: of the model.
+    """
+
+    hours: float
+    steps: int | None = None
+    records: int | None = None
+    pieces: int | None = None
+    petaflops: float | None = None
+
+
+def comparison_table(
+    comparison: Comparison, trained: Mapping[str, Trained | None], scored: Mapping[Cell, ScoredCell]
+) -> str:
+    """What the pre-trainings cost, then a table of each task and share of its training data.
+
+    Args:
+        comparison: all of it.
+        trained: by variant; None of those without pre-training.
+        scored: cells that are done.
+    """
+    corrected = corrected_p_values(comparison, scored)
+    parts = [_about(comparison), _costs(comparison, trained)]
+    for column in comparison.columns:
+        done = [variant for variant in comparison.config.variants if (column, variant) in scored]
+        if done:
+            parts += [
+                f"## {column.title}",
+                _facts(comparison, column, scored),
+                _scores(comparison, column, done, scored, corrected),
+            ]
+    if corrected:
+        parts.append(
+            f"p: two-sided, paired bootstrap over test items and seeds. p (Holm): corrected for all {len(corrected)} "
+            "differences on this page."
+        )
+    parts += [note for seeds in seeds_of(scored) if (note := few_seeds_note(seeds))]
+    return "\n\n".join(parts) + "\n"
+
+
+def comparison_json(
+    comparison: Comparison, trained: Mapping[str, Trained | None], scored: Mapping[Cell, ScoredCell]
+) -> dict[str, Any]:
+    """The same for programs; scores and differences as fractions of 1."""
+    corrected = corrected_p_values(comparison, scored)
+    return {
+        "machine": this_machine(),
+        "packages": package_versions(),
+        "pretraining": {name: None if cost is None else asdict(cost) for name, cost in trained.items()},
+        "cells": [
+            {
+                "task": column.task,
+                "fraction": column.fraction,
+                "variant": variant,
+                "settings": dict(cell.point),
+                "scores": {
+                    measure: {"seeds": dict(zip(cell.run.seeds, cell.run.values[measure], strict=True))}
+                    | asdict(cell.run.estimates[measure])
+                    for measure in comparison.config.tasks[column.task].measures
+                },
+                "minus": {
+                    baseline: {
+                        measure: asdict(tests[measure])
+                        | {"p_value_holm": corrected.get((column, variant, baseline, measure))}
+                        for measure in comparison.config.tasks[column.task].measures
+                    }
+                    for baseline, tests in cell.minus.items()
+                },
+            }
+            for (column, variant), cell in scored.items()
+        ],
+    }
+
+
+def draw_comparison(comparison: Comparison, scored: Mapping[Cell, ScoredCell], path: Path) -> None:
+    """Draw the differences to the first baseline with their 95 % intervals, a panel for each column and measure.
+
+    Args:
+        comparison: all of it.
+        scored: cells that are done.
+        path: of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    baseline = comparison.config.baselines[0]
+    panels = [
+        (column, measure, rows)
+        for column in comparison.columns
+        for measure in comparison.config.tasks[column.task].measures
+        if (rows := _differences(comparison, column, measure, baseline, scored))
+    ]
+    if not panels:
+        return
+    columns = min(3, len(panels))
+    rows_of_panels = -(-len(panels) // columns)
+    tallest = max(len(rows) for _, _, rows in panels)
+    figure = Figure(figsize=(4.6 * columns, (0.32 * tallest + 1.2) * rows_of_panels), layout="constrained")
+    axes = figure.subplots(rows_of_panels, columns, squeeze=False).ravel()
+    for panel, (column, measure, rows) in zip(axes, panels, strict=False):
+        places = range(len(rows))
+        for place, (_, test) in zip(places, rows, strict=True):
+            low, mean, high = (
+                100 * value for value in (test.difference.low, test.difference.mean, test.difference.high)
+            )
+            panel.plot([low, high], [place, place], color="tab:blue")
+            panel.plot(mean, place, "o", color="tab:blue")
+        panel.axvline(0, color="black", linewidth=0.8)
+        panel.set_yticks(list(places), [title for title, _ in rows])
+        panel.invert_yaxis()
+        panel.set_title(f"{column.title}: {measure}", fontsize=10)
+        panel.set_xlabel("points", fontsize=9)
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in axes[len(panels) :]:
+        panel.set_visible(False)
+    figure.suptitle(f"Difference to {comparison.config.variants[baseline].title}, 95 % intervals", fontsize=11)
+    figure.savefig(path, dpi=110)
+
+
+def _about(comparison: Comparison) -> str:
+    config = comparison.config
+    reference = next((run for run in comparison.pretrainings.values() if isinstance(run, Config)), None)
+    encoder = ""
+    if reference is not None:
+        sizes = reference.encoder
+        name = (
+            Path(sizes.name_or_path).name
+            if sizes.name_or_path
+            else f"new, {sizes.layers} layers of {sizes.hidden_size}"
+        )
+        encoder = f" Encoder: {name}."
+    tuned = any(task.grid for task in config.tasks.values())
+    return (
+        f"{config.about} Every pre-training: {budget_text(config.budget)}.{encoder} Every fine-tuning of a task has "
+        f"the same architecture and settings{', tuned on dev over the same grid for each variant' if tuned else ''}; "
+        f"{config.seeds} {'seed' if config.seeds == 1 else 'seeds'}. In percent: mean ± deviation over seeds; "
+        "differences with 95 % intervals."
+    ).strip()
+
+
+def _costs(comparison: Comparison, trained: Mapping[str, Trained | None]) -> str:
+    rows = []
+    for name, variant in comparison.config.variants.items():
+        cost = trained.get(name)
+        cells = [""] * 5
+        if cost is not None:
+            pieces = None if cost.pieces is None else cost.pieces / 1e6
+            numbers = ((cost.steps, ",d"), (cost.records, ",d"), (pieces, ".2f"), (cost.petaflops, ".3g"))
+            cells = ["" if number is None else format(number, form) for number, form in (*numbers, (cost.hours, ".2f"))]
+        rows.append([variant.title, *cells])
+    return markdown_table(["pre-training", "steps", "records", "million pieces", "PFLOP", "hours"], rows)
+
+
+def _facts(comparison: Comparison, column: Column, scored: Mapping[Cell, ScoredCell]) -> str:
+    """How large the test data are, and which difference could be seen."""
+    cells = [cell for (of, _), cell in scored.items() if of == column]
+    run = cells[0].run
+    measures = comparison.config.tasks[column.task].measures
+    seen = [
+        f"{measure} {100 * max(found):.1f}"
+        for measure in measures
+        if (found := [
+            tests[measure].detectable or 0.0 for cell in cells for tests in cell.minus.values()
+            if tests[measure].detectable is not None
+        ])
+    ]  # fmt: skip
+    power = (
+        f" A difference of this many points can be seen (two-sided .05, power .8): {', '.join(seen)}." if seen else ""
+    )
+    return f"Test: {run.items:,} {run.scoring.items}.{power}"
+
+
+def _scores(
+    comparison: Comparison,
+    column: Column,
+    done: Sequence[str],
+    scored: Mapping[Cell, ScoredCell],
+    corrected: Mapping[tuple[Column, str, str, str], float],
+) -> str:
+    config = comparison.config
+    measures, baselines = config.tasks[column.task].measures, [name for name in config.baselines if name in done]
+    header = ["variant"]
+    for measure in measures:
+        header.append(measure)
+        for baseline in baselines:
+            header += [f"- {config.variants[baseline].title}", "p", "p (Holm)"]
+    tuned = bool(config.tasks[column.task].grid)
+    header += (["settings"] if tuned else []) + ([config.paper] if config.paper else [])
+    rows = []
+    for variant in done:
+        cell = scored[column, variant]
+        row = [config.variants[variant].title]
+        for measure in measures:
+            row.append(seeds_cell(cell.run.values[measure]) if cell.run.is_defined(measure) else UNDEFINED)
+            for baseline in baselines:
+                p_value = corrected.get((column, variant, baseline, measure))
+                test = cell.minus.get(baseline, {}).get(measure)
+                shown = test is not None and p_value is not None
+                row += [_difference(test), f"{test.p_value:.4f}", f"{p_value:.4f}"] if shown and test else ["", "", ""]
+        if tuned:
+            row.append(", ".join(f"{key} {value}" for key, value in cell.point.items()))
+        rows.append(row + ([config.variants[variant].paper] if config.paper else []))
+    return markdown_table(header, rows)
+
+
+def _difference(test: PairedTest) -> str:
+    difference = test.difference
+    return f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+
+
+def _differences(
+    comparison: Comparison, column: Column, measure: str, baseline: str, scored: Mapping[Cell, ScoredCell]
+) -> list[tuple[str, PairedTest]]:
+    return [
+        (comparison.config.variants[variant].title, cell.minus[baseline][measure])
+        for (of, variant), cell in scored.items()
+        if of == column and baseline in cell.minus
+    ]

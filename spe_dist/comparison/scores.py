@@ -1,0 +1,96 @@
+"""The cells of a comparison that are done, and how each differs from the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spe_dist.comparison.comparison import Column, Comparison
+from spe_dist.finetuning.bootstrap import RESAMPLES, PairedTest, holm
+from spe_dist.finetuning.config import FinetuneConfig
+from spe_dist.finetuning.folder import read_result
+from spe_dist.finetuning.predictions import read_run
+from spe_dist.finetuning.scored_run import ScoredRun, compare_scored_runs, score_run
+from spe_dist.finetuning.tuning import Point, best_trial, read_trial
+
+Cell = tuple[Column, str]  # and the variant
+
+
+@dataclass(frozen=True)
+class ScoredCell:
+    """Scores of a variant in a column.
+
+    Args:
+        run: on test, of the point with the best score on dev.
+        point: its settings; empty without a grid.
+        minus: baseline → measure → how this variant differs from it. Baselines without scores are left out.
+    """
+
+    run: ScoredRun
+    point: Point
+    minus: Mapping[str, Mapping[str, PairedTest]]
+
+
+def score_comparison(comparison: Comparison, *, resamples: int = RESAMPLES) -> dict[Cell, ScoredCell]:
+    """Score the cells all of whose seeds are done.
+
+    Raises:
+        UserError: seeds have predicted different data.
+    """
+    scored: dict[Cell, ScoredCell] = {}
+    for column in comparison.columns:
+        runs: dict[str, tuple[ScoredRun, Point]] = {}
+        for variant in comparison.config.variants:
+            chosen = _chosen(comparison, column, variant)
+            if chosen is None:
+                continue
+            config, point = chosen
+            scoring = config.scoring()
+            runs[variant] = score_run(scoring, read_run(scoring, Path(config.run_folder)), resamples=resamples), point
+        for variant, (run, point) in runs.items():
+            baselines = [name for name in comparison.config.baselines if name in runs and name != variant]
+            minus = {name: compare_scored_runs(runs[name][0], run, resamples=resamples) for name in baselines}
+            scored[column, variant] = ScoredCell(run, point, minus)
+    return scored
+
+
+def corrected_p_values(
+    comparison: Comparison, scored: Mapping[Cell, ScoredCell]
+) -> dict[tuple[Column, str, str, str], float]:
+    """P-values of all differences that the table shows, corrected together (Holm).
+
+    Returns:
+        By column, variant, baseline and measure.
+    """
+    raw = {
+        (column, variant, baseline, measure): tests[measure].p_value
+        for (column, variant), cell in scored.items()
+        for baseline, tests in cell.minus.items()
+        for measure in comparison.config.tasks[column.task].measures
+        if variant not in comparison.config.baselines or _rank(comparison, variant) > _rank(comparison, baseline)
+    }
+    return dict(zip(raw, holm(list(raw.values())), strict=True))
+
+
+def _rank(comparison: Comparison, variant: str) -> int:
+    """Two baselines are compared once."""
+    return comparison.config.baselines.index(variant)
+
+
+def _chosen(comparison: Comparison, column: Column, variant: str) -> tuple[FinetuneConfig, Point] | None:
+    """The fine-tuning of a cell with the best mean score on dev; None unless all its trials are done."""
+    configs, points = comparison.finetunings(column, variant), comparison.points(column.task)
+    if any(read_result(seed) is None for config in configs for seed in config.of_each_seed()):
+        return None
+    trials = [
+        read_trial(config, number, point) for number, (config, point) in enumerate(zip(configs, points, strict=True))
+    ]
+    best = best_trial([trial for trial in trials if trial is not None])
+    assert best is not None
+    return configs[best.number - 1], best.settings
+
+
+def seeds_of(scored: Mapping[Cell, ScoredCell]) -> Sequence[int]:
+    """The numbers of seeds that there are, rising."""
+    return sorted({len(cell.run.seeds) for cell in scored.values()})

@@ -1,0 +1,48 @@
+"""The settings of fine-tuning for questions with given candidates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from spe_dist.config import STRICT, Positive
+from spe_dist.finetuning.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from spe_dist.multi_choice.scoring import MultiChoiceScoring
+    from spe_dist.multi_choice.task import MultiChoice
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ChoiceModelConfig:
+    """What the model reads."""
+
+    max_pieces: Annotated[int, Field(ge=16)] = 512
+    """Most pieces of a window, with the query, [CLS] and both [SEP]; fewer if the encoder has fewer positions."""
+    max_windows: Positive | None = 8
+    """Most windows of a question; texts behind them are not read. Null: all are read."""
+    max_query: Positive = 64
+    """Most pieces of a query; a longer one is cut."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MultiChoiceConfig(FinetuneConfig):
+    """A fine-tuning for questions whose answer is one of given candidates."""
+
+    task: Literal["multi_choice"] = "multi_choice"
+    model: ChoiceModelConfig
+
+    def build_task(self) -> MultiChoice:
+        """The task with these settings."""
+        from spe_dist.multi_choice.task import MultiChoice
+
+        return MultiChoice(self)
+
+    @classmethod
+    def scoring(cls) -> MultiChoiceScoring:
+        """How its predictions are read and scored."""
+        from spe_dist.multi_choice.scoring import MultiChoiceScoring
+
+        return MultiChoiceScoring()

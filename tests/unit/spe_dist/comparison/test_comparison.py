@@ -1,0 +1,234 @@
+"""What each variant of a comparison trains, how a budget becomes steps, and the table of scores."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_shards.errors import UserError
+from launcher.recipe_arguments import find_recipe
+from spe_dist.comparison.comparison import Column, Comparison, with_steps
+from spe_dist.comparison.config import read_comparison
+from spe_dist.comparison.cost import read_cost
+from spe_dist.comparison.report import comparison_json, comparison_table, draw_comparison
+from spe_dist.comparison.scores import corrected_p_values, score_comparison
+from spe_dist.finetuning.bootstrap import holm
+from spe_dist.finetuning.folder import Result, seed_folder, write_result
+from spe_dist.finetuning.predictions import write_gold, write_predictions
+from spe_dist.recipe import config_values
+from spe_dist.settings import flatten
+from tests.unit.spe_dist.extraction.tiny import SENTENCES, sentence
+
+PLACES = {"run.name", "run.folder"}
+EXTRACTION = Column("extraction", 0.2)
+
+
+def recipe(shards, tmp_path, name="ablations_spe_cpu", **changes) -> Comparison:
+    """A recipe on the test's shards, some of its values changed."""
+    values = yaml.safe_load(find_recipe(name).read_text())
+    values["run"]["folder"] = str(tmp_path)
+    values["pretrain"] = {"data.shards": str(shards / "shards")}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values | changes, sort_keys=False))
+    return Comparison(read_comparison(tmp_path / "recipe.yaml"), find_recipe)
+
+
+def differences(one, other) -> dict:
+    before, after = flatten(config_values(one)), flatten(config_values(other))
+    return {key: after.get(key) for key in before | after if before.get(key) != after.get(key) and key not in PLACES}
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrain", "finetune"),
+    [
+        ("no_tbo", {"tbo.weight": 0.0}, {}),
+        ("no_spo", {"spo.weight": 0.0}, {}),
+        ("no_cspo", {"cspo.weight": 0.0}, {}),
+        ("no_head", {"cspo.head": False}, {}),
+        ("no_cnn", {}, {"start.no_cnn": True}),
+        ("momentum", {}, {}),
+    ],
+)
+def test_a_variant_differs_from_the_full_method_in_one_thing(shards, tmp_path, name, pretrain, finetune):
+    comparison = recipe(shards, tmp_path)
+    full, other = comparison.pretrainings["full"], comparison.pretrainings[name]
+    assert differences(full, other) == pretrain
+    assert (other.run_folder == full.run_folder) == (not pretrain)  # what is equal is trained once
+    (of_full,), (of_other,) = (comparison.finetunings(EXTRACTION, variant) for variant in ("full", name))
+    changed = differences(of_full, of_other)
+    start = changed.pop("start.pretrained", full.run_folder)
+    expected = {"momentum": f"{full.run_folder}/momentum"}.get(name, other.run_folder)
+    assert (start, changed) == (expected, finetune)
+    assert of_other.run_folder == f"{tmp_path}/ablations_spe_cpu/finetune/extraction-0.2/{name}"
+
+
+def test_without_pre_training_the_encoder_is_the_same_and_new(shards, tmp_path):
+    comparison = recipe(shards, tmp_path)
+    assert comparison.pretrainings["none"] is None
+    (none,), (full,) = (comparison.finetunings(EXTRACTION, variant) for variant in ("none", "full"))
+    assert differences(full, none) == {
+        "start.pretrained": "bert",
+        "start.tokenizer": f"{shards / 'shards'}/tokenizer",
+    }
+    assert none.encoder.hidden_size == comparison.pretrainings["full"].encoder.hidden_size == 128
+    assert none.encoder.dropout == 0.1 != comparison.pretrainings["full"].encoder.dropout
+    assert config_values(none.model.span_encoder) == config_values(comparison.pretrainings["full"].span_encoder)
+
+
+@pytest.mark.parametrize("name", ["ablations_enpar_cpu", "ablations_erica_cpu", "pretraining_comparison_cpu"])
+def test_all_variants_of_a_recipe_are_fine_tuned_alike(shards, tmp_path, name):
+    comparison = recipe(shards, tmp_path, name)
+    for column in comparison.columns:
+        each = [comparison.finetunings(column, variant) for variant in comparison.config.variants]
+        keys = {key for (config,) in each for key in differences(each[0][0], config)}
+        assert all(key.startswith("start.") for key in keys)
+
+
+def test_distant_labels_are_a_pre_training_whose_classifiers_are_dropped(shards, tmp_path):
+    ds = {"title": "SPE-DS", "recipe": "finetune_cpu", "settings": {"data.train": "distant.json"}}
+    variants = {"full": {"title": "SPE", "recipe": "debug"}, "spe_ds": ds}
+    comparison = recipe(shards, tmp_path, variants=variants, budget={"of": "hours", "amount": 1})
+    run = comparison.pretraining("spe_ds", seconds_of_step={}, flops_of_step={})
+    assert (run.data.train, run.seeds, run.encoder.hidden_size) == ("distant.json", 1, 128)
+    assert run.start.tokenizer == f"{shards / 'shards'}/tokenizer" and run.start.pretrained == "bert"
+    assert comparison.measuring("spe_ds") is None
+    (config,) = comparison.finetunings(EXTRACTION, "spe_ds")
+    assert config.start.pretrained == f"{run.run_folder}/seed-1/model" and not config.start.keep_heads
+
+
+def test_a_grid_is_the_same_for_every_variant(shards, tmp_path):
+    tasks = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text())["tasks"]
+    tasks["extraction"]["grid"] = {"optimizer.learning_rate": [1e-4, 2e-4], "train.epochs": [2, 3]}
+    comparison = recipe(shards, tmp_path, tasks=tasks)
+    of_full, of_none = (comparison.finetunings(EXTRACTION, variant) for variant in ("full", "none"))
+    rates = [[(one.optimizer.learning_rate, one.train.epochs) for one in each] for each in (of_full, of_none)]
+    assert rates[0] == rates[1] and sorted(rates[0]) == [(1e-4, 2), (1e-4, 3), (2e-4, 2), (2e-4, 3)]
+    assert len({one.run_folder for one in of_full}) == 4
+
+
+def test_a_budget_of_pieces_is_the_steps_that_read_as_many(shards, tmp_path):
+    statistics = json.loads((shards / "shards/manifest.json").read_text())["statistics"]
+    of_step = 64 * statistics["pieces"] / statistics["records"]
+    comparison = recipe(shards, tmp_path, budget={"of": "pieces", "amount": 100 * of_step})
+    run = comparison.pretraining("full", seconds_of_step={}, flops_of_step={})
+    assert (run.train.steps, run.optimizer.warmup_steps) == (100, 12)  # of 400 and 50
+    assert comparison.measuring("full") is None
+
+
+@pytest.mark.parametrize(("budget", "steps"), [("petaflops", 30), ("hours", 240)])
+def test_other_budgets_ask_for_a_measured_step(shards, tmp_path, budget, steps):
+    comparison = recipe(shards, tmp_path, budget={"of": budget, "amount": 6})
+    measuring = comparison.measuring("no_cnn")
+    assert measuring.run_folder.endswith("measured/full") and measuring.train.steps < 20  # shared as the run is
+    run = comparison.pretraining("full", seconds_of_step={"full": 90.0}, flops_of_step={"full": 2e14})
+    assert run.train.steps == steps
+
+
+def test_warm_up_is_never_longer_than_the_run(shards, tmp_path):
+    run = recipe(shards, tmp_path).pretrainings["full"]
+    assert with_steps(replace(run, train=replace(run.train, steps=50)), 3).optimizer.warmup_steps == 3
+
+
+def test_the_cost_of_a_run_is_what_its_metrics_add_up_to(shards, tmp_path):
+    run = recipe(shards, tmp_path).pretrainings["full"]
+    assert read_cost(run) is None
+    Path(run.run_folder).mkdir(parents=True)
+    lines = [
+        {"step": 10, "model_tflops_per_second": 2.0, "seconds_per_step": 3.0, "elapsed_seconds": 30.0,
+         "records_seen": 640, "pieces_seen": 9000},
+        {"step": 15, "model_tflops_per_second": 4.0, "seconds_per_step": 1.0, "elapsed_seconds": 36.0,
+         "records_seen": 960, "pieces_seen": 13000},
+    ]  # fmt: skip
+    (Path(run.run_folder) / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    cost = read_cost(run)
+    assert (cost.steps, cost.records, cost.pieces, cost.hours) == (15, 960, 13000, 0.01)
+    assert cost.petaflops == pytest.approx((10 * 6 + 5 * 4) / 1000)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baselines": ["fulll"]}, r"baselines: fulll: name some of the variants full"),
+        ({"variants": {"full": {"title": "a", "start": {"pretrained": "x"}}}}, r"variants\.full\.start: 'pretrained'"),
+        ({"variants": {"full": {"title": "a"}, "a/b": {"title": "b"}}}, r"'a/b' becomes the name of a folder"),
+        ({"seedz": 3}, r"unknown key 'seedz', did you mean 'seeds'"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_one_line(shards, tmp_path, changes, message):
+    with pytest.raises(UserError, match=message):
+        recipe(shards, tmp_path, **changes)
+
+
+def test_a_wrong_setting_names_the_variant_or_the_task(shards, tmp_path):
+    variants = {"full": {"title": "a", "recipe": "debug", "settings": {"tbo.wait": 0}}}
+    with pytest.raises(UserError, match=r"variants\.full: unknown key 'tbo\.wait'"):
+        _ = recipe(shards, tmp_path, variants=variants).pretrainings
+    tasks = {"extraction": {"recipe": "finetune_cpu", "settings": {"data.test": "t"}, "measures": ["f2"]}}
+    with pytest.raises(UserError, match=r"tasks\.extraction\.measures: f2 is none of entity_f1"):
+        recipe(shards, tmp_path, tasks=tasks).finetunings(Column("extraction", 1.0), "full")
+
+
+def test_arms_with_different_encoders_are_refused(shards, tmp_path):
+    wider = {"title": "b", "recipe": "debug", "settings": {"encoder.hidden_size": 256}}
+    comparison = recipe(shards, tmp_path, variants={"full": {"title": "a", "recipe": "debug"}, "wide": wider})
+    with pytest.raises(
+        UserError, match=r"full and wide begin with different encoders \(hidden_size was 128 and is 256"
+    ):
+        _ = comparison.pretrainings
+
+
+def test_the_table_holds_scores_differences_and_the_papers_figures(shards, tmp_path):
+    comparison = recipe(shards, tmp_path, seeds=2, budget={"of": "hours", "amount": 2})
+    gold = SENTENCES * 20
+    empty = [sentence(" ".join(one.words)) for one in gold]
+    half = gold[:50] + empty[50:]
+    for name, predicted in (("full", gold), ("no_tbo", empty), ("no_spo", half), ("none", gold)):
+        (config,) = comparison.finetunings(EXTRACTION, name)
+        scoring, run = config.scoring(), Path(config.run_folder)
+        write_gold(scoring, run, gold)
+        for seed in config.of_each_seed()[: 1 if name == "none" else 2]:
+            write_predictions(scoring, run, seed.run.seed, predicted)
+            scores = scoring.scores(gold, predicted)
+            seed_folder(seed).mkdir(parents=True)
+            write_result(seed, Result(seed.run.seed, 1, 1, scores, scores))
+    scored = score_comparison(comparison, resamples=200)
+    assert [variant for _, variant in scored] == ["full", "no_tbo", "no_spo"]  # of none a seed is missing
+    no_tbo = scored[EXTRACTION, "no_tbo"].minus["full"]["relation_strict_f1"]
+    assert no_tbo.difference.mean == -1 and not scored[EXTRACTION, "full"].minus
+    corrected = corrected_p_values(comparison, scored)
+    assert len(corrected) == 6  # two variants by three measures
+    raw = [scored[EXTRACTION, variant].minus["full"][measure].p_value for _, variant, _, measure in corrected]
+    assert list(corrected.values()) == holm(raw)
+    table = comparison_table(comparison, dict.fromkeys(comparison.config.variants), scored)
+    assert "Every pre-training: 2 hours. Encoder: new, 2 layers of 128." in table and str(tmp_path) not in table
+    assert "## extraction, 20 %" in table and "Test: 100 sentences. A difference of" in table
+    assert "corrected for all 6 differences" in table and "With two seeds" in table
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
+    assert "100.0 ±  0.0" in rows["SPE"] and "66.7 / 63.2" in rows["SPE"]
+    assert "-100.0 [-100.0, -100.0]" in rows["- TBO"] and "63.7 / 61.2" in rows["- TBO"]
+    written = json.loads(json.dumps(comparison_json(comparison, {"full": None}, scored)))
+    cell = next(cell for cell in written["cells"] if cell["variant"] == "no_spo")
+    assert cell["scores"]["entity_f1"]["seeds"].keys() == {"1", "2"}
+    assert cell["minus"]["full"]["entity_f1"]["p_value_holm"] >= cell["minus"]["full"]["entity_f1"]["p_value"]
+    assert written["machine"]["cores"]
+    draw_comparison(comparison, scored, tmp_path / "c.png")
+    assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("name", "of_paper"),
+    [
+        ("ablations_spe_cpu", {"full": "66.7 / 63.2", "no_tbo": "63.7 / 61.2", "no_spo": "64.4 / 61.1",
+                               "no_cspo": "64.5 / 61.4", "no_cnn": "64.6 / 61.2", "no_head": "65.1 / 61.9",
+                               "momentum": "65.4 / 61.7", "none": "65.4 / 61.7"}),  # Tables 4 and 6
+        ("ablations_enpar_cpu", {"full": "", "no_met": "62.5", "no_mep": "62.7", "no_acd": "62.9", "no_pp": "61.6",
+                                 "no_cnn": "62.9", "none": "61.7"}),  # Table 4
+        ("ablations_erica_cpu", {"full": "36.0 / 48.3 / 55.9", "no_ed": "35.9 / 48.0 / 55.6",
+                                 "no_rd": "34.4 / 47.6 / 55.8", "mlm_only": "30.1 / 45.2 / 54.6",
+                                 "rd_ss": "33.9 / 47.3 / 55.5", "rd_cc": "34.8 / 46.4 / 54.7",
+                                 "marker": "33.0 / 48.0 / 57.6", "none": "28.9 / 44.9 / 54.5"}),  # Tables 6 and 8
+    ],
+)  # fmt: skip
+def test_the_papers_figures(name, of_paper):
+    assert {key: one.paper for key, one in read_comparison(find_recipe(name)).variants.items()} == of_paper
