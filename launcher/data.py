@@ -1,4 +1,4 @@
-"""`spe data …`: look at annotated data before training on them, and convert them to one format, or to questions."""
+"""`spe data …`: look at annotated data before training on them, split or convert them, or make questions of them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tyro
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName
 from data_shards.annotated.read import read_annotated, read_documents
+from data_shards.annotated.split import split_file
 from data_shards.annotated.unified import write_file, write_unified
 from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
@@ -90,10 +91,29 @@ class WikihopFromDocred:
     """Language (spaCy code) whose rules split a document that is a text into sentences."""
 
 
+@dataclass(frozen=True)
+class Split:
+    """Split a file at random into train, dev and test: SQuAD's by article, other JSON and JSON lines by item."""
+
+    source: tyro.conf.Positional[Path]
+    """File to read; - is standard input."""
+    out: Path
+    """Folder to write train.json, dev.json and test.json (SQuAD) or train.jsonl, dev.jsonl and test.jsonl to."""
+    train: float = 0
+    """Number of articles or items to train on or, below 1, the share of them. 0: no such file."""
+    dev: float = 0
+    """The same of the part that selects the best epoch."""
+    test: float = 0
+    """The same of the part for testing."""
+    seed: int = 42
+    """Random seed: the same one gives the same parts."""
+
+
 Command = (
     Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[WikihopFromDocred, tyro.conf.subcommand("wikihop-from-docred")]
+    | Annotated[Split, tyro.conf.subcommand("split")]
 )
 
 
@@ -107,6 +127,10 @@ def main(argv: list[str]) -> None:
             run_convert(command)
         case WikihopFromDocred():
             run_wikihop_from_docred(command)
+        case Split():
+            sizes = {"train": command.train, "dev": command.dev, "test": command.test}
+            for file, count in split_file(command.source, command.out, sizes, command.seed).items():
+                print(f"{file}: {count:,}")
 
 
 def run_convert(command: Convert) -> None:

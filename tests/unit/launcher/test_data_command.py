@@ -168,3 +168,42 @@ def test_convert_can_leave_sentences_of_unrelated_entities_alone(tmp_path):
             ["data", "convert", str(written(tmp_path / "one.jsonl", one)), str(tmp_path / "x"), "--only-unrelated"]
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_split_keeps_articles_together(tmp_path, capsys):
+    articles = [{"title": str(n), "paragraphs": []} for n in range(10)]
+    (tmp_path / "a.json").write_text(json.dumps({"data": articles, "version": "1.1"}))
+
+    def titles(folder: str, *sizes: str) -> list[list[str]]:
+        dispatch(["data", "split", str(tmp_path / "a.json"), "--out", str(tmp_path / folder), *sizes])
+        files = [tmp_path / folder / f"{name}.json" for name in ("train", "dev", "test")]
+        parts = [json.loads(file.read_text()) for file in files if file.exists()]
+        assert all(part["version"] == "1.1" for part in parts)
+        return [[article["title"] for article in part["data"]] for part in parts]
+
+    parts = titles("one", "--train", "6", "--dev", "0.1", "--test=3")
+    assert [len(part) for part in parts] == [6, 1, 3] and parts == [sorted(part) for part in parts]
+    assert sorted(title for part in parts for title in part) == list("0123456789")
+    assert f"{tmp_path / 'one' / 'dev.json'}: 1\n" in capsys.readouterr().out
+    assert titles("two", "--train", "6", "--dev", "0.1", "--test=3") == parts
+    assert titles("three", "--train", "6", "--dev", "0.1", "--test=3", "--seed", "1") != parts
+    assert [len(part) for part in titles("four", "--dev", "0.5")] == [5]
+    (tmp_path / "a.json").write_text('{"header": {}}\n' + "".join(f'{{"context": "{n}"}}\n' for n in range(4)))
+    dispatch(["data", "split", str(tmp_path / "a.json"), "--out", str(tmp_path / "m"), "--dev=0.5", "--test=0.5"])
+    halves = [(tmp_path / "m" / f"{name}.jsonl").read_text().splitlines() for name in ("dev", "test")]
+    assert all(half[0] == '{"header": {}}' and len(half) == 3 for half in halves) and halves[0] != halves[1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        (["--train", "2", "--test=1"], "a.jsonl has 2 items, fewer than the 3 of all parts"),
+        (["--train", "1.5"], "--train 1.5: give a number of articles or items, or a share"),
+        (["--dev", "0.01"], "--dev 0.01: .*a.jsonl has 2 items, of which this is none"),
+        ([], "name the size of a part"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(tmp_path, sizes, told):
+    file = written(tmp_path / "a.jsonl", ADA, LONG)
+    with pytest.raises(UserError, match=told):
+        dispatch(["data", "split", str(file), "--out", str(tmp_path / "out"), *sizes])
