@@ -52,13 +52,16 @@ class Description:
     """Whether vectors in the space of contrast have length 1."""
     pooling: Pooling | None = None
     """How spans, which no span encoder reads then, become vectors; a pair's vector is [first ; second]."""
+    markers: bool = False
+    """Whether ERICA's entity markers stand in the word embeddings, behind the tokenizer's vocabulary."""
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: Path) -> None:
         """Write `spe_dist.json`."""
         values = asdict(self)
-        if self.pooling is None:  # earlier versions, which know no such field, read the file too
-            del values["pooling"]
+        for name in ("pooling", "markers"):  # earlier versions, which know no such fields, read the file too
+            if not values[name]:
+                del values[name]
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n")
 
     @classmethod

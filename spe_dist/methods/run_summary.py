@@ -45,3 +45,4 @@ class RunSummary:
     head_size: int | None = None
     normalize: bool = False
     pooling: Pooling | None = None
+    markers: bool = False

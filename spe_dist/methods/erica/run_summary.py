@@ -32,6 +32,7 @@ def summarize_erica(config: EricaConfig, encoder: PretrainedConfig) -> RunSummar
         ),
         # Vectors of markers ask for marked text, which exported models do not make.
         pooling="mean" if config.pooling == "mean" else None,
+        markers=config.pooling == "marker",
     )
 
 
