@@ -1,4 +1,4 @@
-"""`spe data …`: look at annotated data before training on them, and convert them to one format, or to questions."""
+"""`spe data …`: look at annotated data before training on them, split or convert them, or make questions of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ import tyro
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName
 from data_shards.annotated.read import read_annotated, read_documents
+from data_shards.annotated.shard_sentences import annotated_sentences
+from data_shards.annotated.split import split_file
 from data_shards.annotated.unified import write_file, write_unified
 from data_shards.errors import UserError
+from data_shards.shards.manifest import MANIFEST_NAME
+from data_shards.shards.reader import ShardReader
 from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.data_tables import check_text
@@ -48,10 +52,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write a file of annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2."""
+    """Write annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2.
+
+    Of a dataset of spe shards sentences, the facts of its knowledge base become relations between all their mentions.
+    """
 
     source: tyro.conf.Positional[Path]
-    """File to read; - is standard input."""
+    """File to read, or folder of a dataset of sentences; - is standard input."""
     out: tyro.conf.Positional[Path]
     """File to write."""
     format: FormatName | None = None
@@ -90,10 +97,29 @@ class WikihopFromDocred:
     """Language (spaCy code) whose rules split a document that is a text into sentences."""
 
 
+@dataclass(frozen=True)
+class Split:
+    """Split a file at random into train, dev and test: SQuAD's by article, other JSON and JSON lines by item."""
+
+    source: tyro.conf.Positional[Path]
+    """File to read; - is standard input."""
+    out: Path
+    """Folder to write train.json, dev.json and test.json (SQuAD) or train.jsonl, dev.jsonl and test.jsonl to."""
+    train: float = 0
+    """Number of articles or items to train on or, below 1, the share of them. 0: no such file."""
+    dev: float = 0
+    """The same of the part that selects the best epoch."""
+    test: float = 0
+    """The same of the part for testing."""
+    seed: int = 42
+    """Random seed: the same one gives the same parts."""
+
+
 Command = (
     Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
     | Annotated[WikihopFromDocred, tyro.conf.subcommand("wikihop-from-docred")]
+    | Annotated[Split, tyro.conf.subcommand("split")]
 )
 
 
@@ -107,13 +133,21 @@ def main(argv: list[str]) -> None:
             run_convert(command)
         case WikihopFromDocred():
             run_wikihop_from_docred(command)
+        case Split():
+            sizes = {"train": command.train, "dev": command.dev, "test": command.test}
+            for file, count in split_file(command.source, command.out, sizes, command.seed).items():
+                print(f"{file}: {count:,}")
 
 
 def run_convert(command: Convert) -> None:
     """Convert a file and say what became of it."""
-    sentences, report = read_annotated(
-        command.source, command.format, language=command.language, offsets=command.offsets
-    )
+    if (command.source / MANIFEST_NAME).is_file():
+        sentences, read = list(annotated_sentences(ShardReader(command.source))), []
+    else:
+        sentences, report = read_annotated(
+            command.source, command.format, language=command.language, offsets=command.offsets
+        )
+        read = report.lines()
     sentences = _without_relations(sentences, command.without_relations, command.source)
     if command.only_unrelated:
         sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
@@ -121,8 +155,7 @@ def run_convert(command: Convert) -> None:
             raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
     _check_out(command.out, command.source)
     write_unified(sentences, command.out)
-    print("\n".join(report.lines()))
-    print(f"{command.out}: {len(sentences):,} sentences, format unified")
+    print("\n".join([*read, f"{command.out}: {len(sentences):,} sentences, format unified"]))
 
 
 def run_wikihop_from_docred(command: WikihopFromDocred) -> None:

@@ -7,6 +7,7 @@
     spe finetune sentence-relations --from RUN --train FILE --test FILE
     spe finetune entity-typing --from RUN --train FILE --dev FILE --test FILE
     spe finetune multi-choice --from RUN --train FILE --dev FILE --test FILE
+    spe finetune extractive-qa --from RUN --train FILE --dev FILE --test FILE
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel

@@ -35,6 +35,7 @@ OF_ITEMS = {  # stem of a model -> where its `predicted` is
     "sentence_relations": "spe_dist.sentence_relations.predict",
     "entity_typing": "spe_dist.entity_typing.predict",
     "multi_choice": "spe_dist.multi_choice.predict",
+    "extractive_qa": "spe_dist.extractive_qa.predict",
 }
 _OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
 _INTERRUPTED = 130  # what shells give for Ctrl-C

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from data_shards.annotated.read import read_documents
+from data_shards.annotated.document import Document
+from data_shards.annotated.read import stream_documents
 from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
 
 if TYPE_CHECKING:
     from launcher.predict import Predict
 
-_PORTION = 256  # documents that are in memory as scores at a time
+_PORTION = 256  # documents that are in memory at a time
 
 
 def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], None]) -> None:
@@ -32,24 +34,11 @@ def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], N
     _check_options(command)
     import torch
 
-    from spe_dist.document_relations.encoded_documents import EncodedDocuments
-    from spe_dist.document_relations.folder import load_description, load_document_model
+    from spe_dist.document_relations.folder import load_document_model
     from spe_dist.document_relations.graph import DocumentGraph
     from spe_dist.document_relations.model import predict
     from spe_dist.engine.machine import find_device
 
-    language = load_description(command.model).language
-    graphs = []
-    for name in command.files or (STANDARD_INPUT,):
-        documents, report = read_documents(Path(name), language=language)
-        for line in report.lines()[1:]:
-            print(f"{name}: {line.strip()}", file=sys.stderr)
-        graphs += [DocumentGraph.of(document, language=language) for document in documents]
-    if not any(graph.nodes for graph in graphs):
-        raise UserError(
-            f"no document of {', '.join(command.files) or 'standard input'} gives mentions of entities, between which "
-            f"{command.model} finds relations: give documents with mentions, such as DocRED's format"
-        )
     model, word_pieces = load_document_model(command.model)
     if model.threshold is None:
         raise UserError(f"{command.model} has no threshold yet: its fine-tuning has not come to its end")
@@ -59,17 +48,30 @@ def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], N
     if device.type == "cuda" and precision == "fp32":
         raise UserError("precision must be bf16 on CUDA: its packed attention computes in half precision only")
     model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    max_pieces = model.sentence_encoder.max_pieces
-    for first in range(0, len(graphs), _PORTION):
-        rows = EncodedDocuments.of(
-            graphs[first : first + _PORTION], model.relations, word_pieces, max_pieces=max_pieces
-        )
-        if told := rows.about_windows(max_pieces):
+    language, has_mentions = word_pieces.language, False
+    documents = _documents(command.files or (STANDARD_INPUT,), language)
+    while portion := [DocumentGraph.of(document, language=language) for document in islice(documents, _PORTION)]:
+        has_mentions |= any(graph.nodes for graph in portion)
+        rows = model.encode(portion, word_pieces)
+        if told := rows.about_windows(model.sentence_encoder.max_pieces):
             print(told, file=sys.stderr)
         found = predict(model, rows, device)
         for graph in found:
             file.write((json.dumps(graph.as_json(), ensure_ascii=False) + "\n").encode(errors="replace"))
         count(len(found))
+    if not has_mentions:
+        raise UserError(
+            f"no document of {', '.join(command.files) or 'standard input'} gives mentions of entities, between which "
+            f"{command.model} finds relations: give documents with mentions, such as DocRED's format"
+        )
+
+
+def _documents(names: Sequence[str], language: str) -> Iterator[Document]:
+    for name in names:
+        documents, report = stream_documents(Path(name), language=language)
+        yield from documents
+        for line in report.lines()[1:]:
+            print(f"{name}: {line.strip()}", file=sys.stderr)
 
 
 def _check_options(command: Predict) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
@@ -19,8 +19,9 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.input.format import TextFormat
 from data_shards.pipeline.annotate import annotate
 from data_shards.pipeline.build import build_with_summary
-from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig, SentencesConfig
+from data_shards.pipeline.build_config import AnnotateConfig, BuildConfig, PairConfig, SentencesConfig
 from data_shards.pipeline.corpus import check_has_text, parse_documents, read_units, resolve_sources
+from data_shards.pipeline.pairs import pair_sentences
 from data_shards.pipeline.sentences import cut_sentences
 from data_shards.pipeline.unit_pipeline import BuildSummary
 from data_shards.shards import reader
@@ -30,6 +31,7 @@ from data_shards.shards.record_words import RecordWords
 from launcher.arguments import parse_arguments
 from launcher.audit import Audit, run_audit
 from launcher.document_text import document_counts, document_lines, has_documents
+from launcher.sample_corpus import SampleCorpus, run_sample_corpus
 
 if TYPE_CHECKING:
     from spe_dist.config import Config
@@ -61,6 +63,17 @@ class Sentences(SentencesConfig):
 
     A sentence has its entities, and the relations between entities within it. Start it again to go on with one that was
     interrupted.
+    """
+
+    dataset: tyro.conf.Positional[str]
+
+
+@dataclass(frozen=True)
+class Pair(PairConfig):
+    """Write a dataset whose records are pairs of sentences of another one, for matching the blanks (MTB).
+
+    In a positive pair, both sentences have a fact of the same head and tail; in a negative one, of the same head or the
+    same tail. Start it again to go on with one that was interrupted.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -101,32 +114,6 @@ class TrainVocab:
 
 
 @dataclass(frozen=True)
-class SampleCorpus:
-    """Write sentences, or documents, about a small invented world, for trying things out.
-
-    Each has entities and relations; spe shards build --gold-entities uses the entities of sentences, spe shards build
-    --documents --format docred those of documents.
-    """
-
-    out: Path
-    """JSON lines file (.jsonl) to write; with --documents, the folder."""
-    sentences: int = 20_000
-    """Number of sentences of the corpus."""
-    documents: int = 0
-    """Write this many documents instead of sentences: as text (text.jsonl) with a knowledge base (kb/) whose entities
-    they mention, and with all entities and relations (documents.json, in the form of DocRED)."""
-    seed: int = 0
-    """Random seed for content and wording."""
-    annotated: int = 0
-    """Also write this many annotated sentences for training (….train.jsonl), as many for testing (….test.jsonl) and
-    half as many for dev (….dev.jsonl). No sentence is in two files or in the corpus. With --documents, the same of
-    documents (train.json, test.json, dev.json)."""
-    negatives: int = 0
-    """Also write this many sentences with two or more entities and no relation (….negatives.jsonl), for measuring false
-    relations. None of them is in another file."""
-
-
-@dataclass(frozen=True)
 class Show:
     """Print records as a model sees them: entities, and what its method samples (SPE: spans, permutations, views).
 
@@ -149,6 +136,7 @@ Command = (
     Annotated[Build, tyro.conf.subcommand("build")]
     | Annotated[Annotate, tyro.conf.subcommand("annotate")]
     | Annotated[Sentences, tyro.conf.subcommand("sentences")]
+    | Annotated[Pair, tyro.conf.subcommand("pair")]
     | Annotated[Show, tyro.conf.subcommand("show")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
@@ -156,6 +144,12 @@ Command = (
     | Annotated[SampleCorpus, tyro.conf.subcommand("sample-corpus")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
 )
+
+_DERIVED: dict[type, tuple[Any, Callable[[Any], BuildSummary]]] = {
+    Annotate: (AnnotateConfig, annotate),
+    Sentences: (SentencesConfig, cut_sentences),
+    Pair: (PairConfig, pair_sentences),
+}
 
 
 def main(argv: list[str]) -> None:
@@ -165,10 +159,8 @@ def main(argv: list[str]) -> None:
     match command:
         case Build():
             run_build(command)
-        case Annotate():
-            run_annotate(command)
-        case Sentences():
-            run_sentences(command)
+        case Annotate() | Sentences() | Pair():
+            run_derive(command)
         case Show():
             run_show(command)
         case Info():
@@ -189,16 +181,11 @@ def run_build(command: Build) -> None:
     print(summary_text(build_with_summary(config), command.out))
 
 
-def run_annotate(command: Annotate) -> None:
-    """Annotate a dataset and print what came out."""
-    config = AnnotateConfig(**{field.name: getattr(command, field.name) for field in fields(AnnotateConfig)})
-    print(summary_text(annotate(config), command.out))
-
-
-def run_sentences(command: Sentences) -> None:
-    """Cut documents into sentences and print what came out."""
-    config = SentencesConfig(**{field.name: getattr(command, field.name) for field in fields(SentencesConfig)})
-    print(summary_text(cut_sentences(config), command.out))
+def run_derive(command: Annotate | Sentences | Pair) -> None:
+    """Make a dataset from another one and print what came out."""
+    config_class, make = _DERIVED[type(command)]
+    config = config_class(**{field.name: getattr(command, field.name) for field in fields(config_class)})
+    print(summary_text(make(config), command.out))
 
 
 def run_show(command: Show) -> None:
@@ -284,36 +271,6 @@ def run_train_vocab(command: TrainVocab) -> None:
     print(f"{command.out}: {len(pieces):,} pieces")
 
 
-def run_sample_corpus(command: SampleCorpus) -> None:
-    """Write a sample corpus."""
-    from data_shards.sample.corpus import generate_annotated, write_annotated, write_corpus
-    from data_shards.sample.documents import write_documents
-
-    if command.sentences < 1 or min(command.documents, command.annotated, command.negatives) < 0:
-        raise UserError("--sentences must be at least 1; --documents, --annotated and --negatives not negative")
-    sizes = {"train": command.annotated, "dev": (command.annotated + 1) // 2, "test": command.annotated}
-    if command.documents:
-        if command.negatives:
-            raise UserError("--negatives are sentences: leave it out with --documents")
-        with explain_write_errors(command.out):
-            write_documents(command.out, documents=command.documents, seed=command.seed, annotated=sizes)
-        parts_written = "".join(f", {size:,} in {name}.json" for name, size in sizes.items() if size)
-        print(f"{command.out}: {command.documents:,} documents in text.jsonl and documents.json{parts_written}")
-        return
-    if command.out.is_dir():
-        raise UserError(f"--out {command.out} is a folder: name a file to write")
-    write_corpus(command.out, sentences=command.sentences, seed=command.seed)
-    print(f"{command.out}: {command.sentences:,} sentences")
-    parts = generate_annotated(
-        tuple(sizes.values()), sentences=command.sentences, seed=command.seed, negatives=command.negatives
-    )
-    for name, part in zip((*sizes, "negatives"), parts, strict=True):
-        if part:
-            path = command.out.with_suffix(f".{name}.jsonl")
-            write_annotated(path, part)
-            print(f"{path}: {len(part):,} annotated sentences")
-
-
 def summary_text(summary: BuildSummary, out: Path) -> str:
     """What a build came to, for people."""
     return dataset_text(summary.manifest, str(out), f"  time      {_time_text(summary)}")
@@ -329,7 +286,7 @@ def dataset_text(manifest: Manifest, out: str, *further: str) -> str:
     counts = manifest.statistics
     shard_bytes = sum(shard.filesize for shard in manifest.shardlist)
     case = {True: "lower-cased", False: "cased", None: "as it is"}[manifest.tokenizer.lowercase]
-    dropped = ", ".join(f"{count:,} {_reason_text(reason)}" for reason, count in counts.dropped.items())
+    dropped = ", ".join(f"{count:,} {_reason_text(reason)}" for reason, count in counts.dropped.items()) or "none"
     lines = [
         f"{out}: {counts.records:,} records in {len(manifest.shardlist)} shards, {shard_bytes / 1e6:,.1f} MB",
         f"  a record  {counts.words / counts.records:.1f} words, {counts.pieces / counts.records:.1f} pieces, "

@@ -12,6 +12,7 @@ from data_shards.errors import UserError
 from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.entity_typing.config import EntityTypingConfig
 from spe_dist.extraction.config import ExtractionConfig
+from spe_dist.extractive_qa.config import ExtractiveQaConfig
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import DEV
 from spe_dist.multi_choice.config import MultiChoiceConfig
@@ -25,6 +26,7 @@ TASKS: dict[str, type[FinetuneConfig]] = {
     "sentence_relations": SentenceRelationsConfig,
     "entity_typing": EntityTypingConfig,
     "multi_choice": MultiChoiceConfig,
+    "extractive_qa": ExtractiveQaConfig,
 }
 DEFAULT = "extraction"  # of recipes, and of folders of older runs, that name no task
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,21 @@ def read_documents(
     offsets: OffsetUnit = "characters",
     keep_no_relation: bool = False,
 ) -> tuple[list[Document], ReadReport]:
+    """All documents of a file, in memory; arguments and errors are those of `stream_documents`."""
+    documents, report = stream_documents(
+        path, format, language=language, offsets=offsets, keep_no_relation=keep_no_relation
+    )
+    return list(documents), report
+
+
+def stream_documents(
+    path: Path,
+    format: FormatName | None = None,
+    *,
+    language: str = "en",
+    offsets: OffsetUnit = "characters",
+    keep_no_relation: bool = False,
+) -> tuple[Iterator[Document], ReadReport]:
     """Read a file of annotated sentences or documents: JSON or JSON lines, compressed or not.
 
     Args:
@@ -38,7 +53,8 @@ def read_documents(
         keep_no_relation: whether a pair that is labelled as one without a relation (NR) is a fact of that type.
 
     Returns:
-        Its documents, and a report with the place of each, which counts what has no place in a document.
+        Its documents, one at a time, and a report with the place of each, which counts what has no place in a
+        document, and is complete when all documents are read.
 
     Raises:
         UserError: it cannot be read, is in no known format, or something in it cannot be right; names line or item.
@@ -57,13 +73,15 @@ def read_documents(
     if report.format == "docred":
         report.relation_names |= docred.load_relation_names(path.parent)
     read = readers(offsets, OffsetTrial(offsets, language))[report.format]
-    documents = []
-    for index, item in enumerate(chain([first], items)):
-        report.documents += 1
-        if (document := read(item, index, report)) is not None:
-            documents.append(_with_relation_names(document, report.relation_names))
-            report.places.append(item.where)
-    return documents, report
+
+    def documents() -> Iterator[Document]:
+        for index, item in enumerate(chain([first], items)):
+            report.documents += 1
+            if (document := read(item, index, report)) is not None:
+                report.places.append(item.where)
+                yield _with_relation_names(document, report.relation_names)
+
+    return documents(), report
 
 
 def _with_relation_names(document: Document, names: Mapping[str, str]) -> Document:

@@ -17,7 +17,7 @@ from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline, pipeline_
 from data_shards.pipeline.unit_pipeline import STOPPED_TEXT, BuildSummary, Units
 from data_shards.shards.manifest import Manifest, Statistics, layer_sizes
 from data_shards.shards.reader import ShardReader
-from data_shards.shards.record import ENTITIES, Records
+from data_shards.shards.record import ENTITIES
 from data_shards.shards.record_words import RecordWords
 from data_shards.stop_requests import stopped_on_request
 
@@ -37,8 +37,9 @@ class AnnotateStep:
         """As many as before."""
         return source.max_pieces
 
-    def content(self, source: ShardReader, records: Records) -> UnitContent:
+    def content(self, source: ShardReader, shard: int) -> UnitContent:
         """The records with entities."""
+        records = source.read_shard(shard)
         plan = self.entities
         assert plan.ner is not None
         words = _words_of_worker(str(source.tokenizer_folder() / "tokenizer.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from data_shards.errors import UserError
 from data_shards.input.format import TextFormat
@@ -203,3 +204,32 @@ class SentencesConfig:
                 raise UserError(f"{name} must not be negative, not {getattr(self, name)}")
         if not 3 <= self.max_pieces <= 1 << 16:
             raise UserError(f"max_pieces must be between 3 and {1 << 16}, not {self.max_pieces}")
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Make a dataset of pairs of sentences from one of sentences with entities of a knowledge base."""
+
+    dataset: str
+    """Folder or URL of a dataset that spe shards sentences wrote."""
+    out: Path
+    """Folder for the new dataset; must be new, empty or of this dataset."""
+    by: Literal["entities"] = "entities"
+    """What the two facts of a positive pair have in common: head and tail. Those of a negative one share one of the
+    two."""
+    most_sentences: int = 8
+    """Maximum number of sentences of each entity pair, all of which are paired with each other."""
+    seed: int = 0
+    """Random seed for the choice of sentences and of negatives."""
+    name: str | None = None
+    """Name of the dataset. Default: the name of the output folder."""
+    workers: int | None = None
+    """Worker processes. Default: all cores. Does not change the output."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers must be at least 1, not {self.workers}")
+        if self.most_sentences < 2:
+            raise UserError(f"most_sentences must be at least 2, not {self.most_sentences}: a pair has two")
+        if self.seed < 0:
+            raise UserError(f"seed must not be negative, not {self.seed}")

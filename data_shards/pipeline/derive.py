@@ -40,7 +40,6 @@ from data_shards.pipeline.unit_pipeline import (
 from data_shards.shards.location import is_remote
 from data_shards.shards.manifest import Manifest
 from data_shards.shards.reader import ShardReader
-from data_shards.shards.record import Records
 
 
 class Step(Protocol):
@@ -53,8 +52,8 @@ class Step(Protocol):
     def max_pieces(self, source: Manifest) -> int:
         """Most pieces of a record of the new dataset, [CLS] and [SEP] included."""
 
-    def content(self, source: ShardReader, records: Records) -> UnitContent:
-        """The records of a new shard from those of one of the source.
+    def content(self, source: ShardReader, shard: int) -> UnitContent:
+        """The records of a new shard from those of a shard of the source.
 
         Raises:
             UserError: this machine lacks what it takes.
@@ -161,7 +160,7 @@ def derive_shard(plan: DerivePlan, index: int) -> tuple[FinishedUnit, bool]:
         Path(shard.url).stem,
         (0, index),
         sha256_of(f"{plan.settings} {shard.sha256}".encode()),
-        lambda: plan.step.content(source, source.read_shard(index)),
+        lambda: plan.step.content(source, index),
         lambda: ShardFormat(source.manifest.block_records, max_pieces, tokenizer.vocab_size),
     )
 

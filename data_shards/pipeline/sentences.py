@@ -52,8 +52,9 @@ class SentencesStep:
         """What was asked for, or what a document can have."""
         return min(self.most_pieces, source.max_pieces)
 
-    def content(self, source: ShardReader, records: Records) -> UnitContent:
+    def content(self, source: ShardReader, shard: int) -> UnitContent:
         """The sentences that are kept."""
+        records = source.read_shard(shard)
         documents = sentences_of(records)
         pieces = documents.records.pieces.lengths + _SPECIALS_PER_RECORD
         reasons = {

@@ -155,7 +155,8 @@ class Manifest:
     def language(self) -> str:
         """Whose rules cut the text into sentences and words (a spaCy language code)."""
         build = self.build
-        while before := build.get("annotated") or build.get("documents_cut"):  # from shards that were built before
+        origins = ("annotated", "documents_cut", "sentences_paired")
+        while before := next((build[origin] for origin in origins if origin in build), None):  # built from other shards
             build = before["build"]
         return build.get("language", "en")
 

@@ -145,7 +145,7 @@ class Comparison:
         """
         task, source = self.config.tasks[column.task], f"tasks.{column.task}"
         base = _read_finetuning(read_values(self.find_recipe(task.recipe)), source=task.recipe)
-        settings: Settings = task.settings | self._start(variant, base)
+        settings: Settings = task.settings | task.fractions[column.fraction] | self._start(variant, base)
         settings |= {"data.fraction": column.fraction, "seeds": self.config.seeds}
         points = self.points(column.task)
         configs = []

@@ -66,8 +66,9 @@ class ComparedTaskConfig:
     """Recipe of the fine-tuning."""
     settings: Settings = field(default_factory=dict)
     """Settings in which it differs from the recipe, by dotted name; data.train, data.dev and data.test at least."""
-    fractions: tuple[Part, ...] = (1.0,)
-    """Shares of the training data; each is a column."""
+    fractions: dict[Part, Settings] = field(default_factory=lambda: {1.0: {}})
+    """Shares of the training data, each a column, with settings that only its fine-tunings have: few data may need
+    more epochs."""
     measures: tuple[str, ...]
     """Measures of the task to show."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)

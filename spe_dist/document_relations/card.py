@@ -57,10 +57,7 @@ def document_card(
     parts = (
         _HEADER + f"\n# {config.run.name}",
         f"Finds relations of {len(description.relations)} kinds between the entities of a document, within and across "
-        "sentences. An entity is the mean of its mentions; every ordered pair goes through a bilinear classifier (the "
-        "model of the document experiments of ERICA, Qin et al., ACL 2021), by spe_dist. Relations with a score of "
-        f"{description.threshold:.4f} or more are predicted, the threshold with the highest F1 on dev; scores are not "
-        "calibrated.",
+        f"sentences. {_about_head(description)} Scores are not calibrated.",
         started_and_trained(config, result, encoder_alone=True),
         "## How to use it\n\n" + _USAGE,
         "## Scores\n\nOf DocRED's official evaluation, in percent: relation_ign_f1 leaves out of precision what is "
@@ -70,3 +67,17 @@ def document_card(
         *about_making(config, counts, ("documents", "entities", "relations"), versions),
     )
     return "\n\n".join(parts) + "\n"
+
+
+def _about_head(description: DocumentModelDescription) -> str:
+    if description.head == "atlop":
+        return (
+            "Every ordered pair has a context of its own, which both entities attend to, and a threshold of its own: "
+            f"the relations above it are predicted, at most {description.max_labels} of a pair. That is ATLOP (Zhou et "
+            "al., AAAI 2021), by spe_dist. A score says how far a relation is above the threshold, from 0.5 on."
+        )
+    return (
+        "An entity is the mean of its mentions; every ordered pair goes through a bilinear classifier (the model of "
+        "the document experiments of ERICA, Qin et al., ACL 2021), by spe_dist. Relations with a score of "
+        f"{description.threshold:.4f} or more are predicted, the threshold with the highest F1 on dev."
+    )

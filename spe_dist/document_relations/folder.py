@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -12,7 +13,8 @@ from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.config import STRICT
-from spe_dist.document_relations.model import DocumentModel, PairClassifier
+from spe_dist.document_relations.atlop import AtlopHead, AtlopModel
+from spe_dist.document_relations.model import DocumentModel, Markers, PairClassifier
 from spe_dist.finetuning.model_folder import as_json, load_model
 from spe_dist.finetuning.model_stem import require_model
 from spe_dist.models.sentence_encoder import SentenceEncoder
@@ -27,8 +29,16 @@ class DocumentModelDescription:
 
     relations: tuple[str, ...]
     """In the order of their classes, from 1."""
+    head: Literal["erica", "atlop"] = "erica"
     entity_size: int
-    distance_size: int
+    distance_size: int | None = None
+    """Of ERICA's head."""
+    block_size: int | None = None
+    """Of ATLOP's head."""
+    max_labels: int | None = None
+    """Of ATLOP's head: most relations of a pair."""
+    markers: Markers = "none"
+    """What stands before and after every mention."""
     threshold: float | None = None
     """Least score of a relation, chosen on dev; None: the fine-tuning has not come to its end."""
     language: str
@@ -38,13 +48,33 @@ class DocumentModelDescription:
 
 def build_model(description: DocumentModelDescription, encoder: SentenceEncoder) -> DocumentModel:
     """A model as described; all but the sentence encoder is new."""
+    classes = 1 + len(description.relations)
+    if description.head == "atlop":
+        assert description.block_size is not None and description.max_labels is not None
+        head = AtlopHead(
+            encoder.hidden_size,
+            entity_size=description.entity_size,
+            block_size=description.block_size,
+            classes=classes,
+        )
+        return AtlopModel(
+            encoder,
+            head,
+            description.relations,
+            threshold=description.threshold,
+            markers=description.markers,
+            max_labels=description.max_labels,
+        )
+    assert description.distance_size is not None
     classifier = PairClassifier(
         encoder.hidden_size,
         entity_size=description.entity_size,
         distance_size=description.distance_size,
-        classes=1 + len(description.relations),
+        classes=classes,
     )
-    return DocumentModel(encoder, classifier, description.relations, threshold=description.threshold)
+    return DocumentModel(
+        encoder, classifier, description.relations, threshold=description.threshold, markers=description.markers
+    )
 
 
 def load_description(folder: Path) -> DocumentModelDescription:

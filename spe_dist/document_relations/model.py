@@ -4,21 +4,29 @@
 
 δ is the bucket of how far the head's first mention begins after the tail's. Class 0 is a pair without a relation; the
 other classes are not exclusive. `DocumentModel` has the encoder and the mean vectors; what makes logits of them is
-`PairClassifier`, a module of its own.
+`PairClassifier`, a module of its own. ATLOP's model (`atlop.py`) is derived from it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data_shards.text.word_pieces import WordPieces
 from spe_dist.document_relations.encoded_documents import DISTANCES, EncodedDocuments, PairBatch, forwards
 from spe_dist.document_relations.graph import DocumentGraph, PairScores
+from spe_dist.documents.marked_pieces import with_numbered_markers
 from spe_dist.finetuning.losses import Losses
+from spe_dist.methods.erica.markers import PAIRS
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 LOSSES = ("relation",)
+Markers = Literal["none", "star", "numbered"]
 _MOST_PIECES = 4096  # of a forward of prediction
 _PAIRS_AT_A_TIME = 2048  # each takes 57 kB with 97 classes
 
@@ -70,36 +78,59 @@ class DocumentModel(nn.Module):
 
     Args:
         encoder: gives states.
-        classifier: of pairs.
+        classifier: of pairs; its first class is a pair without a relation.
         relations: names of its classes 1, 2, …
         threshold: least score of a relation; None until it is chosen on dev.
+        markers: what stands around every mention; numbered ones are those that ERICA is pre-trained with, in whose
+            runs they are the rows of the word embeddings behind the vocabulary.
     """
 
     def __init__(
         self,
         encoder: SentenceEncoder,
-        classifier: PairClassifier,
+        classifier: nn.Module,
         relations: tuple[str, ...],
         *,
         threshold: float | None = None,
+        markers: Markers = "none",
     ) -> None:
         super().__init__()
         self.sentence_encoder = encoder
         self.classifier = classifier
         self.relations = relations
         self.threshold = threshold
+        self.markers = markers
+
+    def encode(self, items: Sequence[DocumentGraph], word_pieces: WordPieces) -> EncodedDocuments:
+        """Documents as rows."""
+        number = partial(with_numbered_markers, first_id=word_pieces.vocab_size, pairs=PAIRS)
+        return EncodedDocuments.of(
+            items,
+            self.relations,
+            word_pieces,
+            max_pieces=self.sentence_encoder.max_pieces,
+            mark=number if self.markers == "numbered" else None,
+        )
 
     def logits(self, batch: PairBatch) -> Tensor:
         """Of the batch's pairs, [N, 1 + R], fp32."""
         vectors = batch.pooled.means(self.sentence_encoder(batch.packed))
         return self.classifier(vectors, batch.pairs, batch.distances)
 
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, the mean over pairs and classes."""
+        sum_of_losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        return sum_of_losses / max(1, logits.numel())
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Of relations, 0 to 1, [N, R]."""
+        return logits[:, 1:].sigmoid()
+
     def forward(self, batch: PairBatch) -> Losses:
-        """Binary cross-entropy, the mean over pairs and classes; a pair is right if its highest class is one of its."""
+        """The loss; a pair is right if its highest class is one of its own."""
         logits = self.logits(batch)
-        sum_of_losses = nn.functional.binary_cross_entropy_with_logits(logits, batch.targets, reduction="sum")
         correct = batch.targets.gather(1, logits.argmax(1, keepdim=True)).sum().long()
-        return Losses((sum_of_losses / max(1, logits.numel()))[None], correct[None], torch.tensor([len(logits)]))
+        return Losses(self.loss(logits, batch.targets)[None], correct[None], torch.tensor([len(logits)]))
 
 
 @torch.no_grad()
@@ -116,7 +147,7 @@ def predict(model: DocumentModel, rows: EncodedDocuments, device: torch.device) 
         pairs = [rows.documents[row].all_pairs() for row in numbers]
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
             logits = model.logits(rows.batch(numbers, pairs).to(device))
-        scores = np.split(logits[:, 1:].sigmoid().cpu().numpy(), np.cumsum([len(one) for one in pairs])[:-1])
+        scores = np.split(model.scores(logits).cpu().numpy(), np.cumsum([len(one) for one in pairs])[:-1])
         for row, of_document, of_pairs in zip(numbers.tolist(), pairs, scores, strict=True):
             item, entities = rows.items[row], rows.documents[row].pieces.numbers
             scored = DocumentGraph(

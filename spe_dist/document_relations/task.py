@@ -13,6 +13,7 @@ import torch
 from data_shards.annotated.read import read_documents
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.document_relations.atlop import OWN_THRESHOLD
 from spe_dist.document_relations.card import document_card
 from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.document_relations.encoded_documents import EncodedDocuments
@@ -31,6 +32,7 @@ from spe_dist.document_relations.threshold import best_threshold
 from spe_dist.finetuning.data import Data
 from spe_dist.finetuning.folder import DEV, MODEL, Result, seed_folder
 from spe_dist.finetuning.measures import precision_recall_f1
+from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.finetuning.task import Batches, Task
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
@@ -76,23 +78,43 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         relations = sorted({edge.type for item in available for edge in item.edges})
         if not relations:
             raise UserError(f"{self.config.data.train} holds no relations: there is nothing to learn from it")
+        model = self.config.model
+        of_head: dict[str, Any] = (
+            {
+                "block_size": model.block_size,
+                "max_labels": model.max_labels,
+                "markers": model.markers or "star",
+                "threshold": OWN_THRESHOLD,
+            }
+            if model.head == "atlop"
+            else {"distance_size": model.distance_size, "markers": model.markers or "none"}
+        )
         return DocumentModelDescription(
             relations=tuple(relations),  # of all the training data, whatever the fraction
-            entity_size=self.config.model.entity_size,
-            distance_size=self.config.model.distance_size,
+            head=model.head,
+            entity_size=model.entity_size,
             language=language,
+            **of_head,
         )
 
     def new_model(self, description: DocumentModelDescription, encoder: SentenceEncoder) -> DocumentModel:
         return build_model(description, encoder)
 
+    def build(self, start: Pretrained, description: DocumentModelDescription) -> tuple[DocumentModel, LoadReport]:
+        before = (start.description or {}).get("markers") == "numbered"  # of a fine-tuned model
+        if description.markers == "numbered" and not (start.markers or before):
+            raise UserError(
+                f"model.markers is numbered, but {start.name} was not pre-trained with markers (an ERICA run with "
+                "pooling: marker): remove the setting, or start from such a run"
+            )
+        return super().build(start, description)
+
     def same_labels(self, before: Mapping[str, Any], description: DocumentModelDescription) -> bool:
         return before.get("relations") == list(description.relations)
 
     def encode(self, items: Sequence[DocumentGraph], model: DocumentModel, word_pieces: WordPieces) -> EncodedDocuments:
-        max_pieces = model.sentence_encoder.max_pieces
-        rows = EncodedDocuments.of(items, model.relations, word_pieces, max_pieces=max_pieces)
-        told = rows.about_windows(max_pieces)
+        rows = model.encode(items, word_pieces)
+        told = rows.about_windows(model.sentence_encoder.max_pieces)
         if told and told not in self._told:
             self._told.add(told)  # dev is encoded twice
             LOGGER.info(told)
@@ -111,6 +133,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         return predict(model, rows, device)
 
     def decide(self, gold: Sequence[DocumentGraph], predicted: list[DocumentGraph]) -> list[DocumentGraph]:
+        if self.config.model.head == "atlop":
+            return predicted
         threshold = best_threshold(gold, predicted)
         return [one.decided(threshold) for one in predicted]
 
@@ -124,6 +148,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         dev: Sequence[DocumentGraph],
         find: Callable[[Sequence[DocumentGraph]], list[DocumentGraph]],
     ) -> None:
+        if self.config.model.head == "atlop":
+            return
         model.threshold = None  # a run that was killed here before has chosen one already
         model.threshold = best_threshold(dev, find(dev))
         keep_threshold(folder, model.threshold)
@@ -168,7 +194,7 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
 
     def about_rows(self, rows: EncodedDocuments, description: DocumentModelDescription) -> list[str]:
         lines = []
-        if empty := rows.without_related_pairs():
+        if self.config.pairs.unrelated is not None and (empty := rows.without_related_pairs()):
             lines.append(f"nothing is learned from {empty} of {len(rows)} training documents, which have no relation")
         if lost := rows.lost_facts():
             lines.append(

@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 from spe_dist.entity_typing.typed_mention import GENERAL, TypedMention
-from spe_dist.finetuning.measures import Contributions, Measure, micro_f1, share
+from spe_dist.finetuning.measures import UNIT, Contributions, Measure, mean_of_shares, micro_f1, share
 from spe_dist.finetuning.scored_run import ScoredRun
 from spe_dist.finetuning.scoring import Scoring
 from spe_dist.text_table import text_table
 
-UNIT = 1 << 32
-"""Contributions are whole numbers: shares are counted in such parts, exact to 9 digits."""
 _NOTE = """(accuracy: exactly the gold types. macro_f1: F1 of mean precision and mean recall of mentions, precision 0
  where nothing is predicted (Ling & Weld's "loose macro"). micro_f1: all types of all mentions together. macro_f1_ufet:
  as macro_f1, but over mentions with a prediction and mentions with gold types, as UFET's scorer.)"""
@@ -24,9 +22,7 @@ _NOTE = """(accuracy: exactly the gold types. macro_f1: F1 of mean precision and
 
 def macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """F1 of mean precision and recall: (sum in UNIT, mentions) of one, then of the other, [..., 4]."""
-    parts = np.asarray(counts, dtype=np.float64)
-    precision = parts[..., 0] / UNIT / np.maximum(parts[..., 1], 1)
-    recall = parts[..., 2] / UNIT / np.maximum(parts[..., 3], 1)
+    precision, recall = mean_of_shares(counts[..., :2]), mean_of_shares(counts[..., 2:])
     total = precision + recall
     return 2 * precision * recall / np.where(total > 0, total, 1)
 

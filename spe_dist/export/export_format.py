@@ -52,6 +52,8 @@ class Description:
     """Whether vectors in the space of contrast have length 1."""
     pooling: Pooling | None = None
     """How spans, which no span encoder reads then, become vectors; a pair's vector is [first ; second]."""
+    markers: bool = False
+    """Whether ERICA's entity markers stand in the word embeddings, behind the tokenizer's vocabulary."""
     mask_unit: MaskUnit = "piece"
     """What became one [MASK] in the views of contrast."""
     format_version: int = FORMAT_VERSION
@@ -59,8 +61,8 @@ class Description:
     def save(self, folder: Path) -> None:
         """Write `spe_dist.json`."""
         values = asdict(self)
-        for name, usual in (("pooling", None), ("mask_unit", "piece")):
-            if values[name] == usual:  # earlier versions, which know no such field, read the file too
+        for name, usual in (("pooling", None), ("markers", False), ("mask_unit", "piece")):
+            if values[name] == usual:  # earlier versions, which know no such fields, read the file too
                 del values[name]
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n")
 

@@ -122,6 +122,7 @@ def describe(source: TrainedRun, weights: Weights) -> Description:
         head_size=summary.head_size,
         normalize=summary.normalize,
         pooling=summary.pooling,
+        markers=summary.markers,
         mask_unit=summary.mask_unit,
     )
 

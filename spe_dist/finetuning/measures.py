@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Contributions = NDArray[np.int64]  # [..., items, columns]
 Measure = Callable[[NDArray[Any]], NDArray[np.float64]]  # sums over items [..., columns] -> values [...], in 0..1
+UNIT = 1 << 32
+"""Contributions are whole numbers: shares are counted in such parts, exact to 9 digits."""
 
 
 def precision_recall_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
@@ -28,3 +30,8 @@ def share(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Share of the first count in the second, [..., (right, all)]: accuracy, for one."""
     counted = np.asarray(counts, dtype=np.float64)
     return counted[..., 0] / np.maximum(counted[..., 1], 1)
+
+
+def mean_of_shares(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean of shares, [..., (sum in UNIT, how many)]."""
+    return share(counts) / UNIT

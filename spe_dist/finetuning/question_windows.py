@@ -51,8 +51,8 @@ def cut_windows(
     Args:
         pieces: of the text.
         room: most pieces of a window.
-        stride: from the beginning of a window to that of the next, at most the room. None: a window begins where the
-            one before ends.
+        stride: from the beginning of a window to that of the next, or the room if that is less. None: a window begins
+            where the one before ends.
         may_break: whether a window may end before a piece, or behind the last one, [pieces + 1]; looked at without
             stride. Where the room holds no such place, a window is as long as the room.
         most: windows; what is behind the last of them is left out.
@@ -67,7 +67,7 @@ def cut_windows(
         windows.append((start, end))
         if end == pieces or len(windows) == most:
             return np.array(windows, dtype=np.int64)
-        start = end if stride is None else start + stride
+        start = end if stride is None else start + min(stride, room)
 
 
 @dataclass(frozen=True)

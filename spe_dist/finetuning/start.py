@@ -74,6 +74,7 @@ class Pretrained:
         language: whose rules cut text into words.
         weights: of all else, by name.
         unused: names of weights that the encoder has no place for.
+        markers: whether the encoder was pre-trained with ERICA's entity markers.
         stem: of the task of a fine-tuned model; None of all others.
         description: of a fine-tuned model, as it lies in its folder.
     """
@@ -86,6 +87,7 @@ class Pretrained:
     encoder_is_new: bool = False
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    markers: bool = False
     stem: str | None = None
     description: Mapping[str, Any] | None = None
 
@@ -164,6 +166,7 @@ def open_start(config: FinetuneConfig) -> Pretrained:
         encoder=_with_dropout(run.sentence_encoder, config.encoder),
         word_pieces=run.word_pieces,
         language=run.description.language,
+        markers=run.description.markers,
         weights={name: w for name, w in run.state_dict().items() if not name.startswith("sentence_encoder.")},
     )
 

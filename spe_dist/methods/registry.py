@@ -23,6 +23,7 @@ _BUILT_IN = (
     EntryPoint("enpar", "spe_dist.methods.enpar.spec:SPEC", GROUP),
     EntryPoint("erica", "spe_dist.methods.erica.spec:SPEC", GROUP),
     EntryPoint("mlm", "spe_dist.methods.mlm.spec:SPEC", GROUP),
+    EntryPoint("mtb", "spe_dist.methods.mtb.spec:SPEC", GROUP),
 )
 
 

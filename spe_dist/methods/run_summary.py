@@ -47,4 +47,5 @@ class RunSummary:
     head_size: int | None = None
     normalize: bool = False
     pooling: Pooling | None = None
+    markers: bool = False
     mask_unit: MaskUnit = "piece"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
-from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.batch import PackedSequences, Tensors
 
 NAME = "packed"
 _FEWEST_SEQUENCES = 4  # of a group
@@ -104,6 +104,35 @@ def _group_sizes(sequences: int) -> list[int]:
     return [*sizes, sequences]
 
 
+@dataclass(frozen=True)
+class AttentionRows(Tensors):
+    """Pieces whose attention is asked for, O of them, in order."""
+
+    pieces: Tensor  # [O] packed indices
+    counts: tuple[int, ...]  # of them in each sequence
+    lengths: tuple[int, ...]  # pieces of each sequence
+
+
+@dataclass
+class LastAttention:
+    """What the layer that ran last attended with, kept to compute rows of its probabilities, which nothing returns."""
+
+    query: Tensor | None = None  # [P, heads, size] in the order of the layout
+    key: Tensor | None = None
+    layout: VarlenLayout | PaddedLayout | None = None
+    scaling: float = 1.0
+
+    def of_rows(self, rows: AttentionRows) -> list[Tensor]:
+        """Of each sequence, the probabilities of its rows, [heads, rows, pieces of it], fp32, before dropout."""
+        assert self.query is not None and self.key is not None
+        query, key, wanted = self.query, self.key, rows.pieces
+        if isinstance(self.layout, PaddedLayout):
+            wanted, key = self.layout.places[wanted], key[self.layout.places]
+        queries = (query[wanted].float() * self.scaling).split(rows.counts)
+        keys = key.float().split(rows.lengths)
+        return [(q.transpose(0, 1) @ k.permute(1, 2, 0)).softmax(dim=2) for q, k in zip(queries, keys, strict=True)]
+
+
 def packed_attention(
     module: nn.Module,
     query: Tensor,
@@ -114,10 +143,16 @@ def packed_attention(
     layout: VarlenLayout | PaddedLayout,
     scaling: float,
     dropout: float = 0.0,
+    last: LastAttention | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size]."""
+    """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size].
+
+    Query and key are left in `last`, where each layer replaces those of the one before.
+    """
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
+    if last is not None:
+        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
     if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
         states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)

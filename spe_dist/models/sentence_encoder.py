@@ -15,7 +15,15 @@ from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
-from spe_dist.models.packed_attention import NAME, PaddedGroup, PaddedLayout, VarlenLayout, layout_of
+from spe_dist.models.packed_attention import (
+    NAME,
+    AttentionRows,
+    LastAttention,
+    PaddedGroup,
+    PaddedLayout,
+    VarlenLayout,
+    layout_of,
+)
 
 _POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
 _ONE_PIECE = PackedSequences(
@@ -55,25 +63,43 @@ class SentenceEncoder(nn.Module):
         """The table of piece embeddings, [vocabulary, embedding size]."""
         return self.model.get_input_embeddings()
 
-    def forward(self, packed: PackedSequences, added: Tensor | None = None) -> Tensor:
+    def forward(
+        self, packed: PackedSequences, added: Tensor | None = None, last: LastAttention | None = None
+    ) -> Tensor:
         """States of the last layer, [P, H].
 
         Args:
             packed: pieces of S sequences.
             added: vectors to add to the embeddings of the pieces, [P, embedding size]; not with padded layers.
+            last: is given what the last layer attends with; not with padded layers.
         """
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.packed:
-            if added is not None:
-                raise ValueError("padded layers cannot add anything to the embeddings")
+            if added is not None or last is not None:
+                raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
         layout, segments = layout_of(packed), self._segments(packed)
         if isinstance(layout, VarlenLayout):
-            return self._states(packed.piece_ids, packed.positions, segments, layout, added)
+            return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
         ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
-        states = self._states(ids, positions, segments, layout, None if added is None else added[layout.order])
+        added = None if added is None else added[layout.order]
+        states = self._states(ids, positions, segments, layout, added, last)
         return states.index_select(0, layout.places)
+
+    def with_attention(self, packed: PackedSequences, rows: AttentionRows) -> tuple[Tensor, list[Tensor]]:
+        """States of the last layer, [P, H], and what some pieces attend to there.
+
+        Args:
+            packed: pieces of S ≥ 1 sequences.
+            rows: whose attention is asked for.
+
+        Returns:
+            The states; for each sequence, probabilities [heads, its rows, its pieces], fp32, before dropout.
+        """
+        last = LastAttention()
+        states = self(packed, last=last)
+        return states, last.of_rows(rows)
 
     def _segments(self, packed: PackedSequences) -> Tensor:
         """Of each piece, [P]; all 0 for encoders that know one segment alone (RoBERTa, new ones)."""
@@ -112,6 +138,7 @@ class SentenceEncoder(nn.Module):
         segments: Tensor,
         layout: VarlenLayout | PaddedLayout,
         added: Tensor | None = None,
+        last: LastAttention | None = None,
     ) -> Tensor:
         pieces = (
             {"input_ids": piece_ids[None]}
@@ -123,6 +150,7 @@ class SentenceEncoder(nn.Module):
             position_ids=positions[None] + self.first_position,
             token_type_ids=segments[None],
             layout=layout,
+            last=last,
         )
         return states.last_hidden_state[0]
 

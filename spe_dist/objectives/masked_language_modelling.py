@@ -61,7 +61,7 @@ class MaskedLanguageModelling(nn.Module):
         self.block.norm.load_state_dict(norm.state_dict())
         self.block.norm.eps = norm.eps
         with torch.no_grad():
-            self.decoder.bias.copy_(bias)
+            self.decoder.bias[: len(bias)] = bias  # markers, behind the vocabulary, have none there
         return True
 
     def forward(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ def recipe(shards, tmp_path):
     values = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text())
     pretrain = {f"{section}.{key}": value for section, part in SMALL.items() for key, value in part.items()}
     pretrain |= {"data.shards": str(shards / "shards"), "cluster.workers": 1}
-    tasks = values["tasks"]["extraction"] | {"fractions": [1.0], "grid": {"train.epochs": [2, 3]}}
+    tasks = values["tasks"]["extraction"] | {"fractions": {1.0: {}}, "grid": {"train.epochs": [2, 3]}}
     tasks["settings"] |= {f"data.{part}": str(tmp_path / "data.jsonl") for part in ("train", "dev", "test")}
     values |= {
         "run": {"name": "tiny", "folder": str(tmp_path)},

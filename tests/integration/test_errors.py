@@ -10,7 +10,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tests.forked import run_as_only_rank, run_script
 from tests.integration.command import PRETRAIN, only_error, run, small_run
-from tests.unit.spe_dist.random_documents import write_documents
+from tests.unit.spe_dist.fact_sentences import fact_sentences
+from tests.unit.spe_dist.random_documents import write_documents, write_records
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 SCRIPT = ROOT / "launcher/pretrain.py"
@@ -130,7 +131,9 @@ def test_every_recipe_has_a_dry_run(shards, tmp_path):
     assert {recipe.stem for recipe in recipes} >= {"debug", "spe_wiki", "minilm_cpu"}
     write_dataset(tmp_path / "entities", entities=True)
     write_documents(tmp_path / "documents", 600)
-    data_of = {"enpar": tmp_path / "entities", "erica": tmp_path / "documents"}
+    write_records(tmp_path / "pairs", fact_sentences(600, 1), shards=1, sentences_paired={"build": {}})
+    names = {"enpar": "entities", "erica": "documents", "cp": "documents", "mtb": "pairs"}
+    data_of = {method: tmp_path / name for method, name in names.items()}
     for recipe in recipes:
         data = data_of.get(recipe.stem.partition("_")[0], shards / "shards")
         small = [

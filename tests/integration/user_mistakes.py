@@ -51,7 +51,7 @@ _BERT = "finetune --from bert --train a.jsonl --dev a.jsonl --run.folder out"
 
 _CALLS = [
     _mistake("frobnicate", "no command 'frobnicate'", "pretrain"),
-    _mistake("shards", "build, annotate, sentences, show"),
+    _mistake("shards", "build, annotate, sentences, pair, show"),
     _mistake("shards biuld a.txt", "biuld", "build"),
     _mistake("shards build a.txt", "--out", "--tokenizer"),
     _mistake("runs", "spe runs diff A B"),
@@ -61,6 +61,9 @@ _CALLS = [
     _mistake("kb convert a.json --out out", "no facts are left to write", a__json="[\n]\n"),
     _mistake("shards audit {world}/shards", "--out FILE", "--judged FILE"),
     _mistake("shards audit {world}/shards --out a.tsv", "no documents with entities and relations"),
+    _mistake("shards pair {world}/shards --out out", "no documents with entities and relations"),
+    _mistake("shards pair {world}/shards --out out --most-sentences 1", "most_sentences must be at least 2"),
+    _mistake("data convert {world}/shards a.jsonl", "no documents with entities and relations"),
     _mistake("checkpoint list", "missing", "PATH"),
     _mistake("compare {world}/run", "missing", "RUN_B"),
     _mistake("bench span-pol", "span-pol", "span-pool"),

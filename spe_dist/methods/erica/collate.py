@@ -28,14 +28,17 @@ from spe_dist.batches.masked_pieces import COLUMNS as MASK_COLUMNS
 from spe_dist.batches.masked_pieces import MaskedPieces, mask_pieces
 from spe_dist.batches.packing import as_tensor, lane_digest, pack
 from spe_dist.batches.random_draws import FloatArray, lane_generator
+from spe_dist.documents.document_facts import DocumentFacts
+from spe_dist.documents.marked_facts import FactMarking
+from spe_dist.documents.mentions import entity_of_mention, first_mentions, in_mentions, mention_pieces
 from spe_dist.documents.pooled_vectors import PooledPieces
 from spe_dist.documents.prefix import HEAD_PIECES, RELATION_PIECES
 from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, RELATION, TAIL
-from spe_dist.methods.erica.facts import DocumentFacts, pair_rows, unrelated_pairs
+from spe_dist.methods.erica.facts import pair_rows, unrelated_pairs
+from spe_dist.methods.erica.marked_collate import MarkedFactCollate
 from spe_dist.methods.erica.markers import MOST_MENTIONS, PAIRS, Markers, place_markers, spread
-from spe_dist.methods.erica.mentions import entity_of_mention, first_mentions, in_mentions, mention_pieces
 from spe_dist.methods.erica.questions import Questions, ask
 
 
@@ -209,7 +212,7 @@ class DocumentCollate:
         return torch.tensor(digests)
 
 
-def build_collate(config: EricaConfig, reader: ShardReader) -> DocumentCollate:
+def build_collate(config: EricaConfig, reader: ShardReader) -> DocumentCollate | MarkedFactCollate:
     """The batches of a run.
 
     Raises:
@@ -222,6 +225,20 @@ def build_collate(config: EricaConfig, reader: ShardReader) -> DocumentCollate:
             f"{reader.location} has documents of up to {manifest.build['documents']['max_entities']} entities, and "
             f"pooling 'marker' marks {MOST_MENTIONS}: build it with --max-entities {MOST_MENTIONS}"
         )
+    kept_relations = _choose_relations(config, len(manifest.relation_types))
+    masked = config.mlm.masked if config.mlm.weight > 0 else 0.0
+    if config.pooling == "fact_marker":
+        return MarkedFactCollate(
+            FactMarking(
+                special=manifest.tokenizer.special_ids,
+                vocab_size=manifest.tokenizer.vocab_size,
+                seed=config.run.seed,
+                lane_size=config.batch.lane_size,
+                kept_relations=kept_relations,
+                blank=config.entity_blank,
+                masked=masked,
+            )
+        )
     words = WordPieces.load(str(reader.tokenizer_folder()), language=manifest.language)
     names = [relation.name for relation in manifest.relation_types.values()]
     lane_size, related = config.batch.lane_size, 0
@@ -233,12 +250,12 @@ def build_collate(config: EricaConfig, reader: ShardReader) -> DocumentCollate:
         seed=config.run.seed,
         lane_size=lane_size,
         relation_names=words.encode_sentences(names).pieces,
-        kept_relations=_choose_relations(config, len(names)),
+        kept_relations=kept_relations,
         related=related,
         asked=config.ed.weight > 0,
         mask_true_tails=config.ed.mask_true_tails,
         na_pairs=config.rd.na_pairs,
-        masked=config.mlm.masked if config.mlm.weight > 0 else 0.0,
+        masked=masked,
         mark=config.pooling == "marker",
     )
 

@@ -43,7 +43,8 @@ class ComparedFacts:
         """Draw positives and negatives of all facts of the rows."""
         columns = 1 + (0 if config.negatives == "all" else config.negatives)
         uniforms = relation_uniforms(rows, groups, seed=seed, step=step, columns=columns)
-        return cls(config, rows, groups, draw_relations(rows, groups, uniforms, terms=config.terms))
+        drawn = draw_relations(rows, groups, uniforms, terms=config.terms, every=config.positives == "all")
+        return cls(config, rows, groups, drawn)
 
     def of_rows(self, first: int, last: int) -> ComparedFacts:
         """Only the anchors among rows first … last - 1."""

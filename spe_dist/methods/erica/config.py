@@ -39,6 +39,8 @@ class RdConfig:
     """Temperature that divides cosine similarities."""
     scope: Literal["step", "lane"] = "step"
     """Which facts are compared: those of all documents of a step, or of a lane only."""
+    positives: Literal["one", "all"] = "one"
+    """Positives of each fact: another fact of its relation, drawn, or all of them, each in a term of its own (CP)."""
     negatives: Positive | Literal["all"] = 64
     """Number of negatives drawn for each fact; `all` takes every allowed one."""
     na_pairs: Count = 32
@@ -73,8 +75,11 @@ class EricaConfig(Config):
 
     method: Literal["erica"]
     """Pre-training method."""
-    pooling: Literal["mean", "marker"] = "mean"
-    """Vector of a mention: mean of the states of its pieces, or state of a marker piece that is put before it."""
+    pooling: Literal["mean", "marker", "fact_marker"] = "mean"
+    """Vector of a mention: mean of the states of its pieces, or state of a marker piece that is put before it. With
+    `fact_marker`, each sentence is a sequence, in which the head and the tail of one fact are marked (CP)."""
+    entity_blank: Share = 0.0
+    """With pooling `fact_marker`: share of the heads and of the tails that one blank piece stands for."""
     relations: Part = 1.0
     """Share of the relations to learn from, selected by the seed. Facts of the others are left out, and their pairs are
     no negatives either."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.ragged import IntArray
+from data_shards.ragged import IntArray, concat_ranges
 from spe_dist.batches.random_draws import FloatArray
 
 HEAD, TAIL = 0, 1  # numbers of entities; no two documents share one
@@ -27,7 +27,10 @@ _RELATIONS = 5  # keeps these random numbers apart from others of the seed
 
 @dataclass(frozen=True)
 class RelationDraws:
-    """A facts to be compared: their rows, the row of the positive of each, and rows drawn for its negatives [A, n]."""
+    """A facts to be compared: their rows, the row of the positive of each, and rows drawn for its negatives [A, n].
+
+    A fact with several positives is there several times.
+    """
 
     anchors: NDArray[np.int64]  # ascending
     positives: NDArray[np.int64]
@@ -39,11 +42,14 @@ class RelationDraws:
         return RelationDraws(self.anchors[chosen], self.positives[chosen], self.negatives[chosen])
 
 
-def draw_relations(pairs: IntArray, groups: IntArray, uniforms: FloatArray, *, terms: Collection[str]) -> RelationDraws:
+def draw_relations(
+    pairs: IntArray, groups: IntArray, uniforms: FloatArray, *, terms: Collection[str], every: bool
+) -> RelationDraws:
     """Choose positives and draw negatives.
 
-    The facts of a relation are put in a random cycle, and the positive of each is the next one. A fact has none, and is
-    no anchor, if it is the only one, or if the next one is of the same document and shares its head or tail.
+    The facts of a relation are put in a random cycle, and the positive of each is the next one, or with `every` each
+    other one in turn. A fact of the same document that shares its head or tail is no positive; a fact without one is no
+    anchor.
 
     Args:
         pairs: rows of facts and unrelated pairs, [N, COLUMNS].
@@ -51,6 +57,7 @@ def draw_relations(pairs: IntArray, groups: IntArray, uniforms: FloatArray, *, t
         uniforms: random numbers in [0, 1) for each fact, one for the cycle and n for negatives, [facts, 1 + n].
         terms: kinds of anchor and positive that are compared, such as "sc": a single fact with a cross-sentence one.
             Facts of a kind that occurs in no term have no part in the cycle.
+        every: whether a fact is an anchor once for each other one of its relation, not only for the next.
     """
     kind = np.where(pairs[:, SINGLE] == 1, "s", "c")
     facts = np.flatnonzero(pairs[:, RELATION] != NA)
@@ -62,14 +69,16 @@ def draw_relations(pairs: IntArray, groups: IntArray, uniforms: FloatArray, *, t
     is_first = np.append(True, (keys[:, 1:] != keys[:, :-1]).any(axis=0))[: len(cycle)]
     firsts = np.flatnonzero(is_first)
     lengths = np.diff(np.append(firsts, len(cycle)))
-    following = np.arange(1, len(cycle) + 1)
-    following[firsts + lengths - 1] = firsts
-    positive = cycle[following]
-    allowed = (pairs[cycle, HEAD] != pairs[positive, HEAD]) & (pairs[cycle, TAIL] != pairs[positive, TAIL])
-    allowed &= np.isin(np.char.add(kind[cycle], kind[positive]), list(terms))
+    first, length = np.repeat(firsts, lengths), np.repeat(lengths, lengths)
+    others = np.minimum(length - 1, len(cycle) if every else 1)
+    place = np.repeat(np.arange(len(cycle)), others)
+    ahead = 1 + concat_ranges(np.zeros_like(others), others)
+    anchor, positive = cycle[place], cycle[first[place] + (place - first[place] + ahead) % length[place]]
+    allowed = (pairs[anchor, HEAD] != pairs[positive, HEAD]) & (pairs[anchor, TAIL] != pairs[positive, TAIL])
+    allowed &= np.isin(np.char.add(kind[anchor], kind[positive]), list(terms))
     kept = np.flatnonzero(allowed)
-    kept = kept[np.argsort(cycle[kept])]
-    anchors = cycle[kept]
+    kept = kept[np.argsort(anchor[kept], kind="stable")]
+    anchors = anchor[kept]
     of_anchor = np.searchsorted(rows, anchors)
     first, size = np.searchsorted(groups, groups[anchors]), np.searchsorted(groups, groups[anchors], side="right")
     size = size - first

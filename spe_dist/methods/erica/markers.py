@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from data_shards.ragged import concat_ranges, offsets_from_lengths
 from data_shards.shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
-from spe_dist.methods.erica.mentions import entity_of_mention, mention_pieces
+from spe_dist.documents.mentions import entity_of_mention, mention_pieces
 
 PAIRS = 100  # of markers, and so the most entities of a document
 PIECES = 2 * PAIRS

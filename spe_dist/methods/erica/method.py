@@ -31,6 +31,7 @@ from torch import Tensor
 from data_shards.annotated.read import read_documents
 from data_shards.shards.reader import ShardReader
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.documents.marked_facts import ADDED_PIECES
 from spe_dist.documents.prefix import PREFIX_PIECES
 from spe_dist.documents.probes import WITH_RELATION, WITHOUT, DocumentProbes, average, probe_documents
 from spe_dist.engine.batch_plan import BatchPlan
@@ -87,12 +88,13 @@ class Erica(Method):
     config: EricaConfig
 
     def __init__(self, config: EricaConfig, reader: ShardReader, device: torch.device) -> None:
-        self.added_pieces = PREFIX_PIECES + (2 * MOST_MENTIONS if config.pooling == "marker" else 0)
+        added = {"mean": PREFIX_PIECES, "marker": PREFIX_PIECES + 2 * MOST_MENTIONS, "fact_marker": ADDED_PIECES}
+        self.added_pieces = added[config.pooling]
         super().__init__(config, reader)
         self.collate = build_collate(config, reader)
         encoder = self.new_encoder()
-        if config.pooling == "marker":
-            add_markers(encoder, reader.manifest.tokenizer.vocab_size)
+        if config.pooling != "mean":
+            add_markers(config, encoder, reader.manifest.tokenizer.vocab_size)
             self.encoder_config = encoder.model.config
         self.model = starting_model(config, encoder)
         self.probes = _draw_probes(config, reader, positions=encoder.max_pieces)

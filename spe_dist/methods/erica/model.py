@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.shards.manifest import Manifest
+from spe_dist.documents.marked_facts import MARKERS as FACT_MARKERS
 from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.entity_discrimination import entity_discrimination
@@ -19,6 +20,7 @@ from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 METRICS = ("ed_found", "ed_by_chance", "ed_by_nearness", "mlm_found")
+_MARKER_PIECES = {"mean": 0, "marker": PIECES, "fact_marker": len(FACT_MARKERS)}
 
 
 class EricaEncoder(nn.Module):
@@ -76,16 +78,16 @@ class EricaModel(nn.Module):
         )
 
 
-def add_markers(encoder: SentenceEncoder, vocab_size: int) -> None:
+def add_markers(config: EricaConfig, encoder: SentenceEncoder, vocab_size: int) -> None:
     """Give the word embeddings rows for markers, behind the tokenizer's vocabulary, drawn as BERT's are."""
-    add_rows(encoder, vocab_size + PIECES)
+    add_rows(encoder, vocab_size + _MARKER_PIECES[config.pooling])
 
 
 def new_model(config: EricaConfig, hf_config: PretrainedConfig, manifest: Manifest | None) -> EricaModel:
     """The model of a run with new weights, its sentence encoder of the given sizes."""
-    if config.pooling == "marker" and manifest is not None:
+    if config.pooling != "mean" and manifest is not None:
         hf_config = deepcopy(hf_config)
-        hf_config.vocab_size = max(manifest.tokenizer.vocab_size + PIECES, hf_config.vocab_size)
+        hf_config.vocab_size = max(manifest.tokenizer.vocab_size + _MARKER_PIECES[config.pooling], hf_config.vocab_size)
     return EricaModel(config, EricaEncoder(new_sentence_encoder(hf_config)))
 
 
@@ -104,5 +106,12 @@ def _check_objectives(config: EricaConfig) -> None:
         raise UserError("batch.lane_size is 1, but each half of a lane serves another objective (ED, RD): set it to 2")
     if config.mlm.weight and not config.mlm.masked:
         raise UserError("mlm.masked is 0, and mlm.weight is not: MLM would have no pieces")
+    if config.pooling == "fact_marker" and (config.ed.weight or config.rd.na_pairs):
+        raise UserError(
+            "pooling 'fact_marker' shows one fact of each sentence: set ed.weight and rd.na_pairs, which compare other "
+            "entities, to 0"
+        )
+    if config.pooling != "fact_marker" and config.entity_blank:
+        raise UserError(f"entity_blank has no effect with pooling '{config.pooling}': set it to 0")
     if not config.rd.terms:
         raise UserError("rd.terms is empty: name at least one of ss, sc, cs, cc")

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from data_shards.ragged import Ragged, concat_ranges, offsets_from_lengths
 from data_shards.shards.record import Records
 from spe_dist.batches.random_draws import FloatArray
-from spe_dist.methods.erica.facts import DocumentFacts
-from spe_dist.methods.erica.mentions import entity_of_mention
+from spe_dist.documents.document_facts import DocumentFacts
+from spe_dist.documents.mentions import entity_of_mention
 
 
 @dataclass(frozen=True)

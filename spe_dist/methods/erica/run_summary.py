@@ -10,16 +10,21 @@ from spe_dist.methods.run_summary import ConfigWarning, Objective, RunSummary
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+_ERICA = (
+    "Qin et al., ACL 2021: "
+    '"ERICA: Improving Entity and Relation Understanding for Pre-trained Language Models via Contrastive Learning"'
+)
+_CP = 'Peng et al., EMNLP 2020: "Learning from Context or Names? An Empirical Study on Neural Relation Extraction"'
 _FEW_DOCUMENTS = 16  # of which a quarter of the facts find no other of their relation
 
 
 def summarize_erica(config: EricaConfig, encoder: PretrainedConfig) -> RunSummary:
     """Which objectives a run trains; the sentence encoder is all that it keeps."""
+    is_cp = config.pooling == "fact_marker"
     return RunSummary(
-        method="ERICA",
-        paper="Qin et al., ACL 2021: "
-        '"ERICA: Improving Entity and Relation Understanding for Pre-trained Language Models via Contrastive Learning"',
-        trained_on="documents with entities and relations",
+        method="CP" if is_cp else "ERICA",
+        paper=_CP if is_cp else _ERICA,
+        trained_on="sentences with a fact" if is_cp else "documents with entities and relations",
         objectives=(
             Objective("ed", "entity discrimination", config.ed.weight),
             Objective("rd", "relation discrimination", config.rd.weight),
@@ -27,6 +32,7 @@ def summarize_erica(config: EricaConfig, encoder: PretrainedConfig) -> RunSummar
         ),
         # Vectors of markers ask for marked text, which exported models do not make.
         pooling="mean" if config.pooling == "mean" else None,
+        markers=config.pooling == "marker",
     )
 
 

@@ -7,12 +7,18 @@ from dataclasses import replace
 
 from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import word_texts
+from spe_dist.documents.marked_facts import describe_marked
 from spe_dist.methods.erica.collate import DocumentCollate
 from spe_dist.methods.erica.fact_pairs import HEAD, NA, RELATION, SINGLE, TAIL
+from spe_dist.methods.erica.marked_collate import MarkedFactCollate
 
 
-def describe(collate: DocumentCollate, record: Records, step: int, lane: int, piece: Callable[[int], str]) -> str:
+def describe(
+    collate: DocumentCollate | MarkedFactCollate, record: Records, step: int, lane: int, piece: Callable[[int], str]
+) -> str:
     """One record as a lane of its own would draw it: facts and unrelated pairs, the question, hidden pieces."""
+    if isinstance(collate, MarkedFactCollate):
+        return describe_marked(collate.marking, record, step, lane, piece)
     related = replace(collate, lane_size=1, related=1).draw(record, step, [lane])
     asked = replace(collate, lane_size=1, related=0).draw(record, step, [lane])
     words = word_texts(record, 0, record.pieces.values, piece)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:  # it imports torch, and a recipe is read without
 
 
 def _sequences(config: EricaConfig) -> str:
+    if config.pooling == "fact_marker":
+        return "each sentence of a record once, with the entities of one fact marked"
     if config.ed.weight and (config.rd.weight or config.mlm.weight):
         return "each record once, every second one behind a question: a relation and its head (ED)"
     return "each record once" + (", behind a question: a relation and its head (ED)" if config.ed.weight else "")

@@ -11,23 +11,12 @@ from data_shards.shards.manifest import Manifest
 from spe_dist.methods.mlm.batch import MaskedBatch
 from spe_dist.methods.mlm.config import MaskedLanguageConfig
 from spe_dist.methods.mlm.span_boundary import SpanBoundaryObjective
+from spe_dist.models.encoder_only import EncoderOnly
 from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 METRICS = ("mlm_found", "sbo_found")
-
-
-class EncoderOnly(nn.Module):
-    """The sentence encoder, under the name that exports look for it by.
-
-    Args:
-        sentence_encoder: of the run.
-    """
-
-    def __init__(self, sentence_encoder: SentenceEncoder) -> None:
-        super().__init__()
-        self.sentence_encoder = sentence_encoder
 
 
 class MaskedLanguageModel(nn.Module):

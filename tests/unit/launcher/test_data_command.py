@@ -5,7 +5,11 @@ import pytest
 
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
+from data_shards.shards.reader import ShardReader
 from launcher.cli import dispatch
+from tests.paper.erica.oracle import documents_of
+from tests.unit.spe_dist.fact_sentences import write_fact_sentences
+from tests.unit.spe_dist.random_documents import write_documents
 from tests.unit.spe_dist.tiny_run import ROOT
 
 
@@ -168,3 +172,66 @@ def test_convert_can_leave_sentences_of_unrelated_entities_alone(tmp_path):
             ["data", "convert", str(written(tmp_path / "one.jsonl", one)), str(tmp_path / "x"), "--only-unrelated"]
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_convert_makes_annotated_data_of_a_dataset_of_sentences(tmp_path, capsys):
+    manifest = write_fact_sentences(tmp_path / "shards", 30, shards=2)
+    dispatch(["data", "convert", str(tmp_path / "shards"), str(tmp_path / "out.jsonl")])
+    assert "30 sentences, format unified" in capsys.readouterr().out
+    records = ShardReader(tmp_path / "shards").take(range(30))
+    names = [relation.name for relation in manifest.relation_types.values()]
+    sentences, _ = read_annotated(tmp_path / "out.jsonl")
+    for document, sentence in zip(documents_of(records), sentences, strict=True):
+        assert len(sentence.words) == len(document.words)
+        spans = [(entity.word_start, entity.word_end) for entity in sentence.entities]
+        assert spans == [(start, end) for start, end, _ in document.mentions]
+        expected = {
+            (head, tail, names[relation])
+            for head_entity, tail_entity, relation in document.facts
+            for head, (*_, one) in enumerate(document.mentions) if one == head_entity
+            for tail, (*_, other) in enumerate(document.mentions) if other == tail_entity
+        }  # fmt: skip
+        assert {(relation.head, relation.tail, relation.type) for relation in sentence.relations} == expected
+    assert any(len(document.relations) > len(document.facts) for document in documents_of(records))  # blocked ones
+    write_documents(tmp_path / "documents", 8, shards=1)
+    with pytest.raises(UserError, match="holds documents: cut them first"):
+        dispatch(["data", "convert", str(tmp_path / "documents"), str(tmp_path / "x")])
+
+
+def test_split_keeps_articles_together(tmp_path, capsys):
+    articles = [{"title": str(n), "paragraphs": []} for n in range(10)]
+    (tmp_path / "a.json").write_text(json.dumps({"data": articles, "version": "1.1"}))
+
+    def titles(folder: str, *sizes: str) -> list[list[str]]:
+        dispatch(["data", "split", str(tmp_path / "a.json"), "--out", str(tmp_path / folder), *sizes])
+        files = [tmp_path / folder / f"{name}.json" for name in ("train", "dev", "test")]
+        parts = [json.loads(file.read_text()) for file in files if file.exists()]
+        assert all(part["version"] == "1.1" for part in parts)
+        return [[article["title"] for article in part["data"]] for part in parts]
+
+    parts = titles("one", "--train", "6", "--dev", "0.1", "--test=3")
+    assert [len(part) for part in parts] == [6, 1, 3] and parts == [sorted(part) for part in parts]
+    assert sorted(title for part in parts for title in part) == list("0123456789")
+    assert f"{tmp_path / 'one' / 'dev.json'}: 1\n" in capsys.readouterr().out
+    assert titles("two", "--train", "6", "--dev", "0.1", "--test=3") == parts
+    assert titles("three", "--train", "6", "--dev", "0.1", "--test=3", "--seed", "1") != parts
+    assert [len(part) for part in titles("four", "--dev", "0.5")] == [5]
+    (tmp_path / "a.json").write_text('{"header": {}}\n' + "".join(f'{{"context": "{n}"}}\n' for n in range(4)))
+    dispatch(["data", "split", str(tmp_path / "a.json"), "--out", str(tmp_path / "m"), "--dev=0.5", "--test=0.5"])
+    halves = [(tmp_path / "m" / f"{name}.jsonl").read_text().splitlines() for name in ("dev", "test")]
+    assert all(half[0] == '{"header": {}}' and len(half) == 3 for half in halves) and halves[0] != halves[1]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        (["--train", "2", "--test=1"], "a.jsonl has 2 items, fewer than the 3 of all parts"),
+        (["--train", "1.5"], "--train 1.5: give a number of articles or items, or a share"),
+        (["--dev", "0.01"], "--dev 0.01: .*a.jsonl has 2 items, of which this is none"),
+        ([], "name the size of a part"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(tmp_path, sizes, told):
+    file = written(tmp_path / "a.jsonl", ADA, LONG)
+    with pytest.raises(UserError, match=told):
+        dispatch(["data", "split", str(file), "--out", str(tmp_path / "out"), *sizes])

@@ -59,12 +59,17 @@ def random_documents(
 
 def write_documents(folder: Path, count: int = 120, *, seed: int = 3, shards: int = 2, **options: object) -> Manifest:
     """A dataset of random documents."""
+    records = random_documents(count, seed, vocab_size=WordPieces.load(str(DEBUG_VOCAB)).vocab_size, **options)
+    return write_records(folder, records, shards=shards, documents={"max_entities": 64})
+
+
+def write_records(folder: Path, records: Records, *, shards: int, **build: object) -> Manifest:
+    """A dataset of records with the layers of documents, which was built with these settings."""
     tokenizer = WordPieces.load(str(DEBUG_VOCAB))
     folder.mkdir(parents=True)
     tokenizer.save(folder / TOKENIZER_FOLDER)
-    records = random_documents(count, seed, vocab_size=tokenizer.vocab_size, **options)
     shard_format = ShardFormat(32, 160, tokenizer.vocab_size)
-    parts = np.array_split(np.arange(count), shards)
+    parts = np.array_split(np.arange(len(records)), shards)
     written = [
         _write_shard(folder, f"{number:02}", records.take(rows), shard_format) for number, rows in enumerate(parts)
     ]
@@ -75,8 +80,8 @@ def write_documents(folder: Path, count: int = 120, *, seed: int = 3, shards: in
         block_records=32,
         max_pieces=160,
         tokenizer=_tokenizer_info(folder / TOKENIZER_FOLDER, tokenizer),
-        build={"language": "en", "entities": {"min_entities": 2}, "documents": {"max_entities": 64}},
-        statistics=Statistics(records=count),
+        build={"language": "en", "entities": {"min_entities": 2}, **build},
+        statistics=Statistics(records=len(records)),
         entity_types={"ENTITY": len(records.entities.values)},
         relation_types={
             f"R{n}": RelationType(name, 1)

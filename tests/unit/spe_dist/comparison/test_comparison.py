@@ -107,6 +107,14 @@ def test_a_grid_is_the_same_for_every_variant(shards, tmp_path):
     assert len({one.run_folder for one in of_full}) == 4
 
 
+def test_a_share_of_the_data_has_settings_of_its_own(shards, tmp_path):
+    tasks = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text())["tasks"]
+    tasks["extraction"]["fractions"] = {0.5: {"train.epochs": 9}, 1.0: {}}
+    comparison = recipe(shards, tmp_path, tasks=tasks)
+    few, all_of_them = (comparison.finetunings(column, "full")[0] for column in comparison.columns)
+    assert differences(all_of_them, few) == {"train.epochs": 9, "data.fraction": 0.5}
+
+
 def test_a_budget_of_pieces_is_the_steps_that_read_as_many(shards, tmp_path):
     statistics = json.loads((shards / "shards/manifest.json").read_text())["statistics"]
     of_step = 64 * statistics["pieces"] / statistics["records"]

@@ -12,6 +12,8 @@ from spe_dist.document_relations.encoded_documents import EncodedDocuments, dist
 from spe_dist.document_relations.folder import DocumentModelDescription, build_model
 from spe_dist.document_relations.graph import DocumentGraph
 from spe_dist.document_relations.model import predict
+from spe_dist.methods.erica.markers import PIECES
+from spe_dist.models.sentence_encoder import add_rows
 from tests.unit.spe_dist.documents.tiny_documents import (
     RELATIONS,
     random_documents,
@@ -31,12 +33,15 @@ def encoded(documents: list[Document], max_pieces: int = POSITIONS) -> EncodedDo
     return EncodedDocuments.of(items, NAMES, WORD_PIECES, max_pieces=max_pieces)
 
 
-def tiny_model(threshold: float | None = None):
+def tiny_model(threshold: float | None = None, markers="none"):
     torch.manual_seed(1)
     description = DocumentModelDescription(
-        relations=NAMES, entity_size=6, distance_size=3, threshold=threshold, language="en"
+        relations=NAMES, entity_size=6, distance_size=3, threshold=threshold, markers=markers, language="en"
     )
-    return build_model(description, tiny_encoder(positions=POSITIONS)).eval()
+    encoder = tiny_encoder(positions=POSITIONS)
+    if markers == "numbered":
+        add_rows(encoder, WORD_PIECES.vocab_size + PIECES)
+    return build_model(description, encoder).eval()
 
 
 def test_distances_fall_into_buckets():
@@ -47,10 +52,11 @@ def test_distances_fall_into_buckets():
 
 def test_windows_are_whole_sentences_and_hold_everything():
     rows = encoded(random_documents(60, seed=2, sentences=6))
-    assert sum(len(one.windows) > 2 for one in rows.documents) > 30
+    assert sum(len(one.windows) > 1 for one in rows.documents) > 30
     assert any(one.cut_sentences for one in rows.documents)
     for one in rows.documents:
-        pieces, cuts = one.pieces, one.windows.tolist()
+        pieces, cuts = one.pieces, [*one.windows[:, 0].tolist(), int(one.windows[-1, 1])]
+        assert one.windows[:, 1].tolist() == cuts[1:]
         assert cuts[0] == 0 and cuts[-1] == len(pieces.piece_ids)
         assert all(0 <= b - a <= POSITIONS - 2 for a, b in itertools.pairwise(cuts))
         within_sentences = [cut for cut in cuts if cut not in pieces.sentence_starts.tolist()]
@@ -67,20 +73,20 @@ def test_a_mention_longer_than_a_window_keeps_its_beginning():
     rows = encoded([document], 12)
     (one,) = rows.documents
     assert one.mentions[0].tolist() == [0, 0, 10]
-    assert one.cut_sentences == len(one.windows) - 2 > 2
+    assert one.cut_sentences == len(one.windows) - 1 > 2
 
 
 def test_a_sentence_longer_than_a_window_is_cut_between_mentions():
     document = Document.of_words([["in"] * 24], [Mention(8, 12, "X", 0), Mention(0, 1, "X", 1)])
     (one,) = encoded([document], 12).documents
-    assert one.windows.tolist() == [0, 8, 18, 24] and one.cut_sentences == 2
+    assert one.windows.tolist() == [[0, 8], [8, 18], [18, 24]] and one.cut_sentences == 2
     assert one.mentions.tolist() == [[0, 8, 12], [1, 0, 1]]
 
 
 def slow_vectors(model, row: EncodedDocuments, number: int) -> torch.Tensor:
     one, special = row.documents[number], row.special
     states = []
-    for begin, end in zip(one.windows, one.windows[1:], strict=False):
+    for begin, end in one.windows.tolist():
         ids = [special.cls, *one.pieces.piece_ids[begin:end].tolist(), special.sep]
         states += list(states_alone(model.sentence_encoder, ids)[1:-1])
     vectors = []
@@ -102,9 +108,15 @@ def slow_logits(model, vectors: torch.Tensor, first: list[int], pairs: list[list
     return torch.stack(rows) if rows else torch.zeros(0, 1 + len(NAMES))
 
 
+@pytest.mark.parametrize("markers", ["none", "numbered"])
 @torch.no_grad()
-def test_vectors_and_logits_are_those_of_slow_loops():
-    rows, model = encoded(random_documents(12, seed=4, sentences=6)), tiny_model()
+def test_vectors_and_logits_are_those_of_slow_loops(markers):
+    model = tiny_model(markers=markers)
+    documents = random_documents(9, seed=4, sentences=6)
+    rows = model.encode([DocumentGraph.of(one, language="en") for one in documents], WORD_PIECES)
+    assert all(
+        (one.pieces.piece_ids >= WORD_PIECES.vocab_size).any() == (markers == "numbered") for one in rows.documents
+    )
     pairs = [one.all_pairs() for one in rows.documents]
     batch = rows.batch(np.arange(len(rows)), pairs)
     vectors = [slow_vectors(model, rows, number) for number in range(len(rows))]

@@ -37,9 +37,8 @@ def exported(run: Path) -> Path:
         @staticmethod
         def summarize(config, encoder) -> RunSummary:
             summary = spec_of(config).summarize(config, encoder)
-            return replace(
-                summary, span_encoder=None, pair_encoder=None, head_size=None, normalize=False, pooling="mean"
-            )
+            kept = replace(summary, span_encoder=None, pair_encoder=None, head_size=None, normalize=False)
+            return replace(kept, pooling="mean", markers=True)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporting, "spec_of", lambda config: Spec)
@@ -66,6 +65,7 @@ def mean_of(exported: Path, *characters: tuple[int, int]) -> torch.Tensor:
 
 
 def test_a_span_is_the_mean_of_its_pieces_and_a_pair_has_a_direction(model, exported) -> None:
+    assert model.description.markers
     result = model.encode(TEXT, spans=["Marie Curie", (24, 30)], pairs=[("Marie Curie", "Warsaw"), ("Warsaw", "Curie")])
     curie, warsaw = mean_of(exported, (0, 11)), mean_of(exported, (24, 30))
     torch.testing.assert_close(result.spans, torch.stack([curie, warsaw]), atol=1e-5, rtol=0)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModel, BertConfig, ElectraConfig, RobertaConfig
 
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.models.packed_attention import layout_of
+from spe_dist.models.packed_attention import AttentionRows, layout_of
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 
 SIZES = {
@@ -85,6 +85,29 @@ def test_packed_states_and_gradients_equal_the_padded_models(kind, lengths):
     assert any(gradient.abs().max() > 0.1 for gradient in gradients.values())
     for name, parameter in encoder.model.named_parameters():
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_attention_of_rows_equals_what_transformers_returns(kind, lengths):
+    encoder, twin = encoder_and_its_padded_twin(kind)
+    with torch.no_grad():  # so that queries and keys are more than noise around 0
+        for name, weight in encoder.model.named_parameters():
+            if "query" in name or "key" in name:
+                weight.normal_()
+    twin.load_state_dict(encoder.model.state_dict())
+    generator = torch.Generator().manual_seed(1)
+    sequences = [torch.randint(2, 50, (length,), generator=generator) for length in lengths]
+    chosen = [torch.rand(length, generator=generator) < 0.4 for length in lengths]
+    rows = AttentionRows(
+        torch.cat(chosen).nonzero()[:, 0], tuple(int(each.sum()) for each in chosen), tuple(map(len, sequences))
+    )
+    packed = pack(sequences)
+    states, attention = encoder.with_attention(packed, rows)
+    assert torch.equal(states, encoder(packed)) and len(attention) == len(lengths)
+    for found, sequence, wanted in zip(attention, sequences, chosen, strict=True):
+        expected = twin(input_ids=sequence[None], output_attentions=True).attentions[-1][0][:, wanted]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_many_sequences_of_a_length_are_not_padded():

@@ -24,12 +24,17 @@ def entity_of_mention(records: Records) -> NDArray[np.int64]:
     return records.layers["mention_entities"].values + np.repeat(offsets[:-1], records.entities.lengths)
 
 
+def first_mention_rows(records: Records, entities: IntArray) -> NDArray[np.int64]:
+    """Number among all mentions of the first one of each entity, of the shape of `entities`."""
+    of_mention = entity_of_mention(records)
+    order = np.argsort(of_mention, kind="stable")
+    return order[np.searchsorted(of_mention[order], entities)]
+
+
 def first_mentions(records: Records, entities: IntArray) -> Ragged:
     """Pieces of the first mention of each entity."""
     starts, lengths = mention_pieces(records)
-    of_mention = entity_of_mention(records)
-    order = np.argsort(of_mention, kind="stable")
-    first = order[np.searchsorted(of_mention[order], entities)]
+    first = first_mention_rows(records, entities)
     return Ragged.from_lengths(
         records.pieces.values[concat_ranges(starts[first], lengths[first])].astype(np.int64), lengths[first]
     )

@@ -1,0 +1,71 @@
+"""A file split at random into train, dev and test: by article where it is SQuAD's, else by item or line.
+
+Questions about one article, or one context, stay together: a model must not be tested on what it has learned from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_shards.annotated.json_objects import read_items
+from data_shards.errors import UserError
+from data_shards.files import explain_write_errors, write_atomically
+
+_SPLIT = 10  # keeps these random numbers apart from others of the same seed
+
+
+def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) -> dict[Path, int]:
+    """Write the parts of a file.
+
+    Args:
+        path: the file, in JSON or JSON lines.
+        folder: to write into: NAME.json if the file is SQuAD's, else NAME.jsonl.
+        sizes: of each part by its name: a number of articles or items or, below 1, a share of them.
+        seed: the same one gives the same parts.
+
+    Returns:
+        Articles or items in each file.
+
+    Raises:
+        UserError: the file cannot be read or is too small, or a part cannot be written.
+    """
+    values = [item.value for item in read_items(path)]
+    is_squad = len(values) == 1 and isinstance(values[0].get("data"), list)
+    header = values.pop(0) if values and "header" in values[0] else None  # MRQA's first line
+    items: list[Any] = values[0]["data"] if is_squad else values
+    counts = _counts(sizes, len(items), f"{path} has {len(items):,} {'articles' if is_squad else 'items'}")
+    generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_SPLIT, seed))))
+    order, written = generator.permutation(len(items)), {}
+    for name, count in counts.items():
+        chosen, order = [items[number] for number in sorted(order[:count])], order[count:]
+        target = folder / f"{name}{'.json' if is_squad else '.jsonl'}"
+        if target.exists() and path.exists() and target.samefile(path):
+            raise UserError(f"{target} is the input file: name another folder")
+        objects = [values[0] | {"data": chosen}] if is_squad else [*([] if header is None else [header]), *chosen]
+        with explain_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode())
+        written[target] = count
+    return written
+
+
+def _counts(sizes: Mapping[str, float], items: int, told: str) -> dict[str, int]:
+    """How many items each part gets."""
+    counts = {}
+    for name, size in sizes.items():
+        if size < 0 or (size >= 1 and size != int(size)):
+            raise UserError(f"--{name} {size:g}: give a number of articles or items, or a share of them below 1")
+        counts[name] = int(size) if size >= 1 else round(size * items)
+        if size > 0 and not counts[name]:
+            raise UserError(f"--{name} {size:g}: {told}, of which this is none")
+    counts = {name: count for name, count in counts.items() if count}
+    if not counts:
+        raise UserError("name the size of a part: --train, --dev or --test")
+    if sum(counts.values()) > items:
+        raise UserError(f"{told}, fewer than the {sum(counts.values()):,} of all parts: name smaller ones")
+    return counts
