@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ import launcher
 from cluster.submitted_job import absolute_path, with_absolute_paths
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from data_shards.shards.reader import ShardReader
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_folders
@@ -31,6 +32,7 @@ from spe_dist.comparison.scores import score_comparison
 from spe_dist.config import Config
 from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.folder import check_same_run, read_result, remove_models, seed_folder
+from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.settings import differences, differences_text
 from spe_dist.train.run_folder import CONFIG
@@ -68,7 +70,7 @@ class ComparePretraining:
 
     The folder FOLDER/NAME then holds comparison.md, comparison.json and comparison.png: scores with deviations over
     seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, and what
-    each pre-training cost. It is written again whenever a variant is done.
+    each pre-training cost. --report writes it of what is done so far, also while the rest is running.
 
     Pre-trainings run one after another, each as spe pretrain; fine-tunings run on Ray, as many at a time as there are
     cores or GPUs. The same command resumes: what is done is not repeated. Fine-tunings keep scores and predictions, not
@@ -108,17 +110,18 @@ def main(arguments: list[str], *, prog: str = "spe compare-pretraining") -> None
     """
     command: ComparePretraining = parse_arguments(ComparePretraining, arguments, prog=prog)
     comparison = Comparison(read_settings(command), find_recipe)
+    if command.report:
+        print(_write_table(comparison))
+        return
     _check(comparison)
     if command.dry_run:
         print("\n".join(_describe(comparison)))
         return
-    if command.report:
-        print(_write_table(comparison))
-        return
     with stopped_on_request(_STOPPED_TEXT), explain_write_errors(comparison.config.folder):
-        failures = _pretrain_all(comparison) | _finetune_all(comparison)
+        failures = _pretrain_all(comparison)
+        failures |= _finetune_all(comparison, [name for name in comparison.config.variants if name not in failures])
         table = _write_table(comparison)
-    print(f"\n{table}\nin {comparison.config.folder}: {TABLE}.md, {TABLE}.json, {TABLE}.png", flush=True)
+    print(f"\n{table}\nin {comparison.config.folder}: {TABLE}.*", flush=True)
     if failures:
         name, reason = next(iter(failures.items()))
         more = f", and {len(failures) - 1} more (see above)" if len(failures) > 1 else ""
@@ -131,6 +134,8 @@ def read_settings(command: ComparePretraining) -> ComparisonConfig:
     Raises:
         UserError: the recipe or a setting is wrong.
     """
+    if command.seeds is not None and command.seeds < 1:
+        raise UserError(f"--seeds is {command.seeds}: it must be at least 1")
     config = read_comparison(find_recipe(command.config))
     for kind, names, known in (("variants", command.variants, config.variants), ("tasks", command.tasks, config.tasks)):
         unknown = [name for name in names if name not in known]
@@ -162,25 +167,50 @@ def _settings(option: str, parts: Sequence[str]) -> Settings:
         name, equals, text = part.partition("=")
         if not equals:
             raise UserError(f"--{option} {part}: write SETTING=VALUE, such as train.steps=1000")
-        settings[name.replace("-", "_")] = yaml.safe_load(text)
+        try:
+            settings[name.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"--{option} {part}: {text} is not a value in YAML") from error
     return settings
 
 
 def _check(comparison: Comparison) -> None:
-    """Everything that hours of training would find out too late: settings, and files of data."""
+    """Everything that hours of training would find out too late: settings, shards, and files of data."""
+    tokenizers: dict[str, str] = {}
+    for name, run in comparison.pretrainings.items():
+        if isinstance(run, FinetuneConfig):
+            _check_files(run, f"variants.{name}")
+        elif run is not None:
+            reader = ShardReader(run.data.shards, cache_dir=run.data.cache)
+            spec_of(run).require_data(reader)
+            tokenizers[reader.manifest.tokenizer.fingerprint] = run.data.shards
+    if len(tokenizers) > 1:
+        raise UserError(
+            f"{' and '.join(tokenizers.values())} were built with different tokenizers, so pre-trainings on them "
+            "cannot be compared: build them with the same one"
+        )
     for column, variant in comparison.cells():
         for config in comparison.finetunings(column, variant):
-            for name in ("train", "dev", "test"):
-                file = getattr(config.data, name)
-                if file is not None and not Path(file).is_file():
-                    raise UserError(f"tasks.{column.task}: data.{name}: {file}: no such file")
+            _check_files(config, f"tasks.{column.task}")
+
+
+def _check_files(config: FinetuneConfig, source: str) -> None:
+    for name in ("train", "dev", "test"):
+        file = getattr(config.data, name)
+        if file is not None and not Path(file).is_file():
+            raise UserError(f"{source}: data.{name}: {file}: no such file")
 
 
 def _describe(comparison: Comparison) -> list[str]:
     lines = []
     for name, variant in comparison.config.variants.items():
-        run = comparison.pretrainings[name]
-        lines.append(f"{variant.title}: " + ("no pre-training" if run is None else f"pre-training in {run.run_folder}"))
+        run, length = comparison.pretrainings[name], ""
+        if isinstance(run, Config) and comparison.measuring(name) is None:
+            run = comparison.pretraining(name, seconds_of_step={}, flops_of_step={})
+            assert isinstance(run, Config)
+            length = f" of {run.train.steps:,} steps"
+        told = "no pre-training" if run is None else f"pre-training{length} in {run.run_folder}"
+        lines.append(f"{variant.title}: {told}")
     for column in comparison.columns:
         trials = len(comparison.points(column.task))
         lines.append(
@@ -212,6 +242,7 @@ def _budgeted(comparison: Comparison, name: str) -> Pretraining | None:
     seconds, flops = {}, {}
     measuring = comparison.measuring(name)
     if measuring is not None:
+        _check_same_pretraining(measuring)
         if measured_step(measuring) is None:
             print(f"== {comparison.config.variants[name].title}: measuring a step, {measuring.run_folder}", flush=True)
             _run(comparison, measuring, f"measured-{measuring.run.name}")
@@ -295,12 +326,11 @@ def _export_other_weights(comparison: Comparison, name: str) -> None:
         export_run(Path(run.run_folder), out, weights=variant.weights)
 
 
-def _finetune_all(comparison: Comparison) -> dict[str, str]:
-    """Fine-tune, a seed of every cell before the next seed, what is not done and has something to start from."""
+def _finetune_all(comparison: Comparison, variants: Collection[str]) -> dict[str, str]:
+    """Fine-tune what is not done of these variants, a seed of every cell before the next seed."""
     seeds: dict[str, FinetuneConfig] = {}
-    ready = {name: run is None or _budget_is_spent(comparison, name) for name, run in comparison.pretrainings.items()}
     for column, variant in comparison.cells():
-        if not ready[variant]:
+        if variant not in variants:
             continue
         configs = [with_absolute_folders(config) for config in comparison.finetunings(column, variant)]
         for trial, config in enumerate(configs, start=1):
@@ -328,14 +358,6 @@ def _finetune_all(comparison: Comparison) -> dict[str, str]:
     if outcome.stopped:
         raise Stopped(_STOPPED_TEXT)
     return outcome.failures
-
-
-def _budget_is_spent(comparison: Comparison, name: str) -> bool:
-    try:
-        run = _budgeted(comparison, name)
-        return run is not None and _is_done(run)
-    except UserError:
-        return False  # it was said when it failed
 
 
 def _write_table(comparison: Comparison) -> str:

@@ -230,6 +230,11 @@ def pair_sentences(config: PairConfig) -> BuildSummary:
         raise UserError(f"{config.dataset} has no sentences of documents: make them with: spe shards sentences")
     facts = FactTable.of_dataset(source)
     positives, negatives = choose_pairs(facts.heads, facts.tails, most=config.most_sentences, seed=config.seed)
+    if not len(facts.sentences):
+        raise UserError(
+            f"{config.dataset} has no fact of entities with ids of a knowledge base, which tell that two sentences are "
+            "about the same ones: build its documents with --kb FOLDER, and cut them with --min-facts 1"
+        )
     if not len(positives):
         raise UserError(f"no two sentences of {config.dataset} have a fact of the same two entities: it is too small")
     both = np.concatenate([positives, negatives])

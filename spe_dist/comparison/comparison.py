@@ -204,7 +204,7 @@ def budget_text(budget: BudgetConfig | None) -> str:
     if budget is None:
         return "the steps of its recipe"
     return {
-        "pieces": f"{budget.amount:,.0f} word pieces",
+        "pieces": f"{budget.amount:,.0f} word pieces of records, each counted once, however often it is encoded",
         "petaflops": f"{budget.amount:,g} PFLOP of the model",
         "hours": f"{budget.amount:g} hours",
     }[budget.of]

@@ -30,11 +30,15 @@ class ComparisonRunConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BudgetConfig:
-    """What every pre-training may cost. It sets train.steps, and warm-up in proportion."""
+    """What every pre-training may cost: it sets train.steps, and warm-up in proportion.
+
+    Fine-tuning on distant labels has the epochs of its recipe.
+    """
 
     of: Literal["pieces", "petaflops", "hours"]
-    """Word pieces of the records that are read, model FLOPs in units of 1e15, or hours of training. The last two are
-    converted into steps by the speed that a few steps of each pre-training have on this cluster."""
+    """Word pieces of the records that are read (each counted once, however often it is encoded), model FLOPs in units
+    of 1e15, or hours of training. The last two are converted into steps by the speed that a few steps of each
+    pre-training have on this cluster."""
     amount: Annotated[float, Field(gt=0)]
     """How much."""
 

@@ -11,6 +11,7 @@ from spe_dist.comparison.comparison import Column, Comparison, budget_text
 from spe_dist.comparison.scores import Cell, ScoredCell, corrected_p_values, seeds_of
 from spe_dist.config import Config
 from spe_dist.finetuning.bootstrap import PairedTest, few_seeds_note
+from spe_dist.finetuning.config import FinetuneConfig
 from spe_dist.finetuning.score_cells import seeds_cell
 from spe_dist.text_table import UNDEFINED, markdown_table
 from spe_dist.versions import package_versions, this_machine
@@ -154,10 +155,14 @@ def _about(comparison: Comparison) -> str:
             else f"new, {sizes.layers} layers of {sizes.hidden_size}"
         )
         encoder = f" Encoder: {name}."
+    by_epochs = [
+        config.variants[name].title for name, run in comparison.pretrainings.items() if isinstance(run, FinetuneConfig)
+    ]
+    beside = f" ({', '.join(by_epochs)}: the epochs of its recipe)" if config.budget and by_epochs else ""
     tuned = any(task.grid for task in config.tasks.values())
     return (
-        f"{config.about} Every pre-training: {budget_text(config.budget)}.{encoder} Every fine-tuning of a task has "
-        f"the same architecture and settings{', tuned on dev over the same grid for each variant' if tuned else ''}; "
+        f"{config.about} Every pre-training: {budget_text(config.budget)}{beside}.{encoder} Every fine-tuning of a "
+        f"task has the same architecture and settings{', tuned on dev over the same grid for each' if tuned else ''}; "
         f"{config.seeds} {'seed' if config.seeds == 1 else 'seeds'}. In percent: mean ± deviation over seeds; "
         "differences with 95 % intervals."
     ).strip()

@@ -131,7 +131,7 @@ class FactMarking:
             (shown, _PIECE, masked.piece_ids[shown]),
         ]
         keys = np.concatenate([(_PLACES * piece + place).ravel() for piece, place, _ in parts])
-        order = np.argsort(keys)
+        order = np.argsort(keys, kind="stable")  # mentions that overlap share a place: equal on every machine
         sentence_of_key = np.searchsorted(first_pieces, keys // _PLACES, side="right") - 1
         in_pack, packed = pack(
             np.concatenate([ids.ravel() for *_, ids in parts])[order],

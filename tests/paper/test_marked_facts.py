@@ -210,8 +210,8 @@ def test_pieces_to_predict_are_neither_markers_nor_blanks(name):
     assert text.count("[S1]") == text.count("[E2]") == 1 + (name == "mtb")
 
 
-def train(run, batches):
-    adam = torch.optim.Adam(run.method.model.parameters(), lr=1e-2)
+def train(run, batches, *, rate=1e-2):
+    adam = torch.optim.Adam(run.method.model.parameters(), lr=rate)
     for batch in batches:
         losses, _, items = run.losses(batch)
         adam.zero_grad()
@@ -231,12 +231,18 @@ def test_a_tiny_encoder_learns_by_cp_what_a_word_tells():
 
 
 def test_a_tiny_encoder_learns_by_mtb_to_tell_pairs_apart():
-    """Of a few pairs, again and again; that others are told apart takes more steps than a test has."""
-    run = Run("mtb", sentence_pairs(LANES * LANE_SIZE, seed=5), hidden_size=32, **NO_MLM)
-    batch = run.batch()
-    train(run, [batch] * 100)
-    _, metrics, items = run.losses(batch)
-    assert metrics[0] / items["mtb"] > 0.9 > 1.2 * max(metrics[1], items["mtb"] - metrics[1]) / items["mtb"]
+    """By a word that tells the relation, in sentences of which it has seen none. Products have shrunk at step 350."""
+    run = Run("mtb", sentence_pairs(2000, seed=5), hidden_size=32, mtb={"entity_blank": 0.9}, **NO_MLM)
+    draw = np.random.default_rng(0)
+    drawn = (draw.choice(len(run.records), (LANES, LANE_SIZE)) for _ in range(900))
+    train(run, (run.batch(step=step, ids=ids) for step, ids in enumerate(drawn)), rate=3e-3)
+    run.reader.records = sentence_pairs(200, seed=9)
+    found = same = 0
+    for step in range(8):
+        ids = 24 * step + np.arange(24).reshape(LANES, LANE_SIZE)
+        _, metrics, _ = run.losses(run.batch(step=1000 + step, ids=ids))
+        found, same = found + metrics[0].item(), same + metrics[1].item()
+    assert found / 192 > 0.65 > 1.2 * max(same, 192 - same) / 192  # 0.74 when it was written
 
 
 @pytest.mark.parametrize("name", ["cp", "mtb"])

@@ -1,16 +1,18 @@
 """`spe compare-pretraining` and `spe ablate` before anything is started."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_shards.errors import UserError
 from launcher.ablate import main as ablate
 from launcher.compare_pretraining import ComparePretraining, _check_same_pretraining, main, read_settings
 from launcher.recipe_arguments import find_recipe
 from spe_dist.comparison.comparison import Comparison
-from spe_dist.recipe import config_yaml
+from spe_dist.recipe import config_yaml, load_recipe
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def given(shards, tmp_path, monkeypatch):
 def test_a_dry_run_says_what_would_be_run_and_starts_nothing(given, capsys, tmp_path):
     ablate([*given, "--seeds", "2", "--dry-run"])
     told = capsys.readouterr().out
-    assert told.count("pre-training in ") == 7 and "no pre-training (BERT): no pre-training" in told
+    assert told.count("pre-training of 400 steps in ") == 7 and "no pre-training (BERT): no pre-training" in told
     assert "extraction, 20 %: 8 variants, 1 trial of 2 seeds each" in told and "16 fine-tunings in" in told
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
@@ -33,6 +35,31 @@ def test_a_missing_file_of_data_is_named_before_hours_of_pre_training(given):
     Path("a.jsonl").unlink()
     with pytest.raises(UserError, match=r"tasks\.extraction: data\.train: a\.jsonl: no such file"):
         ablate(given)
+
+
+def test_shards_that_do_not_fit_are_named_before_hours_of_pre_training(given, shards, tmp_path):
+    def recipe(variants):
+        values = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text()) | {"baselines": ["none"]}
+        values["variants"] = {"none": values["variants"]["none"]} | variants
+        Path("recipe.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+        return ["--config", "recipe.yaml", *given]
+
+    encoder = {f"encoder.{key}": value for key, value in load_recipe(find_recipe("debug")).encoder.__dict__.items()}
+    mtb = {"title": "MTB", "recipe": "mtb_minilm_cpu", "settings": encoder}
+    with pytest.raises(UserError, match="has no pairs of sentences: make them with"):
+        main(recipe({"mtb": mtb}))
+    other = {"title": "b", "recipe": "debug", "settings": {"data.shards": str(tmp_path / "other")}}
+    with pytest.raises(UserError, match=r"other.*no"):
+        main(recipe({"spe": {"title": "SPE", "recipe": "debug"}, "other": other}))
+    manifest = json.loads((shards / "shards/manifest.json").read_text())
+    manifest["tokenizer"]["fingerprint"] = "of another one"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"shards and .*other were built with different tokenizers"):
+        main(recipe({"spe": {"title": "SPE", "recipe": "debug"}, "other": other}))
+    distant = {"title": "SPE-DS", "recipe": "finetune_cpu", "settings": {"data.train": "distant.jsonl"}}
+    with pytest.raises(UserError, match=r"variants\.spe_ds: data\.train: distant\.jsonl: no such file"):
+        main(recipe({"spe": {"title": "SPE", "recipe": "debug"}, "spe_ds": distant}))
 
 
 def test_settings_of_the_command_line(given, tmp_path):
@@ -53,6 +80,8 @@ def test_settings_of_the_command_line(given, tmp_path):
         (["--tasks", "nosuch"], r"--tasks nosuch"),
         (["--variants", "none"], r"baselines: full: name some of the variants none"),
         (["--pretrain", "train.steps"], r"--pretrain train\.steps: write SETTING=VALUE"),
+        (["--pretrain", "train.steps=[1"], r"--pretrain train\.steps=\[1: \[1 is not a value"),
+        (["--seeds", "0"], "--seeds is 0: it must be at least 1"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments, message):

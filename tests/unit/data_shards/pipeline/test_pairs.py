@@ -1,6 +1,7 @@
 """Pairs of sentences against slow loops, and as a dataset."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,9 +11,10 @@ from data_shards.errors import UserError
 from data_shards.pipeline.build_config import PairConfig
 from data_shards.pipeline.pairs import FactTable, choose_pairs, join_pairs, pair_sentences
 from data_shards.shards.reader import ShardReader, verify
-from data_shards.shards.record import BLOCKED, UNLINKED
+from data_shards.shards.record import BLOCKED, UNLINKED, Records
 from tests.unit.data_shards.derive_here import derived_here
 from tests.unit.spe_dist.fact_sentences import LENGTH, fact_sentences, write_fact_sentences
+from tests.unit.spe_dist.random_documents import write_records
 
 
 def row(records, layer, number):
@@ -126,6 +128,15 @@ def test_a_dataset_of_pairs(tmp_path):
     assert all((tmp_path / "pairs" / name).read_bytes() == (again / name).read_bytes() for name in names)
     with pytest.raises(UserError, match="spe shards sentences"):
         pair_sentences(PairConfig(str(tmp_path / "pairs"), tmp_path / "out"))
+
+
+def test_sentences_that_no_knowledge_base_links_are_refused(tmp_path):
+    layers = dict(fact_sentences(20, seed=1).layers)
+    ids = layers["knowledge_ids"]
+    layers["knowledge_ids"] = replace(ids, values=np.full_like(ids.values, UNLINKED))
+    write_records(tmp_path / "sentences", Records(**layers), shards=1, documents_cut={"build": {"language": "en"}})
+    with pytest.raises(UserError, match=r"no fact of entities with ids of a knowledge base.*--kb FOLDER"):
+        pair_sentences(PairConfig(str(tmp_path / "sentences"), tmp_path / "pairs"))
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"most_sentences": 1}, {"seed": -1}])

@@ -13,7 +13,7 @@ from spe_dist.comparison.comparison import Column, Comparison, with_steps
 from spe_dist.comparison.config import read_comparison
 from spe_dist.comparison.cost import read_cost
 from spe_dist.comparison.report import comparison_json, comparison_table, draw_comparison
-from spe_dist.comparison.scores import corrected_p_values, score_comparison
+from spe_dist.comparison.scores import corrected_p_values, number_of_differences, score_comparison
 from spe_dist.finetuning.bootstrap import holm
 from spe_dist.finetuning.folder import Result, seed_folder, write_result
 from spe_dist.finetuning.predictions import write_gold, write_predictions
@@ -32,6 +32,17 @@ def recipe(shards, tmp_path, name="ablations_spe_cpu", **changes) -> Comparison:
     values["pretrain"] = {"data.shards": str(shards / "shards")}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values | changes, sort_keys=False))
     return Comparison(read_comparison(tmp_path / "recipe.yaml"), find_recipe)
+
+
+def write_cell(config, predicted, gold, *, seeds=2, dev=None):
+    """A fine-tuning that is done: what it has found in the test data, and its scores on dev (those on test)."""
+    scoring, run = config.scoring(), Path(config.run_folder)
+    write_gold(scoring, run, gold)
+    scores = scoring.scores(gold, predicted)
+    for seed in config.of_each_seed()[:seeds]:
+        write_predictions(scoring, run, seed.run.seed, predicted)
+        seed_folder(seed).mkdir(parents=True)
+        write_result(seed, Result(seed.run.seed, 1, 1, dev or scores, scores))
 
 
 def differences(one, other) -> dict:
@@ -93,6 +104,7 @@ def test_distant_labels_are_a_pre_training_whose_classifiers_are_dropped(shards,
     assert (run.data.train, run.seeds, run.encoder.hidden_size) == ("distant.json", 1, 128)
     assert run.start.tokenizer == f"{shards / 'shards'}/tokenizer" and run.start.pretrained == "bert"
     assert comparison.measuring("spe_ds") is None
+    assert "Every pre-training: 1 hours (SPE-DS: the epochs of its recipe)." in comparison_table(comparison, {}, {})
     (config,) = comparison.finetunings(EXTRACTION, "spe_ds")
     assert config.start.pretrained == f"{run.run_folder}/seed-1/model" and not config.start.keep_heads
 
@@ -105,6 +117,33 @@ def test_a_grid_is_the_same_for_every_variant(shards, tmp_path):
     rates = [[(one.optimizer.learning_rate, one.train.epochs) for one in each] for each in (of_full, of_none)]
     assert rates[0] == rates[1] and sorted(rates[0]) == [(1e-4, 2), (1e-4, 3), (2e-4, 2), (2e-4, 3)]
     assert len({one.run_folder for one in of_full}) == 4
+
+
+@pytest.mark.parametrize("best", [0, 1, 2])
+def test_of_a_grid_the_best_on_dev_is_tested(shards, tmp_path, best):
+    tasks = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text())["tasks"]
+    tasks["extraction"]["grid"] = {"train.epochs": [2, 3, 4]}
+    comparison = recipe(shards, tmp_path, tasks=tasks, seeds=1)
+    configs, empty = comparison.finetunings(EXTRACTION, "full"), [sentence(" ".join(one.words)) for one in SENTENCES]
+    for number, config in enumerate(configs):
+        dev = dict.fromkeys(config.scoring().measures, 0.9 if number == best else 0.1)
+        write_cell(config, SENTENCES if number == best else empty, SENTENCES, dev=dev)
+    (cell,) = score_comparison(comparison, resamples=100).values()
+    assert cell.run.values["relation_strict_f1"] == [1.0]
+    assert cell.point == {"train.epochs": configs[best].train.epochs}
+
+
+def test_a_large_difference_is_significant_in_a_table_of_many(shards, tmp_path):
+    """However many differences a table has: 10,000 resamples know no p-value below 2 / 10,001."""
+    names = [f"v{number}" for number in range(20)]
+    comparison = recipe(shards, tmp_path, variants={name: {"title": name} for name in names}, baselines=["v0"], seeds=1)
+    gold = SENTENCES * 10
+    for name in names:
+        empty = [sentence(" ".join(one.words)) for one in gold]
+        write_cell(*comparison.finetunings(EXTRACTION, name), gold if name == "v0" else empty, gold)
+    scored = score_comparison(comparison, resamples=100)
+    assert number_of_differences(comparison) == len(corrected_p_values(comparison, scored)) == 19 * 3
+    assert max(corrected_p_values(comparison, scored).values()) < 0.05
 
 
 def test_a_share_of_the_data_has_settings_of_its_own(shards, tmp_path):
@@ -192,14 +231,7 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(shards, tmp_p
     empty = [sentence(" ".join(one.words)) for one in gold]
     half = gold[:50] + empty[50:]
     for name, predicted in (("full", gold), ("no_tbo", empty), ("no_spo", half), ("none", gold)):
-        (config,) = comparison.finetunings(EXTRACTION, name)
-        scoring, run = config.scoring(), Path(config.run_folder)
-        write_gold(scoring, run, gold)
-        for seed in config.of_each_seed()[: 1 if name == "none" else 2]:
-            write_predictions(scoring, run, seed.run.seed, predicted)
-            scores = scoring.scores(gold, predicted)
-            seed_folder(seed).mkdir(parents=True)
-            write_result(seed, Result(seed.run.seed, 1, 1, scores, scores))
+        write_cell(*comparison.finetunings(EXTRACTION, name), predicted, gold, seeds=1 if name == "none" else 2)
     scored = score_comparison(comparison, resamples=200)
     assert [variant for _, variant in scored] == ["full", "no_tbo", "no_spo"]  # of none a seed is missing
     no_tbo = scored[EXTRACTION, "no_tbo"].minus["full"]["relation_strict_f1"]
