@@ -24,6 +24,7 @@ from launcher.arguments import parse_arguments
 from launcher.output import say
 from launcher.probe_documents import probe as probe_documents
 from spe_dist.engine.world import World
+from spe_dist.methods.run_summary import MaskUnit
 from spe_dist.probe.questions import Questions, draw_questions
 from spe_dist.probe.scores import Score, score
 from spe_dist.probe.similarity import Note, by_contrast, by_sentence_vectors
@@ -64,6 +65,9 @@ class Probe:
     """Span pairs per question; one is correct. Only with --shards."""
     pool: int = 40_000
     """Number of sentences, from the first on, from which questions and candidates are drawn. Only with --shards."""
+    mask_unit: MaskUnit | None = None
+    """What becomes one [MASK] in the views of a question: each hidden piece, or each hidden span (default: as in the
+    run's training; "piece" for an encoder). Only with --shards."""
     seed: int = 0
     """Random seed of the questions."""
 
@@ -104,12 +108,13 @@ def _probe_shards(command: Probe, shards: str, argv: list[str]) -> None:
         candidates=command.candidates,
         seed=command.seed,
         source=shards,
+        mask_unit=command.mask_unit or subject.model.description.mask_unit,
     )
     results = _ask(command, subject, questions)
     table = _table(command, results)
     print(table, end="")
     if command.out is not None:
-        _write(command, argv, subject, reader.manifest.fingerprint, results, table)
+        _write(command, argv, subject, reader.manifest.fingerprint, questions, results, table)
 
 
 def _check(command: Probe, questions: int) -> None:
@@ -167,6 +172,7 @@ def _write(
     argv: list[str],
     subject: Subject,
     fingerprint: str,
+    questions: Questions,
     results: dict[str, list[Score]],
     table: str,
 ) -> None:
@@ -177,6 +183,7 @@ def _write(
         "versions": package_versions(),
         "shards": fingerprint,
         "held_out": None if subject.trained_on is None else subject.trained_on != fingerprint,
+        "mask_unit": questions.mask_unit,
         "chance": 1 / command.candidates,
         "results": {name: [asdict(row) for row in rows] for name, rows in results.items()},
     }

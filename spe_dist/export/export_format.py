@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.errors import UserError
 from spe_dist.config import STRICT, Positive
-from spe_dist.methods.run_summary import Pooling
+from spe_dist.methods.run_summary import MaskUnit, Pooling
 from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, SpanEncoderSizes
 
 FORMAT_VERSION = 1
@@ -54,13 +54,15 @@ class Description:
     """How spans, which no span encoder reads then, become vectors; a pair's vector is [first ; second]."""
     markers: bool = False
     """Whether ERICA's entity markers stand in the word embeddings, behind the tokenizer's vocabulary."""
+    mask_unit: MaskUnit = "piece"
+    """What became one [MASK] in the views of contrast."""
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: Path) -> None:
         """Write `spe_dist.json`."""
         values = asdict(self)
-        for name in ("pooling", "markers"):  # earlier versions, which know no such fields, read the file too
-            if not values[name]:
+        for name, usual in (("pooling", None), ("markers", False), ("mask_unit", "piece")):
+            if values[name] == usual:  # earlier versions, which know no such fields, read the file too
                 del values[name]
         (folder / DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n")
 

@@ -123,6 +123,7 @@ def describe(source: TrainedRun, weights: Weights) -> Description:
         normalize=summary.normalize,
         pooling=summary.pooling,
         markers=summary.markers,
+        mask_unit=summary.mask_unit,
     )
 
 

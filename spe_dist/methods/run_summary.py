@@ -9,6 +9,8 @@ from spe_dist.models.sizes import EntityPairEncoderSizes, PairEncoderSizes, Span
 
 Pooling = Literal["mean"]
 """How vectors of spans come about without a span encoder: as means of the last layer's states."""
+MaskUnit = Literal["piece", "span"]
+"""What becomes one [MASK] in the views of contrast: each hidden piece, or each hidden span."""
 
 
 @dataclass(frozen=True)
@@ -46,3 +48,4 @@ class RunSummary:
     normalize: bool = False
     pooling: Pooling | None = None
     markers: bool = False
+    mask_unit: MaskUnit = "piece"

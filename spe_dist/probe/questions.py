@@ -2,8 +2,9 @@
 
 A question is the context view of a sentence; its candidates are N pair views, of its own pair and of N - 1 other
 sentences' pairs, all put into the frame of this sentence: the words of another pair stand in the places of its own, all
-else is [MASK]. Only pairs whose words have as many pieces, one by one, are put in. So number of pieces, places of the
-spans and word boundaries are equal by construction, and whoever does not read words finds 1 in N.
+else is [MASK], as many of them as in training. Only pairs whose words have as many pieces, one by one, are put in. So
+number of pieces, places of the spans and word boundaries are equal by construction, and whoever does not read words
+finds 1 in N.
 """
 
 from __future__ import annotations
@@ -13,36 +14,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray, Ragged
 from data_shards.shards.record import Records
 from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.packing import as_tensor, pack
+from spe_dist.batches.packing import pack
+from spe_dist.methods.run_summary import MaskUnit
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
-from spe_dist.methods.spe.views import pieces_in_pair, words_in_pair
+from spe_dist.methods.spe.views import (
+    CONTEXT_VIEW,
+    PAIR_VIEW,
+    PackedViews,
+    pack_shown,
+    pieces_in_pair,
+    show_view,
+    words_in_pair,
+)
 
 GEOMETRIC_P, MAX_WORDS = 0.2, 10  # of span lengths, the paper's: every encoder gets the same questions
 _APART = 500  # records between a sentence and those whose pairs it is given: another text
 _FREQUENT_SHARE = 0.5  # the most frequent words that make up so much of all text are no content words
 _WORD_HASH = 1_099_511_628_211
-
-
-@dataclass(frozen=True)
-class Views:
-    """One view of some sentences, packed."""
-
-    packed: PackedSequences
-    word_pieces: Tensor  # [W] packed index of each word's first piece
-    word_spans: Tensor  # [S, 5, 2] as packed words
-
-    def to(self, device: torch.device) -> Views:
-        """The same on a device."""
-        return Views(self.packed.to(device), self.word_pieces.to(device), self.word_spans.to(device))
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,7 @@ class Questions:
     shares_word: NDArray[np.bool_]  # [Q] a content word of the pair stands in the context too
     touches_end: NDArray[np.bool_]  # [Q] the pair begins or ends the sentence
     special: SpecialIds
+    mask_unit: MaskUnit = "piece"
 
     def __len__(self) -> int:
         return len(self.records)
@@ -64,20 +60,20 @@ class Questions:
         """N."""
         return len(self.candidates) // len(self.records)
 
-    def context_views(self, rows: IntArray) -> Views:
+    def context_views(self, rows: IntArray) -> PackedViews:
         """What the questions show."""
         records, boundaries = self.records.take(rows), self.word_boundaries[rows]
         ids = np.where(pieces_in_pair(records, boundaries), self.special.mask, records.pieces.values)
-        return _pack_views(records, boundaries, ids, self.special)
+        return self._pack(records, boundaries, ids, view=CONTEXT_VIEW)
 
-    def pair_views(self, rows: IntArray) -> Views:
+    def pair_views(self, rows: IntArray) -> PackedViews:
         """All candidates of the questions, question after question, in the frames of these."""
         n = self.candidates_each
         repeated = np.repeat(rows, n)
         records, boundaries = self.records.take(repeated), self.word_boundaries[repeated]
         ids = np.full(len(records.pieces.values), self.special.mask, dtype=np.int64)
         ids[pieces_in_pair(records, boundaries)] = self.candidates.take(_of_questions(rows, n)).values
-        return _pack_views(records, boundaries, ids, self.special)
+        return self._pack(records, boundaries, ids, view=PAIR_VIEW)
 
     def context_texts(self, rows: IntArray) -> PackedSequences:
         """The sentences without their pairs, as plain text."""
@@ -91,9 +87,20 @@ class Questions:
         pieces = self.candidates.take(_of_questions(rows, self.candidates_each))
         return pack(pieces.values, pieces.lengths, self.special)[1]
 
+    def _pack(self, records: Records, boundaries: NDArray[np.int64], ids: IntArray, *, view: int) -> PackedViews:
+        shown = show_view(records, boundaries, ids.astype(np.int64), view=view, mask_unit=self.mask_unit)
+        return pack_shown([shown], self.special)[1]
+
 
 def draw_questions(
-    records: Records, special: SpecialIds, *, questions: int, candidates: int, seed: int, source: str
+    records: Records,
+    special: SpecialIds,
+    *,
+    questions: int,
+    candidates: int,
+    seed: int,
+    source: str,
+    mask_unit: MaskUnit = "piece",
 ) -> Questions:
     """Draw a span pair in each sentence, as training does, and questions about some of them.
 
@@ -104,6 +111,7 @@ def draw_questions(
         candidates: N.
         seed: of all that is drawn.
         source: where the sentences are from.
+        mask_unit: what becomes one [MASK] in a view.
 
     Raises:
         UserError: there are too few sentences with enough pairs of one frame.
@@ -135,6 +143,7 @@ def draw_questions(
         shares_word=pairs.shares_word[rows],
         touches_end=(boundaries[rows, 1] == 0) | (boundaries[rows, 4] == num_words[rows]),
         special=special,
+        mask_unit=mask_unit,
     )
 
 
@@ -223,13 +232,6 @@ def _content_words(words: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 def _ragged(values: np.ndarray, rows: NDArray[np.int64], size: int) -> Ragged:
     return Ragged.from_lengths(values, np.bincount(rows, minlength=size))
-
-
-def _pack_views(records: Records, boundaries: IntArray, ids: IntArray, special: SpecialIds) -> Views:
-    places, packed = pack(ids, records.pieces.lengths, special)
-    words = boundaries + records.word_starts.offsets[:-1, None]
-    spans = np.stack([words[:, :-1], words[:, 1:]], axis=2)
-    return Views(packed, as_tensor(places[records.first_pieces]), as_tensor(spans))
 
 
 def batches_of(count: int, size: int) -> Sequence[NDArray[np.int64]]:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from data_shards.ragged import IntArray
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.export.span_pair_model import SpanPairModel
+from spe_dist.methods.spe.views import PackedViews
 from spe_dist.models.sentence_encoder import SentenceEncoder
-from spe_dist.probe.questions import Questions, Views, batches_of
+from spe_dist.probe.questions import Questions, batches_of
 
 _QUESTIONS_AT_A_TIME = 8
 _SECONDS_OF_SILENCE = 10.0
-Read = TypeVar("Read", Views, PackedSequences)
+Read = TypeVar("Read", PackedViews, PackedSequences)
 Note = Callable[[int], None]
 """Called now and then with the number of questions answered."""
 
@@ -26,7 +27,7 @@ def by_contrast(model: SpanPairModel, questions: Questions, note: Note) -> Tenso
     """Context view against pair views as pre-training compares them, [Q, N]."""
     device = model.sentence_encoder.word_embeddings.weight.device
 
-    def vectors(views: Views) -> Tensor:
+    def vectors(views: PackedViews) -> Tensor:
         return contrast_vectors(model, views.to(device))
 
     return _similarity(len(questions), questions.context_views, questions.pair_views, vectors, device, note)
@@ -42,7 +43,7 @@ def by_sentence_vectors(encoder: SentenceEncoder, questions: Questions, note: No
     return _similarity(len(questions), questions.context_texts, questions.pair_texts, vectors, device, note)
 
 
-def contrast_vectors(model: SpanPairModel, views: Views) -> Tensor:
+def contrast_vectors(model: SpanPairModel, views: PackedViews) -> Tensor:
     """Vectors of the views' span pairs in the space of contrast, [S, D]."""
     assert model.span_encoder is not None and model.pair_encoder is not None
     states = model.sentence_encoder(views.packed)

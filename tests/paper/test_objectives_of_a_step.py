@@ -10,6 +10,8 @@ from spe_dist.methods.spe.method import SpeWithContrast
 from tests.paper.tiny_spe import LANE_SIZE, Reader, build_spe, forwards_of_step
 
 OFF = {"weight": 0.0}
+WORDS = {"mask_unit": "span", "whole_sentences": True}
+both_ways = pytest.mark.parametrize("spans", [{}, WORDS], ids=["paper", "words"])
 
 
 def parts(spe):
@@ -20,6 +22,7 @@ ENCODER = {"sentence_encoder"}
 CONTRAST = {"span_encoder", "pair_encoder", "head"}
 
 
+@both_ways
 @pytest.mark.parametrize(
     ("off", "expected"),
     [
@@ -32,8 +35,8 @@ CONTRAST = {"span_encoder", "pair_encoder", "head"}
         (["tbo", "spo"], ENCODER | CONTRAST),
     ],
 )
-def test_an_objective_of_weight_0_has_no_parameters_no_keys_and_no_queue(off, expected):
-    spe, engine = build_spe(**dict.fromkeys(off, OFF))
+def test_an_objective_of_weight_0_has_no_parameters_no_keys_and_no_queue(off, expected, spans):
+    spe, engine = build_spe(**dict.fromkeys(off, OFF), spans=spans)
     assert parts(spe) == expected
     contrast = "cspo" not in off
     assert isinstance(spe, SpeWithContrast) == contrast
@@ -54,9 +57,10 @@ def test_nothing_but_weights_of_0_is_refused():
         build_spe(tbo=OFF, spo=OFF, cspo=OFF)
 
 
-def test_every_objective_alone_trains_every_parameter_it_has():
+@both_ways
+def test_every_objective_alone_trains_every_parameter_it_has(spans):
     for on in ("tbo", "spo", "cspo"):
-        spe, engine = build_spe(**{name: OFF for name in ("tbo", "spo", "cspo") if name != on})
+        spe, engine = build_spe(**{name: OFF for name in ("tbo", "spo", "cspo") if name != on}, spans=spans)
         if on == "cspo":
             spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
         _, (batch, *_) = forwards_of_step(spe)
@@ -79,8 +83,9 @@ def step_gradient(spe, engine, lanes_per_forward):
     return losses, counts, torch.cat([p.grad.flatten() for p in spe.model.parameters()])
 
 
-def test_lanes_per_forward_changes_neither_the_losses_nor_the_gradient_of_a_step():
-    spe, engine = build_spe()
+@both_ways
+def test_lanes_per_forward_changes_neither_the_losses_nor_the_gradient_of_a_step(spans):
+    spe, engine = build_spe(spans=spans)
     spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
     expected = step_gradient(spe, engine, 6)
     assert expected[2].abs().max() > 1e-2
@@ -89,8 +94,9 @@ def test_lanes_per_forward_changes_neither_the_losses_nor_the_gradient_of_a_step
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_forward_of_no_records_has_no_loss_and_gives_every_parameter_a_gradient_of_zeros():
-    spe, engine = build_spe()
+@both_ways
+def test_a_forward_of_no_records_has_no_loss_and_gives_every_parameter_a_gradient_of_zeros(spans):
+    spe, engine = build_spe(spans=spans)
     spe.queue.enqueue(torch.arange(30), *torch.nn.functional.normalize(torch.randn(2, 30, 16), dim=2))
     none = np.zeros((0, LANE_SIZE), dtype=np.int64)
     empty = spe.collate(Reader().take(none), none, 0, [])

@@ -8,20 +8,26 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from spe_dist.config import STRICT, Config, Count, Positive, Share, Weight
+from spe_dist.methods.run_summary import MaskUnit
 from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
 
 TERMS = ("tbo_pair", "tbo_context", "spo_pair", "spo_context", "cspo")  # of the loss
-COUNTED = ("comparisons",)  # Σ records · keys in the queue, of one direction
+# Σ records · keys in the queue, of one direction; sizes of the two views alone, which the key pass encodes
+COUNTED = ("comparisons", "view_pieces", "view_squared_lengths", "view_words")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SpansConfig:
-    """Sampling of span pairs."""
+    """Sampling of span pairs, and the sequences that show them."""
 
     geometric_p: Annotated[float, Field(gt=0, lt=1)]
     """Success probability of the geometric distribution of span lengths."""
     max_words: Positive
     """Length of the longest span, in words."""
+    mask_unit: MaskUnit = "piece"
+    """What becomes one [MASK] in a view: each hidden piece (paper), or each hidden span, of whatever length."""
+    whole_sentences: bool = False
+    """TBO and SPO read whole sentences (the paper's text), a third sequence, not the two views (released program)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -5,6 +5,8 @@ tests/unit/spe_dist/methods/spe/test_flops.py compares every part with torch's o
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transformers import PretrainedConfig
 
 from spe_dist.batches.five_spans import NUM_SPANS
@@ -27,12 +29,21 @@ def spe_flops(config: SpeConfig, encoder: PretrainedConfig, workload: Workload) 
         encoder: sizes of its sentence encoder.
         workload: what the steps computed on.
     """
-    encoded = sum((encoder_flops(encoder, workload) | span_flops(config, encoder, workload)).values())
-    flops = 3 * (encoded + head_flops(config, encoder, workload))
+    encoded = encoder_flops(encoder, workload) | span_flops(config, encoder, workload)
+    flops = 3 * (sum(encoded.values()) + head_flops(config, encoder, workload))
     if config.cspo.weight > 0:
+        counts = workload.counts
+        of_views = replace(
+            workload,
+            counts=dict(counts) | {"spo_pair": 0, "spo_context": 0},
+            pieces=counts["view_pieces"],
+            squared_lengths=counts["view_squared_lengths"],
+            words=counts["view_words"],
+        )
+        key_pass = encoder_flops(encoder, of_views) | span_flops(config, encoder, of_views)
         key_size = encoder.hidden_size if config.cspo.head else config.span_encoder.size
-        similarities = 2 * (2 * key_size * workload.counts["comparisons"])  # in both directions
-        flops += encoded + 2 * similarities  # the key pass; keys get no gradient
+        similarities = 2 * (2 * key_size * counts["comparisons"])  # in both directions
+        flops += sum(key_pass.values()) + 2 * similarities  # keys get no gradient
     return flops
 
 
@@ -42,15 +53,17 @@ def span_flops(config: SpeConfig, encoder: PretrainedConfig, workload: Workload)
     contrast, sequences = config.cspo.weight > 0, 2 * workload.counts["cspo"]
     if not contrast and not config.spo.weight:
         return {}
-    spans = NUM_SPANS * sequences if contrast else _permuted(workload)
+    spans = NUM_SPANS * sequences if contrast else 0
+    if config.spans.whole_sentences or not contrast:
+        spans += _permuted(workload)
     parts = {
         "span taps": span_taps_flops(workload.words, hidden, cnn.kernel_sizes, cnn.channels),
         "span encoder": span_block_flops(spans, cnn.kernel_sizes, cnn.channels, cnn.size),
     }
     if contrast:
-        per_span, per_sequence = cnn.size * attention + attention, hidden * attention
+        per_span, per_sequence = NUM_SPANS * (cnn.size * attention + attention), hidden * attention
         positions = NUM_SPANS * 2 * config.pair_encoder.position_size * attention  # once a forward
-        parts["pair encoder"] = 2 * (spans * per_span + sequences * per_sequence + workload.forwards * positions)
+        parts["pair encoder"] = 2 * (sequences * (per_span + per_sequence) + workload.forwards * positions)
         parts["projection head"] = 2 * sequences * hidden * (cnn.size + hidden) if config.cspo.head else 0
     return parts
 

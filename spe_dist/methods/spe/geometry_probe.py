@@ -1,8 +1,8 @@
 """A test of contrast that position cannot pass.
 
-Masking hides the words of a view but not their number, nor the places of the span pair: these alone find a sentence's
-other view among tens of thousands. So accuracy against the queue proves little. A probe draws span pairs as training
-does, puts sentences whose views look alike into groups, and asks for the right partner within the group:
+Masking piece by piece hides the words of a view but not their number, nor the places of the span pair: these alone find
+a sentence's other view among tens of thousands. So accuracy against the queue proves little. A probe draws span pairs
+as training does, puts sentences whose views look alike into groups, and asks for the right partner within the group:
 
     geometry   the same number of pieces, and span pairs at the same places
     layout     also the same word boundaries everywhere, so that nothing but the words themselves is left to go by
@@ -65,7 +65,7 @@ class GeometryProbe:
 def build_probes(reader: ShardReader, collate: SpanPairCollate) -> dict[str, GeometryProbe]:
     """Find groups among the first records of a dataset: the probes by name, without those that find no group."""
     size = min(POOL, len(reader))
-    plain = replace(collate, lane_size=size, tbo_share=0.0, spo_spans=0)
+    plain = replace(collate, lane_size=size, tbo_share=0.0, spo_spans=0, whole_sentences=False)
     drawn = plain.draw(reader.take(np.arange(size)), 0, [0])
     generator = np.random.default_rng(collate.seed)
     probes = {}

@@ -118,11 +118,13 @@ class SpeWithContrast(Spe):
     # `Session.take_step` calls these four hooks; between the last two it calls engine.step, the optimizer.
 
     def before_step(self, engine: Engine, world: World, plan: BatchPlan, batches: Sequence[SpanPairBatch]) -> Mapping:
-        """Count what the queries are compared with: the queue as it stands now."""
-        return {"comparisons": sum(len(batch.record_ids) for batch in batches) * self.queue.filled}
+        """Count what the queries are compared with, the queue as it stands now, and what the key pass encodes."""
+        pieces, squared_lengths, _, words = torch.stack([batch.views.sizes for batch in batches]).sum(dim=0).tolist()
+        comparisons = sum(len(batch.record_ids) for batch in batches) * self.queue.filled
+        return dict(zip(COUNTED, (comparisons, pieces, squared_lengths, words), strict=True))
 
     def forward(self, engine: Engine, batch: SpanPairBatch) -> tuple[Tensor, Tensor]:
-        """Encode keys and queries of the same input; losses [5] and metrics [7], as `SpeModel.forward`."""
+        """Encode keys and queries of the same views; losses [5] and metrics [7], as `SpeModel.forward`."""
         keys = self.momentum_encoder.encode(batch)
         self._keys.append((batch.record_ids, keys))
         losses, metrics, queries = engine.forward(batch, keys, self.queue.negatives())

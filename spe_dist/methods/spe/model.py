@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.shards.manifest import Manifest
+from spe_dist.batches.five_spans import NUM_SPANS
 from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.contrastive_span_pair import METRICS as CSPO_METRICS
@@ -32,8 +33,8 @@ class Encoded:
     """What `SpeEncoder` makes of a batch; parts that no objective needs hold nothing."""
 
     states: Tensor  # [P, H]
-    spans: Tensor  # [S, 5, span size] if CSPO is on, [Q, span size] of the permuted spans if only SPO is
-    queries: Tensor  # [S, D]
+    spans: Tensor  # [2 R, 5, span size] if CSPO is on and SPO reads the views, else [Q, span size] of permuted spans
+    queries: Tensor  # [2 R, D]
 
 
 class SpeEncoder(nn.Module):
@@ -66,8 +67,8 @@ class SpeEncoder(nn.Module):
         self.key_size = hidden if config.cspo.head else size
 
     def forward(self, batch: SpanPairBatch) -> Tensor:
-        """Queries or keys of all sequences, [S, D]."""
-        return self.encode(batch).queries
+        """Queries or keys of both views, [2 R, D]."""
+        return self.encode(batch.views).queries
 
     def encode(self, batch: SpanPairBatch) -> Encoded:
         """States of pieces, vectors of spans and queries of span pairs."""
@@ -75,18 +76,25 @@ class SpeEncoder(nn.Module):
         nothing = states.new_zeros(0, 0)
         if self.span_encoder is None:
             return Encoded(states, nothing, nothing)
-        words, starts, ends = states[batch.word_pieces], *batch.word_spans.unbind(2)
+        words, bounds = states[batch.word_pieces], batch.word_spans
         if self.pair_encoder is None:  # only the permuted spans are needed
-            starts, ends = starts.flatten()[batch.spo_spans], ends.flatten()[batch.spo_spans]
-            return Encoded(states, self.span_encoder(words, starts, ends), nothing)
-        spans = self.span_encoder(words, starts.flatten(), ends.flatten()).unflatten(0, starts.shape)
-        sentences = states[batch.packed.sequence_starts[:-1]]
-        queries = self.pair_encoder(spans, sentences, empty=starts == ends)
+            return Encoded(
+                states, self.span_encoder(words, *bounds.flatten(0, 1)[batch.spo_spans].T.contiguous()), nothing
+            )
+        views = 2 * len(batch.record_ids)
+        of_views, needed = bounds[:views], bounds[:views].flatten(0, 1)
+        reads_whole = len(bounds) > views
+        if reads_whole:  # of whole sentences only the permuted spans
+            needed = torch.cat([needed, bounds.flatten(0, 1)[batch.spo_spans]])
+        encoded = self.span_encoder(words, *needed.T.contiguous())
+        spans = encoded[: views * NUM_SPANS].unflatten(0, (views, NUM_SPANS))
+        sentences = states[batch.packed.sequence_starts[:views]]
+        queries = self.pair_encoder(spans, sentences, empty=of_views[..., 0] == of_views[..., 1])
         if self.head is not None:
             queries = self.head(queries)
         if self.normalize:
             queries = nn.functional.normalize(queries.float(), dim=1)
-        return Encoded(states, spans, queries)
+        return Encoded(states, encoded[views * NUM_SPANS :] if reads_whole else spans, queries)
 
 
 class SpeModel(nn.Module):
@@ -126,12 +134,12 @@ class SpeModel(nn.Module):
 
         Args:
             batch: the forward's records.
-            keys: of the same sequences, from the momentum encoder, [S, D]; None without CSPO.
+            keys: of both views, from the momentum encoder, [2 R, D]; None without CSPO.
             negatives: the queue; None without CSPO.
 
         Returns:
-            losses [5], one for each of `TERMS`; metrics [7], of `METRICS`, and the queries [S, D] (none without
-            CSPO), both without gradient.
+            losses [5], one for each of `TERMS`; metrics [7], of `METRICS`, and the queries [2 R, D] (none
+            without CSPO), both without gradient.
         """
         encoded = self.encoder.encode(batch)
         anchors = encoded.states[batch.tbo_anchors]

@@ -31,6 +31,7 @@ def summarize_spe(config: SpeConfig, encoder: PretrainedConfig) -> RunSummary:
         pair_encoder=pair if contrast else None,
         head_size=encoder.hidden_size if contrast and config.cspo.head else None,
         normalize=config.cspo.normalize,
+        mask_unit=config.spans.mask_unit,
     )
 
 

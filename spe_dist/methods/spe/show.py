@@ -7,14 +7,14 @@ from dataclasses import replace
 
 from data_shards.shards.record import Records
 from spe_dist.batches.five_spans import SPAN_NAMES, span_lines, word_texts
-from spe_dist.methods.spe.collate import DrawnSentences, SpanPairCollate
+from spe_dist.methods.spe.collate import WHOLE, DrawnSentences, SpanPairCollate
 from spe_dist.methods.spe.permutations import CLASSES, PermutedSpans
 
 _UNITS = ("first word", "words between", "last word")
 
 
 def describe(collate: SpanPairCollate, record: Records, step: int, lane: int, piece: Callable[[int], str]) -> str:
-    """One record as a lane of its own would draw it: five spans, both views, hidden pieces and permutations."""
+    """One record as a lane of its own would draw it: five spans, permutations, hidden pieces and sequences."""
     drawn = replace(collate, lane_size=1).draw(record, step, [lane])
     ids = drawn.records.pieces.values
     words = word_texts(drawn.records, 0, ids, piece)
@@ -22,8 +22,7 @@ def describe(collate: SpanPairCollate, record: Records, step: int, lane: int, pi
     lines += span_lines(words, drawn.word_boundaries[0], width=8)
     lines += [f"  permuted {text}" for text in _permutations(drawn.permuted)]
     lines += [f"  hidden   {text}" for text in _hidden(drawn, piece)]
-    views = (("pair", drawn.pair_ids), ("context", drawn.context_ids))
-    return "\n".join([*lines, *(f"  {name:8} {' '.join(map(piece, view))}" for name, view in views)])
+    return "\n".join([*lines, *(f"  {name:8} {' '.join(map(piece, one.ids))}" for name, one in drawn.shown.items())])
 
 
 def _permutations(permuted: PermutedSpans) -> Iterator[str]:
@@ -35,5 +34,6 @@ def _permutations(permuted: PermutedSpans) -> Iterator[str]:
 def _hidden(drawn: DrawnSentences, piece: Callable[[int], str]) -> Iterator[str]:
     hidden, values = drawn.hidden, drawn.records.pieces.values
     for place, anchor, offset in zip(hidden.pieces, hidden.anchors, hidden.offsets, strict=True):
-        view = "pair" if drawn.in_pair[place] else "context"
-        yield f"{piece(values[place])} (place {offset} after {piece(values[anchor])}, predicted in the {view} view)"
+        view = "pair view" if drawn.in_pair[place] else "context view"
+        read = "whole sentence" if WHOLE in drawn.shown else view
+        yield f"{piece(values[place])} (place {offset} after {piece(values[anchor])}, predicted in the {read})"

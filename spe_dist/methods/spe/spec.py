@@ -6,6 +6,14 @@ from spe_dist.methods.method_spec import Column, MethodSpec, Panel, on_use
 from spe_dist.methods.spe.config import COUNTED, TERMS, SpeConfig
 from spe_dist.methods.spe.run_summary import summarize_spe, warnings_of_spe
 
+
+def _sequences(config: SpeConfig) -> str:
+    views = "two views, of the pair and of the context"
+    if not config.spans.whole_sentences:
+        return f"each record in {views}"
+    return f"each record in {views}, and whole" if config.cspo.weight else "each record whole"
+
+
 SPEC = MethodSpec(
     title="SPE",
     config=SpeConfig,
@@ -13,7 +21,7 @@ SPEC = MethodSpec(
     build_collate=on_use("spe_dist.methods.spe.collate:build_collate"),
     new_model=on_use("spe_dist.methods.spe.model:new_model"),
     summarize=summarize_spe,
-    sequences=lambda config: "each record in two views, of the pair and of the context",
+    sequences=_sequences,
     describe=on_use("spe_dist.methods.spe.show:describe"),
     columns=(
         Column("tbo_loss", "TBO loss", "tbo {:6.3f}"),

@@ -116,8 +116,9 @@ def direct(trained: SpeModel, model: SpanPairModel, word_boundaries: list[int]) 
     )  # fmt: skip
     drawn = collate.show(records, np.array([word_boundaries]))
     ids = records.pieces.values.astype(np.int64)
+    shown = {name: dataclasses.replace(one, ids=ids) for name, one in drawn.shown.items()}
     with torch.no_grad():
-        encoded = trained.encoder.encode(collate.batch(dataclasses.replace(drawn, pair_ids=ids, context_ids=ids)))
+        encoded = trained.encoder.encode(collate.batch(dataclasses.replace(drawn, shown=shown)))
     return encoded.spans[0], encoded.queries[0]
 
 

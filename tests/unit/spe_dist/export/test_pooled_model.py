@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from data_shards.errors import UserError
 from spe_dist.export import export_run as exporting
+from spe_dist.export.export_format import Description
 from spe_dist.export.export_run import export_run
 from spe_dist.export.pooled_model import load_pooled_model
 from spe_dist.export.span_pair_model import SpanPairModel
@@ -143,7 +144,12 @@ def test_the_folder_says_how_vectors_come_about(exported, tmp_path) -> None:
 
 def test_an_export_with_a_span_encoder_says_nothing_of_pooling(run, tmp_path) -> None:
     folder = export_run(run, tmp_path / "spans")
-    assert "pooling" not in json.loads((folder / "spe_dist.json").read_text())
+    written = json.loads((folder / "spe_dist.json").read_text())
+    assert not {"pooling", "mask_unit"} & set(written)
+    usual = Description.load(folder)
+    replace(usual, mask_unit="span").save(folder)
+    assert usual.mask_unit == "piece" and Description.load(folder).mask_unit == "span"
+    usual.save(folder)
     with pytest.raises(UserError, match="not pooled, so it encodes no documents"):
         SpanPairModel.from_pretrained(folder).encode_documents([TEXT], entities=[[PARIS]])
 

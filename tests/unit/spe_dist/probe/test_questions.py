@@ -1,6 +1,7 @@
 """Candidates of a question differ in nothing but the words of the pair."""
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -40,8 +41,9 @@ def places(views, sequence):
     return words, (views.word_spans[sequence] - first_word).tolist()
 
 
-def test_all_candidates_of_a_question_have_one_frame():
-    pairs = QUESTIONS.pair_views(ROWS)
+@pytest.mark.parametrize("mask_unit", ["piece", "span"])
+def test_all_candidates_of_a_question_have_one_frame(mask_unit):
+    pairs = replace(QUESTIONS, mask_unit=mask_unit).pair_views(ROWS)
     ids = sequences(pairs.packed)
     assert len(ids) == len(QUESTIONS) * N
     for question in ROWS:
@@ -51,6 +53,17 @@ def test_all_candidates_of_a_question_have_one_frame():
         masks = {tuple(piece == SPECIAL.mask for piece in ids[i]) for i in of_question}
         assert len(masks) == 1
         assert len({tuple(ids[i]) for i in of_question}) == N  # and each has other words
+
+
+def test_with_one_mask_for_a_span_the_same_words_are_shown():
+    usual, other = QUESTIONS, replace(QUESTIONS, mask_unit="span")
+    for views in ("context_views", "pair_views"):
+        masked, collapsed = (sequences(getattr(questions, views)(ROWS).packed) for questions in (usual, other))
+        visible = [[piece for piece in sequence if piece != SPECIAL.mask] for sequence in masked]
+        assert visible == [[piece for piece in sequence if piece != SPECIAL.mask] for sequence in collapsed]
+        assert sum(map(len, collapsed)) < sum(map(len, masked))
+        assert all(sequence.count(SPECIAL.mask) <= 3 for sequence in collapsed)
+        assert all(SPECIAL.mask in sequence for sequence in collapsed)
 
 
 def test_the_frame_is_that_of_the_context_and_both_together_are_the_sentence_with_its_own_pair():

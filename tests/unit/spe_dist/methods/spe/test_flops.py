@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spe_dist.batches.batch import SIZES
 from spe_dist.methods.model_flops import encoder_flops
-from spe_dist.methods.spe.config import TERMS
+from spe_dist.methods.spe.config import COUNTED, TERMS
 from spe_dist.methods.spe.flops import head_flops, span_flops
 from spe_dist.methods.spe.method import SpeWithContrast
 from spe_dist.methods.workload import Workload
@@ -26,7 +26,8 @@ HEADS = {"span_encoder": {"channels": 5, "size": 14, "kernel_sizes": [2, 4]}, "p
 def work_of(batch, negatives):
     sizes = dict(zip(SIZES, batch.sizes.tolist(), strict=True))
     counts = dict(zip(TERMS, batch.counts.tolist(), strict=True))
-    counts["comparisons"] = len(batch.record_ids) * negatives
+    pieces, squared_lengths, _, words = batch.views.sizes.tolist()
+    counts |= dict(zip(COUNTED, (len(batch.record_ids) * negatives, pieces, squared_lengths, words), strict=True))
     return Workload(counts=counts, forwards=1, **sizes)
 
 
@@ -59,11 +60,14 @@ def count(action):
         {"spo": {"weight": 0.0}},
         {"tbo": {"weight": 0.0}},
         {"cspo": {"weight": 0.0}, "spo": {"weight": 0.0}},
+        {"spans": {"whole_sentences": True}},
+        {"spans": {"whole_sentences": True}, "cspo": {"weight": 0.0}},
     ],
 )
 def test_forward_backward_and_key_pass_are_counted_to_the_flop(encoder, sections):
     spe, _ = build_spe(encoder=encoder, **sections)
     batch, filled = batch_of(spe), 7
+    assert len(batch.packed.sequence_starts) - 1 == sequences_of_a_record(spe.config) * len(batch.record_ids)
     keys, negatives, counted = None, None, 0
     if isinstance(spe, SpeWithContrast):
         keys = spe.momentum_encoder.encode(batch)
@@ -73,6 +77,12 @@ def test_forward_backward_and_key_pass_are_counted_to_the_flop(encoder, sections
     counted += count(lambda: result.append(spe.model(batch, keys, negatives)[0].sum()))
     counted += count(result[0].backward)
     assert spe.model_flops(work_of(batch, filled)) == counted
+
+
+def sequences_of_a_record(config):
+    if not config.spans.whole_sentences:
+        return 2
+    return 3 if config.cspo.weight else 1
 
 
 def forward_parts(spe, batch):

@@ -52,6 +52,14 @@ def test_sentences_of_a_group_look_alike_and_differ_in_their_words(name):
     assert probe.batch.counts.tolist() == [0, 0, 0, 0, len(probe.groups)]
 
 
+def test_a_run_of_one_mask_for_a_span_is_asked_about_such_views():
+    usual = build_probes(Reader(SHORT), build_collate())["layout"]
+    probe = build_probes(Reader(SHORT), build_collate(mask_unit="span", whole_sentences=True))["layout"]
+    assert probe.groups.tolist() == usual.groups.tolist()
+    assert probe.batch.word_spans.shape == usual.batch.word_spans.shape
+    assert len(probe.batch.packed.piece_ids) < len(usual.batch.packed.piece_ids)
+
+
 def test_sentences_that_do_not_look_alike_or_say_the_same_give_no_probe():
     sentences = [[[4]] * length for length in range(5, 12)]
     assert build_probes(Reader(sentences), build_collate()) == {}

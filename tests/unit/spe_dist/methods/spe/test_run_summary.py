@@ -35,6 +35,8 @@ def test_without_contrast_there_is_nothing_to_say():
     assert warnings(queue_size=16_384, momentum=0.99, weight=0.0) == []
 
 
-@pytest.mark.parametrize("recipe", ["debug", "minilm_cpu", "spe_wiki", "enpar_debug", "enpar_minilm_cpu", "enpar_wiki"])
+@pytest.mark.parametrize(
+    "recipe", ["debug", "minilm_cpu", "spe_words_cpu", "spe_wiki", "enpar_debug", "enpar_minilm_cpu", "enpar_wiki"]
+)
 def test_no_recipe_is_odd(recipe):
     assert warnings_of(load_recipe(RECIPES / f"{recipe}.yaml")) == []
