@@ -99,7 +99,10 @@ class WikihopFromDocred:
 
 @dataclass(frozen=True)
 class Split:
-    """Split a file at random into train, dev and test: SQuAD's by article, other JSON and JSON lines by item."""
+    """Split a file at random into train, dev and test: SQuAD's by article, other JSON and JSON lines by item.
+
+    Items of one document (field document) or context (field context) stay together, and count as one.
+    """
 
     source: tyro.conf.Positional[Path]
     """File to read; - is standard input."""

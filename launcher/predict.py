@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -31,12 +30,6 @@ if TYPE_CHECKING:
 OutputFormat = Literal["jsonl", "terminal", "html"]
 Result = tuple[dict[str, Any], "ExtractedText"]
 _ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
-OF_ITEMS = {  # stem of a model -> where its `predicted` is
-    "sentence_relations": "spe_dist.sentence_relations.predict",
-    "entity_typing": "spe_dist.entity_typing.predict",
-    "multi_choice": "spe_dist.multi_choice.predict",
-    "extractive_qa": "spe_dist.extractive_qa.predict",
-}
 _OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 
@@ -117,15 +110,15 @@ class _Progress:
 def run_predict(command: Predict, progress: _Progress) -> None:
     """Read, predict, write."""
     stem = stem_of(command.model)
-    if stem in OF_ITEMS:
-        _predict_items(command, OF_ITEMS[stem], progress)
-        return
     if stem == "document_relations":
         from launcher.predict_documents import predict_documents
 
         _check_out(command)
         with _opened(command.out) as file:
             predict_documents(command, file, progress.add)
+        return
+    if stem is not None and stem != "extractor":
+        _predict_items(command, stem, progress)
         return
     items = _items(command)
     _check_out(command)
@@ -155,7 +148,7 @@ def run_predict(command: Predict, progress: _Progress) -> None:
                 file.flush()
 
 
-def _predict_items(command: Predict, module: str, progress: _Progress) -> None:
+def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
     """With a model of a task whose items are more than texts."""
     _check_out(command)
     for name in _OF_TEXTS:
@@ -166,9 +159,12 @@ def _predict_items(command: Predict, module: str, progress: _Progress) -> None:
     if command.text is not None and command.files:
         raise UserError("give either --text or files, not both")
     files = [] if command.text is not None else list(command.files or (STANDARD_INPUT,))
-    found = importlib.import_module(module).predicted(
-        command.model, files, command.text, device=command.device, batch_size=command.batch_size
-    )
+    from spe_dist.finetuning.item_task import ItemTask
+    from spe_dist.tasks import config_of_task
+
+    task: Any = config_of_task(stem, source=str(command.model)).task_class()(None)
+    assert isinstance(task, ItemTask)
+    found = task.predicted(command.model, files, command.text, device=command.device, batch_size=command.batch_size)
     with _opened(command.out) as file:
         for fields in found:
             file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))

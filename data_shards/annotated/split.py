@@ -1,12 +1,13 @@
 """A file split at random into train, dev and test: by article where it is SQuAD's, else by item or line.
 
-Questions about one article, or one context, stay together: a model must not be tested on what it has learned from.
+Items of one `document` or `context` stay together: a model must not be tested on what it has learned from.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
     Args:
         path: the file, in JSON or JSON lines.
         folder: to write into: NAME.json if the file is SQuAD's, else NAME.jsonl.
-        sizes: of each part by its name: a number of articles or items or, below 1, a share of them.
+        sizes: of each part by its name: a number of groups or, below 1, a share of them. A group is an article, the
+            items of one document or context, or an item that names none. Shares that add up to 1 leave none out.
         seed: the same one gives the same parts.
 
     Returns:
-        Articles or items in each file.
+        Groups in each file.
 
     Raises:
         UserError: the file cannot be read or is too small, or a part cannot be written.
@@ -38,11 +40,17 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
     is_squad = len(values) == 1 and isinstance(values[0].get("data"), list)
     header = values.pop(0) if values and "header" in values[0] else None  # MRQA's first line
     items: list[Any] = values[0]["data"] if is_squad else values
-    counts = _counts(sizes, len(items), f"{path} has {len(items):,} {'articles' if is_squad else 'items'}")
+    by_text: dict[Any, list[Any]] = {}
+    for number, item in enumerate(items):
+        texts = [] if is_squad else [item[name] for name in ("document", "context") if isinstance(item.get(name), str)]
+        by_text.setdefault(texts[0] if texts else number, []).append(item)
+    groups = list(by_text.values())
+    kind = "articles" if is_squad else "items" if len(groups) == len(items) else "documents or contexts"
+    counts = _counts(sizes, len(groups), f"{path} has {len(groups):,} {kind}")
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_SPLIT, seed))))
-    order, written = generator.permutation(len(items)), {}
+    order, written = generator.permutation(len(groups)), {}
     for name, count in counts.items():
-        chosen, order = [items[number] for number in sorted(order[:count])], order[count:]
+        chosen, order = [item for number in sorted(order[:count]) for item in groups[number]], order[count:]
         target = folder / f"{name}{'.json' if is_squad else '.jsonl'}"
         if target.exists() and path.exists() and target.samefile(path):
             raise UserError(f"{target} is the input file: name another folder")
@@ -54,18 +62,19 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
     return written
 
 
-def _counts(sizes: Mapping[str, float], items: int, told: str) -> dict[str, int]:
-    """How many items each part gets."""
-    counts = {}
+def _counts(sizes: Mapping[str, float], groups: int, told: str) -> dict[str, int]:
+    """How many groups each part gets."""
     for name, size in sizes.items():
-        if size < 0 or (size >= 1 and size != int(size)):
+        if not 0 <= size < inf or (size >= 1 and size != int(size)):
             raise UserError(f"--{name} {size:g}: give a number of articles or items, or a share of them below 1")
-        counts[name] = int(size) if size >= 1 else round(size * items)
+    ends = np.rint(np.cumsum([size if size >= 1 else size * groups for size in sizes.values()])).astype(int)
+    counts = dict(zip(sizes, np.diff(ends, prepend=0).tolist(), strict=True))
+    for name, size in sizes.items():
         if size > 0 and not counts[name]:
             raise UserError(f"--{name} {size:g}: {told}, of which this is none")
     counts = {name: count for name, count in counts.items() if count}
     if not counts:
         raise UserError("name the size of a part: --train, --dev or --test")
-    if sum(counts.values()) > items:
+    if sum(counts.values()) > groups:
         raise UserError(f"{told}, fewer than the {sum(counts.values()):,} of all parts: name smaller ones")
     return counts

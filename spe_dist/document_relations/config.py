@@ -67,11 +67,12 @@ class DocumentRelationsConfig(FinetuneConfig):
                 "not divide: give a multiple"
             )
 
-    def build_task(self) -> DocumentRelations:
-        """The task with these settings."""
+    @classmethod
+    def task_class(cls) -> type[DocumentRelations]:
+        """What trains and predicts."""
         from spe_dist.document_relations.task import DocumentRelations
 
-        return DocumentRelations(self)
+        return DocumentRelations
 
     @classmethod
     def scoring(cls) -> DocumentScoring:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,9 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
     def mark(self, items: list[DocumentGraph], available: Sequence[DocumentGraph]) -> list[DocumentGraph]:
         known = {named for item in available for named in item.named_facts()}
         return [item.marked(known) for item in items]
+
+    def question(self, item: DocumentGraph) -> Hashable:
+        return item.title, item.document and item.document.text
 
     def describe(
         self, available: Sequence[DocumentGraph], learned: Sequence[DocumentGraph], *, language: str
@@ -169,7 +172,6 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
 
     def about_data(self, data: Data[DocumentGraph, DocumentModelDescription]) -> list[str]:
         lines = [f"{len(data.description.relations)} relations: {', '.join(map(repr, data.description.relations))}"]
-        learned = {(item.title, item.document and item.document.text) for item in data.train}
         parts = {"train": data.train, DEV: data.dev} | ({} if data.test is None else {"test": data.test})
         for part, items in parts.items():
             edges = [(item, edge) for item in items for edge in item.edges]
@@ -180,9 +182,6 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
             )
             if part == "train":
                 continue
-            shared = sum((item.title, item.document and item.document.text) in learned for item in items)
-            if shared:
-                lines.append(f"warning: {shared} of {len(items)} {part} documents are learned from too")
             unknown = Counter(edge.type for _, edge in edges if edge.type not in data.description.relations)
             if unknown:
                 names = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(5))

@@ -32,11 +32,12 @@ class EntityTypingConfig(FinetuneConfig):
     task: Literal["entity_typing"] = "entity_typing"
     model: TypingModelConfig
 
-    def build_task(self) -> EntityTyping:
-        """The task with these settings."""
+    @classmethod
+    def task_class(cls) -> type[EntityTyping]:
+        """What trains and predicts."""
         from spe_dist.entity_typing.task import EntityTyping
 
-        return EntityTyping(self)
+        return EntityTyping
 
     @classmethod
     def scoring(cls) -> EntityTypingScoring:

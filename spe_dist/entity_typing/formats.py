@@ -14,26 +14,30 @@ from typing import Any
 from data_shards.annotated.json_objects import Item, items_of
 from data_shards.errors import UserError
 from data_shards.input.stream import open_input
+from data_shards.text.offset_units import OffsetUnit, TextOffsets
 from data_shards.text.word_rules import WordRules
 from spe_dist.entity_typing.typed_mention import TypedMention
 
 _HELP = "FIGER's sent, start, end, labels and UFET's ..._context_token, mention_span, y_str are read"
 
 
-def read_mentions(path: Path, *, language: str, labelled: bool = True) -> list[TypedMention]:
+def read_mentions(
+    path: Path, *, language: str, labelled: bool = True, offsets: OffsetUnit = "characters"
+) -> list[TypedMention]:
     """The mentions of a file.
 
     Args:
         path: the file; `-` is standard input.
         language: whose rules cut raw text into words (a spaCy language code).
         labelled: whether every mention must have a list of types; it may be empty.
+        offsets: what FIGER's start and end count.
 
     Raises:
         UserError: it cannot be read, or something in it cannot be right; names line or item.
     """
     rules = WordRules(language)
     with open_input(path) as stream:
-        return list(_mentions(items_of(stream), rules, labelled))
+        return list(_mentions(items_of(stream), rules, labelled, offsets))
 
 
 def parse_tagged(text: str, language: str) -> TypedMention:
@@ -49,31 +53,34 @@ def parse_tagged(text: str, language: str) -> TypedMention:
     return TypedMention("1", left, mention, right)
 
 
-def _mentions(items: Iterator[Item], rules: WordRules, labelled: bool) -> Iterator[TypedMention]:
+def _mentions(items: Iterator[Item], rules: WordRules, labelled: bool, offsets: OffsetUnit) -> Iterator[TypedMention]:
     for number, item in enumerate(items):
         if "sent" in item.value:
-            name, parts, field = str(number), _of_characters(item, rules), "labels"
+            name, (left, mention, right), field = str(number), _of_characters(item, rules, offsets), "labels"
         elif "mention_span" in item.value:
             left, right = (_list(item, f"{side}_context_token") for side in ("left", "right"))
             text = item.value["mention_span"]
             if not isinstance(text, str) or not text.strip():
                 raise UserError(f"{item.where}: mention_span is {json.dumps(text)[:40]}: expected the mention's text")
             name, field = str(item.value.get("annot_id", number)), "y_str"
-            parts = left, _words(text, rules), right
+            mention = _words(text, rules)
         else:
             raise UserError(f"{item.where}: neither 'sent' nor 'mention_span' is there: {_HELP}")
         types = _list(item, field) if labelled or field in item.value else ()
-        yield TypedMention(name, *parts, tuple(dict.fromkeys(types)))
+        yield TypedMention(name, left, mention, right, tuple(dict.fromkeys(types)))
 
 
-def _of_characters(item: Item, rules: WordRules) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+def _of_characters(item: Item, rules: WordRules, offsets: OffsetUnit) -> tuple[tuple[str, ...], ...]:
     text, start, end = (item.value.get(name) for name in ("sent", "start", "end"))
     if not isinstance(text, str) or type(start) is not int or type(end) is not int:
         raise UserError(f"{item.where}: sent, start and end must be a text and two whole numbers: {_HELP}")
-    if not 0 <= start < end <= len(text) or not text[start:end].strip():
-        raise UserError(f"{item.where}: characters {start} to {end} of a text of {len(text)} are no mention: fix them")
-    left, mention, right = (_words(part, rules) for part in (text[:start], text[start:end], text[end:]))
-    return left, mention, right
+    try:
+        start, end = TextOffsets(text, offsets).span(start, end)
+        if not text[start:end].strip():
+            raise ValueError("is a blank")
+    except ValueError as error:
+        raise UserError(f"{item.where}: the mention {error}: fix it, or name the unit (--offsets)") from error
+    return tuple(_words(part, rules) for part in (text[:start], text[start:end], text[end:]))
 
 
 def _words(text: str, rules: WordRules) -> tuple[str, ...]:

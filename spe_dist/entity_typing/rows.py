@@ -7,50 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data_shards.ragged import IntArray, Ragged, offsets_from_lengths
 from data_shards.text.word_pieces import WordPieces
-from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.packing import pack
 from spe_dist.documents.pooled_vectors import PooledPieces
 from spe_dist.entity_typing.typed_mention import TypedMention
 from spe_dist.finetuning.kept_pieces import keep_around
+from spe_dist.finetuning.sequence_rows import SequenceRows
 
 _SPECIALS = 2  # [CLS] and [SEP]
 
 
 @dataclass(frozen=True)
-class TypingRows:
+class TypingRows(SequenceRows[TypedMention]):
     """A row for each mention."""
 
-    mentions: Sequence[TypedMention]
-    pieces: Ragged  # special ones not included
-    spans: NDArray[np.int64]  # [rows, 2] pieces of the mention, half-open
     gold: Ragged  # numbers of the types that the model knows, [rows]
     num_types: int
-    is_cut: NDArray[np.bool_]  # [rows]
-    special: SpecialIds
-
-    @property
-    def num_pieces(self) -> NDArray[np.int64]:
-        """Pieces of each row, [rows]."""
-        return self.pieces.lengths
-
-    def __len__(self) -> int:
-        return len(self.mentions)
 
     def batch(self, rows: IntArray, device: torch.device) -> tuple[PackedSequences, PooledPieces, Tensor]:
         """What a forward sees: sequences, mentions, gold types as 0 and 1, [rows, types]."""
-        taken = self.pieces.take(rows)
-        _, packed = pack(taken.values, taken.lengths, self.special)
-        first = packed.sequence_starts[:-1].numpy().astype(np.int64) + 1
-        pooled = PooledPieces.of_mentions(self.spans[rows] + first[:, None], np.arange(len(rows)), len(rows))
+        packed, mentions = self.pack(rows)
         gold, types = torch.zeros(len(rows), self.num_types), self.gold.take(rows)
         gold[torch.from_numpy(types.row_index()), torch.from_numpy(types.values)] = 1
-        return packed.to(device), pooled.to(device), gold.to(device)
+        return packed.to(device), mentions.to(device), gold.to(device)
 
 
 def encode(
@@ -85,10 +67,10 @@ def encode(
         mentions,
         Ragged.from_lengths(np.concatenate(rows), np.array([len(row) for row in rows])),
         np.array(spans, dtype=np.int64),
+        np.array(is_cut, dtype=np.bool_),
+        word_pieces.special_ids,
         Ragged.from_lengths(
             np.array([number for row in gold for number in row], dtype=np.int64), np.array([len(row) for row in gold])
         ),
         len(types),
-        np.array(is_cut, dtype=np.bool_),
-        word_pieces.special_ids,
     )

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import TypeAdapter
 
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.entity_typing.config import EntityTypingConfig
-from spe_dist.entity_typing.formats import read_mentions
+from spe_dist.entity_typing.formats import parse_tagged, read_mentions
 from spe_dist.entity_typing.model import EntityTypingModel, TypingLabels, decide
 from spe_dist.entity_typing.rows import TypingRows, encode
 from spe_dist.entity_typing.scoring import EntityTypingScoring
 from spe_dist.entity_typing.typed_mention import TypedMention
-from spe_dist.finetuning.batches_of_rows import batches_of_rows
 from spe_dist.finetuning.data import Data
+from spe_dist.finetuning.item_task import ItemTask
 from spe_dist.finetuning.model_folder import as_json
-from spe_dist.finetuning.model_stem import read_description
-from spe_dist.finetuning.task import Batches, Task
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 STEM = "entity_typing"
 _THRESHOLDS = np.arange(5, 100) / 100
 
 
-class EntityTyping(Task[TypedMention, TypingLabels]):
+class EntityTyping(ItemTask[TypedMention, TypingLabels]):
     """The types of given mentions.
 
     Args:
@@ -45,15 +41,18 @@ class EntityTyping(Task[TypedMention, TypingLabels]):
     losses = ("types",)
     heads = "classifier of types"
 
-    def __init__(self, config: EntityTypingConfig) -> None:
-        super().__init__(config)
-
     @property
     def scoring(self) -> EntityTypingScoring:
         return EntityTypingScoring()
 
     def read(self, path: Path, *, language: str) -> list[TypedMention]:
-        return read_mentions(path, language=language)
+        return read_mentions(path, language=language, offsets=self.config.data.offsets)
+
+    def read_unlabelled(self, path: Path, description: TypingLabels) -> list[TypedMention]:
+        return read_mentions(path, language=description.language, labelled=False)
+
+    def of_text(self, text: str, description: TypingLabels) -> TypedMention:
+        return parse_tagged(text, description.language)
 
     def question(self, item: TypedMention) -> Hashable:
         return item.question[1:]
@@ -76,13 +75,20 @@ class EntityTyping(Task[TypedMention, TypingLabels]):
         return before.get("types") == list(description.types)
 
     def encode(self, items: Sequence[TypedMention], model: EntityTypingModel, word_pieces: WordPieces) -> TypingRows:
-        return encode_for(items, model, word_pieces)
+        max_pieces = min(model.labels.max_pieces, model.sentence_encoder.max_pieces)
+        return encode(items, model.labels.types, word_pieces, max_pieces=max_pieces)
 
-    def batches(self, rows: TypingRows, epoch: int | None, device: torch.device) -> Batches:
-        return lambda numbers: rows.batch(numbers, device)
-
-    def predict(self, model: EntityTypingModel, rows: TypingRows, device: torch.device) -> list[TypedMention]:
-        return predict(model, rows, device)
+    def predict_batch(
+        self, model: EntityTypingModel, items: Sequence[TypedMention], packed: Any, mentions: Any, _: Any
+    ) -> Iterator[TypedMention]:
+        """With the types that count, the most probable first, and their probabilities."""
+        scores = model.scores(packed, mentions).cpu()
+        chosen = decide(scores, model.labels.threshold)
+        for item, of_item, kept in zip(items, scores.sigmoid(), chosen, strict=True):
+            types = kept.nonzero()[:, 0]
+            types = types[of_item[types].argsort(descending=True, stable=True)]
+            names = tuple(model.labels.types[number] for number in types.tolist())
+            yield item._replace(types=names, scores=tuple(of_item[types].tolist()))
 
     def finish(
         self,
@@ -94,8 +100,7 @@ class EntityTyping(Task[TypedMention, TypingLabels]):
         if self.config.model.threshold == "dev":
             model.labels = replace(model.labels, threshold=float(_THRESHOLDS[0]))
             threshold = best_threshold(dev, find(dev))
-            written = TypeAdapter(TypingLabels).validate_python(read_description(folder, STEM))
-            model.labels = replace(written, threshold=threshold)
+            model.labels = replace(self.read_description(folder), threshold=threshold)
             write_atomically(folder / f"{STEM}.json", as_json(model.labels))
 
     def about_data(self, data: Data[TypedMention, TypingLabels]) -> list[str]:
@@ -109,41 +114,7 @@ class EntityTyping(Task[TypedMention, TypingLabels]):
         return lines
 
     def about_rows(self, rows: TypingRows, description: TypingLabels) -> list[str]:
-        if not (cut := int(rows.is_cut.sum())):
-            return []
-        long = f"{cut:,} of {len(rows):,} training sentences are longer than {description.max_pieces} pieces"
-        return [f"{long}: they are cut to what is nearest to their mention"]
-
-
-def encode_for(items: Sequence[TypedMention], model: EntityTypingModel, word_pieces: WordPieces) -> TypingRows:
-    """Mentions as a model reads them."""
-    max_pieces = min(model.labels.max_pieces, model.sentence_encoder.max_pieces)
-    return encode(items, model.labels.types, word_pieces, max_pieces=max_pieces)
-
-
-@torch.no_grad()
-def predict(
-    model: EntityTypingModel, rows: TypingRows, device: torch.device, *, batch_size: int = 256
-) -> list[TypedMention]:
-    """The mentions with the types that count, the most probable first, and their probabilities.
-
-    Args:
-        model: in evaluation mode, on the device.
-        rows: of the model's tokenizer.
-        device: to compute on.
-        batch_size: most mentions of a forward.
-    """
-    found: list[TypedMention] = [*rows.mentions]
-    for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
-        packed, mentions, _ = rows.batch(numbers, device)
-        scores = model.scores(packed, mentions).cpu()
-        chosen = decide(scores, model.labels.threshold)
-        for row, of_row, kept in zip(numbers.tolist(), scores.sigmoid(), chosen, strict=True):
-            types = kept.nonzero()[:, 0]
-            types = types[of_row[types].argsort(descending=True, stable=True)]
-            names = tuple(model.labels.types[number] for number in types.tolist())
-            found[row] = found[row]._replace(types=names, scores=tuple(of_row[types].tolist()))
-    return found
+        return rows.about_cut(description.max_pieces, "mention")
 
 
 def best_threshold(gold: Sequence[TypedMention], found: Sequence[TypedMention]) -> float:

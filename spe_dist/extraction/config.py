@@ -54,11 +54,12 @@ class ExtractionConfig(FinetuneConfig):
         """Raise a UserError if parts of the model do not fit each other."""
         self.model.check()
 
-    def build_task(self) -> JointExtraction:
-        """The task with these settings."""
+    @classmethod
+    def task_class(cls) -> type[JointExtraction]:
+        """What trains and predicts."""
         from spe_dist.extraction.task import JointExtraction
 
-        return JointExtraction(self)
+        return JointExtraction
 
     @classmethod
     def scoring(cls) -> JointScoring:

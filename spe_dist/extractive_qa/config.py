@@ -38,11 +38,12 @@ class ExtractiveQaConfig(FinetuneConfig):
     task: Literal["extractive_qa"] = "extractive_qa"
     model: QaModelConfig
 
-    def build_task(self) -> ExtractiveQa:
-        """The task with these settings."""
+    @classmethod
+    def task_class(cls) -> type[ExtractiveQa]:
+        """What trains and predicts."""
         from spe_dist.extractive_qa.task import ExtractiveQa
 
-        return ExtractiveQa(self)
+        return ExtractiveQa
 
     @classmethod
     def scoring(cls) -> ExtractiveQaScoring:

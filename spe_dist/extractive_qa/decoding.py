@@ -75,7 +75,7 @@ def most_context(question: IntArray, starts: IntArray, sizes: IntArray) -> NDArr
     place = np.arange(len(window)) - np.repeat(offsets_from_lengths(sizes)[:-1], sizes)
     context = 100 * np.minimum(place, sizes[window] - 1 - place) + sizes[window]
     piece, of = starts[window] + place, question[window]
-    order = np.lexsort((window, -context, piece, of))
+    order = np.lexsort((-context, piece, of))  # stable: of equal windows, the first comes first
     is_best = np.ones(len(order), dtype=np.bool_)
     is_best[1:] = (np.diff(piece[order]) != 0) | (np.diff(of[order]) != 0)
     found = np.empty_like(is_best)

@@ -15,6 +15,7 @@ from typing import Any
 
 from data_shards.annotated.json_objects import read_items
 from data_shards.errors import UserError
+from data_shards.text.offset_units import OffsetUnit, TextOffsets, widths
 from spe_dist.extractive_qa.question import Question
 
 _HELP = "SQuAD 1.1 ('data'), MRQA ('context' and 'qas') and objects with 'question' and 'context' are read"
@@ -22,18 +23,19 @@ _Fields = dict[str, Any]
 _Span = tuple[int, int]
 
 
-def read_questions(path: Path, *, answered: bool = True) -> list[Question]:
+def read_questions(path: Path, *, answered: bool = True, offsets: OffsetUnit = "characters") -> list[Question]:
     """The questions of a file.
 
     Args:
         path: the file; `-` is standard input.
         answered: whether every question must have an answer; if not, answers are not looked at.
+        offsets: what the places of answers count.
 
     Raises:
         UserError: it cannot be read, or something in it cannot be right; names the question.
     """
     return [
-        _question(fields, context, f"{where}, question {_id_of(fields)!r}", answered)
+        _question(fields, context, f"{where}, question {_id_of(fields)!r}", offsets if answered else None)
         for fields, context, where in _questions(path)
     ]
 
@@ -67,19 +69,20 @@ def _paragraphs(value: _Fields, where: str) -> Iterator[tuple[_Fields, str]]:
             yield paragraph, f"{place}, paragraph {p}"
 
 
-def _question(fields: _Fields, context: str, where: str, answered: bool) -> Question:
+def _question(fields: _Fields, context: str, where: str, offsets: OffsetUnit | None) -> Question:
     text = fields.get("question")
     if not isinstance(text, str) or not text.strip():
         raise UserError(f"{where}: {_problem(fields, 'question')}, expected a text: {_HELP}")
-    answers, spans = _answers(fields, context, where) if answered else ((), ())
+    answers, spans = ((), ()) if offsets is None else _answers(fields, context, where, offsets)
     return Question(_id_of(fields), text, context, answers, spans)
 
 
-def _answers(fields: _Fields, context: str, where: str) -> tuple[tuple[str, ...], tuple[_Span, ...]]:
+def _answers(fields: _Fields, context: str, where: str, unit: OffsetUnit) -> tuple[tuple[str, ...], tuple[_Span, ...]]:
     """Texts of the answers, and where they are."""
+    offsets = TextOffsets(context, unit)
     if "detected_answers" in fields:
         detected = _objects(fields, "detected_answers", where)
-        spans = tuple(_inclusive(pair, context, where) for one in detected for pair in _places(one)[:1])
+        spans = tuple(_inclusive(pair, context, offsets, where) for one in detected for pair in _places(one)[:1])
         given = fields.get("answers") or [one.get("text") for one in detected]
         if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
             raise UserError(f"{where}: {_problem(fields, 'answers')}, expected a list of texts: {_HELP}")
@@ -91,10 +94,10 @@ def _answers(fields: _Fields, context: str, where: str) -> tuple[tuple[str, ...]
             answer, start = one.get("text"), one.get("answer_start")
             if not isinstance(answer, str) or type(start) is not int:
                 raise UserError(f"{where}: an answer is {_short(one)}, expected text and answer_start: fix it")
-            span = _checked((start, start + len(answer)), context, where)
+            span = _located(start, start + int(widths(answer, unit).sum()), context, offsets, where)
             if (there := context[slice(*span)]) != answer:
                 raise UserError(
-                    f"{where}: the answer {_short(answer)} does not begin at character {start} of its context, where "
+                    f"{where}: the answer {_short(answer)} does not begin at {start} of its context, where "
                     f"{_short(there)} is: fix answer_start"
                 )
             given.append(answer)
@@ -119,18 +122,19 @@ def _places(detected: _Fields) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _inclusive(pair: Any, context: str, where: str) -> _Span:
+def _inclusive(pair: Any, context: str, offsets: TextOffsets, where: str) -> _Span:
     if not isinstance(pair, list) or [type(end) for end in pair] != [int, int]:
         raise UserError(f"{where}: char_spans has {_short(pair)}, expected first and last character: fix it")
-    return _checked((pair[0], pair[1] + 1), context, where)
+    return _located(pair[0], pair[1] + 1, context, offsets, where)
 
 
-def _checked(span: _Span, context: str, where: str) -> _Span:
-    start, end = span
-    if not 0 <= start < end <= len(context) or not context[start:end].strip():
-        raise UserError(
-            f"{where}: characters {start} to {end} of a context of {len(context)} are no answer: fix or remove it"
-        )
+def _located(start: int, end: int, context: str, offsets: TextOffsets, where: str) -> _Span:
+    try:
+        span = offsets.span(start, end)
+        if not context[slice(*span)].strip():
+            raise ValueError("is a blank")
+    except ValueError as error:
+        raise UserError(f"{where}: an answer {error}: fix or remove it, or name the unit (--offsets)") from error
     return span
 
 

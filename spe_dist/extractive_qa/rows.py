@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,14 +32,21 @@ _ANSWERS = 4  # most answers of a question to learn, as ERICA's program
 class QaRows:
     """A row for each of W windows of Q questions, those of a question one after another."""
 
-    questions: Sequence[Question]
+    items: Sequence[Question]
     windows: QuestionWindows
+    contexts: LocatedPieces
     context: NDArray[np.int64]  # [Q] which context a question is about
-    characters: Ragged  # [pieces, 2] of the word that each piece is of, half-open, [contexts]
-    targets: NDArray[
-        np.int64
-    ]  # [Q, A, 3] of answers: first piece, last piece, and how many chose it; (-1, -1, 0): none
-    may_be: Ragged  # [pieces, 2] bool: whether an answer may begin, or end, there; of all pieces of each window, [W]
+    targets: NDArray[np.int64]  # [Q, A, 3] first and last piece of answers, how many chose each; (-1, -1, 0): none
+
+    @cached_property
+    def may_be(self) -> Ragged:
+        """Whether an answer may begin, or end, at each piece of each window, bool [pieces, 2], [W]; for prediction."""
+        return _may_be(self.windows, self.contexts, self.context)
+
+    @property
+    def is_cut(self) -> NDArray[np.bool_]:
+        """Whether the end of a question is not read, [Q]."""
+        return self.windows.is_cut
 
     @property
     def num_pieces(self) -> NDArray[np.int64]:
@@ -81,6 +89,12 @@ class QaRows:
         may_be[taken.row_index(), concat_ranges(begin, taken.lengths)] = taken.values
         return packed.to(device), torch.from_numpy(may_be).to(device), self.windows.windows.values[rows, 0] - begin
 
+    def characters_of(self, question: IntArray, pieces: IntArray) -> tuple[list[int], list[int]]:
+        """Where words begin, and end, in the contexts of questions [N], of their first and last pieces, [N, 2]."""
+        characters = self.contexts.characters
+        first, last = (pieces + characters.offsets[self.context[question]][:, None]).T
+        return characters.values[first, 0].tolist(), characters.values[last, 1].tolist()
+
     def _pack(self, rows: IntArray) -> tuple[PackedSequences, NDArray[np.int64]]:
         """Sequences, and where the window begins in each, [S]."""
         packed, first = self.windows.pack(rows)
@@ -107,14 +121,7 @@ def encode(questions: Sequence[Question], settings: QaSettings, word_pieces: Wor
         max_question=settings.max_question,
         stride=settings.stride,
     )
-    return QaRows(
-        questions,
-        windows,
-        context,
-        contexts.characters,
-        _targets(questions, contexts, context),
-        _may_be(windows, contexts, context),
-    )
+    return QaRows(questions, windows, contexts, context, _targets(questions, contexts, context))
 
 
 def _targets(questions: Sequence[Question], contexts: LocatedPieces, context: IntArray) -> NDArray[np.int64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
 from spe_dist.config import STRICT, Count, EncoderConfig, KernelsConfig, Part, Positive, RunConfig, Share, Weight
 
@@ -31,7 +32,7 @@ class FinetuneDataConfig:
     fraction: Part = 1.0
     """Share of the training data to use, selected by the seed; a smaller share is a subset of a larger one."""
     offsets: OffsetUnit = "characters"
-    """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
+    """Unit of offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
     bytes (of UTF-8)."""
 
 
@@ -112,6 +113,8 @@ class SeedsOnRayConfig:
 class FinetuneConfig(ABC):
     """Fine-tuning. Several seeds share the run's folder."""
 
+    has_offsets: ClassVar[bool] = True  # whether some files of the task give offsets in a text
+
     task: str
     """What is learned; see `spe_dist/tasks.py`."""
     run: RunConfig
@@ -125,12 +128,21 @@ class FinetuneConfig(ABC):
     """Number of seeds: `run.seed` and the numbers after it. Several seeds are trained with Ray."""
     cluster: SeedsOnRayConfig = field(default_factory=SeedsOnRayConfig)
 
-    def check(self) -> None:  # noqa: B027 (not every task has something to check)
+    def check(self) -> None:
         """Raise a UserError if settings of the task do not fit each other."""
+        if not self.has_offsets and self.data.offsets != "characters":
+            raise UserError(
+                f"data.offsets is {self.data.offsets}, but files of {self.task} have no offsets in a text: remove it"
+            )
 
+    @classmethod
     @abstractmethod
+    def task_class(cls) -> type[Task[Any, Any]]:
+        """The task; imports what trains it."""
+
     def build_task(self) -> Task[Any, Any]:
-        """The task with these settings; imports what trains it."""
+        """The task with these settings."""
+        return self.task_class()(self)
 
     @classmethod
     @abstractmethod

@@ -70,8 +70,8 @@ def _learned_and_tested(task: Task[Item, D], data: Data[Item, D]) -> Iterator[st
     for name, items in (("dev", data.dev), ("test", data.test or [])):
         if shared := sum(task.question(item) in learned for item in items):
             yield (
-                f"warning: {shared:,} of {len(items):,} {name} {task.scoring.items} are learned from too, which makes "
-                "scores too good: remove them from one of the two files"
+                f"warning: {shared:,} of {len(items):,} {name} {task.scoring.items} {task.alike}, which makes "
+                "scores too good: remove them from one of the two files, or split the data anew (spe data split)"
             )
 
 

@@ -8,7 +8,8 @@
     predict   rows → items as the model sees them
     scoring   gold and predicted items → scores, and what each item contributes to them
 
-A task is a class derived from `Task`, one derived from `Scoring`, a configuration and a line in `spe_dist/tasks.py`.
+A task is a class derived from `Task` (or `ItemTask`, which serves `spe predict`, too), one derived from `Scoring`, a
+configuration and a line in `spe_dist/tasks.py`.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Task(ABC, Generic[Item, D]):
     """A task with its settings.
 
     Args:
-        config: of the fine-tuning.
+        config: of the fine-tuning; None to load models and predict with them alone.
     """
 
     stem: ClassVar[str]
@@ -86,6 +87,8 @@ class Task(ABC, Generic[Item, D]):
     """Modules of the model that pre-training trains as well."""
     heads: ClassVar[str] = "classifiers"
     """What the rest of the model is, in words."""
+    alike: ClassVar[str] = "are learned from too"
+    """What is said of items of dev and test whose `question` an item that is learned from has."""
 
     def __init__(self, config: Any) -> None:
         self.config: FinetuneConfig = config
@@ -141,7 +144,7 @@ class Task(ABC, Generic[Item, D]):
         return predicted
 
     def question(self, item: Item) -> Hashable:
-        """An item without its name and answer, to warn of items that are learned from and tested on; None: do not."""
+        """What must not be learned from and tested on: an item without its name and answer; None: not looked at."""
         return None
 
     def strata(self, item: Item) -> Collection[str]:
@@ -196,10 +199,14 @@ class Task(ABC, Generic[Item, D]):
         Raises:
             UserError: it cannot be read.
         """
-        description = TypeAdapter(self.description).validate_python(read_description(folder, self.stem))
+        description = self.read_description(folder)
         return load_model(
             folder, self.stem, lambda encoder: self.new_model(description, encoder), language=description.language
         )
+
+    def read_description(self, folder: Path) -> D:
+        """Read the description of a model; raises a UserError if that is impossible."""
+        return TypeAdapter(self.description).validate_python(read_description(folder, self.stem))
 
     def finish(
         self, folder: Path, model: Any, dev: Sequence[Item], find: Callable[[Sequence[Item]], list[Item]]

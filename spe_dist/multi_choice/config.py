@@ -31,14 +31,17 @@ class ChoiceModelConfig:
 class MultiChoiceConfig(FinetuneConfig):
     """A fine-tuning for questions whose answer is one of given candidates."""
 
+    has_offsets = False
+
     task: Literal["multi_choice"] = "multi_choice"
     model: ChoiceModelConfig
 
-    def build_task(self) -> MultiChoice:
-        """The task with these settings."""
+    @classmethod
+    def task_class(cls) -> type[MultiChoice]:
+        """What trains and predicts."""
         from spe_dist.multi_choice.task import MultiChoice
 
-        return MultiChoice(self)
+        return MultiChoice
 
     @classmethod
     def scoring(cls) -> MultiChoiceScoring:

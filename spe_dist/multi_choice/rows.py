@@ -40,7 +40,7 @@ class Candidates(Tensors):
 class ChoiceRows:
     """A row for each question."""
 
-    questions: Sequence[Question]
+    items: Sequence[Question]
     windows: QuestionWindows
     occurrences: Ragged  # [n, 4] window, candidate, first piece in the window, one after the last; by candidate, window
     mentioned: NDArray[np.int64]  # [rows] how many candidates occur in all of the texts
@@ -52,13 +52,18 @@ class ChoiceRows:
         ends = np.append(0, np.cumsum(self.windows.num_pieces + 2))
         return np.diff(ends[self.windows.windows.offsets]) - 2
 
+    @property
+    def is_cut(self) -> NDArray[np.bool_]:
+        """Whether something of the query, or of the texts, is not read, [rows]."""
+        return self.windows.is_cut | (self.windows.left_out > 0)
+
     def __len__(self) -> int:
-        return len(self.questions)
+        return len(self.items)
 
     def answers(self, rows: IntArray) -> NDArray[np.int64]:
         """Number of the answer of each question in its list; -1 if there is none, or it is not in what is read."""
         read = [set(self.occurrences.row(row)[:, 1].tolist()) for row in rows.tolist()]
-        questions = [self.questions[row] for row in rows.tolist()]
+        questions = [self.items[row] for row in rows.tolist()]
         numbers = [one.candidates.index(one.answer) if one.answer in one.candidates else -1 for one in questions]
         return np.array([n if n in seen else -1 for n, seen in zip(numbers, read, strict=True)], dtype=np.int64)
 
@@ -88,7 +93,7 @@ class ChoiceRows:
             as_tensor(vectors[0]),
             as_tensor(vectors[1]),
             as_tensor(self.answers(rows)),
-            max(len(self.questions[row].candidates) for row in rows.tolist()),
+            max(len(self.items[row].candidates) for row in rows.tolist()),
         )
         return packed.to(device), candidates.to(device)
 

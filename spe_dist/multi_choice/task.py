@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
-from spe_dist.finetuning.batches_of_rows import batches_of_rows
 from spe_dist.finetuning.data import Data
+from spe_dist.finetuning.item_task import ItemTask
 from spe_dist.finetuning.start import LoadReport, Pretrained
-from spe_dist.finetuning.task import Batches, Task
 from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
 from spe_dist.multi_choice.config import MultiChoiceConfig
 from spe_dist.multi_choice.model import ChoiceSizes, MultiChoiceModel
@@ -25,7 +25,7 @@ from spe_dist.multi_choice.scoring import MultiChoiceScoring
 STEM = "multi_choice"
 
 
-class MultiChoice(Task[Question, ChoiceSizes]):
+class MultiChoice(ItemTask[Question, ChoiceSizes]):
     """The right one of given candidates.
 
     Args:
@@ -39,15 +39,18 @@ class MultiChoice(Task[Question, ChoiceSizes]):
     losses = ("answer",)
     heads = "scorer of candidates"
 
-    def __init__(self, config: MultiChoiceConfig) -> None:
-        super().__init__(config)
-
     @property
     def scoring(self) -> MultiChoiceScoring:
         return MultiChoiceScoring()
 
     def read(self, path: Path, *, language: str) -> list[Question]:
         return read_questions(path)
+
+    def read_unlabelled(self, path: Path, description: ChoiceSizes) -> list[Question]:
+        return read_questions(path, labelled=False)
+
+    def of_text(self, text: str, description: ChoiceSizes) -> Question:
+        raise UserError("--text: a question has candidates and several texts: write it to a file as WikiHop does")
 
     def mark(self, items: list[Question], available: Sequence[Question]) -> list[Question]:
         return [item._replace(nearest=nearest_mention(item)) for item in items]
@@ -75,13 +78,30 @@ class MultiChoice(Task[Question, ChoiceSizes]):
         return before.get("masks") == description.masks
 
     def encode(self, items: Sequence[Question], model: MultiChoiceModel, word_pieces: WordPieces) -> ChoiceRows:
-        return encode_for(items, model, word_pieces)
+        sizes = model.sizes
+        return encode(
+            items,
+            word_pieces,
+            masks=sizes.masks,
+            max_pieces=min(sizes.max_pieces, model.sentence_encoder.max_pieces),
+            max_windows=sizes.max_windows,
+            max_query=sizes.max_query,
+        )
 
-    def batches(self, rows: ChoiceRows, epoch: int | None, device: torch.device) -> Batches:
-        return lambda numbers: rows.batch(numbers, device)
-
-    def predict(self, model: MultiChoiceModel, rows: ChoiceRows, device: torch.device) -> list[Question]:
-        return predict(model, rows, device)
+    def predict_batch(
+        self, model: MultiChoiceModel, items: Sequence[Question], packed: Any, candidates: Any
+    ) -> Iterator[Question]:
+        """With the most probable candidate, and the probability of each; None where none is read."""
+        for item, logits in zip(items, model.scores(packed, candidates).cpu(), strict=True):
+            logits = logits[: len(item.candidates)]
+            read = logits > -torch.inf
+            probabilities = logits.softmax(0).tolist()
+            yield item._replace(
+                supports=(),
+                answer=item.candidates[int(logits.argmax())] if read.any() else None,
+                scores=tuple(p if is_read else None for p, is_read in zip(probabilities, read.tolist(), strict=True)),
+                nearest=None,
+            )
 
     def about_data(self, data: Data[Question, ChoiceSizes]) -> list[str]:
         lines = []
@@ -109,7 +129,7 @@ class MultiChoice(Task[Question, ChoiceSizes]):
         if cut := int(rows.windows.is_cut.sum()):
             lines.append(f"{cut:,} queries are longer than there is room for (model.max_query): their ends are cut off")
         read = np.array([len(np.unique(row[:, 1])) for row in map(rows.occurrences.row, numbers.tolist())])
-        candidates = np.array([len(question.candidates) for question in rows.questions])
+        candidates = np.array([len(question.candidates) for question in rows.items])
         nowhere, behind = candidates - rows.mentioned, rows.mentioned - read
         if (nowhere + behind).any():
             lines.append(
@@ -119,48 +139,6 @@ class MultiChoice(Task[Question, ChoiceSizes]):
         if unknown := int((rows.answers(numbers) < 0).sum()):
             lines.append(f"{unknown:,} of {len(rows):,} training questions are not learned from: their answer is such")
         return lines
-
-
-def encode_for(items: Sequence[Question], model: MultiChoiceModel, word_pieces: WordPieces) -> ChoiceRows:
-    """Questions as a model reads them."""
-    sizes = model.sizes
-    return encode(
-        items,
-        word_pieces,
-        masks=sizes.masks,
-        max_pieces=min(sizes.max_pieces, model.sentence_encoder.max_pieces),
-        max_windows=sizes.max_windows,
-        max_query=sizes.max_query,
-    )
-
-
-@torch.no_grad()
-def predict(
-    model: MultiChoiceModel, rows: ChoiceRows, device: torch.device, *, batch_size: int = 256
-) -> list[Question]:
-    """The questions with the most probable candidate, and the probability of each; None where none is read.
-
-    Args:
-        model: in evaluation mode, on the device.
-        rows: of the model's tokenizer.
-        device: to compute on.
-        batch_size: most questions of a forward.
-    """
-    found: list[Question] = [*rows.questions]
-    for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
-        scores = model.scores(*rows.batch(numbers, device)).cpu()
-        for row, logits in zip(numbers.tolist(), scores, strict=True):
-            question = found[row]
-            logits = logits[: len(question.candidates)]
-            read = logits > -torch.inf
-            probabilities = logits.softmax(0).tolist()
-            found[row] = question._replace(
-                supports=(),
-                answer=question.candidates[int(logits.argmax())] if read.any() else None,
-                scores=tuple(p if is_read else None for p, is_read in zip(probabilities, read.tolist(), strict=True)),
-                nearest=None,
-            )
-    return found
 
 
 def _is_masked(question: Question) -> bool:

@@ -43,15 +43,18 @@ class SentenceModelConfig:
 class SentenceRelationsConfig(FinetuneConfig):
     """A fine-tuning for the relation between two given entities of a sentence."""
 
+    has_offsets = False
+
     task: Literal["sentence_relations"] = "sentence_relations"
     data: SentenceDataConfig
     model: SentenceModelConfig
 
-    def build_task(self) -> SentenceRelations:
-        """The task with these settings."""
+    @classmethod
+    def task_class(cls) -> type[SentenceRelations]:
+        """What trains and predicts."""
         from spe_dist.sentence_relations.task import SentenceRelations
 
-        return SentenceRelations(self)
+        return SentenceRelations
 
     @classmethod
     def scoring(cls) -> SentenceRelationsScoring:

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from data_shards.ragged import IntArray, Ragged, offsets_from_lengths
 from data_shards.text.word_pieces import WordPieces
-from data_shards.tokenizer.files import SpecialIds
 from spe_dist.batches.batch import PackedSequences
-from spe_dist.batches.packing import pack
 from spe_dist.documents.pooled_vectors import PooledPieces
 from spe_dist.finetuning.kept_pieces import keep_around
+from spe_dist.finetuning.sequence_rows import SequenceRows
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence
 
 MARKERS = 4  # rows of the word embeddings behind the tokenizer's vocabulary: head begins, ends, tail begins, ends
@@ -24,31 +23,14 @@ _SPECIALS = 2  # [CLS] and [SEP]
 
 
 @dataclass(frozen=True)
-class RelationRows:
-    """A row for each sentence."""
+class RelationRows(SequenceRows[MarkedSentence]):
+    """A row for each sentence; its pieces include markers, its spans are head and tail."""
 
-    sentences: Sequence[MarkedSentence]
-    pieces: Ragged  # markers included, special ones not
-    pooled: NDArray[np.int64]  # [rows, 2, 2] pieces that the vectors of head and tail are means of, half-open
     classes: NDArray[np.int64]  # [rows], -1 for a relation that the model does not know
-    is_cut: NDArray[np.bool_]  # [rows]
-    special: SpecialIds
-
-    @property
-    def num_pieces(self) -> NDArray[np.int64]:
-        """Pieces of each row, [rows]."""
-        return self.pieces.lengths
-
-    def __len__(self) -> int:
-        return len(self.sentences)
 
     def batch(self, rows: IntArray, device: torch.device) -> tuple[PackedSequences, PooledPieces, Tensor]:
         """What a forward sees: sequences, heads and tails in turn, classes."""
-        taken = self.pieces.take(rows)
-        _, packed = pack(taken.values, taken.lengths, self.special)
-        first = packed.sequence_starts[:-1].numpy().astype(np.int64) + 1
-        spans = (self.pooled[rows] + first[:, None, None]).reshape(-1, 2)
-        pooled = PooledPieces.of_mentions(spans, np.arange(len(spans)), len(spans))
+        packed, pooled = self.pack(rows)
         return packed.to(device), pooled.to(device), torch.from_numpy(self.classes[rows]).to(device)
 
 
@@ -93,9 +75,9 @@ def encode(
         sentences,
         Ragged.from_lengths(np.concatenate(rows), np.array([len(row) for row in rows])),
         np.array(pooled, dtype=np.int64),
-        np.array([number_of.get(sentence.relation, -1) for sentence in sentences], dtype=np.int64),
         np.array(is_cut, dtype=np.bool_),
         word_pieces.special_ids,
+        np.array([number_of.get(sentence.relation, -1) for sentence in sentences], dtype=np.int64),
     )
 
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
-from spe_dist.finetuning.batches_of_rows import batches_of_rows
 from spe_dist.finetuning.data import Data
+from spe_dist.finetuning.item_task import ItemTask
 from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.finetuning.subsets import choose_fraction, choose_of_each_label
-from spe_dist.finetuning.task import Batches, Task
 from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
 from spe_dist.sentence_relations.config import SentenceRelationsConfig
-from spe_dist.sentence_relations.formats import Reading, read_sentences
+from spe_dist.sentence_relations.formats import Reading, parse_tagged, read_sentences
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence
 from spe_dist.sentence_relations.model import RelationLabels, SentenceRelationModel
 from spe_dist.sentence_relations.rows import MARKERS, RelationRows, encode
@@ -28,7 +25,7 @@ STEM = "sentence_relations"
 _NONE = "no relation"
 
 
-class SentenceRelations(Task[MarkedSentence, RelationLabels]):
+class SentenceRelations(ItemTask[MarkedSentence, RelationLabels]):
     """The relation of two given entities of a sentence.
 
     Args:
@@ -42,7 +39,7 @@ class SentenceRelations(Task[MarkedSentence, RelationLabels]):
     losses = ("relation",)
     heads = "classifier of relations"
 
-    def __init__(self, config: SentenceRelationsConfig) -> None:
+    def __init__(self, config: SentenceRelationsConfig | None) -> None:
         super().__init__(config)
         self._none_labels: set[str] = set()
 
@@ -54,6 +51,12 @@ class SentenceRelations(Task[MarkedSentence, RelationLabels]):
         sentences, none = read_sentences(path, Reading(language, self.config.model.no_relation))
         self._none_labels |= none
         return sentences
+
+    def read_unlabelled(self, path: Path, description: RelationLabels) -> list[MarkedSentence]:
+        return read_sentences(path, Reading(description.language, (), labelled=False))[0]
+
+    def of_text(self, text: str, description: RelationLabels) -> MarkedSentence:
+        return parse_tagged(text, Reading(description.language, (), labelled=False))
 
     def split(self, items: Sequence[MarkedSentence]) -> tuple[list[MarkedSentence], list[MarkedSentence]]:
         data = self.config.data
@@ -107,13 +110,20 @@ class SentenceRelations(Task[MarkedSentence, RelationLabels]):
     def encode(
         self, items: Sequence[MarkedSentence], model: SentenceRelationModel, word_pieces: WordPieces
     ) -> RelationRows:
-        return encode_for(items, model, word_pieces)
+        labels = model.labels
+        max_pieces = min(labels.max_pieces, model.sentence_encoder.max_pieces)
+        return encode(items, labels.classes, word_pieces, max_pieces=max_pieces, pooling=labels.pooling)
 
-    def batches(self, rows: RelationRows, epoch: int | None, device: torch.device) -> Batches:
-        return lambda numbers: rows.batch(numbers, device)
+    def predict_batch(
+        self, model: SentenceRelationModel, items: Sequence[MarkedSentence], packed: Any, entities: Any, _: Any
+    ) -> Iterator[MarkedSentence]:
+        """With the most probable relation, and its probability."""
+        scores, classes = model.scores(packed, entities).softmax(1).max(1)
+        for item, score, number in zip(items, scores.tolist(), classes.tolist(), strict=True):
+            yield item._replace(relation=model.labels.classes[number], score=score)
 
-    def predict(self, model: SentenceRelationModel, rows: RelationRows, device: torch.device) -> list[MarkedSentence]:
-        return predict(model, rows, device)
+    def shown(self, item: MarkedSentence, description: RelationLabels) -> dict[str, Any]:
+        return super().shown(item._replace(relation=item.relation or description.no_relation), description)
 
     def about_data(self, data: Data[MarkedSentence, RelationLabels]) -> list[str]:
         counts = Counter(item.relation or data.description.no_relation for item in data.train)
@@ -133,36 +143,4 @@ class SentenceRelations(Task[MarkedSentence, RelationLabels]):
         return lines
 
     def about_rows(self, rows: RelationRows, description: RelationLabels) -> list[str]:
-        if not (cut := int(rows.is_cut.sum())):
-            return []
-        long = f"{cut:,} of {len(rows):,} training sentences are longer than {description.max_pieces} pieces"
-        return [f"{long}: they are cut to what is nearest to their entities"]
-
-
-def encode_for(items: Sequence[MarkedSentence], model: SentenceRelationModel, word_pieces: WordPieces) -> RelationRows:
-    """Sentences as a model reads them."""
-    labels = model.labels
-    max_pieces = min(labels.max_pieces, model.sentence_encoder.max_pieces)
-    return encode(items, labels.classes, word_pieces, max_pieces=max_pieces, pooling=labels.pooling)
-
-
-@torch.no_grad()
-def predict(
-    model: SentenceRelationModel, rows: RelationRows, device: torch.device, *, batch_size: int = 256
-) -> list[MarkedSentence]:
-    """The sentences with the most probable relation, and its probability.
-
-    Args:
-        model: in evaluation mode, on the device.
-        rows: of the model's tokenizer.
-        device: to compute on.
-        batch_size: most sentences of a forward.
-    """
-    found: list[MarkedSentence] = [*rows.sentences]
-    for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
-        packed, entities, _ = rows.batch(numbers, device)
-        probabilities = model.scores(packed, entities).softmax(1)
-        scores, classes = probabilities.max(1)
-        for row, score, number in zip(numbers.tolist(), scores.tolist(), classes.tolist(), strict=True):
-            found[row] = found[row]._replace(relation=model.labels.classes[number], score=score)
-    return found
+        return rows.about_cut(description.max_pieces, "entities")

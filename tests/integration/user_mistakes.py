@@ -179,6 +179,15 @@ _ANNOTATED = [
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
     _mistake("data convert a.jsonl a.jsonl", "the input file", a__jsonl=_DATA),
     _mistake("data wikihop-from-docred a.jsonl --out b.json", "a.jsonl has no head and relation", a__jsonl=_DATA),
+    _mistake("data split a.jsonl --out out", "name the size of a part", a__jsonl=_DATA),
+    _mistake(_BERT.replace("finetune", "finetune extractive-qa"), "a.jsonl:1", "'question'", a__jsonl=_DATA),
+    _mistake(
+        _BERT.replace("finetune", "finetune multi-choice"),
+        "a.jsonl:1",
+        "no field 'candidates'",
+        a__jsonl='{"supports": []}\n',
+    ),
+    _mistake(f"{_BERT} --offsets utf16".replace("finetune", "finetune multi-choice"), "data.offsets", a__jsonl=_DATA),
 ]
 _EXTRACTION = [
     _mistake(_FINETUNE, "a.jsonl"),

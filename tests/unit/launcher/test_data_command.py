@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from data_shards.annotated.read import read_annotated
+from data_shards.annotated.split import split_file
 from data_shards.errors import UserError
 from data_shards.shards.reader import ShardReader
 from launcher.cli import dispatch
@@ -222,11 +223,28 @@ def test_split_keeps_articles_together(tmp_path, capsys):
     assert all(half[0] == '{"header": {}}' and len(half) == 3 for half in halves) and halves[0] != halves[1]
 
 
+@pytest.mark.parametrize("count", range(10, 31))
+def test_shares_of_a_whole_lose_nothing_and_texts_stay_together(tmp_path, count):
+    fields = ("document", "context", "id")[count % 3]
+    lines = [json.dumps({fields: f"{n % count}", "n": n}) + "\n" for n in range(2 * count)]
+    (tmp_path / "a.jsonl").write_text("".join(lines))
+    sizes = {"train": 0.8, "dev": 0.1, "test": 0.1}
+    split_file(tmp_path / "a.jsonl", tmp_path / "out", sizes, seed=1)
+    parts = [(tmp_path / "out" / f"{name}.jsonl").read_text().splitlines(keepends=True) for name in sizes]
+    assert sorted(line for part in parts for line in part) == sorted(lines)
+    of_text = [{json.loads(line)[fields] for line in part} for part in parts]
+    assert (sum(map(len, of_text)) == count) == (fields != "id")
+    groups = count if fields != "id" else 2 * count
+    of_part = [len(part) * groups / (2 * count) for part in parts]
+    assert all(abs(found - share * groups) <= 1 for found, share in zip(of_part, sizes.values(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("sizes", "told"),
     [
         (["--train", "2", "--test=1"], "a.jsonl has 2 items, fewer than the 3 of all parts"),
         (["--train", "1.5"], "--train 1.5: give a number of articles or items, or a share"),
+        (["--train", "nan"], "--train nan: give a number"),
         (["--dev", "0.01"], "--dev 0.01: .*a.jsonl has 2 items, of which this is none"),
         ([], "name the size of a part"),
     ],

@@ -9,6 +9,7 @@ from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read
 from launcher.progress import shown_seeds
 from spe_dist.finetuning.card import _start
 from spe_dist.finetuning.folder import Result, settings_in_use
+from spe_dist.recipe import read_values
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB, ROOT
@@ -66,6 +67,14 @@ def test_every_recipe_has_a_dry_run(tmp_path, recipe):
     assert "warning: 5 of 5 test sentences are learned from too" in done.stdout
     assert "seed-1, " in done.stdout and f"{recipe.removesuffix('.yaml')}/seed-2" in done.stdout
     assert "new: sentence encoder" in done.stdout
+
+
+def test_recipes_have_no_dropout_that_cuda_refuses():
+    values = {
+        path.stem: read_values(path)["encoder"] for path in RECIPES.glob("*.yaml") if "encoder" in read_values(path)
+    }
+    assert len(values) > 20
+    assert [name for name, encoder in values.items() if encoder.get("attention_dropout")] == []
 
 
 def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):

@@ -30,6 +30,8 @@ def test_both_formats(tmp_path):
     one, empty = read_mentions(tmp_path / "figer.json", language="en")
     assert one == TypedMention("0", ("Ann", "lives", "in"), ("Paris",), (".",), ("/location", "/location/city"))
     assert empty.types == ()
+    (tmp_path / "figer.json").write_text(json.dumps([FIGER | {"sent": "🎉n lives in Paris."}]))
+    assert read_mentions(tmp_path / "figer.json", language="en", offsets="utf16")[0].mention == ("Paris",)
     (tmp_path / "ufet.json").write_text(json.dumps(UFET) + "\n")
     assert read_mentions(tmp_path / "ufet.json", language="en") == [
         TypedMention("u1", ("in",), ("Acme", "Inc."), (".",), ("company",))
@@ -41,7 +43,10 @@ def test_both_formats(tmp_path):
     ("fields", "told"),
     [
         ({"text": "x"}, "d.json:1: neither 'sent' nor 'mention_span' is there: FIGER's"),
-        (FIGER | {"end": 99}, "d.json:1: characters 13 to 99 of a text of 19 are no mention"),
+        (
+            FIGER | {"end": 99},
+            "the mention is on characters 13 up to, not including, 99, but the text has 19",
+        ),
         (FIGER | {"start": "13"}, "d.json:1: sent, start and end must be a text and two whole numbers"),
         (UFET | {"mention_span": " "}, "d.json:1: mention_span is"),
         (UFET | {"y_str": "company"}, "d.json:1: y_str is not a list of texts"),

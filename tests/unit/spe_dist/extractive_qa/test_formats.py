@@ -45,6 +45,20 @@ def test_all_formats(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("unit", "widths"), [("utf16", (2, 1)), ("bytes", (4, 2))])
+def test_offsets_count_what_is_said(tmp_path, unit, widths):
+    context = "🎉 é Paris 🎉"
+    start, length = widths[0] + 1 + widths[1] + 1, 6 + widths[0]
+    answers = [{"text": "Paris 🎉", "answer_start": start}]
+    one = {"text": "Paris 🎉", "char_spans": [[start, start + length - 1]]}
+    asked = [{"qid": "m", "question": "?", "detected_answers": [one]}, {"id": "s", "question": "?", "answers": answers}]
+    (tmp_path / "f.jsonl").write_text(json.dumps({"context": context, "qas": asked}) + "\n")
+    found = read_questions(tmp_path / "f.jsonl", offsets=unit)
+    assert [[context[slice(*span)] for span in question.spans] for question in found] == [["Paris 🎉"]] * 2
+    with pytest.raises(UserError, match="--offsets"):
+        read_questions(tmp_path / "f.jsonl")
+
+
 def test_answers_are_not_looked_at_where_they_are_not_needed(tmp_path):
     (tmp_path / "f.jsonl").write_text(json.dumps({"question": "q", "context": "c", "answers": 3}) + "\n")
     assert read_questions(tmp_path / "f.jsonl", answered=False) == [Question("0", "q", "c")]
@@ -71,11 +85,11 @@ def detected(*pairs):
         (of_answer(answers=[]), "question 'q1' has no answer in its context: questions without one (SQuAD 2.0)"),
         (of_answer(answers=[{"text": "Paris", "answer_start": "19"}]), "expected text and answer_start: fix it"),
         (of_answer(answers=[{"text": "Paris", "answer_start": 18}]),
-         "the answer \"Paris\" does not begin at character 18 of its context, where \" Pari\" is: fix answer_start"),
+         "the answer \"Paris\" does not begin at 18 of its context, where \" Pari\" is: fix answer_start"),
         (of_answer(answers=[{"text": "Paris", "answer_start": 99}]),
-         "characters 99 to 104 of a context of 51 are no answer"),
+         "an answer is on characters 99 up to, not including, 104, but the text has 51: fix"),
         (FLAT | {"answers": {"text": ["Paris"], "answer_start": []}}, "expected a list of objects"),
-        (detected([19, 51]), "question 'm1': characters 19 to 52 of a context of 51 are no answer"),
+        (detected([19, 51]), "'m1': an answer is on characters 19 up to, not including, 52, but the text has"),
         (detected([19]), "question 'm1': char_spans has [19], expected first and last character"),
         (detected(), "question 'm1' has no answer in its context"),
     ],

@@ -16,7 +16,7 @@ from spe_dist.batches.batch import PackedSequences
 from spe_dist.extractive_qa.model import ExtractiveQaModel, QaSettings
 from spe_dist.extractive_qa.question import Question
 from spe_dist.extractive_qa.rows import encode
-from spe_dist.extractive_qa.task import predict
+from spe_dist.extractive_qa.task import ExtractiveQa
 from spe_dist.finetuning.data import about_data, read_data
 from spe_dist.finetuning.loop import finetune
 from tests.distributed.ranks import run_ranks
@@ -128,7 +128,8 @@ def test_windows_targets_and_answers_as_slow_loops():
             padded[number, : len(part)] = logits[tuple(part.tolist())]
         return padded
 
-    predicted = predict(SimpleNamespace(scores=scores, settings=SETTINGS), rows, CPU, batch_size=7)
+    model = SimpleNamespace(scores=scores, settings=SETTINGS)
+    predicted = ExtractiveQa(None).predict(model, rows, CPU, batch_size=7)
     for question, oracle, one in zip(questions, oracles, predicted, strict=True):
         best = oracle.spans(logits)[: SETTINGS.n_best]
         assert [(found.start, found.end) for found in one.found] == [(start, end) for _, start, end in best]
@@ -199,7 +200,7 @@ def config_in(folder: Path, *more: str):
     return read_arguments(["extractive-qa", "--config", "finetune_extractive_qa_cpu", *files, *tiny, *more])[0]
 
 
-def test_it_learns_is_scored_and_predicts(tmp_path):
+def test_it_learns_is_scored_and_predicts(tmp_path, caplog):
     config = config_in(tmp_path)
     result = run_ranks(finetune, 1, config)[0]
     assert result.dev == result.test == {"exact_match": 1.0, "f1": 1.0}
@@ -208,7 +209,13 @@ def test_it_learns_is_scored_and_predicts(tmp_path):
     assert "Trained for extractive_qa" in (model / "README.md").read_text()
     asked = [{"question": "where?", "context": "Today John works in Rome."}, {"question": "where?", "context": " "}]
     (tmp_path / "asked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked))
-    dispatch(["predict", str(model), str(tmp_path / "asked.jsonl"), "--out", str(tmp_path / "out.jsonl")])
+    asked[1]["question"] = " ".join(["where"] * 99)
+    (tmp_path / "long.jsonl").write_text("".join(json.dumps(line) + "\n" for line in asked))
+    with caplog.at_level("WARNING"):
+        dispatch(["predict", str(model), str(tmp_path / "asked.jsonl"), "--out", str(tmp_path / "out.jsonl")])
+        assert not caplog.messages
+        dispatch(["predict", str(model), str(tmp_path / "long.jsonl"), "--out", str(tmp_path / "long.out.jsonl")])
+    assert caplog.messages == ["1 of 2 questions are longer than the model reads: parts of them were left out"]
     found, nothing = (json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines())
     assert found["answer"] == "Rome" and (found["n_best"][0]["start"], found["n_best"][0]["end"]) == (20, 24)
     assert len(found["n_best"]) == 20 and sum(one["score"] for one in found["n_best"]) == pytest.approx(1, abs=1e-2)

@@ -51,8 +51,9 @@ class HoldsConfig(FinetuneConfig):
     task: Literal["holds"] = "holds"
     wanted: str
 
-    def build_task(self):
-        return Holds(self)
+    @classmethod
+    def task_class(cls):
+        return Holds
 
     @classmethod
     def scoring(cls):

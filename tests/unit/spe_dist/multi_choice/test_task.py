@@ -72,6 +72,8 @@ def test_it_learns_is_scored_and_predicts(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_what_is_not_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.offsets is utf16, but files of multi_choice have no offsets"):
+        describe(config_in(tmp_path, "--offsets=utf16"))
     config = config_in(tmp_path, "--model.max-windows=1")
     (tmp_path / "data.json").write_text(
         json.dumps(

@@ -44,7 +44,7 @@ def row(words, head, tail, max_pieces=100, pooling="mean"):
         max_pieces=max_pieces, pooling=pooling,
     )  # fmt: skip
     assert rows.classes.tolist() == [1]
-    return rows.pieces.row(0).tolist(), rows.pooled[0].tolist(), rows.is_cut.tolist()
+    return rows.pieces.row(0).tolist(), rows.spans[0].tolist(), rows.is_cut.tolist()
 
 
 def ids(text):

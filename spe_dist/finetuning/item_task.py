@@ -1,0 +1,100 @@
+"""Tasks whose items are predicted each for itself, and read by `spe predict` from the files that fine-tuning reads."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spe_dist.engine.machine import find_device
+from spe_dist.finetuning.batches_of_rows import batches_of_rows
+from spe_dist.finetuning.scoring import Item
+from spe_dist.finetuning.task import Batches, D, Task
+
+LOGGER = logging.getLogger(__name__)
+
+_PORTION = 4096  # items that are encoded and predicted at a time
+
+
+class ItemTask(Task[Item, D]):
+    """A task whose rows have `batch` and `is_cut`; without settings (`None`) it loads models and predicts.
+
+    What is here fits rows that are items; a task with other rows predicts them itself.
+    """
+
+    @abstractmethod
+    def read_unlabelled(self, path: Path, description: D) -> list[Item]:
+        """Items to predict; they need no labels.
+
+        Args:
+            path: the file; `-` is standard input.
+            description: of the model.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+
+    @abstractmethod
+    def of_text(self, text: str, description: D) -> Item:
+        """The item that a text is; raises a UserError if it is none."""
+
+    def predict_batch(self, model: Any, items: Sequence[Item], *batch: Any) -> Iterable[Item]:
+        """Items as a model sees them; batch is what a forward of them takes."""
+        raise NotImplementedError
+
+    def shown(self, item: Item, description: D) -> dict[str, Any]:
+        """A predicted item as `spe predict` writes it."""
+        return self.scoring.to_json(item)
+
+    def batches(self, rows: Any, epoch: int | None, device: torch.device) -> Batches:
+        """What makes batches, in every epoch alike."""
+        return lambda numbers: rows.batch(numbers, device)
+
+    @torch.no_grad()
+    def predict(self, model: Any, rows: Any, device: torch.device, *, batch_size: int = 256) -> list[Item]:
+        """The same as in `Task`, with at most `batch_size` rows in a forward."""
+        found: list[Item] = [*rows.items]
+        for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
+            items = [found[number] for number in numbers.tolist()]
+            predicted = self.predict_batch(model, items, *rows.batch(numbers, device))
+            for number, item in zip(numbers.tolist(), predicted, strict=True):
+                found[number] = item
+        return found
+
+    def predicted(
+        self, folder: Path, files: Sequence[str], text: str | None, *, device: str | None, batch_size: int
+    ) -> Iterator[dict[str, Any]]:
+        """What `spe predict` writes: the items of files with what a model predicts for them, in their order.
+
+        Args:
+            folder: of the model, which computes in bf16 on a GPU, as in fine-tuning.
+            files: to read one after another; `-` is standard input.
+            text: to read instead.
+            device: "cpu", "cuda", …; None: a GPU if there is one.
+            batch_size: most rows of a forward.
+
+        Raises:
+            UserError: the model or a file cannot be read, or there is no such device.
+        """
+        description = self.read_description(folder)
+        items = [] if text is None else [self.of_text(text, description)]
+        place = find_device(device)
+        model, word_pieces = self.load(folder)
+        model = model.to(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
+        for file in files:
+            items += self.read_unlabelled(Path(file), description)
+        cut = 0
+        for first in range(0, len(items), _PORTION):
+            rows = self.encode(items[first : first + _PORTION], model, word_pieces)
+            cut += int(rows.is_cut.sum())
+            for item in self.predict(model, rows, place, batch_size=batch_size):
+                yield self.shown(item, description)
+        if cut:
+            LOGGER.warning(
+                "%s of %s %s are longer than the model reads: parts of them were left out",
+                f"{cut:,}", f"{len(items):,}", self.scoring.items,
+            )  # fmt: skip
