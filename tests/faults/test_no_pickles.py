@@ -53,6 +53,7 @@ def test_what_would_refuse_a_pickle_does(tmp_path, way):
 
 
 @pytest.mark.ray
+@pytest.mark.slow  # two minutes
 def test_a_whole_run_unpickles_nothing_that_it_reads_from_a_file(tmp_path):
     environment = _environment(tmp_path)
     write_corpus(tmp_path / "text.jsonl", sentences=300, seed=0)
