@@ -206,7 +206,7 @@ def _describe(comparison: Comparison) -> list[str]:
     for name, variant in comparison.config.variants.items():
         run, length = comparison.pretrainings[name], ""
         if isinstance(run, Config) and comparison.measuring(name) is None:
-            run = comparison.pretraining(name, seconds_of_step={}, flops_of_step={})
+            run = comparison.pretraining(name)
             assert isinstance(run, Config)
             length = f" of {run.train.steps:,} steps"
         told = "no pre-training" if run is None else f"pre-training{length} in {run.run_folder}"
@@ -239,18 +239,17 @@ def _pretrain_all(comparison: Comparison) -> dict[str, str]:
 
 def _budgeted(comparison: Comparison, name: str) -> Pretraining | None:
     """The pre-training of a variant, of the length that the budget gives it."""
-    seconds, flops = {}, {}
     measuring = comparison.measuring(name)
-    if measuring is not None:
-        _check_same_pretraining(measuring)
-        if measured_step(measuring) is None:
-            print(f"== {comparison.config.variants[name].title}: measuring a step, {measuring.run_folder}", flush=True)
-            _run(comparison, measuring, f"measured-{measuring.run.name}")
-        measured = measured_step(measuring)
-        if measured is None:
-            raise UserError(f"{measuring.run_folder} has no speed of its steps: remove it, and start again")
-        seconds[name], flops[name] = measured
-    return comparison.pretraining(name, seconds_of_step=seconds, flops_of_step=flops)
+    if measuring is None:
+        return comparison.pretraining(name)
+    _check_same_pretraining(measuring)
+    if measured_step(measuring) is None:
+        print(f"== {comparison.config.variants[name].title}: measuring a step, {measuring.run_folder}", flush=True)
+        _run(comparison, measuring, f"measured-{measuring.run.name}")
+    measured = measured_step(measuring)
+    if measured is None:
+        raise UserError(f"{measuring.run_folder} has no speed of its steps: remove it, and start again")
+    return comparison.pretraining(name, measured)
 
 
 def _is_done(run: Pretraining) -> bool:

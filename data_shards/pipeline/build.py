@@ -32,7 +32,8 @@ from data_shards.pipeline.corpus import (
     read_units,
     resolve_sources,
 )
-from data_shards.pipeline.document_unit import LINKED_TYPE, UNIT_DOCUMENTS, DocumentPlan, ExcludedPlan, KnowledgePlan
+from data_shards.pipeline.document_plan import DocumentPlan, ExcludedPlan, KnowledgePlan
+from data_shards.pipeline.document_unit import LINKED_TYPE, UNIT_DOCUMENTS
 from data_shards.pipeline.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan, NerPipeline
 from data_shards.pipeline.unit_builder import TEXT_RULES, UnitPlan, build_unit

@@ -19,7 +19,8 @@ from data_shards.annotated.read_report import ReadReport
 from data_shards.files import sha256_of
 from data_shards.pipeline.build_config import RecordLimits
 from data_shards.pipeline.corpus import BadLine, Source, WorkUnit, parse_annotated, parse_documents
-from data_shards.pipeline.document_unit import DocumentPlan, DocumentUnit
+from data_shards.pipeline.document_plan import DocumentPlan
+from data_shards.pipeline.document_unit import DocumentUnit
 from data_shards.pipeline.finished_unit import TOKENIZER_FOLDER, FinishedUnit, ShardFormat, UnitContent, finish_unit
 from data_shards.pipeline.ner_pipeline import EntityPlan, pipeline_of_worker
 from data_shards.ragged import Ragged

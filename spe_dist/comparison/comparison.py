@@ -51,6 +51,19 @@ class Column:
 
 
 @dataclass(frozen=True)
+class MeasuredStep:
+    """What a step of a pre-training takes on this cluster.
+
+    Args:
+        seconds: of all ranks together.
+        petaflops: of the model.
+    """
+
+    seconds: float
+    petaflops: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison with the recipes that it names.
 
@@ -102,24 +115,21 @@ class Comparison:
             found[name] = run
         return found
 
-    def pretraining(
-        self, variant: str, *, seconds_of_step: Mapping[str, float], flops_of_step: Mapping[str, float]
-    ) -> Pretraining | None:
+    def pretraining(self, variant: str, measured: MeasuredStep | None = None) -> Pretraining | None:
         """The pre-training of a variant within the budget.
 
         Args:
             variant: its name.
-            seconds_of_step: as measured, by variant; a budget of hours needs it.
-            flops_of_step: as measured, by variant; a budget of FLOPs needs it.
+            measured: a step of it; None where the budget does not ask for one (see `measuring`).
         """
         run, budget = self.pretrainings[variant], self.config.budget
         if budget is None or not isinstance(run, Config):
             return run
-        each = {
-            "pieces": lambda: pieces_of_step(run, load_manifest(run.data.shards)),
-            "petaflops": lambda: flops_of_step[variant] / 1e15,
-            "hours": lambda: seconds_of_step[variant] / 3600,
-        }[budget.of]()
+        if budget.of == "pieces":
+            each = pieces_of_step(run, load_manifest(run.data.shards))
+        else:
+            assert measured is not None
+            each = measured.petaflops if budget.of == "petaflops" else measured.seconds / 3600
         return with_steps(run, max(1, round(budget.amount / each)))
 
     def measuring(self, variant: str) -> Config | None:

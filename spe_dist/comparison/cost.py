@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spe_dist.comparison.comparison import Pretraining
+from spe_dist.comparison.comparison import MeasuredStep, Pretraining
 from spe_dist.comparison.report import Trained
 from spe_dist.config import Config
 from spe_dist.finetuning.tuning import seconds_of
@@ -25,7 +25,7 @@ def read_cost(run: Pretraining) -> Trained | None:
         return None
     last, before, petaflops = lines[-1], 0, 0.0
     for line in lines:
-        petaflops += (line["step"] - before) * flops_of_step(line) / 1e15
+        petaflops += (line["step"] - before) * _petaflops_of_step(line)
         before = line["step"]
     return Trained(
         hours=last["elapsed_seconds"] / 3600,
@@ -36,17 +36,16 @@ def read_cost(run: Pretraining) -> Trained | None:
     )
 
 
-def measured_step(run: Config) -> tuple[float, float] | None:
-    """Seconds and model FLOPs of a step in the newest interval of a run that is over; None if it is not."""
+def measured_step(run: Config) -> MeasuredStep | None:
+    """A step in the newest interval of a run that is over; None if it is not."""
     lines = _metrics(run)
     if not lines or lines[-1]["step"] < run.train.steps:
         return None
-    return lines[-1]["seconds_per_step"], flops_of_step(lines[-1])
+    return MeasuredStep(lines[-1]["seconds_per_step"], _petaflops_of_step(lines[-1]))
 
 
-def flops_of_step(line: dict[str, Any]) -> float:
-    """Model FLOPs of a step, from a line of metrics."""
-    return line["model_tflops_per_second"] * 1e12 * line["seconds_per_step"]
+def _petaflops_of_step(line: dict[str, Any]) -> float:
+    return line["model_tflops_per_second"] / 1e3 * line["seconds_per_step"]
 
 
 def _metrics(run: Config) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from spe_dist.entity_typing.rows import TypingRows, encode
 from spe_dist.entity_typing.scoring import EntityTypingScoring
 from spe_dist.entity_typing.typed_mention import TypedMention
 from spe_dist.finetuning.data import Data
-from spe_dist.finetuning.item_task import ItemTask
+from spe_dist.finetuning.item_task import RowPerItemTask
 from spe_dist.finetuning.model_folder import as_json
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
@@ -27,7 +27,7 @@ STEM = "entity_typing"
 _THRESHOLDS = np.arange(5, 100) / 100
 
 
-class EntityTyping(ItemTask[TypedMention, TypingLabels]):
+class EntityTyping(RowPerItemTask[TypedMention, TypingLabels]):
     """The types of given mentions.
 
     Args:

@@ -21,10 +21,7 @@ _PORTION = 4096  # items that are encoded and predicted at a time
 
 
 class ItemTask(Task[Item, D]):
-    """A task whose rows have `batch` and `is_cut`; without settings (`None`) it loads models and predicts.
-
-    What is here fits rows that are items; a task with other rows predicts them itself.
-    """
+    """A task whose rows have `batch` and `is_cut`; without settings (`None`) it loads models and predicts."""
 
     @abstractmethod
     def read_unlabelled(self, path: Path, description: D) -> list[Item]:
@@ -42,9 +39,9 @@ class ItemTask(Task[Item, D]):
     def of_text(self, text: str, description: D) -> Item:
         """The item that a text is; raises a UserError if it is none."""
 
-    def predict_batch(self, model: Any, items: Sequence[Item], *batch: Any) -> Iterable[Item]:
-        """Items as a model sees them; batch is what a forward of them takes."""
-        raise NotImplementedError
+    @abstractmethod
+    def predict(self, model: Any, rows: Any, device: torch.device, *, batch_size: int = 256) -> list[Item]:
+        """The same as in `Task`, with at most `batch_size` rows in a forward."""
 
     def shown(self, item: Item, description: D) -> dict[str, Any]:
         """A predicted item as `spe predict` writes it."""
@@ -53,17 +50,6 @@ class ItemTask(Task[Item, D]):
     def batches(self, rows: Any, epoch: int | None, device: torch.device) -> Batches:
         """What makes batches, in every epoch alike."""
         return lambda numbers: rows.batch(numbers, device)
-
-    @torch.no_grad()
-    def predict(self, model: Any, rows: Any, device: torch.device, *, batch_size: int = 256) -> list[Item]:
-        """The same as in `Task`, with at most `batch_size` rows in a forward."""
-        found: list[Item] = [*rows.items]
-        for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
-            items = [found[number] for number in numbers.tolist()]
-            predicted = self.predict_batch(model, items, *rows.batch(numbers, device))
-            for number, item in zip(numbers.tolist(), predicted, strict=True):
-                found[number] = item
-        return found
 
     def predicted(
         self, folder: Path, files: Sequence[str], text: str | None, *, device: str | None, batch_size: int
@@ -98,3 +84,21 @@ class ItemTask(Task[Item, D]):
                 "%s of %s %s are longer than the model reads: parts of them were left out",
                 f"{cut:,}", f"{len(items):,}", self.scoring.items,
             )  # fmt: skip
+
+
+class RowPerItemTask(ItemTask[Item, D]):
+    """One whose rows are items, one each; those of extractive question answering are windows."""
+
+    @abstractmethod
+    def predict_batch(self, model: Any, items: Sequence[Item], *batch: Any) -> Iterable[Item]:
+        """Items as a model sees them; batch is what a forward of them takes."""
+
+    @torch.no_grad()
+    def predict(self, model: Any, rows: Any, device: torch.device, *, batch_size: int = 256) -> list[Item]:
+        found: list[Item] = [*rows.items]
+        for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
+            items = [found[number] for number in numbers.tolist()]
+            predicted = self.predict_batch(model, items, *rows.batch(numbers, device))
+            for number, item in zip(numbers.tolist(), predicted, strict=True):
+                found[number] = item
+        return found

@@ -12,7 +12,7 @@ import torch
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.data import Data
-from spe_dist.finetuning.item_task import ItemTask
+from spe_dist.finetuning.item_task import RowPerItemTask
 from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
 from spe_dist.multi_choice.config import MultiChoiceConfig
@@ -25,7 +25,7 @@ from spe_dist.multi_choice.scoring import MultiChoiceScoring
 STEM = "multi_choice"
 
 
-class MultiChoice(ItemTask[Question, ChoiceSizes]):
+class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
     """The right one of given candidates.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.data import Data
-from spe_dist.finetuning.item_task import ItemTask
+from spe_dist.finetuning.item_task import RowPerItemTask
 from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.finetuning.subsets import choose_fraction, choose_of_each_label
 from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
@@ -25,7 +25,7 @@ STEM = "sentence_relations"
 _NONE = "no relation"
 
 
-class SentenceRelations(ItemTask[MarkedSentence, RelationLabels]):
+class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
     """The relation of two given entities of a sentence.
 
     Args:

@@ -13,15 +13,17 @@ from data_shards.text.word_pieces import WordPieces
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.erica.batch import DocumentBatch
+from spe_dist.methods.erica.fact_pairs import HEAD, NA, RELATION, TAIL
 from spe_dist.methods.erica.method import Erica
 from spe_dist.recipe import config_from_values
-from tests.paper.erica.oracle import Document, documents_of, random_documents
+from tests.paper.erica.oracle import Document, Row, documents_of, random_documents
 from tests.paper.tiny_spe import PlainEngine, recipe_values
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 
 LANES, LANE_SIZE = 6, 4
 RELATIONS = ("born in", "works for", "part of")
 OFF = {"weight": 0.0}
+SEEDS = range(6)
 TINY_ENCODER = {"layers": 1, "hidden_size": 16, "heads": 2, "intermediate_size": 24, "max_positions": 256}
 
 
@@ -134,3 +136,21 @@ class Step:
 
     def _lengths(self, batch: DocumentBatch) -> list[int]:
         return [len(self.documents[record].pieces) for record in batch.record_ids.tolist()]
+
+
+def step_of(seed: int, **settings) -> Step:
+    return Step(random_documents(LANES * LANE_SIZE, seed=seed), step=seed, **settings)
+
+
+def rows_of(step: Step, number: int) -> list[Row]:
+    """The candidates of relation discrimination of a forward, as the batch has them."""
+    batch, documents = step.batches[number], step.documents_of(number)
+    first = np.cumsum([0, *(len(document.knowledge) for document in documents)])
+    entities, rows = batch.rd_entities.tolist(), []
+    for row in batch.rd_pairs.tolist():
+        head, tail = entities[row[HEAD]], entities[row[TAIL]]
+        document = int(np.searchsorted(first, head, side="right")) - 1
+        assert first[document] <= tail < first[document + 1]
+        relation = None if row[RELATION] == NA else row[RELATION]
+        rows.append(Row(document, head - first[document], tail - first[document], relation))
+    return rows

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from data_shards.annotated.document import Document, Fact, Mention, split_documents
 from data_shards.pipeline.document_filter import DocumentFilter
+from data_shards.pipeline.document_plan import DocumentPlan
 from data_shards.pipeline.document_records import Relations, pack_sentences
-from data_shards.pipeline.document_unit import DocumentPlan, DocumentUnit, wikidata_number
+from data_shards.pipeline.document_unit import DocumentUnit, wikidata_number
 from data_shards.pipeline.ner_pipeline import EntityPlan
 from data_shards.shards.record import BLOCKED, UNLINKED
 from data_shards.text.word_pieces import WordPieces

@@ -10,7 +10,8 @@ from data_shards.annotated.document import split_documents
 from data_shards.errors import UserError
 from data_shards.pipeline.build_config import SentencesConfig
 from data_shards.pipeline.document_filter import DocumentFilter
-from data_shards.pipeline.document_unit import DocumentPlan, DocumentUnit
+from data_shards.pipeline.document_plan import DocumentPlan
+from data_shards.pipeline.document_unit import DocumentUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan
 from data_shards.pipeline.sentences import sentences_of
 from tests.unit.data_shards.pipeline.test_document_unit import RELATIONS, TYPES, documents, word_pieces

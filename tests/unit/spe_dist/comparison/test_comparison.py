@@ -9,7 +9,7 @@ import yaml
 
 from data_shards.errors import UserError
 from launcher.recipe_arguments import find_recipe
-from spe_dist.comparison.comparison import Column, Comparison, with_steps
+from spe_dist.comparison.comparison import Column, Comparison, MeasuredStep, with_steps
 from spe_dist.comparison.config import read_comparison
 from spe_dist.comparison.cost import read_cost
 from spe_dist.comparison.report import comparison_json, comparison_table, draw_comparison
@@ -100,7 +100,7 @@ def test_distant_labels_are_a_pre_training_whose_classifiers_are_dropped(shards,
     ds = {"title": "SPE-DS", "recipe": "finetune_cpu", "settings": {"data.train": "distant.json"}}
     variants = {"full": {"title": "SPE", "recipe": "debug"}, "spe_ds": ds}
     comparison = recipe(shards, tmp_path, variants=variants, budget={"of": "hours", "amount": 1})
-    run = comparison.pretraining("spe_ds", seconds_of_step={}, flops_of_step={})
+    run = comparison.pretraining("spe_ds")
     assert (run.data.train, run.seeds, run.encoder.hidden_size) == ("distant.json", 1, 128)
     assert run.start.tokenizer == f"{shards / 'shards'}/tokenizer" and run.start.pretrained == "bert"
     assert comparison.measuring("spe_ds") is None
@@ -158,7 +158,7 @@ def test_a_budget_of_pieces_is_the_steps_that_read_as_many(shards, tmp_path):
     statistics = json.loads((shards / "shards/manifest.json").read_text())["statistics"]
     of_step = 64 * statistics["pieces"] / statistics["records"]
     comparison = recipe(shards, tmp_path, budget={"of": "pieces", "amount": 100 * of_step})
-    run = comparison.pretraining("full", seconds_of_step={}, flops_of_step={})
+    run = comparison.pretraining("full")
     assert (run.train.steps, run.optimizer.warmup_steps) == (100, 12)  # of 400 and 50
     assert comparison.measuring("full") is None
 
@@ -168,7 +168,7 @@ def test_other_budgets_ask_for_a_measured_step(shards, tmp_path, budget, steps):
     comparison = recipe(shards, tmp_path, budget={"of": budget, "amount": 6})
     measuring = comparison.measuring("no_cnn")
     assert measuring.run_folder.endswith("measured/full") and measuring.train.steps < 20  # shared as the run is
-    run = comparison.pretraining("full", seconds_of_step={"full": 90.0}, flops_of_step={"full": 2e14})
+    run = comparison.pretraining("full", MeasuredStep(seconds=90.0, petaflops=0.2))
     assert run.train.steps == steps
 
 
