@@ -95,9 +95,10 @@ class RowPerItemTask(ItemTask[Item, D]):
 
     @torch.no_grad()
     def predict(self, model: Any, rows: Any, device: torch.device, *, batch_size: int = 256) -> list[Item]:
-        found: list[Item] = [*rows.items]
+        """Batches of rows of about equal length, each by `predict_batch`."""
+        found: list[Any] = [None] * len(rows.items)  # not the items themselves: they may be gold
         for numbers in batches_of_rows(rows.num_pieces, batch_size=batch_size):
-            items = [found[number] for number in numbers.tolist()]
+            items = [rows.items[number] for number in numbers.tolist()]
             predicted = self.predict_batch(model, items, *rows.batch(numbers, device))
             for number, item in zip(numbers.tolist(), predicted, strict=True):
                 found[number] = item
