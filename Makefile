@@ -9,10 +9,11 @@ FLOORS := .venv-floors
 export PATH := $(abspath $(BIN)):$(PATH)
 
 # Your own text and encoder:  make pretrain TEXT=wiki.jsonl.gz ENCODER=bert-base-cased
+# The recipe is then chosen by the machine's GPUs and the encoder's size; the first line of output says which.
 TEXT ?=
 ENCODER ?=
 NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT:/=)))),debug)
-RECIPE ?= $(if $(ENCODER),minilm_cpu,debug)
+RECIPE ?= $(if $(ENCODER),auto,debug)
 TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 # Of shards, such as BUILD="--gold-entities --min-entities 3" for the entities of the embedded corpus.
 BUILD ?=
@@ -27,7 +28,7 @@ SHARDS := data/$(NAME)
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER) \
 		$(BUILD)
-	python launcher/pretrain.py --config launcher/recipes/$(RECIPE).yaml --run.name $(NAME) --data.shards $(SHARDS) \
+	python launcher/pretrain.py --config $(RECIPE) --run.name $(NAME) --data.shards $(SHARDS) \
 		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
 	spe export runs/$(NAME)
 
