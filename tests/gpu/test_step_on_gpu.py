@@ -118,7 +118,7 @@ def relative_error(found, expected):
 # In fp32 layers are padded: packed attention on a GPU is for half precision. Products with the queue may be in TF32.
 @pytest.mark.parametrize(
     ("dtype", "packed", "of_losses", "of_gradient"),
-    [(torch.float32, False, 1e-3, 5e-3), (torch.bfloat16, True, 2e-2, 6e-2)],
+    [(torch.float32, False, 1e-3, 5e-3), (torch.bfloat16, True, 2e-2, 0.12)],
     ids=["fp32", "bf16"],
 )
 @pytest.mark.parametrize("name", METHODS)
