@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"]
+Case = Literal[
+    "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"
+]
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 

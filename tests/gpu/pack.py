@@ -77,7 +77,9 @@ def write_data(out: Path, shards: Path | None) -> None:
 def fetch_wheels(out: Path, python: str, machine: str) -> None:
     """Wheels for the other machine's Python, with the hashes of the lock file."""
     lock = (ROOT / ".ci" / "locks" / "run.txt").read_text()
-    entries = {re.match(r"[a-z0-9-]+", entry).group(): entry for entry in re.split(r"^(?=[a-z0-9])", lock, flags=re.M)[1:]}
+    entries = {
+        re.match(r"[a-z0-9-]+", entry).group(): entry for entry in re.split(r"^(?=[a-z0-9])", lock, flags=re.M)[1:]
+    }
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in GLIBC]
     chosen = ["--only-binary=:all:", "--python-version", python, *platforms, "--dest", str(out)]

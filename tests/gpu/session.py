@@ -199,7 +199,16 @@ def _whole_run(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage
     tune += [part for name, file in annotated.items() for part in (f"--{name}", file)]
     model = run.parent / "tuned" / "seed-1" / "model"
     device = "cuda:0" if gpu else "cpu"
-    predict = [*SPE, "predict", str(model), annotated["test"], "--device", device, "--out", str(scratch / "found.jsonl")]
+    predict = [
+        *SPE,
+        "predict",
+        str(model),
+        annotated["test"],
+        "--device",
+        device,
+        "--out",
+        str(scratch / "found.jsonl"),
+    ]
     return [
         Stage("pretrain", 110 if gpu else 300, pretrain, progress, on_cpu=True, meanwhile=stop_half_way),
         Stage("resume", 110 if gpu else 300, pretrain, progress, on_cpu=True),

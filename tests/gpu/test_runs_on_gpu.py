@@ -32,15 +32,15 @@ STEPS, STOPPED_AFTER = 8, 4
 OF_BF16 = 0.03  # by which losses may differ: rounding, and atomic sums in some backward passes on a GPU
 
 
-def settings(folder: Path, shards: Path, *, method: str, dropout: bool = False, **train):  # noqa: F811
-    """Of a run of a method in bf16, SPE with a process that loads."""
+def settings(folder: Path, shards: Path, *, method: str, workers: int = 0, dropout: bool = True, **train):  # noqa: F811
+    """Of a run of a method in bf16."""
     return configure(
         shards,
         folder,
         method=method,
         encoder={"layers": 2, "hidden_size": 64, "heads": 2, "dropout": 0.1 * dropout},
         train={"steps": STEPS, "precision": "bf16", "zero_stage": 1, "log_every": 1} | train,
-        data={"workers": int(method == "spe")},
+        data={"workers": workers},
         **({"heads_dropout": 0.1} if dropout else {}),
     )
 
@@ -99,17 +99,24 @@ def one_rank():
 def left_alone(shards, tmp_path_factory, one_rank):  # noqa: F811
     """A run of each method that nobody stopped: its folder."""
     folder = tmp_path_factory.mktemp("alone")
-    configs = [settings(folder / method, shards, method=method, dropout=True) for method in LOSSES]
+    configs = [settings(folder / method, shards, method=method) for method in LOSSES]
     one_rank.call(train_all, (configs,), 240)
     return {method: Path(config.run_folder) for method, config in zip(LOSSES, configs, strict=True)}
 
 
 @pytest.fixture(scope="module")
 def resumed(shards, tmp_path_factory, one_rank):  # noqa: F811
-    """A run of each method that saved every other step, was stopped and went on: folder, and what it came to."""
+    """A run of each method that saved every other step, was stopped and went on: folder, and what it came to.
+
+    A process of its own loads SPE's batches.
+    """
     folder = tmp_path_factory.mktemp("resumed")
-    saves = {"checkpoint_every": 2, "keep_last": 100}
-    configs = [settings(folder / method, shards, method=method, dropout=True, **saves) for method in LOSSES]
+    configs = [
+        settings(
+            folder / method, shards, method=method, workers=int(method == "spe"), checkpoint_every=2, keep_last=100
+        )
+        for method in LOSSES
+    ]
     (results,) = one_rank.call(stop_and_resume, (configs,), 240)
     return {m: (Path(c.run_folder), r) for m, c, r in zip(LOSSES, configs, results, strict=True)}
 
@@ -141,16 +148,20 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(method, left_alone
         assert_bitwise(final_state(folder), final_state(left_alone[method]))
 
 
-@pytest.mark.parametrize("method", ["spe", "erica"])
-def test_two_ranks_on_one_gpu_are_the_run_of_one(method, shards, tmp_path, one_rank):  # noqa: F811
-    one, two = (settings(tmp_path / name, shards, method=method) for name in ("one", "two"))
-    one_rank.call(train_all, ([one],), 120)
+def test_two_ranks_on_one_gpu_are_the_run_of_one(shards, tmp_path, one_rank):  # noqa: F811
+    methods = ("spe", "erica")
+    one, two = (
+        [settings(tmp_path / f"{n}_{method}", shards, method=method, dropout=False) for method in methods]
+        for n in (1, 2)
+    )
+    one_rank.call(train_all, (one,), 240)
     ranks = Ranks(2, one_gpu=True)
     try:
-        ranks.call(train_all, ([two],), 180)
+        ranks.call(train_all, (two,), 240)
     finally:
         ranks.kill()
-    assert_same_run(Path(two.run_folder), Path(one.run_folder), method, losses=OF_BF16)
+    for method, mine, theirs in zip(methods, two, one, strict=True):
+        assert_same_run(Path(mine.run_folder), Path(theirs.run_folder), method, losses=OF_BF16)
 
 
 @only_on_a_gpu

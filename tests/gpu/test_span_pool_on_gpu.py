@@ -1,4 +1,4 @@
-"""The CUDA body of `span_pool` against the definition, or the C++ one on the CPU. `make gpu` runs these."""
+"""The CUDA body of `span_pool` against the definition; skipped where there is no GPU. `make gpu` runs these there."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ import torch
 from spe_dist.kernels import compiled
 from spe_dist.kernels.span_pool import _span_pool, span_pool
 from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference
-from tests.gpu.device import DEVICE, on_device, only_on_a_gpu
 
-pytestmark = on_device
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+GPU = torch.device("cuda")
 
 
 def random_case(seed):
@@ -39,9 +39,9 @@ def test_infinities_and_what_is_no_number_come_out_as_in_the_definition():
 
 
 def assert_as_defined(taps, starts, ends, kernel_sizes):
-    body = compiled.body_for(DEVICE)
+    body = compiled.body_for(GPU)
     assert body is not None
-    on_gpu = (taps.to(DEVICE), starts.to(DEVICE), ends.to(DEVICE))
+    on_gpu = (taps.to(GPU), starts.to(GPU), ends.to(GPU))
     found = body.forward(*on_gpu, kernel_sizes)
     if not len(starts):
         return
@@ -52,7 +52,7 @@ def assert_as_defined(taps, starts, ends, kernel_sizes):
     for mine, other in zip(found[2:], expected[2:], strict=True):
         assert torch.equal(mine.cpu()[filled], other[filled])
     grads = [torch.randn(expected[0].shape, dtype=expected[0].dtype) for _ in range(2)]
-    arguments = (*(grad.to(DEVICE) for grad in grads), *found[2:], *on_gpu[1:], kernel_sizes, len(taps))
+    arguments = (*(grad.to(GPU) for grad in grads), *found[2:], *on_gpu[1:], kernel_sizes, len(taps))
     mine = body.backward(*arguments)
     other = span_pool_backward_reference(*grads, *expected[2:], starts, ends, kernel_sizes, len(taps))
     torch.testing.assert_close(mine.cpu(), other, rtol=1e-5, atol=1e-4 if taps.dtype != torch.float64 else 1e-11)
@@ -63,22 +63,21 @@ def assert_as_defined(taps, starts, ends, kernel_sizes):
 def test_it_computes_on_the_device_of_its_tensors_whichever_is_current():
     taps, starts, ends, kernel_sizes = random_case(97)
     with torch.cuda.device(0):
-        found = compiled.body_for(DEVICE).forward(*(part.to("cuda:1") for part in (taps, starts, ends)), kernel_sizes)
+        found = compiled.body_for(GPU).forward(*(part.to("cuda:1") for part in (taps, starts, ends)), kernel_sizes)
     expected = span_pool_reference(taps, starts, ends, kernel_sizes)
     assert torch.equal(found[0].cpu(), expected[0])
 
 
 def test_the_operator_passes_opcheck_and_gradcheck():
-    taps = torch.randn(12, 9 * 3, dtype=torch.float64, device=DEVICE, requires_grad=True)
-    starts, ends = torch.tensor([0, 2, 4, 4], device=DEVICE), torch.tensor([5, 12, 4, 5], device=DEVICE)
+    taps = torch.randn(12, 9 * 3, dtype=torch.float64, device=GPU, requires_grad=True)
+    starts, ends = torch.tensor([0, 2, 4, 4], device=GPU), torch.tensor([5, 12, 4, 5], device=GPU)
     torch.library.opcheck(_span_pool, (taps, starts, ends, [2, 3, 4]))
     assert torch.autograd.gradcheck(lambda t: span_pool(t, starts, ends, kernel_sizes=(2, 3, 4)), taps)
 
 
-@only_on_a_gpu
 def test_it_waits_for_nothing():
-    taps = torch.randn(500, 900, device=DEVICE, dtype=torch.bfloat16, requires_grad=True)
-    starts = torch.arange(0, 480, 4, device=DEVICE)
+    taps = torch.randn(500, 900, device=GPU, dtype=torch.bfloat16, requires_grad=True)
+    starts = torch.arange(0, 480, 4, device=GPU)
     span_pool(taps, starts, starts + 9, kernel_sizes=(2, 3, 4))[0].sum().backward()  # builds and loads
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
