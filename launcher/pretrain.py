@@ -1,8 +1,8 @@
 """Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
 
 Starts Ray on this machine, joins a given cluster, or runs as one rank under torchrun.
-`--config NAME` is short for `--config launcher/recipes/NAME.yaml`. `--config auto` chooses a recipe of SPE by the GPUs of this
-machine and the size of the encoder, and says which.
+`--config NAME` is short for `--config launcher/recipes/NAME.yaml`. `--config auto` chooses a recipe of SPE by the GPUs
+of this machine and the size of the encoder, and says which.
 `--dry-run` checks settings, data, encoder and machine without training and prints the plan, with the expected time if
 `--speed RECORDS_PER_SECOND` is given or the run has measured one. `--profile` traces a few steps into the run's folder.
 `--print-run-folder` prints that folder. `--help` lists all settings.

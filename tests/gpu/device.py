@@ -1,6 +1,6 @@
 """Where these tests compute: on the first GPU, or on the CPU where SPE_DIST_GPU_TESTS=cpu asks for that.
 
-On the CPU everything but the device is tested: that the tests themselves are right, and their bounds no tighter than bf16.
+On the CPU everything but the device is tested: that the tests themselves are right, and that bf16 keeps their bounds.
 """
 
 import os

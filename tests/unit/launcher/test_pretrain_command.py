@@ -67,11 +67,9 @@ def test_workers_that_are_given_are_kept_and_other_recipes_too():
     )
 
 
-@pytest.mark.parametrize(
-    ("one_gpu", "of_the_paper"), [(f"{m}_wiki_1gpu", f"{m}_wiki") for m in ("spe", "enpar", "erica")]
-)
-def test_a_recipe_for_one_gpu_trains_what_the_papers_does(one_gpu, of_the_paper):
-    here, there = (flatten(read_values(RECIPES / f"{name}.yaml")) for name in (one_gpu, of_the_paper))
+@pytest.mark.parametrize("of_the_paper", ["spe_wiki", "enpar_wiki", "erica_wiki"])
+def test_a_recipe_for_one_gpu_trains_what_the_papers_does(of_the_paper):
+    here, there = (flatten(read_values(RECIPES / f"{name}.yaml")) for name in (f"{of_the_paper}_1gpu", of_the_paper))
     assert here.keys() == there.keys()
     assert {name for name in here if here[name] != there[name]} <= {
         *("run.name", "data.workers", "batch.lanes_per_forward", "cluster.workers"),
