@@ -72,7 +72,7 @@ class Ranks:
             there.close()
             self._ranks.append((process, here))
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float) -> list[Any]:
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float = _TIMEOUT) -> list[Any]:
         """Call on all ranks and wait for them."""
         for _, connection in self._ranks:
             connection.send_bytes(pickle.dumps((function, args)))

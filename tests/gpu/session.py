@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
 SPE = [PYTHON, str(ROOT / "launcher" / "cli.py")]
+ERICA = [PYTHON, "-c", "import tests.gpu.device; from launcher.cli import main; main()"]  # which needs no spaCy
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 SANITIZED = "tests/gpu/test_span_pool_on_gpu.py::test_values_places_and_gradients_are_those_of_the_definition[0]"
 VERSIONS = """
@@ -145,28 +146,32 @@ def wheels_to_install(folder: Path) -> list[str]:
 
 
 def stages(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
-    """All of them, in their order: is it right, how fast could it be, how fast is it, does a whole run work?"""
+    """All of them, the most telling first: should time run out, the last ones are left."""
     pytest = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "--no-showlocals", "-rfP"]
     workers = ["-n", "4", "--dist", "loadfile"] if gpu and _is_there("pytest-xdist") else []
-    made = [Stage("tests", 150 if gpu else 400, [*pytest, *workers, "tests/gpu"], _of_tests, on_cpu=True)]
-    if shutil.which("compute-sanitizer"):
+    small = [] if gpu else [*SMALL, "--batch.lanes=2", "--batch.lanes-per-forward=2"]
+    repeats = 5 if gpu else 1
+    spe = ["--data.shards", str(pack / "shards"), *small]
+    step = _bench(scratch, "step", repeats, "spe_wiki_1gpu", *spe)
+    data = ["--data.shards", str(pack / "entity_shards")]
+    enpar = _bench(scratch, "step", repeats, "enpar_wiki_1gpu", *data, *small)
+    data = ["--data.shards", str(pack / "document_shards"), *(small or ["--batch.lanes=16"])]  # 512 documents of 4,096
+    erica = _bench(scratch, "step", repeats, "erica_wiki_1gpu", *data, program=ERICA)
+    made = [
+        Stage("tests", 150 if gpu else 400, [*pytest, *workers, "tests/gpu"], _of_tests, on_cpu=True),
+        Stage("step-256", 60, step, _table, on_cpu=True),
+        Stage("ceilings", 40, _bench(scratch, "ceilings", repeats, "spe_wiki_1gpu"), _table),
+        *_whole_run(pack, scratch, out, gpu=gpu),
+        Stage("step-1024", 60, [*step, "--batch.lanes=128", "--batch.lanes-per-forward=128"], _table),
+        Stage("span-pool", 60, _bench(scratch, "span-pool", repeats), _table),
+        Stage("step-enpar", 45, enpar, _table, on_cpu=True),
+        Stage("step-erica", 45, erica, _table, on_cpu=True),
+    ]
+    if shutil.which("compute-sanitizer"):  # each tensor an allocation of its own, or it sees torch's large blocks alone
         for tool in TOOLS:
             command = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", "--tool", tool]
             made.append(Stage(tool, 40, [*command, "--error-exitcode", "1", *pytest, SANITIZED]))
-    made.append(Stage("ceilings", 40, _bench(scratch, "ceilings", 5, "spe_wiki_1gpu"), _table))
-    made.append(Stage("span-pool", 60, _bench(scratch, "span-pool", 5), _table))
-    one_lane = [] if gpu else [*SMALL, "--batch.lanes=2", "--batch.lanes-per-forward=2"]
-    spe = ["--data.shards", str(pack / "shards"), *one_lane]
-    steps = _bench(scratch, "step", 5 if gpu else 1, "spe_wiki_1gpu", *spe)
-    made.append(Stage("step-256", 60, steps, _table, on_cpu=True))
-    many = ["--batch.lanes=128", "--batch.lanes-per-forward=128"]
-    made.append(Stage("step-1024", 60, _bench(scratch, "step", 5, "spe_wiki_1gpu", *spe, *many), _table))
-    for method, dataset in (("enpar", "entity_shards"), ("erica", "document_shards")):
-        data = ["--data.shards", str(pack / dataset), *one_lane, "--batch.lane-size", "4" if not gpu else "32"]
-        few = [] if not gpu or method == "enpar" else ["--batch.lanes=8"]  # of 128: 256 documents of 4,096
-        command = _bench(scratch, "step", 2 if gpu else 1, f"{method}_wiki_1gpu", *data, *few)
-        made.append(Stage(f"step-{method}", 45, command, _table, on_cpu=True))
-    return [*made, *_whole_run(pack, scratch, out, gpu=gpu)]
+    return made
 
 
 def _whole_run(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
@@ -223,9 +228,16 @@ def _metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def _bench(scratch: Path, case: str, repeats: int, recipe: str | None = None, *settings: str) -> list[str]:
+def _bench(
+    scratch: Path,
+    case: str,
+    repeats: int,
+    recipe: str | None = None,
+    *settings: str,
+    program: Sequence[str] = SPE,
+) -> list[str]:
     """A case of `spe bench` with a new encoder of the recipe's sizes."""
-    command = [*SPE, "bench", case, "--out", str(scratch / "bench"), "--repeats", str(repeats)]
+    command = [*program, "bench", case, "--out", str(scratch / "bench"), "--repeats", str(repeats)]
     return command if recipe is None else [*command, "--", "--config", recipe, "--encoder.name-or-path=None", *settings]
 
 
@@ -298,6 +310,8 @@ def _run_all(pack: Path, out: Path, scratch: Path, given: argparse.Namespace) ->
     gpu = "device" in said and "device none" not in said
     if not gpu:
         session.environment |= {"SPE_DIST_GPU_TESTS": "cpu"}
+    if given.slower > 1:
+        session.environment |= {"SPE_DIST_RANKS_TIMEOUT": str(300 * given.slower), "PYTEST_TIMEOUT": "3600"}
     left = []
     for stage in stages(pack, scratch, out, gpu=gpu):
         if given.only and stage.name not in given.only:

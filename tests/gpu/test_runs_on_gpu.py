@@ -100,7 +100,7 @@ def left_alone(shards, tmp_path_factory, one_rank):  # noqa: F811
     """A run of each method that nobody stopped: its folder."""
     folder = tmp_path_factory.mktemp("alone")
     configs = [settings(folder / method, shards, method=method) for method in LOSSES]
-    one_rank.call(train_all, (configs,), 240)
+    one_rank.call(train_all, (configs,))
     return {method: Path(config.run_folder) for method, config in zip(LOSSES, configs, strict=True)}
 
 
@@ -117,7 +117,7 @@ def resumed(shards, tmp_path_factory, one_rank):  # noqa: F811
         )
         for method in LOSSES
     ]
-    (results,) = one_rank.call(stop_and_resume, (configs,), 240)
+    (results,) = one_rank.call(stop_and_resume, (configs,))
     return {m: (Path(c.run_folder), r) for m, c, r in zip(LOSSES, configs, results, strict=True)}
 
 
@@ -154,10 +154,10 @@ def test_two_ranks_on_one_gpu_are_the_run_of_one(shards, tmp_path, one_rank):  #
         [settings(tmp_path / f"{n}_{method}", shards, method=method, dropout=False) for method in methods]
         for n in (1, 2)
     )
-    one_rank.call(train_all, (one,), 240)
+    one_rank.call(train_all, (one,))
     ranks = Ranks(2, one_gpu=True)
     try:
-        ranks.call(train_all, (two,), 240)
+        ranks.call(train_all, (two,))
     finally:
         ranks.kill()
     for method, mine, theirs in zip(methods, two, one, strict=True):
