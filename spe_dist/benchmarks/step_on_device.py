@@ -47,6 +47,8 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
                 made += 1
 
         steps(_WARM_UP)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # of the rehearsal of the largest step
         row = _timed(session, steps, repeats=repeats)
         row.notes["peak GiB"] = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else ""
         return [row] if device.type == "cpu" else [row, *_on_gpu(row, steps)]

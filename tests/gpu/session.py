@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -110,19 +111,17 @@ class Session:
 def _wait(process: subprocess.Popen, seconds: float, meanwhile: Callable[[], None]) -> str:
     """Wait for a command, and end all that it has started; why it failed, or nothing."""
     end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end:
-        meanwhile()
-        time.sleep(0.5)
-    status = process.poll()
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        for _ in range(50 if process.poll() is None else 2):
-            time.sleep(0.1)
-            if process.poll() is not None:
-                break
+    try:
+        while process.poll() is None and time.monotonic() < end:
+            meanwhile()
+            time.sleep(0.5)
+        status = process.poll()
+    finally:  # also where the session itself is told to end
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
     if status is None:
         return f"not finished in {seconds:.0f} s"
     return "" if status == 0 else f"failed with exit status {status}"
@@ -279,6 +278,7 @@ def find_pack(given: Path | None) -> Path:
 
 def main() -> int:
     """Run all stages; 1 if one has failed."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pack", type=Path, help="folder of make gpu-pack; default: beside the sources, or build/gpu")
     results = os.environ.get("GPU_OUT") or os.environ.get("OUT") or ROOT / "build" / "gpu_results"
