@@ -191,11 +191,12 @@ def _whole_run(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage
         if not asked and len(_metrics(run)) * log_every >= steps // 2:
             asked.append((run / "STOP").touch())
 
-    def progress(_: str) -> list[str]:
+    def progress(text: str) -> list[str]:
         if (run / "metrics.jsonl").exists():
             shutil.copy(run / "metrics.jsonl", out / "metrics.jsonl")
-        lines = _metrics(run)
-        return ["  ".join(f"{n} {m[n]:.4g}" for n in SHOWN if isinstance(m.get(n), int | float)) for m in lines[-2:]]
+        ends = [line for line in text.splitlines() if line.startswith(("stopped after", "finished step"))]
+        lines = [{name: m[name] for name in SHOWN if isinstance(m.get(name), int | float)} for m in _metrics(run)[-2:]]
+        return [*ends, *("  ".join(f"{name} {value:.4g}" for name, value in line.items()) for line in lines)]
 
     tune = [*SPE, "finetune", "--config", "finetune_cpu", "--from", str(run), f"--run.folder={run.parent}"]
     annotated = {name: str(pack / "annotated" / f"{name}.jsonl") for name in ("train", "dev", "test")}
