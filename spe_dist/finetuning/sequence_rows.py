@@ -54,7 +54,9 @@ def cut_sentences(
                 offsets = offsets + (np.arange(len(offsets)) > start)
         located = [(int(offsets[start]), int(offsets[end])) for start, end in spans]
         kept = keep_around(len(ids), located, room)
-        yield CutSentence(ids[kept], [(int(a), int(b)) for a, b in np.searchsorted(kept, located)], len(kept) < len(ids))
+        yield CutSentence(
+            ids[kept], [(int(a), int(b)) for a, b in np.searchsorted(kept, located)], len(kept) < len(ids)
+        )
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ def read_questions(path: Path, *, labelled: bool = True) -> Iterator[Question]:
             document=_text(item, "document"),
         )
 
+
 def write_questions(questions: Sequence[Question]) -> bytes:
     """The same as a JSON list, a question a line."""
     lines = [

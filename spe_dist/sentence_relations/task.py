@@ -86,7 +86,9 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         relations = {item.relation for item in available}
         model = self.config.model
         if len(relations) < 2:
-            raise UserError(f"{self.config.data.train} has one label alone: there is nothing to tell apart, give sentences of other relations, too")
+            raise UserError(
+                f"{self.config.data.train} has one label alone: there is nothing to tell apart, give sentences of other relations, too"
+            )
         names = [label for label in model.no_relation if label in self._none_labels] or [model.no_relation[0]]
         return RelationLabels(
             relations=tuple(sorted(relation for relation in relations if relation is not None)),
