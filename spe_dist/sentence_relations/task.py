@@ -87,7 +87,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         model = self.config.model
         if len(relations) < 2:
             raise UserError(
-                f"{self.config.data.train} has one label alone: there is nothing to tell apart, give sentences of other relations, too"
+                f"{self.config.data.train} has one label alone: there is nothing to tell apart, name a file with more"
             )
         names = [label for label in model.no_relation if label in self._none_labels] or [model.no_relation[0]]
         return RelationLabels(

@@ -25,8 +25,7 @@ def test_files_are_read_in_blocks_and_predicted_in_their_order(task, tmp_path, m
     monkeypatch.setattr(item_task, "PORTION", 4)
     with pytest.raises(UserError, match=r"b\.jsonl:3: invalid JSON"):
         found.extend(built.predicted(model, [str(first)], None, device="cpu"))
-        for one in built.predicted(model, [str(first), str(second)], None, device="cpu"):
-            found.append(one)
+        found.extend(built.predicted(model, [str(first), str(second)], None, device="cpu"))
     assert [one[name] for one in found] == [*"0123456", *"01234567"]  # what is behind was not read before
     monkeypatch.undo()
     for one, other in zip(built.predicted(model, [str(first)], None, device="cpu"), found, strict=False):

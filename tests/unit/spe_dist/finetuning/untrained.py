@@ -26,8 +26,8 @@ DESCRIPTIONS: dict[str, Any] = {
 
 def line_of(task: str, number: int) -> dict[str, Any]:
     """An item of its own length, without a label, whose id is its number."""
-    words, name = ["the"] * (7 * number % 5) + ["Ann", "runs", "Acme"], str(number)
-    text, begin = " ".join(words), 7 * number % 5
+    begin, name = 7 * number % 5, str(number)
+    words = ["the"] * begin + ["Ann", "runs", "Acme"]
     match task:
         case "sentence_relations":
             return {"id": name, "token": words, "h": {"pos": [begin, begin + 1]}, "t": {"pos": [begin + 2, begin + 3]}}
@@ -39,8 +39,8 @@ def line_of(task: str, number: int) -> dict[str, Any]:
                 "right_context_token": [],
             }
         case "multi_choice":
-            return {"id": name, "query": "owner ann", "candidates": ["acme", "the"], "supports": [text]}
-    return {"id": name, "question": "Who runs?", "context": text}
+            return {"id": name, "query": "owner ann", "candidates": ["acme", "the"], "supports": [" ".join(words)]}
+    return {"id": name, "question": "Who runs?", "context": " ".join(words)}
 
 
 def save_untrained(task: str, folder: Path) -> Path:

@@ -54,7 +54,7 @@ def test_tacred_and_cp(tmp_path):
         (json.dumps({"text": "x"}), r"data.txt:1: no field 'token'"),
         (json.dumps({"token": "x"}), r"data.txt:1: token is not a list of words"),
         (json.dumps(TACRED | {"obj_end": 5}), r"data.txt:1: obj names words 3 to 5 of 5"),
-        (json.dumps(TACRED | {"subj_end": "1"}), r"data.txt:1: subj_end is \"1\": expected a whole number"),
+        (json.dumps(TACRED | {"subj_end": "1"}), r"data.txt:1: subj_end is \"1\": expected the number of a word"),
         (json.dumps({k: v for k, v in TACRED.items() if k != "relation"}), r"data.txt:1: no field 'relation'"),
         (json.dumps(CP | {"t": {}}), r"data.txt:1: no field 't.pos'"),
         (json.dumps(CP | {"t": {"pos": [2, 2]}}), r"data.txt:1: t.pos names words 2 to 1 of 3"),
