@@ -91,7 +91,9 @@ class ItemTask(Task[Item, D]):
                 check_is_file(file)
         description = self.read_description(folder)
         read = (self.read_unlabelled(Path(file), language=description.language, offsets=offsets) for file in files)
-        items = chain.from_iterable(read) if text is None else iter([self.of_text(text, description)])
+        items: Iterator[Item] = chain.from_iterable(read)
+        if text is not None:
+            items = iter([self.of_text(text, description)])
         place = find_device(device)
         model, word_pieces = self.load(folder)
         model = model.to(place, torch.bfloat16 if place.type == "cuda" else torch.float32)
