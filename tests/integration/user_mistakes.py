@@ -241,7 +241,11 @@ _OF_TASKS = [
     ),
     _mistake("finetune sentence-relations --from bert --train b.txt --run.folder out", "b.txt begins", b__txt=_LINES),
     _mistake("finetune entity-typing --from bert --train a.json --run.folder out", "(--dev FILE)", a__json=_FIGER),
-    _mistake(_BERT.replace("finetune", "finetune entity-typing"), "lines of text, not JSON: FIGER's", a__jsonl=_LINES),
+    _mistake(
+        "finetune entity-typing --from bert --train a.txt --dev a.txt --run.folder out",
+        "a.txt is lines of text, not JSON: FIGER's",
+        a__txt=_LINES,
+    ),
     _mistake(
         _BERT.replace("finetune", "finetune document-relations"), "words 0 to 2", a__jsonl=json.dumps(_DOCUMENT) + "\n"
     ),
