@@ -1,4 +1,4 @@
-"""Attention over packed sequences, registered with transformers under the name "packed".
+"""Attention over packed sequences; `sentence_encoder.py` registers it with transformers under the name "packed".
 
 On CUDA: `varlen_attn`, which reads the packed tensor as it is. On CPU: padding inside the attention only, to the
 longest of a few sequences of similar length, and none of long sequences and where many are equally long; linear layers
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface
 
 from spe_dist.batches.batch import PackedSequences, Tensors
 
@@ -186,5 +185,3 @@ def _pad(packed: Tensor, group: PaddedGroup) -> Tensor:
         packed = padded.index_copy(0, group.slots, packed)
     return packed.view(group.sequences, group.longest, *packed.shape[1:])
 
-
-AttentionInterface.register(NAME, packed_attention)
