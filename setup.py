@@ -1,8 +1,8 @@
 """The names under which a wheel installs the folders of this repository; all else is in pyproject.toml.
 
-`launcher`, `cluster` and `data_shards` are good names for folders, and bad ones in a site-packages that others share. So
-a wheel has them as `spe_dist_launcher` and so on, with the imports of its copies rewritten. A checkout, an editable
-install too, keeps the short names (docs/decisions.md#dependencies).
+`launcher`, `cluster` and `data_shards` are good names for folders, and bad ones in a site-packages that others share.
+So a wheel has them as `spe_dist_launcher` and so on, with the imports of its copies rewritten. A checkout, also one
+that is installed as editable, keeps the short names (docs/decisions.md#dependencies).
 """
 
 import ast

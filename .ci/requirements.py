@@ -57,7 +57,9 @@ def floors(torch: str | None) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as override:
         override.write(f"torch=={torch}\n")
         override.flush()
-        lowest = _compile(("train", "test"), "--resolution=lowest-direct", "--no-annotate", f"--overrides={override.name}")
+        lowest = _compile(
+            ("train", "test"), "--resolution=lowest-direct", "--no-annotate", f"--overrides={override.name}"
+        )
     print("".join(entry for entry in lowest if not _CUDA.match(entry)), end="")
 
 

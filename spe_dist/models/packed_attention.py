@@ -184,4 +184,3 @@ def _pad(packed: Tensor, group: PaddedGroup) -> Tensor:
         padded = packed.new_zeros(group.sequences * group.longest, *packed.shape[1:])
         packed = padded.index_copy(0, group.slots, packed)
     return packed.view(group.sequences, group.longest, *packed.shape[1:])
-

@@ -123,7 +123,9 @@ class _SelfAttention(nn.Module):
         self.scaling = (hidden // self.num_attention_heads) ** -0.5
         self.query, self.key, self.value = (nn.Linear(hidden, hidden, **_EMPTY) for _ in range(3))
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> tuple[Tensor, None]:
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
         by_head = (*hidden_states.shape[:-1], self.num_attention_heads, -1)
         query, key, value = (
             layer(hidden_states).view(by_head).transpose(1, 2) for layer in (self.query, self.key, self.value)

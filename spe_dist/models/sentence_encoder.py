@@ -326,7 +326,7 @@ def save_tokenizer(word_pieces: WordPieces, encoder: SentenceEncoder, folder: Pa
 
 
 def _auto_model() -> Any:
-    """transformers' AutoModel, which knows our attention then. On use: its import takes longer than a short prediction."""
+    """The class that knows our attention then; on use, as its import takes longer than a short prediction."""
     from transformers import AttentionInterface, AutoModel
 
     AttentionInterface.register(NAME, packed_attention)

@@ -65,7 +65,9 @@ def test_without_extras_and_posix_the_base_commands_work_and_others_say_what_the
     assert results[4][1] == ["torch", "spacy"]  # transformers would take longer than all the rest
     assert re.search(r"^spe_dist \S", printed) and '"entities": [{' in printed and Path(out).is_file()
     pretrain, parquet = said[-2:]
-    assert re.fullmatch(r'error: spe pretrain needs \w+, which is not installed: pip install "spe_dist\[train\]"', pretrain)
+    assert re.fullmatch(
+        r'error: spe pretrain needs \w+, which is not installed: pip install "spe_dist\[train\]"', pretrain
+    )
     assert re.fullmatch(r'error: spe predict needs pyarrow, .* "spe_dist\[parquet\]"', parquet)
 
 

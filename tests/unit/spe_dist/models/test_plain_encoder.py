@@ -37,7 +37,9 @@ def test_states_are_those_of_transformers_to_the_last_bit(kind, precision, tmp_p
     with torch.no_grad():
         for vectors in (None, added):
             assert torch.equal(ours(packed, added=vectors), theirs(packed, added=vectors))
-        for one, other in zip(ours.with_attention(packed, rows)[1], theirs.with_attention(packed, rows)[1], strict=True):
+        for one, other in zip(
+            ours.with_attention(packed, rows)[1], theirs.with_attention(packed, rows)[1], strict=True
+        ):
             assert torch.equal(one, other)
 
 
@@ -51,7 +53,9 @@ def test_what_it_does_not_know_is_left_to_transformers(change, tmp_path):
     folder = saved("bert", tmp_path)
     assert load_plain_encoder(folder) is not None
     config = json.loads((folder / "config.json").read_text()) | change
-    (folder / "config.json").write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+    (folder / "config.json").write_text(
+        json.dumps({name: value for name, value in config.items() if value is not None})
+    )
     assert load_plain_encoder(folder) is None
 
 
