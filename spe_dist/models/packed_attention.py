@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
 
 from spe_dist.batches.batch import PackedSequences, Tensors
 
@@ -154,6 +153,8 @@ def packed_attention(
         last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
     if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
+        from torch.nn.attention.varlen import varlen_attn  # brings all of Dynamo: a second that predicting does not need
+
         states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
         assert isinstance(states, Tensor)
         return states.unsqueeze(0), None
