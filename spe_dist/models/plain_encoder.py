@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -92,6 +93,11 @@ def load_plain_encoder(folder: Path) -> PlainEncoder | None:
     return encoder.eval()
 
 
+def _table(rows: int, size: int) -> nn.Embedding:
+    """Without drawing normal numbers, for which torch would import Dynamo where there is no memory."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, size, **_EMPTY))
+
+
 class _Named(nn.Module):
     """Nothing but modules under the names that the file of weights has."""
 
@@ -104,9 +110,9 @@ class _Named(nn.Module):
 class _Embeddings(nn.Module):
     def __init__(self, config: Mapping[str, Any], size: int) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(config["vocab_size"], size, config["pad_token_id"], **_EMPTY)
-        self.position_embeddings = nn.Embedding(config["max_position_embeddings"], size, **_EMPTY)
-        self.token_type_embeddings = nn.Embedding(config["type_vocab_size"], size, **_EMPTY)
+        self.word_embeddings = _table(config["vocab_size"], size)
+        self.position_embeddings = _table(config["max_position_embeddings"], size)
+        self.token_type_embeddings = _table(config["type_vocab_size"], size)
         self.LayerNorm = nn.LayerNorm(size, eps=config["layer_norm_eps"], **_EMPTY)
 
     def forward(self, states: Tensor, positions: Tensor, types: Tensor) -> Tensor:
