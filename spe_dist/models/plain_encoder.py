@@ -24,7 +24,7 @@ _SIZES = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "type_vocab_size", "layer_norm_eps", "pad_token_id", "is_decoder",
 )  # fmt: skip
-_EMPTY = {"device": "meta"}  # parameters without memory: the file's take their place
+_EMPTY = torch.device("meta")  # parameters without memory: the file's take their place
 
 
 class PlainEncoder(nn.Module):
@@ -41,7 +41,7 @@ class PlainEncoder(nn.Module):
         size = config.get("embedding_size", hidden)
         self.embeddings = _Embeddings(config, size)
         if size != hidden:
-            self.embeddings_project = nn.Linear(size, hidden, **_EMPTY)
+            self.embeddings_project = nn.Linear(size, hidden, device=_EMPTY)
         self.encoder = _Named(layer=nn.ModuleList(_Layer(config) for _ in range(config["num_hidden_layers"])))
 
     def get_input_embeddings(self) -> nn.Embedding:
@@ -64,7 +64,7 @@ class PlainEncoder(nn.Module):
         states = self.embeddings(states, position_ids, token_type_ids)
         if hasattr(self, "embeddings_project"):
             states = self.embeddings_project(states)
-        for layer in self.encoder.layer:
+        for layer in self.encoder.get_submodule("layer").children():
             states = layer(states, attention)
         return SimpleNamespace(last_hidden_state=states)
 
@@ -95,7 +95,7 @@ def load_plain_encoder(folder: Path) -> PlainEncoder | None:
 
 def _table(rows: int, size: int) -> nn.Embedding:
     """Without drawing normal numbers, for which torch would import Dynamo where there is no memory."""
-    return nn.Embedding.from_pretrained(torch.empty(rows, size, **_EMPTY))
+    return nn.Embedding.from_pretrained(torch.empty(rows, size, device=_EMPTY))
 
 
 class _Named(nn.Module):
@@ -113,7 +113,7 @@ class _Embeddings(nn.Module):
         self.word_embeddings = _table(config["vocab_size"], size)
         self.position_embeddings = _table(config["max_position_embeddings"], size)
         self.token_type_embeddings = _table(config["type_vocab_size"], size)
-        self.LayerNorm = nn.LayerNorm(size, eps=config["layer_norm_eps"], **_EMPTY)
+        self.LayerNorm = nn.LayerNorm(size, eps=config["layer_norm_eps"], device=_EMPTY)
 
     def forward(self, states: Tensor, positions: Tensor, types: Tensor) -> Tensor:
         states = states + self.token_type_embeddings(types) + self.position_embeddings(positions)
@@ -127,7 +127,7 @@ class _SelfAttention(nn.Module):
         if hidden % self.num_attention_heads:
             raise ValueError("the hidden size is no multiple of the number of heads")
         self.scaling = (hidden // self.num_attention_heads) ** -0.5
-        self.query, self.key, self.value = (nn.Linear(hidden, hidden, **_EMPTY) for _ in range(3))
+        self.query, self.key, self.value = (nn.Linear(hidden, hidden, device=_EMPTY) for _ in range(3))
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
@@ -143,8 +143,8 @@ class _SelfAttention(nn.Module):
 class _Output(nn.Module):
     def __init__(self, config: Mapping[str, Any], size: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(size, config["hidden_size"], **_EMPTY)
-        self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config["layer_norm_eps"], **_EMPTY)
+        self.dense = nn.Linear(size, config["hidden_size"], device=_EMPTY)
+        self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config["layer_norm_eps"], device=_EMPTY)
 
     def forward(self, states: Tensor, added: Tensor) -> Tensor:
         return self.LayerNorm(self.dense(states) + added)
@@ -155,10 +155,10 @@ class _Layer(nn.Module):
         super().__init__()
         hidden, inner = config["hidden_size"], config["intermediate_size"]
         self.attention = _Named(self=_SelfAttention(config), output=_Output(config, hidden))
-        self.intermediate = _Named(dense=nn.Linear(hidden, inner, **_EMPTY))
+        self.intermediate = _Named(dense=nn.Linear(hidden, inner, device=_EMPTY))
         self.output = _Output(config, inner)
 
     def forward(self, states: Tensor, attention: Mapping[str, Any]) -> Tensor:
         attend, attended = self.attention.get_submodule("self"), self.attention.get_submodule("output")
         states = attended(attend(states, **attention)[0], states)
-        return self.output(nn.functional.gelu(self.intermediate.dense(states)), states)
+        return self.output(nn.functional.gelu(self.intermediate.get_submodule("dense")(states)), states)

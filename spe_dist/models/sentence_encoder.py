@@ -48,7 +48,7 @@ class SentenceEncoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel | PlainEncoder, *, packed: bool = True) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.packed = packed
         self.first_position = _first_position(model.config)
 
