@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_shards.ragged import Ragged
 from data_shards.shards.manifest import Manifest
@@ -45,39 +46,43 @@ def most_records(pieces: int, manifest: Manifest) -> int:
 def largest_forwards(plan: BatchPlan, rank: int, manifest: Manifest) -> list[tuple[tuple[int, ...], Records]]:
     """Lanes and records of the forwards of a step, each as large as no forward of this rank will be.
 
-    If forwards are cut by pieces, two of them stand for all: what the second finds in memory is what later ones find.
+    If forwards are cut by pieces, two of them stand for all, of words of one piece and of two; what the second finds
+    taken is what later ones find. They have a lane more than they may: lengths differ in more ways than are tried.
     """
     forwards = plan.forwards(rank)
     if plan.pieces_per_forward is None:
         return [(lanes, largest_records(len(lanes) * plan.lane_size, manifest)) for lanes in forwards]
     lanes = forwards[0]
-    pieces = max(plan.pieces_per_forward, most_pieces(plan.lane_size, manifest))  # a lane is not cut
+    pieces = plan.pieces_per_forward + most_pieces(plan.lane_size, manifest)
     pieces = min(pieces, most_pieces(len(lanes) * plan.lane_size, manifest))
     lanes = lanes[: max(1, math.ceil(most_records(pieces, manifest) / plan.lane_size))]
-    return [(lanes, largest_records(len(lanes) * plan.lane_size, manifest, pieces=pieces))] * 2
+    count = len(lanes) * plan.lane_size
+    return [(lanes, _records(_lengths(count, pieces, manifest), np.full(count, size))) for size in (1, 2)]
 
 
-def largest_records(count: int, manifest: Manifest, *, pieces: int | None = None) -> Records:
+def largest_records(count: int, manifest: Manifest) -> Records:
     """Records of at least `most_pieces` in all: some as long as any can be, the others about as long as the mean.
 
     They consist by turns of words of one piece (most words) and of two (most hidden pieces). They have all
     layers, which a method that needs fewer does not look at.
-
-    Args:
-        count: of records.
-        manifest: of the dataset.
-        pieces: that they have in all, at least, in place of `most_pieces`; fewer make them shorter than the mean.
     """
+    return _records(_lengths(count, most_pieces(count, manifest), manifest), 1 + np.arange(count) % 2)
+
+
+def _lengths(count: int, pieces: int, manifest: Manifest) -> NDArray[np.int64]:
+    """Pieces of each record, [CLS] and [SEP] included, of that many in all or a few more; even, for words of two."""
     longest, shortest = manifest.max_pieces, _FEWEST_PIECES + 2
-    wanted = most_pieces(count, manifest) if pieces is None else pieces
-    usual = min(longest, max(2 * math.ceil(max(_mean_pieces(manifest)) / 2), shortest))  # even: words of two
-    if count * usual > wanted:
-        usual = min(usual, max(2 * (wanted // (2 * count)), shortest))
-    beyond = wanted - count * usual
+    usual = min(longest, max(2 * math.ceil(max(_mean_pieces(manifest)) / 2), shortest))
+    if count * usual > pieces:
+        usual = min(usual, max(2 * (pieces // (2 * count)), shortest))
+    beyond = pieces - count * usual
     long = max(0, math.ceil(beyond / (longest - usual))) if longest > usual else count
-    lengths = np.where(np.arange(count) < long, longest, usual) - 2
-    word_lengths = [np.full(length // (1 + row % 2), 1 + row % 2) for row, length in enumerate(lengths)]
-    return Records(**{name: _largest(layer, word_lengths) for name, layer in LAYERS.items()})
+    return np.where(np.arange(count) < long, longest, usual)
+
+
+def _records(lengths: NDArray[np.int64], pieces_of_words: NDArray[np.int64]) -> Records:
+    words = [np.full((length - 2) // size, size) for length, size in zip(lengths, pieces_of_words, strict=True)]
+    return Records(**{name: _largest(layer, words) for name, layer in LAYERS.items()})
 
 
 def _mean_pieces(manifest: Manifest) -> list[float]:

@@ -67,8 +67,9 @@ def test_no_forward_cut_by_pieces_is_larger_than_the_one_that_is_tried(budget, l
     assert len(records) == len(lanes) * plan.lane_size == len(second[1])
     assert max(count for count, _ in cut) <= len(lanes) <= lanes_per_forward
     assert max(size for _, size in cut) <= tried
+    assert all((forward.pieces.lengths + 2).sum() >= tried for forward in (records, second[1]))
     at_most = 1.02 if budget > 600 else 3.0  # of few pieces, the bound on records is loose, and none is very short
-    assert tried < at_most * max(budget, 8 * LONGEST) + LONGEST or tried == most_pieces(2048, manifest)
+    assert tried < at_most * (budget + 8 * LONGEST) + LONGEST or tried == most_pieces(2048, manifest)
     uncut = largest_forwards(BatchPlan(256, 8, lanes_per_forward, world_size=1), 0, manifest)
     assert budget == 200_000 or tried < (records_of(uncut) if lanes_per_forward == 64 else records_of(uncut) / 4)
 
