@@ -68,7 +68,7 @@ class HostBuffers:
         return self._copied
 
     def wait_for_copies(self) -> None:
-        """Let what the GPU is given from now on come after the copies, as it may change the originals; the host goes on."""
+        """Let what the GPU is given from here on come after the copies, so that it may change the originals."""
         if self._copied is not None:
             torch.cuda.current_stream(self._device).wait_event(self._copied)
             self._copied = None
