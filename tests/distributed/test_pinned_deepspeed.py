@@ -301,9 +301,9 @@ def test_no_step_waits_for_the_whole_device(seen):
 
 
 def test_a_step_reads_no_value_of_the_device_until_its_norm_is_known(seen):
-    """Then it asks whether the norm is finite, and whether to clip; at stage 3 also ..."""
+    """Then, at stage 1, it asks whether the norm is finite and whether to clip; the first of these waits."""
     for rank in seen:
-        assert rank["read_values"] == {1: (0, 2), 2: (0, 2), 3: (0, 2)}
+        assert rank["read_values"] == {1: (0, 2), 2: (0, 4), 3: (0, 1)}
 
 
 ENGINE = """
