@@ -66,7 +66,7 @@ def plan_text(config: Config, vocabulary: int | None) -> str:
     plan = build_plan(config, config.cluster.workers)
     accumulation = plan.accumulation
     if manifest is not None:
-        accumulation = plan.usual_accumulation(2 + manifest.statistics.pieces / manifest.statistics.records)
+        accumulation = plan.usual_accumulation(2 + manifest.statistics.pieces / max(1, manifest.statistics.records))
     kept = activation_bytes(config, reader, model, plan) if reader is not None else 0
     memory: dict[str, list[float]] = {}
     sent: dict[str, list[float]] = {}

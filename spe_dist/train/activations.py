@@ -33,8 +33,8 @@ def activation_bytes(config: Config, reader: ShardReader, model: nn.Module, plan
     """
     spec = spec_of(config)
     collate, model = spec.build_collate(config, reader), model.to(_DTYPES[config.train.precision]).train()
-    kept = []
-    for lanes, records in largest_forwards(plan, 0, reader.manifest):
+    kept = []  # by the last rank, which has as many lanes as any
+    for lanes, records in largest_forwards(plan, plan.world_size - 1, reader.manifest):
         if lanes:
             ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
             batch = collate(records, ids, 0, lanes).to(torch.device("meta"))
