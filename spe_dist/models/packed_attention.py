@@ -153,9 +153,8 @@ def packed_attention(
         last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
     if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
-        from torch.nn.attention.varlen import (
-            varlen_attn,  # brings all of Dynamo: a second that predicting does not need
-        )
+        # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
+        from torch.nn.attention.varlen import varlen_attn
 
         states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
         assert isinstance(states, Tensor)
