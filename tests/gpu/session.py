@@ -334,7 +334,8 @@ def _end(session: Session, left: Sequence[str], *, gpu: bool) -> int:
     if gpu:
         session.say(f"all {passed}; results: {session.out}")
     else:
-        session.say(f"no GPU here: {passed} on the CPU; these need one: {', '.join(left)}, and all others at full size")
+        wanting = ", ".join([*left, "all others at full size"])
+        session.say(f"no GPU here: {passed} on the CPU; these need one: {wanting}")
     return 0
 
 
