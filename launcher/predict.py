@@ -106,14 +106,14 @@ def main(argv: list[str]) -> None:
     command: Predict = parse_arguments(Predict, argv, prog="spe predict")
     progress = Progress()
     try:
-        with every_request(_interrupt):
-            run_predict(command, progress)
+        with every_request(_interrupt), progress.shown() if command.out else nullcontext():
+            summary = run_predict(command, progress)
     except _Interrupted as interrupted:
-        kept = (
-            "" if command.out is None else f"; nothing is written to {command.out} (a folder would keep finished parts)"
-        )
+        kept = f"; {command.out} is not written (a folder keeps what is finished)" if command.out else ""
         print(f"error: interrupted after {progress}{kept}", file=sys.stderr)
         sys.exit(128 + interrupted.number)  # as shells say it
+    if command.out:
+        print(summary, file=sys.stderr)
 
 
 class _Interrupted(KeyboardInterrupt):
@@ -126,8 +126,8 @@ def _interrupt(number: int) -> NoReturn:
     raise _Interrupted(number)
 
 
-def run_predict(command: Predict, progress: Progress) -> None:
-    """Read, predict, write."""
+def run_predict(command: Predict, progress: Progress) -> str:
+    """Read, predict, write; gives what came out, for people."""
     stem = stem_of(command.model)
     if stem == "document_relations":
         from launcher.predict_documents import predict_documents
@@ -135,16 +135,15 @@ def run_predict(command: Predict, progress: Progress) -> None:
         _check_out(command)
         with _opened(command.out) as file:
             predict_documents(command, file, progress.add)
-        return
+        return f"{command.out}: {progress}"
     if stem is not None and stem != "extractor":
         _predict_items(command, stem, progress)
-        return
+        return f"{command.out}: {progress}"
     bad_lines = BadLines(command.max_bad_lines)
     items = _items(command, bad_lines, progress)
     _check_out(command)
     require_model(command.model, "extractor")
     from spe_dist.engine.machine import Machine
-    from spe_dist.extraction.predict.extractor import Extractor
 
     machine = Machine.here()
     note = machine.unused_gpus(machine.gpus) if command.device is None else None
@@ -155,26 +154,32 @@ def run_predict(command: Predict, progress: Progress) -> None:
     if _writes_shards(command):
         from launcher.corpus.run import predict_corpus
 
-        predict_corpus(command, settings)
-        return
-    with progress.shown() if command.out is not None else nullcontext():
-        extractor = Extractor.from_pretrained(command.model, **settings)
-        progress.begin("predicting")
-        counts, began = Counts(), time.monotonic()
-        form = _writer_of(command)
-        interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-        results = _one_by_one(extractor, items) if interactive else predicted(extractor, items)
-        with _opened(command.out) as file:
-            for chunk in form(extractor, _counted(results, counts, progress)):
-                file.write(chunk.encode(errors="replace"))
-                if interactive:
-                    file.flush()
-    if command.out is not None:
-        time_text = speed_text(counts, time.monotonic() - began)
-        print("\n".join([f"{command.out}:", *counts.lines(bad_lines, time_text)]), file=sys.stderr)
+        return predict_corpus(command, settings, progress)
+    return _predict_texts(command, settings, items, bad_lines, progress)
 
 
-def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
+def _predict_texts(
+    command: Predict, settings: dict[str, Any], items: Iterator[Item], bad_lines: BadLines, progress: Progress
+) -> str:
+    """One after another, to standard output or a file."""
+    from spe_dist.extraction.predict.extractor import Extractor
+
+    extractor = Extractor.from_pretrained(command.model, **settings)
+    progress.begin("predicting")
+    counts, began = Counts(), time.monotonic()
+    form = _writer_of(command)
+    interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
+    results = _one_by_one(extractor, items) if interactive else predicted(extractor, items)
+    with _opened(command.out) as file:
+        for chunk in form(extractor, _counted(results, counts, progress)):
+            file.write(chunk.encode(errors="replace"))
+            if interactive:
+                file.flush()
+    lines = counts.lines(bad_lines, speed_text(counts, time.monotonic() - began))
+    return "\n".join([f"{command.out}:", *lines])
+
+
+def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     """With a model of a task whose items are more than texts."""
     _check_out(command)
     for name in _OF_TEXTS:

@@ -10,7 +10,6 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import UserError
 from data_shards.input.bio import parse_sentence
 from data_shards.input.format import TextFormat, format_of, name_fields
 from data_shards.input.json_lines import parse_object, reason_of

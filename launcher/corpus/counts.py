@@ -69,11 +69,8 @@ class Counts:
 
 def speed_text(counts: Counts, seconds: float) -> str:
     """How long it took, and how fast that was."""
-    each = (
-        f"{rate_text(count / seconds)} {what}/s"
-        for count, what in ((counts.texts, "texts"), (counts.sentences, "sentences"))
-    )
-    return f"{duration_text(seconds)}: {', '.join(each)}"
+    texts, sentences = (rate_text(count / seconds) for count in (counts.texts, counts.sentences))
+    return f"{duration_text(seconds)}: {texts} texts/s, {sentences} sentences/s"
 
 
 def _by_type(counts: Mapping[str, int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,12 +32,16 @@ if TYPE_CHECKING:
 
 
 @stopped_on_request(STOPPED_TEXT)
-def predict_corpus(command: Predict, settings: Mapping[str, Any]) -> None:
-    """Predict a corpus, or go on with it, or find it finished; then say what came out.
+def predict_corpus(command: Predict, settings: Mapping[str, Any], progress: Progress) -> str:
+    """Predict a corpus, or go on with it, or find it finished.
 
     Args:
         command: as it was typed, with a folder as `out`.
         settings: for `Extractor.from_pretrained`.
+        progress: is told how far it is.
+
+    Returns:
+        What came out, for people.
 
     Raises:
         UserError: inputs, model, settings or folder are at fault; it says which and what to do.
@@ -47,11 +50,10 @@ def predict_corpus(command: Predict, settings: Mapping[str, Any]) -> None:
     assert command.out is not None
     out = command.out.absolute()
     check_folder(out)
-    progress = Progress("hashing the inputs")
-    with progress.shown(), explain_write_errors(out), _workers(command) as workers, _alone_in(out):
+    with explain_write_errors(out), _workers(command) as workers, _alone_in(out):
         manifest, time_text = _predict(_plan(command, settings, out, workers), workers, progress)
         shutil.rmtree(out / MARKER_FOLDER)
-    print(_summary_text(manifest, command.out, time_text), file=sys.stderr)
+    return _summary_text(manifest, command.out, time_text)
 
 
 @contextmanager
@@ -96,6 +98,7 @@ def _plan(command: Predict, settings: Mapping[str, Any], out: Path, workers: Wor
 
 def _predict(plan: Plan, workers: Workers | None, progress: Progress) -> tuple[Manifest, str]:
     progress.size = sum(source.size for source in plan.sources)
+    progress.phase = "hashing the inputs"
     origin = Origin.of(plan)
     found = Manifest.load(plan.out)
     if found is not None:
@@ -131,7 +134,7 @@ class _Run:
 
     def here(self) -> Iterator[tuple[Shard, bool]]:
         """Predict with one extractor, shard by shard; gives each shard, and whether it was there."""
-        extractor: Extractor | None = None
+        extractor = None
         for unit in chain.from_iterable(read_part(self._plan, part) for part in range(len(self._plan.parts))):
             shard, read = find_shard(self._plan, unit), self._progress.read + unit.size
             if shard is not None:
