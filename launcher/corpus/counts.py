@@ -69,6 +69,7 @@ class Counts:
 
 def speed_text(counts: Counts, seconds: float) -> str:
     """How long it took, and how fast that was."""
+    seconds = max(seconds, 1e-3)
     texts, sentences = (rate_text(count / seconds) for count in (counts.texts, counts.sentences))
     return f"{duration_text(seconds)}: {texts} texts/s, {sentences} sentences/s"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -80,6 +81,7 @@ def workers_on_ray(count: int | None, device: str | None) -> Iterator[Workers]:
         raise UserError(f"--device {device}: with --ray, each worker chooses its GPU: give cpu or cuda")
     if count is not None and count < 1:
         raise UserError(f"--workers must be at least 1, not {count}")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or Ray Data's actors are said to be hard to restart
     import ray
 
     with running_ray(count):

@@ -109,6 +109,8 @@ class _Begun:
 
     def add(self, index: int, line: int, document: bytes, is_text: bool) -> None:
         if not self.runs or self.runs[-1][0] != index:
+            if not is_text:
+                return  # an empty line: the run begins after it
             self.runs.append((index, line, []))
         self.runs[-1][2].append(document)
         self.documents += is_text

@@ -144,7 +144,7 @@ class _Run:
             if extractor is None:
                 extractor = load_extractor(self._plan)
                 self._progress.begin("predicting")
-            count = partial(self._progress.add, 1, unit.size / max(unit.documents, 1))
+            count = partial(self._progress.add, 1, unit.size / unit.documents)
             yield write_shard(self._plan, unit, extractor, count), False
             self._progress.read = read
 
