@@ -98,7 +98,7 @@ class Predict:
     machine."""
     workers: int | None = None
     """Extractors that predict at the same time, with --ray; several share a GPU if there are fewer GPUs. Default: one
-    for each GPU or, without GPUs, for each core but one."""
+    for each GPU or, without GPUs, for each core; one core of a cluster reads."""
 
 
 def main(argv: list[str]) -> None:

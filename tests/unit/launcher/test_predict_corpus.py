@@ -119,9 +119,7 @@ def test_the_same_command_finds_it_finished_and_another_one_is_refused(predict, 
         ([*command, "--records-per-file", "6"], "setting records_per_file"),
         ([command[0], *command], r"input a\.txt \(number 2\)"),
     ):
-        with pytest.raises(
-            UserError, match=rf"found holds predictions made otherwise \(different: {complaint}\): name"
-        ):
+        with pytest.raises(UserError, match=rf"holds predictions made otherwise \(different: {complaint}\): name"):
             predict(*other)
     card, weights = model / "README.md", (model / "extractor.json").read_text()
     card.write_text("A card may change.")
@@ -227,12 +225,7 @@ def test_workers_of_ray_make_the_same_shards(predict, model, corpus, tmp_path):
         (None, None, {"CPU": 1.0}, Workers(1, 0.75, 0.0)),
         (4, None, {"CPU": 3.0}, Workers(4, 0.6875, 0.0)),
         (None, None, {"CPU": 32.0, "GPU": 8.0}, Workers(8, 1.0, 1.0)),
-        (
-            6,
-            "cuda",
-            {"CPU": 32.0, "GPU": 4.0},
-            Workers(6, 1.0, 0.5),
-        ),  # two share a GPU, or the rest would wait for ever
+        (6, "cuda", {"CPU": 32.0, "GPU": 4.0}, Workers(6, 1.0, 0.5)),  # two share a GPU
         (None, "cpu", {"CPU": 3.0, "GPU": 4.0}, Workers(2, 1.0, 0.0)),
     ],
 )
