@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from data_shards.stop_requests import STOPPED
 from launcher.cli import main
+from launcher.corpus.counts import Counts
 from tests.forked import clean_environment, forking_context
 from tests.unit.spe_dist.extraction.lively import save_lively
 
@@ -21,8 +23,7 @@ TEXTS = [f"In {place} lives {name}, who works for Acme Inc." for place in ("Pari
 
 def predict(arguments: list[str], point: int, slow: bool, err: str) -> None:
     """In a process of its own, which dies before its n-th change of the file system."""
-    os.environ.clear()
-    os.environ.update(clean_environment())
+    os.environ |= clean_environment()
     os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     passed = 0
 
@@ -39,12 +40,8 @@ def predict(arguments: list[str], point: int, slow: bool, err: str) -> None:
     for name in _CHANGES:
         setattr(os, name, dying(getattr(os, name)))
     if slow:
-        from launcher.corpus.counts import Counts
-
         add = Counts.add
         Counts.add = lambda self, text: (time.sleep(0.2), add(self, text))
-    import sys
-
     sys.argv = ["spe", "predict", *arguments]
     main()
 
@@ -123,7 +120,8 @@ def test_killed_at_every_point(corpus, tmp_path):
 def test_a_request_to_stop_keeps_finished_shards_and_no_part_of_a_file(corpus, tmp_path, number, out):
     process = corpus.start(tmp_path / out, slow=True)
     end = time.monotonic() + _SECONDS
-    while not list(tmp_path.glob("found/*.jsonl") if out == "found" else tmp_path.glob(".found.jsonl.*.tmp")):
+    begun = "found/.units/0*.json" if out == "found" else ".found.jsonl.*.tmp"  # the first is written after its shard
+    while not list(tmp_path.glob(begun)):
         assert process.is_alive() and time.monotonic() < end, corpus.err.read_text()
         time.sleep(0.05)
     os.kill(process.pid, number)
