@@ -25,7 +25,7 @@ from launcher.corpus.bad_lines import BadLines
 from launcher.corpus.counts import Counts, speed_text
 from launcher.corpus.progress import Progress
 from launcher.predict_input import Item, Reading, read_items
-from launcher.predict_results import Result, json_line, predicted
+from launcher.predict_results import Result, json_line, streamed
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def run_predict(command: Predict, progress: Progress) -> str:
         from launcher.predict_documents import predict_documents
 
         _check_out(command)
-        with _opened(command.out) as file:
+        with opened(command.out) as file:
             predict_documents(command, file, progress.add)
         return f"{command.out}: {progress}"
     if stem is not None and stem != "extractor":
@@ -169,8 +169,8 @@ def _predict_texts(
     counts, began = Counts(), time.monotonic()
     form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-    results = _one_by_one(extractor, items) if interactive else predicted(extractor, items)
-    with _opened(command.out) as file:
+    results = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
+    with opened(command.out) as file:
         for chunk in form(extractor, _counted(results, counts, progress)):
             file.write(chunk.encode(errors="replace"))
             if interactive:
@@ -196,7 +196,7 @@ def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     task: Any = config_of_task(stem, source=str(command.model)).task_class()(None)
     assert isinstance(task, ItemTask)
     found = task.predicted(command.model, files, command.text, device=command.device, batch_size=command.batch_size)
-    with _opened(command.out) as file:
+    with opened(command.out) as file:
         for fields in found:
             file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
             progress.add(1)
@@ -261,14 +261,15 @@ def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iter
         form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
     coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     writers: dict[OutputFormat, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
-        "jsonl": _json_lines,
+        "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),
         "html": partial(_html_page, source=_source_of(command)),
     }
     return writers[form]
 
 
-def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+def json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+    """A line for each text."""
     for fields, extracted in results:
         yield json_line(fields, extracted)
 
@@ -297,7 +298,8 @@ def _title_of(fields: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[BinaryIO]:
+def opened(out: Path | None) -> Iterator[BinaryIO]:
+    """The file, which is written completely or not at all, or standard output."""
     with explain_write_errors(Path("standard output") if out is None else out.parent):
         if out is None:
             yield sys.stdout.buffer

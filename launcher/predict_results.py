@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Result = tuple[dict[str, Any], "ExtractedText"]
 
 
-def predicted(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
+def streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
     """The fields of each item and what is found in its text, in order and in flat memory."""
     waiting: deque[dict[str, Any]] = deque()
 

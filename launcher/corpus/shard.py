@@ -16,7 +16,7 @@ from launcher.corpus.bad_lines import BadLines
 from launcher.corpus.counts import Counts
 from launcher.corpus.plan import MARKER_FOLDER, Plan, Unit
 from launcher.predict_input import Item, describe_bad_line, parse_documents
-from launcher.predict_results import json_line, predicted
+from launcher.predict_results import json_line, streamed
 
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extractor import Extractor
@@ -73,7 +73,7 @@ def write_shard(plan: Plan, unit: Unit, extractor: Extractor, count: Callable[[]
     path = plan.out / f"{unit.name}.jsonl"
     with explain_write_errors(plan.out):
         with written_atomically(path) as file:
-            for fields, text in predicted(extractor, _items(plan, unit, bad_lines)):
+            for fields, text in streamed(extractor, _items(plan, unit, bad_lines)):
                 line = json_line(fields, text).encode()
                 file.write(line)
                 digest.update(line)
