@@ -224,8 +224,8 @@ def _check_out(command: Predict) -> None:
             if getattr(command, name) != getattr(Predict(command.model), name):
                 raise UserError(f"--{name.replace('_', '-')} needs --out FOLDER: a name without an ending")
         _check_file(command)
-    for name in command.files if command.out else ():
-        if Path(name).resolve() in command.out.resolve().parents:
+    for name in command.files:
+        if command.out and Path(name).resolve() in command.out.resolve().parents:
             raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
 
 

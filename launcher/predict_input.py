@@ -49,13 +49,13 @@ class Reading:
         progress: is told how many bytes of the files have been read.
     """
 
-    input_format: TextFormat | None
-    text_field: str
-    bad_lines: BadLines
-    progress: Progress
+    input_format: TextFormat | None = None
+    text_field: str = "text"
+    bad_lines: BadLines = field(default_factory=BadLines)
+    progress: Progress = field(default_factory=Progress)
 
 
-def read_items(names: Sequence[str], reading: Reading) -> Iterator[Item]:
+def read_items(names: Sequence[str], reading: Reading | None = None) -> Iterator[Item]:
     """The texts of some files, one after another.
 
     Args:
@@ -65,6 +65,7 @@ def read_items(names: Sequence[str], reading: Reading) -> Iterator[Item]:
     Raises:
         UserError: a file cannot be read, or too much in it is malformed; it says which.
     """
+    reading = reading or Reading()
     files = [file for name in names for file in _files_of(name)]
     sizes = [0 if file == STANDARD_INPUT else Path(file).stat().st_size for file in files]
     reading.progress.size = 0 if STANDARD_INPUT in files else sum(sizes)

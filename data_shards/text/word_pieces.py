@@ -95,8 +95,8 @@ class WordPieces:
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         """Pickled without its tables; and a tokenizer alone would come back without `encode_special_tokens`."""
-        settings = {"language": self.language, "max_known_chunks": self.max_known_chunks}
-        return partial(WordPieces, self.files, **settings), ()
+        again = partial(WordPieces, self.files, language=self.language, max_known_chunks=self.max_known_chunks)
+        return again, ()
 
     @classmethod
     def load(

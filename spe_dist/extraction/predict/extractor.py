@@ -89,7 +89,7 @@ class Extractor:
         for name in ("min_entity_score", "min_relation_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}: scores are probabilities, from 0 to 1")
-        self._asked_for = {"device": device, "precision": precision}
+        self._asked_for: dict[str, Any] = {"device": device, "precision": precision}
         self.device = find_device(device)
         self.precision = precision or default_precision(self.device.type)
         if self.precision not in _DTYPES:
