@@ -224,6 +224,10 @@ def _check_out(command: Predict) -> None:
             if getattr(command, name) != getattr(Predict(command.model), name):
                 raise UserError(f"--{name.replace('_', '-')} needs --out FOLDER: a name without an ending")
         _check_file(command)
+    elif command.text is not None:
+        raise UserError(
+            f"--out {command.out} is a folder, which is for files: name a file, such as {command.out}.jsonl"
+        )
     for name in command.files:
         if command.out and Path(name).resolve() in command.out.resolve().parents:
             raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")

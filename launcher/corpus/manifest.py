@@ -104,7 +104,7 @@ class Manifest:
         """Write it: with it the predictions are complete."""
         shards = [asdict(shard) for shard in self.shards]
         found = {"format": _FORMAT, **asdict(self.origin), "counts": asdict(self.counts), "shards": shards}
-        write_atomically(out / MANIFEST, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(out / MANIFEST, (json.dumps(found, indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, out: Path) -> Manifest | None:
@@ -117,7 +117,7 @@ class Manifest:
             found = json.loads((out / MANIFEST).read_bytes())
             if found.get("format") != _FORMAT:
                 raise ValueError("not one of predictions")
-            return cls(_origin(found), TypeAdapter(tuple[Shard, ...]).validate_python(found["shards"], strict=False))
+            return cls(_origin(found), TypeAdapter(tuple[Shard, ...]).validate_python(found["shards"]))
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -7,16 +7,13 @@ Every machine needs inputs, model and output folder under the same paths.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from data_shards.errors import UserError
 from data_shards.pipeline.unit_pipeline import Row, rows_of_their_own, running_ray
@@ -51,9 +48,11 @@ class Workers:
             device: if somebody asks for one: "cpu" or "cuda".
 
         Raises:
-            UserError: GPUs are asked for, and there are none.
+            UserError: GPUs are asked for, and there are none; or there are no cores.
         """
-        cores, gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0)) if device != "cpu" else 0
+        if not resources.get("CPU"):
+            raise UserError("this Ray cluster has no cores: start it with some (ray start --num-cpus)")
+        cores, gpus = resources["CPU"], int(resources.get("GPU", 0)) if device != "cpu" else 0
         if device == "cuda" and not gpus:
             raise UserError("--device cuda: this Ray cluster has no GPUs: start it where there are some, or remove it")
         workers = count or gpus or max(int(cores) - 1, 1)
@@ -119,7 +118,7 @@ def predict_on_ray(plan: Plan, workers: Workers) -> Iterator[Finished]:
         for row in finished.iter_rows():
             if row["error"]:
                 raise UserError(row["error"])
-            yield TypeAdapter(Shard).validate_json(row["shard"]), int(row["size"]), bool(row["reused"])
+            yield Shard.of_json(row["shard"]), int(row["size"]), bool(row["reused"])
     except ray.exceptions.RayError as error:
         lines = str(getattr(error, "cause", None) or error).strip().splitlines()
         reason = lines[-1] if lines else type(error).__name__
@@ -158,4 +157,4 @@ class _Predictor:
         if shard is None:
             self._extractor = self._extractor or load_extractor(self._plan)
             shard = write_shard(self._plan, unit, self._extractor, lambda: None)
-        return {"shard": json.dumps(asdict(shard)), "size": unit.size, "reused": reused}
+        return {"shard": shard.as_json(), "size": unit.size, "reused": reused}

@@ -85,7 +85,9 @@ class Unit:
         """Plain values, for a Ray dataset."""
         runs = [(run.input_index, run.first_line, len(run.lines)) for run in self.runs]
         about = {name: getattr(self, name) for name in ("part", "number", "documents", "size")}
-        return {"about": json.dumps(about | {"runs": runs}), "lines": b"".join(run.lines for run in self.runs)}
+        lines = b"".join(run.lines for run in self.runs)
+        # numpy, in between, takes zeros from the end of bytes: they end with something else.
+        return {"about": json.dumps(about | {"runs": runs}), "lines": lines + b"\n"}
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Unit:

@@ -50,9 +50,9 @@ def predict_corpus(command: Predict, settings: Mapping[str, Any], progress: Prog
     assert command.out is not None
     out = command.out.absolute()
     check_folder(out)
-    with explain_write_errors(out), _workers(command) as workers, _alone_in(out):
+    with explain_write_errors(out), _alone_in(out), _workers(command) as workers:
         manifest, time_text = _predict(_plan(command, settings, out, workers), workers, progress)
-        shutil.rmtree(out / MARKER_FOLDER)
+        shutil.rmtree(out / MARKER_FOLDER, ignore_errors=True)
     return _summary_text(manifest, command.out, time_text)
 
 

@@ -46,11 +46,20 @@ class Shard:
     bytes: int
     sha256: str
 
+    def as_json(self) -> str:
+        """In ASCII: names of files may be no Unicode."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of_json(cls, text: str | bytes) -> Shard:
+        """From what `as_json` gave; a ValueError if it is something else."""
+        return TypeAdapter(cls).validate_python(json.loads(text))
+
 
 def find_shard(plan: Plan, unit: Unit) -> Shard | None:
     """What an earlier command made of a unit; None if it is not there, or not whole."""
     try:
-        found = TypeAdapter(Shard).validate_json((plan.out / MARKER_FOLDER / f"{unit.name}.json").read_bytes())
+        found = Shard.of_json((plan.out / MARKER_FOLDER / f"{unit.name}.json").read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     return found if is_whole(plan.out / found.file, found.bytes, found.sha256) else None
@@ -91,7 +100,7 @@ def write_shard(plan: Plan, unit: Unit, extractor: Extractor, count: Callable[[]
             bytes=size,
             sha256=digest.hexdigest(),
         )
-        write_atomically(plan.out / MARKER_FOLDER / f"{unit.name}.json", json.dumps(asdict(shard)).encode())
+        write_atomically(plan.out / MARKER_FOLDER / f"{unit.name}.json", shard.as_json().encode())
     return shard
 
 

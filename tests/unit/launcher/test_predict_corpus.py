@@ -58,6 +58,7 @@ def corpus(tmp_path) -> Path:
     (folder / "c.json").write_text(json.dumps([{"doc_key": "d", "sentences": [WORDS, WORDS[:4]]}] * 5, indent=1))
     (folder / "d.conll").write_text("".join("\n".join(f"{word} O" for word in WORDS) + "\n\n" for _ in range(4)))
     pq.write_table(pa.table({"text": TEXTS, "n": range(len(TEXTS))}), folder / "e.parquet")
+    (folder / "n\udcff.txt").write_text(TEXTS[0])  # a name that is no Unicode
     blocks = (f'<doc id="{n}" title="T">\nT\n\n{text}\n\n</doc>\n' for n, text in enumerate(TEXTS))
     (folder / "wiki_00").write_text("".join(blocks))
     return folder
@@ -91,7 +92,7 @@ def test_shards_hold_what_one_file_holds_and_the_manifest_says_what_that_is(
         assert shard["counts"]["texts"] == len(data.splitlines())
     entities = Counter(entity["type"] for found in one for entity in found["entities"])
     relations = Counter(relation["type"] for found in one for relation in found["relations"])
-    assert manifest["counts"]["texts"] == len(one) == 3 * 12 + 1 + 10 + 4 + 12
+    assert manifest["counts"]["texts"] == len(one) == 4 * 12 + 1 + 10 + 4 + 1
     assert (manifest["counts"]["entities"], manifest["counts"]["relations"]) == (dict(entities), dict(relations))
     assert f"{sum(entities.values()):,}: " in said and "skipped   nothing" in said
     for entry in manifest["inputs"]:
@@ -170,6 +171,8 @@ def test_mistakes_about_folders_are_one_line(predict, tmp_path, monkeypatch):
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "manifest.json").write_text("{}")
     found = ["--out", tmp_path / "found"]
+    with pytest.raises(UserError, match=r"is a folder, which is for files: name a file, such as .*found\.jsonl"):
+        predict("--text", "a", *found)
     for arguments, complaint in (
         (["--out", tmp_path / "mine"], "contains other files than predictions: name a new or empty folder"),
         (["--out", tmp_path / "shards"], r"manifest\.json is not of predictions"),
