@@ -61,7 +61,7 @@ class Corpus:
         assert len(self.expected) == 6  # 24 texts, and the manifest
 
     def start(self, out: Path, *, point: int = 0, slow: bool = False):
-        arguments = [self.model, *self.inputs, "--out", out, "--records-per-file=5"]
+        arguments = [self.model, *self.inputs, "--out", out, *([] if out.suffix else ["--records-per-file=5"])]
         self.err.unlink(missing_ok=True)
         process = forking_context().Process(target=predict, args=([*map(str, arguments)], point, slow, str(self.err)))
         process.start()
