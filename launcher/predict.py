@@ -20,6 +20,7 @@ from data_shards.files import explain_write_errors, written_atomically
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from data_shards.stop_requests import every_request
+from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.corpus.bad_lines import BadLines
 from launcher.corpus.counts import Counts, speed_text
@@ -78,6 +79,9 @@ class Predict:
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    offsets: OffsetUnit = "characters"
+    """Unit of offsets in a text, in files that give mentions: characters (Unicode code points), utf16 (units of
+    JavaScript, Java and C#) or bytes (of UTF-8)."""
     device: str | None = None
     """Device: cpu, cuda, cuda:1. Default: a GPU if there is one."""
     precision: Literal["bf16", "fp32"] | None = None
@@ -128,11 +132,13 @@ def _interrupt(number: int) -> NoReturn:
 
 def run_predict(command: Predict, progress: Progress) -> str:
     """Read, predict, write; gives what came out, for people."""
+    if command.batch_size < 1:
+        raise UserError(f"--batch-size {command.batch_size}: it must be at least 1")
     stem = stem_of(command.model)
     if stem == "document_relations":
         from launcher.predict_documents import predict_documents
 
-        _check_out(command)
+        _check_out(command, stem)
         with opened(command.out) as file:
             predict_documents(command, file, progress.add)
         return f"{command.out}: {progress}"
@@ -143,6 +149,8 @@ def run_predict(command: Predict, progress: Progress) -> str:
     items = _items(command, bad_lines, progress)
     _check_out(command)
     require_model(command.model, "extractor")
+    if command.offsets != "characters":
+        raise UserError(f"--offsets: {command.model} is an extractor, which reads no offsets in a text: remove it")
     from spe_dist.engine.machine import Machine
 
     machine = Machine.here()
@@ -181,7 +189,7 @@ def _predict_texts(
 
 def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     """With a model of a task whose items are more than texts."""
-    _check_out(command)
+    _check_out(command, stem)
     for name in _OF_TEXTS:
         if getattr(command, name) != getattr(Predict(command.model), name):
             raise UserError(f"--{name.replace('_', '-')} is for extractors, and {command.model} is none: remove it")
@@ -195,7 +203,14 @@ def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
 
     task: Any = config_of_task(stem, source=str(command.model)).task_class()(None)
     assert isinstance(task, ItemTask)
-    found = task.predicted(command.model, files, command.text, device=command.device, batch_size=command.batch_size)
+    found = task.predicted(
+        command.model,
+        files,
+        command.text,
+        offsets=command.offsets,
+        device=command.device,
+        batch_size=command.batch_size,
+    )
     with opened(command.out) as file:
         for fields in found:
             file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
@@ -218,12 +233,12 @@ def _writes_shards(command: Predict) -> bool:
     return command.out.is_dir() or not command.out.suffix
 
 
-def _check_out(command: Predict) -> None:
-    if not _writes_shards(command):
+def _check_out(command: Predict, stem: str = "extractor") -> None:
+    if stem != "extractor" or not _writes_shards(command):
         for name in _OF_SHARDS:
             if getattr(command, name) != getattr(Predict(command.model), name):
                 raise UserError(f"--{name.replace('_', '-')} needs --out FOLDER: a name without an ending")
-        _check_file(command)
+        _check_file(command, stem)
     elif command.text is not None:
         raise UserError(
             f"--out {command.out} is a folder, which is for files: name a file, such as {command.out}.jsonl"
@@ -233,7 +248,7 @@ def _check_out(command: Predict) -> None:
             raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
 
 
-def _check_file(command: Predict) -> None:
+def _check_file(command: Predict, stem: str) -> None:
     if command.out is None:
         return
     if command.out.is_dir() or not command.out.parent.is_dir():
@@ -241,7 +256,11 @@ def _check_file(command: Predict) -> None:
         raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
     if command.format is None and command.out.suffix not in _ENDINGS:
         raise UserError(f"--out {command.out}: unknown ending: use one of {', '.join(_ENDINGS)}, or give --format")
-    if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
+    if stem != "extractor" and command.format is None and _ENDINGS[command.out.suffix] != "jsonl":
+        task = stem.replace("_", " ")
+        raise UserError(f"--out {command.out}: a model of {task} writes JSON lines: end its name in .jsonl")
+    files = [Path(name) for name in command.files if name != STANDARD_INPUT]
+    if command.out.exists() and any(file.exists() and command.out.samefile(file) for file in files):
         raise UserError(f"--out {command.out} is an input file: name another output file")
 
 
