@@ -51,7 +51,7 @@ class Shard:
         return json.dumps(asdict(self))
 
     @classmethod
-    def of_json(cls, text: str | bytes) -> Shard:
+    def of_json(cls, text: str) -> Shard:
         """From what `as_json` gave; a ValueError if it is something else."""
         return TypeAdapter(cls).validate_python(json.loads(text))
 
@@ -59,7 +59,7 @@ class Shard:
 def find_shard(plan: Plan, unit: Unit) -> Shard | None:
     """What an earlier command made of a unit; None if it is not there, or not whole."""
     try:
-        found = Shard.of_json((plan.out / MARKER_FOLDER / f"{unit.name}.json").read_bytes())
+        found = Shard.of_json((plan.out / MARKER_FOLDER / f"{unit.name}.json").read_text())
     except (FileNotFoundError, ValueError):
         return None
     return found if is_whole(plan.out / found.file, found.bytes, found.sha256) else None
