@@ -137,7 +137,7 @@ def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:
 
     return measure_prediction(
         settings.model,
-        lambda: (item.text for item in read_items(settings.files, None, "text")),
+        lambda: (item.text for item in read_items(settings.files)),
         sentences=settings.sentences,
         precisions=settings.precisions,
         batch_size=settings.batch_size,
