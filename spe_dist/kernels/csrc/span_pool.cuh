@@ -12,6 +12,7 @@
 namespace {
 
 constexpr int kMostSizes = 16;
+constexpr int64_t kMost = INT32_MAX - 1024;  // words, and spans: their numbers are int32, rounded up to whole blocks too
 constexpr int kLanes = 32;
 
 struct Sizes {
@@ -125,8 +126,8 @@ __device__ __forceinline__ void load_places(const void* from, int64_t offset, bo
 }
 
 bool convert(const SpanPoolSizes& given, Sizes* sizes) {
-  if (given.num_sizes < 1 || given.num_sizes > kMostSizes || given.words > INT32_MAX) return false;
-  if (given.spans > static_cast<int64_t>(INT32_MAX)) return false;
+  if (given.num_sizes < 1 || given.num_sizes > kMostSizes) return false;
+  if (given.words > kMost || given.spans > kMost) return false;
   *sizes = {given.words, given.spans, static_cast<int>(given.channels), static_cast<int>(given.num_sizes), 0, {}, {}};
   for (int k = 0; k < sizes->num_sizes; ++k) {
     sizes->kernel_sizes[k] = given.kernel_sizes[k];

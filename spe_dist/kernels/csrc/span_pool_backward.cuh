@@ -57,7 +57,7 @@ struct Given {
 
 // Block: kTile words. Each of its warps takes a word and a kernel size at a time; lanes take packs of channels.
 template <typename Grad, typename Tap, int N, int kExtremes>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     backward(const __grid_constant__ Sizes sizes, const __grid_constant__ Given given,
              const int64_t* __restrict__ starts, const int64_t* __restrict__ ends, const int32_t* __restrict__ bounds,
              Tap* __restrict__ grad_taps) {
@@ -67,47 +67,48 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ int32_t listed[kListed];
   __shared__ int32_t listed_start[kListed], listed_end[kListed];
   const int lane = threadIdx.x % kLanes, warp = threadIdx.x / kLanes;
-  const int64_t tile = static_cast<int64_t>(blockIdx.x) * kTile;
-  const int64_t tile_end = tile + kTile < sizes.words ? tile + kTile : sizes.words;
-  const int64_t all_chunks = (sizes.spans + kThreads - 1) / kThreads;
+  const int tile = blockIdx.x * kTile;
+  const int words = static_cast<int>(sizes.words), spans = static_cast<int>(sizes.spans);
+  const int tile_end = tile + kTile < words ? tile + kTile : words;
+  const int all_chunks = (spans + kThreads - 1) / kThreads;
 
-  int64_t touching = 0, first_chunk = 0, end_chunk = 0;
-  for (int64_t base = 0; base < all_chunks; base += kThreads) {
-    const int64_t chunk = base + threadIdx.x;
+  int touching = 0, first_chunk = 0, end_chunk = 0;
+  for (int base = 0; base < all_chunks; base += kThreads) {
+    const int chunk = base + threadIdx.x;
     const bool looks = chunk < all_chunks && bounds[2 * chunk] < tile_end && bounds[2 * chunk + 1] > tile;
     int hits, kept;
     const int hit = place_among(looks, counts, hits);
-    if (looks) chunks[hit] = static_cast<int>(chunk - base);
+    if (looks) chunks[hit] = chunk;
     __syncthreads();
     if (hits > 0) {
-      if (end_chunk == 0) first_chunk = base + chunks[0];
-      end_chunk = base + chunks[hits - 1] + 1;
+      if (end_chunk == 0) first_chunk = chunks[0];
+      end_chunk = chunks[hits - 1] + 1;
     }
     for (int next = 0; next < hits; ++next) {
-      const int64_t span = (base + chunks[next]) * kThreads + threadIdx.x;
-      int64_t start = 0, end = 0;
-      if (span < sizes.spans) {
-        start = starts[span];
-        end = ends[span];
+      const int span = chunks[next] * kThreads + threadIdx.x;
+      int start = 0, end = 0;
+      if (span < spans) {
+        start = static_cast<int>(starts[span]);
+        end = static_cast<int>(ends[span]);
       }
       const bool touches = start < end && start < tile_end && end > tile;
-      const int64_t place = touching + place_among(touches, counts, kept);
+      const int place = touching + place_among(touches, counts, kept);
       if (touches && place < kListed) {
-        listed[place] = static_cast<int32_t>(span);
-        listed_start[place] = static_cast<int32_t>(start);
-        listed_end[place] = static_cast<int32_t>(end);
+        listed[place] = span;
+        listed_start[place] = start;
+        listed_end[place] = end;
       }
       touching += kept;
     }
     __syncthreads();  // the next round writes the chunks again, and the list is read below
   }
   const bool all_listed = touching <= kListed;
-  const int64_t first_candidate = all_listed ? 0 : first_chunk * kThreads;
-  const int64_t end_candidate = all_listed ? touching : min(end_chunk * kThreads, sizes.spans);
+  const int first_candidate = all_listed ? 0 : first_chunk * kThreads;
+  const int end_candidate = all_listed ? touching : min(end_chunk * kThreads, spans);
 
-  const int items = static_cast<int>(tile_end - tile) * sizes.num_sizes;
+  const int items = (tile_end - tile) * sizes.num_sizes;
   for (int item = warp; item < items; item += kWarps) {
-    const int64_t word = tile + item / sizes.num_sizes;
+    const int word = tile + item / sizes.num_sizes;
     const int which = item % sizes.num_sizes, size = sizes.kernel_sizes[which];
     for (int channel = lane * N; channel < sizes.channels; channel += kLanes * N) {
       for (int first_tap = 0; first_tap < size; first_tap += kTapsAtOnce) {
@@ -116,13 +117,13 @@ __global__ void __launch_bounds__(kThreads)
         for (int tap = 0; tap < kTapsAtOnce; ++tap)
 #pragma unroll
           for (int n = 0; n < N; ++n) total[tap][n] = Value(0);
-        for (int64_t index = first_candidate; index < end_candidate; ++index) {
-          const int64_t span = all_listed ? listed[index] : index;
-          const int64_t start = all_listed ? listed_start[index] : starts[index];
-          const int64_t end = all_listed ? listed_end[index] : ends[index];
+        for (int index = first_candidate; index < end_candidate; ++index) {
+          const int span = all_listed ? listed[index] : index;
+          const int start = all_listed ? listed_start[index] : static_cast<int>(starts[index]);
+          const int end = all_listed ? listed_end[index] : static_cast<int>(ends[index]);
           if (word < start || word >= end) continue;
-          const int64_t here = (span * sizes.num_sizes + which) * sizes.channels + channel;
-          const int window = static_cast<int>(word - start) + size - 1 - first_tap;  // that has the word as first_tap
+          const int64_t here = (static_cast<int64_t>(span) * sizes.num_sizes + which) * sizes.channels + channel;
+          const int window = word - start + size - 1 - first_tap;  // that has the word as first_tap
           Pack<Grad, N> grads[kExtremes];
           Pack<Value, N> slope;
           int places[kExtremes][N];
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(kThreads)
                 if (places[extreme][n] == window - tap) total[tap][n] += grad;
             }
         }
-        const int64_t target = word * sizes.tap_columns + sizes.columns[which] + channel;
+        const int64_t target = static_cast<int64_t>(word) * sizes.tap_columns + sizes.columns[which] + channel;
 #pragma unroll
         for (int tap = 0; tap < kTapsAtOnce; ++tap)
           if (first_tap + tap < size)
