@@ -130,15 +130,17 @@ def _operators_alone(
     copies = -(-_UNCACHED // (taps.numel() * taps.element_size())) if device.type == "cuda" else 1
     inputs = [taps.clone() for _ in range(copies)]
     extremes = [torch.ops.spe_dist.span_pool(one, starts, ends, sizes) for one in inputs]
-    pooled = [torch.ops.spe_dist.span_gelu_pool(one, bias, starts, ends, sizes) for one in inputs]
+    pooled = [torch.ops.spe_dist.span_gelu_pool(one, bias, starts, ends, sizes, True) for one in inputs]
     again = (starts, ends, sizes, len(taps), taps.dtype)  # of a backward pass, after its gradients and places
     calls: dict[str, Sequence[Callable[[], object]]] = {
         "span_pool forward": [partial(torch.ops.spe_dist.span_pool, one, starts, ends, sizes) for one in inputs],
         "span_pool backward": [partial(torch.ops.spe_dist.span_pool_backward, *one, *again) for one in extremes],
         "span_gelu_pool forward": [
-            partial(torch.ops.spe_dist.span_gelu_pool, one, bias, starts, ends, sizes) for one in inputs
+            partial(torch.ops.spe_dist.span_gelu_pool, one, bias, starts, ends, sizes, True) for one in inputs
         ],
-        "span_gelu_pool backward": [partial(torch.ops.spe_dist.span_gelu_pool_backward, *one, *again) for one in pooled],
+        "span_gelu_pool backward": [
+            partial(torch.ops.spe_dist.span_gelu_pool_backward, *one, *again) for one in pooled
+        ],
     }
     read = min(int((ends - starts).sum()), len(taps)) * taps[:1].nbytes
     rows = []

@@ -1,4 +1,4 @@
-"""The bodies of `span_pool` and `span_gelu_pool`: PyTorch, C++ on the CPU, CUDA; all compute what the definition says."""
+"""The bodies of `span_pool` and `span_gelu_pool`: PyTorch, C++ on a CPU, CUDA. All compute what the definition says."""
 
 from __future__ import annotations
 
@@ -47,10 +47,18 @@ class Body(ABC):
         """Gradient of the taps in their type, from gradient and windows of one or two extremes."""
 
     def gelu_forward(
-        self, taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+        self,
+        taps: Tensor,
+        bias: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        kernel_sizes: Sequence[int],
+        *,
+        for_backward: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The larger GELU, its slope and its window."""
-        return gelu_of_extremes(*self.forward(taps, starts, ends, kernel_sizes), bias)
+        """The larger GELU; its slope and its window, both without rows if no backward pass follows."""
+        extremes = self.forward(taps, starts, ends, kernel_sizes)
+        return gelu_of_extremes(*extremes, bias, for_backward=for_backward)
 
     def gelu_backward(
         self,
@@ -219,13 +227,20 @@ class CudaBody(Body):
         return grad_taps
 
     def gelu_forward(
-        self, taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+        self,
+        taps: Tensor,
+        bias: Tensor,
+        starts: Tensor,
+        ends: Tensor,
+        kernel_sizes: Sequence[int],
+        *,
+        for_backward: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `gelu_of_extremes`, in one kernel."""
         taps, bias, spans = taps.contiguous(), bias.contiguous(), (_bounds(starts), _bounds(ends))
-        shape, places = (len(starts), len(bias)), place_dtype(taps, kernel_sizes)
-        pooled = bias.new_empty(shape)
-        slope, at = taps.new_empty(shape, dtype=value_dtype(taps.dtype)), taps.new_empty(shape, dtype=places)
+        kept, places = (len(starts) if for_backward else 0, len(bias)), place_dtype(taps, kernel_sizes)
+        pooled = bias.new_empty((len(starts), len(bias)))
+        slope, at = taps.new_empty(kept, dtype=value_dtype(taps.dtype)), taps.new_empty(kept, dtype=places)
         sizes = _Sizes.of(len(taps), len(starts), taps.shape[1] // sum(kernel_sizes), kernel_sizes)
         kinds = (_TYPES[taps.dtype], _TYPES[bias.dtype], places == torch.int16)
         self._launch(taps.device, self._gelu_forward, sizes, *kinds, taps, bias, *spans, pooled, slope, at)

@@ -1,4 +1,4 @@
-"""Which body of `span_pool` runs. Compiled ones are built from csrc/ when first asked for, and kept in the user's cache.
+"""Which body of `span_pool` runs. Compiled ones are built from csrc/ when first asked for, and kept in a cache folder.
 
 The sources know nothing of torch, so a build takes seconds and fits every release of torch; they are called through
 ctypes. `make kernels` builds them ahead of time, for machines that have no compiler (into `prebuilt/`, which is looked
@@ -182,10 +182,6 @@ def _processor() -> bytes:
     lines = path.read_text().splitlines() if path.exists() else []
     flags = [line for line in lines if line.startswith(("flags", "Features"))]
     return (flags[0] if flags else platform.processor()).encode()
-
-
-def _spans(bounds: Tensor) -> Tensor:
-    return bounds.to(torch.int64).contiguous()
 
 
 if __name__ == "__main__":  # make kernels

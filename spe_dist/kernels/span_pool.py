@@ -33,9 +33,7 @@ def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Seque
     return lowest, highest
 
 
-def span_gelu_pool(
-    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]
-) -> Tensor:
+def span_gelu_pool(taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> Tensor:
     """Largest GELU of the span convolution with its bias in each span: the whole max-pooled span CNN, given its taps.
 
     Args:
@@ -48,7 +46,8 @@ def span_gelu_pool(
     Returns:
         [spans, len(kernel_sizes) * channels] in the type of the bias; the GELU of the bias for empty spans.
     """
-    pooled, _, _ = _span_gelu_pool(taps, bias, starts, ends, list(kernel_sizes))
+    for_backward = torch.is_grad_enabled() and (taps.requires_grad or bias.requires_grad)
+    pooled, _, _ = _span_gelu_pool(taps, bias, starts, ends, list(kernel_sizes), for_backward)
     return pooled
 
 
@@ -77,9 +76,9 @@ def _span_pool_backward(
 
 @torch.library.custom_op("spe_dist::span_gelu_pool", mutates_args=())
 def _span_gelu_pool(
-    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return body_for(taps.device).gelu_forward(taps, bias, starts, ends, kernel_sizes)
+    return body_for(taps.device).gelu_forward(taps, bias, starts, ends, kernel_sizes, for_backward=for_backward)
 
 
 @torch.library.custom_op("spe_dist::span_gelu_pool_backward", mutates_args=())
@@ -123,11 +122,12 @@ def _(
 
 @_span_gelu_pool.register_fake
 def _(
-    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
+    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    shape = (starts.shape[0], bias.shape[0])
-    slope = taps.new_empty(shape, dtype=value_dtype(taps.dtype))
-    return bias.new_empty(shape), slope, taps.new_empty(shape, dtype=place_dtype(taps, kernel_sizes))
+    spans, columns = starts.shape[0], bias.shape[0]
+    kept = (spans if for_backward else 0, columns)
+    slope = taps.new_empty(kept, dtype=value_dtype(taps.dtype))
+    return bias.new_empty((spans, columns)), slope, taps.new_empty(kept, dtype=place_dtype(taps, kernel_sizes))
 
 
 @_span_gelu_pool_backward.register_fake
@@ -146,7 +146,8 @@ def _(
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    taps, *_, starts, ends, ctx.kernel_sizes = inputs
+    taps = inputs[0]
+    starts, ends, ctx.kernel_sizes = inputs[-4:-1] if len(output) == 3 else inputs[-3:]
     ctx.num_words, ctx.dtype = taps.shape[0], taps.dtype
     kept = output[1:] if len(output) == 3 else output[2:]  # slope and window, or the windows of both extremes
     ctx.save_for_backward(*kept, starts, ends)
@@ -162,7 +163,7 @@ def _backward(ctx: Any, grad_lowest: Tensor, grad_highest: Tensor, *_: Tensor) -
 
 def _gelu_backward(ctx: Any, grad_pooled: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grads = _span_gelu_pool_backward(grad_pooled, *ctx.saved_tensors, ctx.kernel_sizes, ctx.num_words, ctx.dtype)
-    return *grads, None, None, None
+    return *grads, None, None, None, None
 
 
 torch.library.register_autograd("spe_dist::span_pool", _backward, setup_context=_keep_for_backward)

@@ -35,22 +35,24 @@ def span_pool_reference(
 
 
 def gelu_of_extremes(
-    lowest: Tensor, highest: Tensor, lowest_at: Tensor, highest_at: Tensor, bias: Tensor
+    lowest: Tensor, highest: Tensor, lowest_at: Tensor, highest_at: Tensor, bias: Tensor, *, for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The larger GELU of both extremes plus a bias.
 
     Returns:
         pooled: in the type of the bias, [spans, columns]; NaN where one of the two is.
-        slope: of GELU there, in the type of the extremes.
-        at: the window that it belongs to.
+        slope: of GELU there, in the type of the extremes; without rows if no backward pass follows.
+        at: the window that it belongs to; likewise.
     """
     low, high = (extreme + bias.to(lowest.dtype) for extreme in (lowest, highest))
     low_gelu, high_gelu = gelu(low), gelu(high)
+    pooled = torch.maximum(low_gelu, high_gelu).to(bias.dtype)
+    if not for_backward:
+        return pooled, lowest.new_empty((0, len(bias))), lowest_at.new_empty((0, len(bias)))
     not_lower = low_gelu <= high_gelu
     chosen = torch.where(not_lower, high, low)
     slope = torch.ops.aten.gelu_backward(torch.ones_like(chosen), chosen)
-    pooled = torch.where(not_lower, high_gelu, low_gelu)
-    return pooled.to(bias.dtype), slope, torch.where(not_lower, highest_at, lowest_at)
+    return pooled, slope, torch.where(not_lower, highest_at, lowest_at)
 
 
 def value_dtype(taps: torch.dtype) -> torch.dtype:

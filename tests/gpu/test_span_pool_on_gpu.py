@@ -43,7 +43,7 @@ def test_the_operators_pass_opcheck_and_gradcheck():
     bias = torch.randn(9, dtype=torch.float64, device=GPU, requires_grad=True)
     spans = torch.tensor([0, 2, 4, 4], device=GPU), torch.tensor([5, 12, 4, 5], device=GPU)
     torch.library.opcheck(_span_pool, (taps, *spans, [2, 3, 4]))
-    torch.library.opcheck(_span_gelu_pool, (taps, bias, *spans, [2, 3, 4]))
+    torch.library.opcheck(_span_gelu_pool, (taps, bias, *spans, [2, 3, 4], True))
     assert torch.autograd.gradcheck(lambda t: span_pool(t, *spans, kernel_sizes=(2, 3, 4)), taps)
     assert torch.autograd.gradcheck(lambda *t: span_gelu_pool(*t, *spans, kernel_sizes=(2, 3, 4)), (taps, bias))
 

@@ -12,7 +12,7 @@ extern "C" int span_pool_forward_cuda(const SpanPoolSizes* sizes, int taps_type,
   return run_forward(*sizes, taps_type, to, taps, starts, ends, static_cast<cudaStream_t>(stream));
 }
 
-// pooled and bias are of one type: that of the taps, or fp32 beside bf16 taps.
+// pooled and bias are of one type: that of the taps, or fp32 beside bf16 taps. slope and at may both be null.
 extern "C" int span_gelu_pool_forward_cuda(const SpanPoolSizes* sizes, int taps_type, int bias_type, int narrow_places,
                                            const void* taps, const void* bias, const int64_t* starts,
                                            const int64_t* ends, void* pooled, void* slope, void* at, void* stream) {

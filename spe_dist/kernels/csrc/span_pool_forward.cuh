@@ -94,7 +94,7 @@ __device__ __forceinline__ void pool_wide(const Tap* __restrict__ taps, int64_t 
 }
 
 // What a forward pass writes. Without a bias both extremes and their places; with one the larger GELU of the two, its
-// slope, and the place of the extreme it belongs to.
+// slope, and the place of the extreme it belongs to; neither of these two if `second` is null.
 struct Results {
   const void* bias;  // in the type of `first`
   void *first, *second, *first_at, *second_at;
@@ -121,6 +121,7 @@ __device__ __forceinline__ void store_gelu(const Results& to, int64_t out, int c
     at[n] = lower ? found.low_at[n] : found.high_at[n];
   }
   store_as<Out, N>(to.first, out, pooled);
+  if (to.second == nullptr) return;
   store_as<Value, N>(to.second, out, slope);
   store_places<N>(to.first_at, out, to.narrow_places, at);
 }

@@ -72,8 +72,11 @@ def assert_as_defined(body, taps, starts, ends, kernel_sizes, *, device="cpu"):
 def _assert_gelu_as_defined(body, extremes, grad, taps, on_device, kernel_sizes):
     bias = torch.randn(extremes[0].shape[1], generator=torch.Generator().manual_seed(7)).to(grad.dtype)
     spans, device = on_device[1:], on_device[0].device
-    pooled, slope, at = body.gelu_forward(on_device[0], bias.to(device), *spans, kernel_sizes)
-    expected_pooled, expected_slope, expected_at = gelu_of_extremes(*extremes, bias)
+    inputs = (on_device[0], bias.to(device), *spans, kernel_sizes)
+    pooled, slope, at = body.gelu_forward(*inputs, for_backward=True)
+    alone, *nothing = body.gelu_forward(*inputs, for_backward=False)
+    assert alone.view(torch.uint8).equal(pooled.view(torch.uint8)) and not any(part.numel() for part in nothing)
+    expected_pooled, expected_slope, expected_at = gelu_of_extremes(*extremes, bias, for_backward=True)
     assert pooled.dtype == bias.dtype and slope.dtype == extremes[0].dtype
     filled = (spans[0] < spans[1]).cpu()[:, None]
     pooled, found_slope, found_at = (part.cpu() for part in (pooled, slope, at))

@@ -1,8 +1,8 @@
 """The CUDA sources of `span_pool` as a library of the host, and a body that calls it with guarded memory."""
 
 import ctypes
+import json
 import mmap
-import pickle
 import re
 import subprocess
 from pathlib import Path
@@ -20,6 +20,13 @@ ADDRESSES = [*UNDEFINED, "-fsanitize=address"]
 OUTPUTS = {"span_pool_forward_cuda": 4, "span_pool_backward_cuda": 2} | {
     "span_gelu_pool_forward_cuda": 3, "span_gelu_pool_backward_cuda": 2
 }  # fmt: skip
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.mmap.restype = ctypes.c_void_p
+LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
 def build_for_host(folder, *, csrc=CSRC, sanitizers=()):
@@ -63,64 +70,59 @@ class EmulatedBody(bodies.CudaBody):
     def _launch(self, device, function, sizes, *arguments):
         tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
         outputs = tensors[-OUTPUTS[function.__name__] :]
-        for tensor in outputs:
-            tensor.view(torch.uint8).fill_(0xFD) if tensor.numel() else None  # what stays so was not written
-        with Guarded() as guarded:
-            inside = [
-                guarded.copy(one, at_end=self.at_end, alignment=self.alignment) if isinstance(one, torch.Tensor) else one
-                for one in arguments
-            ]
-            plain = [ctypes.c_void_p(one) if isinstance(where, torch.Tensor) else one for one, where in zip(inside, arguments, strict=True)]
-            bodies._call(function, sizes, *plain, ctypes.c_void_p(0))
+        with Guarded(at_end=self.at_end, alignment=self.alignment) as guarded:
+            for output in outputs:
+                output.view(torch.uint8).fill_(0xFD)  # what stays so was not written
+            inside = [guarded.copy(one) if isinstance(one, torch.Tensor) else one for one in arguments]
+            bodies._call(function, sizes, *inside, ctypes.c_void_p(0))
             for at, tensor in zip(inside, arguments, strict=True):
                 if any(tensor is output for output in outputs):
                     guarded.read(at, tensor)
         if self.record is not None:
             shape = (sizes.words, sizes.spans, sizes.channels, sizes.kernel_sizes[: sizes.num_sizes])
-            values = [_bytes(one) if isinstance(one, torch.Tensor) else one for one in arguments]
+            values = [_hex(one) if isinstance(one, torch.Tensor) else one for one in arguments]
             self.record.append((function.__name__, shape, values, len(outputs)))
 
 
-def _bytes(tensor):
-    return tensor.contiguous().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+def _hex(tensor):
+    return tensor.contiguous().view(torch.uint8).numpy().tobytes().hex() if tensor.numel() else ""
 
 
 class Guarded:
     """Copies of tensors in pages of their own, between pages that end the process when they are touched."""
 
-    _libc = ctypes.CDLL(None, use_errno=True)
-    _libc.mmap.restype = ctypes.c_void_p
-    _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
-    _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    def __init__(self, *, at_end, alignment):
+        self.at_end, self.alignment, self._maps = at_end, alignment, []
 
     def __enter__(self):
-        self._maps = []
         return self
 
     def __exit__(self, *_):
         for address, size in self._maps:
-            self._libc.munmap(address, size)
+            LIBC.munmap(address, size)
 
-    def copy(self, tensor, *, at_end, alignment):
-        """Address of a copy that begins or ends at a forbidden page, as far as its alignment allows."""
+    def copy(self, tensor):
+        """Address of a copy that begins or ends at a forbidden page, as far as its alignment allows; none of nothing."""
         page, size = mmap.PAGESIZE, tensor.numel() * tensor.element_size()
-        inner = max(1, -(-size // page)) * page
+        if size == 0:
+            return None
+        inner = -(-size // page) * page
         everything = inner + 2 * page
         private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        base = self._libc.mmap(None, everything, mmap.PROT_READ | mmap.PROT_WRITE, private, -1, 0)
+        base = LIBC.mmap(None, everything, mmap.PROT_READ | mmap.PROT_WRITE, private, -1, 0)
         self._maps.append((base, everything))
         for guard in (base, base + page + inner):
-            self._libc.mprotect(guard, page, 0)
-        step = max(alignment, tensor.element_size())
-        start = base + page + ((inner - size) // step * step if at_end else 0)
+            LIBC.mprotect(guard, page, 0)
+        step = max(self.alignment, tensor.element_size())
+        start = base + page + ((inner - size) // step * step if self.at_end else 0)
         ctypes.memmove(start, tensor.data_ptr(), size)
-        return start
+        return ctypes.c_void_p(start)
 
     def read(self, address, tensor):
         """Copy back."""
-        ctypes.memmove(tensor.data_ptr(), address, tensor.numel() * tensor.element_size())
+        if address is not None:
+            ctypes.memmove(tensor.data_ptr(), address, tensor.numel() * tensor.element_size())
 
 
 def write_record(record, path):
-    path.write_bytes(pickle.dumps(record))
+    path.write_text(json.dumps(record))

@@ -35,7 +35,9 @@ FAULTS = (
         "counts[warp] = __popc(votes);\n  __syncthreads();",
         "counts[warp] = __popc(votes);",
     ),
-    Fault("no barrier after the counts", BACKWARD, "  __syncthreads();  // the next call writes the counts again\n", ""),
+    Fault(
+        "no barrier after the counts", BACKWARD, "  __syncthreads();  // the next call writes the counts again\n", ""
+    ),
     Fault(
         "no barrier before bounds are read",
         BACKWARD,
@@ -43,7 +45,12 @@ FAULTS = (
         "  }\n  if (threadIdx.x == 0) {\n    bounds",
     ),
     Fault("a barrier that some skip", BACKWARD, "  int touching = 0", "  if (lane > 30) return;\n  int touching = 0"),
-    Fault("a chunk that touches by one word", BACKWARD, "bounds[2 * chunk + 1] > tile;", "bounds[2 * chunk + 1] > tile + 1;"),
+    Fault(
+        "a chunk that touches by one word",
+        BACKWARD,
+        "bounds[2 * chunk + 1] > tile;",
+        "bounds[2 * chunk + 1] > tile + 1;",
+    ),
     Fault("one span more than there is room for", BACKWARD, "touching <= kListed;", "touching <= kListed + 600;"),
     Fault("one word more of a span", BACKWARD, "word >= end) continue;", "word > end) continue;"),
     Fault("one window off", BACKWARD, "+ size - 1 - first_tap;", "+ size - first_tap;"),

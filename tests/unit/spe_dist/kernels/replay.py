@@ -4,7 +4,7 @@ Without torch and numpy, which would be slow to load there. The outputs must be 
 """
 
 import ctypes
-import pickle
+import json
 import sys
 from pathlib import Path
 
@@ -18,20 +18,21 @@ def main(library, record):
     library, libc = ctypes.CDLL(library), ctypes.CDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
-    calls = pickle.loads(Path(record).read_bytes())
+    calls = json.loads(Path(record).read_text())
     for name, (words, spans, channels, kernel_sizes), arguments, outputs in calls:
         sizes = Sizes(words, spans, channels, len(kernel_sizes), (ctypes.c_int32 * len(kernel_sizes))(*kernel_sizes))
-        tensors = [(libc.malloc(max(1, len(one))), one) for one in arguments if isinstance(one, bytes)]
+        contents = [bytes.fromhex(one) for one in arguments if isinstance(one, str)]
+        tensors = [(libc.malloc(len(one)) if one else None, one) for one in contents]
         for address, content in tensors[:-outputs]:
             ctypes.memmove(address, content, len(content))
         addresses = (ctypes.c_void_p(address) for address, _ in tensors)
-        given = [next(addresses) if isinstance(one, bytes) else one for one in arguments]
+        given = [next(addresses) if isinstance(one, str) else one for one in arguments]
         assert getattr(library, name)(ctypes.byref(sizes), *given, ctypes.c_void_p(0)) == 0
         for address, content in tensors[-outputs:]:
-            assert ctypes.string_at(address, len(content)) == content, name
+            assert not content or ctypes.string_at(address, len(content)) == content, name
         for address, _ in tensors:
             libc.free(address)
-    print(len(calls), "calls")
+    sys.stdout.write(f"{len(calls)} calls\n")
 
 
 if __name__ == "__main__":

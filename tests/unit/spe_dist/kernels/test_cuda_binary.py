@@ -1,4 +1,4 @@
-"""What nvcc makes of the CUDA sources for a GPU that need not be there: registers, stack, widths of loads and stores."""
+"""What nvcc makes of the CUDA sources for a GPU that need not be there: registers, stack, width of loads and stores."""
 
 import importlib.util
 import os

@@ -19,7 +19,9 @@ from tests.unit.spe_dist.kernels.definition import assert_as_defined, random_cas
 from tests.unit.spe_dist.kernels.emulate import ADDRESSES, CSRC, EmulatedBody, build_for_host, write_record
 from tests.unit.spe_dist.kernels.planted_faults import FAULTS, plant
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++, to compile the CUDA source for the host")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs g++, to compile the CUDA source for the host"
+)
 
 
 @pytest.fixture(scope="module")
