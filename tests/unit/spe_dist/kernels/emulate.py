@@ -29,13 +29,13 @@ LIBC.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 LIBC.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 
-def build_for_host(folder, *, csrc=CSRC, sanitizers=()):
+def build_for_host(folder, *, csrc=CSRC, flags=()):
     """Compile the sources against the headers of `emulation/`. Returns the library's path."""
     for source in csrc.glob("*.*"):
         (folder / source.name).write_text(_without_launches(source.read_text()))
     library = folder / "emulated.so"
     source = ["-x", "c++", str(folder / "span_pool.cu")]
-    command = ["g++", *FLAGS, *sanitizers, f"-I{HEADERS}", f"-I{folder}", "-o", str(library), *source]
+    command = ["g++", *FLAGS, *flags, f"-I{HEADERS}", f"-I{folder}", "-o", str(library), *source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return library
@@ -102,7 +102,7 @@ class Guarded:
             LIBC.munmap(address, size)
 
     def copy(self, tensor):
-        """Address of a copy that begins or ends at a forbidden page, as far as its alignment allows; none of nothing."""
+        """Address of a copy that begins or ends at a forbidden page, as its alignment allows; none of nothing."""
         page, size = mmap.PAGESIZE, tensor.numel() * tensor.element_size()
         if size == 0:
             return None
