@@ -105,13 +105,12 @@ struct Results {
 template <typename Out, typename Value, int N>
 __device__ __forceinline__ void store_gelu(const Results& to, int64_t out, int column,
                                            const Extremes<Value, N>& found) {
-  Pack<Out, N> bias;
-  bias.load(static_cast<const Out*>(to.bias) + column);
+  const Out* bias = static_cast<const Out*>(to.bias) + column;  // one by one: a parameter may begin anywhere
   Value pooled[N], slope[N];
   int at[N];
 #pragma unroll
   for (int n = 0; n < N; ++n) {
-    const Value low = found.low[n] + widen(bias.values[n]), high = found.high[n] + widen(bias.values[n]);
+    const Value shift = widen(bias[n]), low = found.low[n] + shift, high = found.high[n] + shift;
     const Value low_phi = Value(0.5) * (Value(1) + error_function(low * Value(0.70710678118654752440)));
     const Value high_phi = Value(0.5) * (Value(1) + error_function(high * Value(0.70710678118654752440)));
     const bool lower = !(low * low_phi <= high * high_phi);
@@ -192,9 +191,11 @@ int choose_forward(const Sizes& sizes, const Results& to, const void* taps, cons
   using Value = typename ValueOf<Tap>::type;
   constexpr int kWide = Widths<Tap>::wide, kHalf = Widths<Tap>::half;
   const int first = to.narrow_first ? sizeof(Tap) : sizeof(Value), place = to.narrow_places ? 2 : 4;
-  const std::initializer_list<std::pair<const void*, int>> tensors = {
-      {taps, sizeof(Tap)}, {to.bias, first},       {to.first, first},
-      {to.second, sizeof(Value)}, {to.first_at, place}, {to.second_at, place}};
+  const std::initializer_list<std::pair<const void*, int>> tensors = {{taps, sizeof(Tap)},
+                                                                      {to.first, first},
+                                                                      {to.second, sizeof(Value)},
+                                                                      {to.first_at, place},
+                                                                      {to.second_at, place}};
   if (fits<kWide>(sizes, tensors)) {
     launch_forward<Tap, kWide>(sizes, to, taps, starts, ends, stream);
   } else if (fits<kHalf>(sizes, tensors)) {
