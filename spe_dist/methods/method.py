@@ -63,6 +63,9 @@ class Method:
         """The run's sentence encoder, with the weights that it begins with."""
         return build_sentence_encoder(self.config.encoder, self.config.compute, self.encoder_config)
 
+    def begin(self) -> None:
+        """Called where a run begins, not where it goes on: take weights that the new model has not got yet."""
+
     def compile(self) -> None:
         """Run the sentence encoder's layers through torch.compile; called once the method is built."""
         self.model.encoder.sentence_encoder.compile_layers()
@@ -98,7 +101,10 @@ class Method:
         """
 
     def state(self) -> dict[str, Tensor]:
-        """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""
+        """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks.
+
+        Those on a GPU may change in `after_step` only: a step may begin while they are still being copied.
+        """
         return {}
 
     def model_flops(self, workload: Workload) -> int:

@@ -31,6 +31,7 @@ from torch import Tensor
 from data_shards.annotated.read import read_documents
 from data_shards.shards.reader import ShardReader
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.batches.batch import send
 from spe_dist.documents.marked_facts import ADDED_PIECES
 from spe_dist.documents.prefix import PREFIX_PIECES
 from spe_dist.documents.probes import WITH_RELATION, WITHOUT, DocumentProbes, average, probe_documents
@@ -45,10 +46,11 @@ from spe_dist.methods.erica.config import COUNTED, TERMS, EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, LANE, STEP, TAIL
 from spe_dist.methods.erica.flops import erica_flops
 from spe_dist.methods.erica.markers import MOST_MENTIONS
-from spe_dist.methods.erica.model import METRICS, add_markers, starting_model
+from spe_dist.methods.erica.model import METRICS, EricaEncoder, EricaModel, add_markers
 from spe_dist.methods.method import Method
 from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.workload import Workload
+from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
     from spe_dist.engine.deepspeed_engine import Engine
@@ -96,7 +98,7 @@ class Erica(Method):
         if config.pooling != "mean":
             add_markers(config, encoder, reader.manifest.tokenizer.vocab_size)
             self.encoder_config = encoder.model.config
-        self.model = starting_model(config, encoder)
+        self.model = EricaModel(config, EricaEncoder(encoder))
         self.probes = _draw_probes(config, reader, positions=encoder.max_pieces)
         self.term_weights = (config.ed.weight, config.rd.weight, config.mlm.weight)
         self._device = device
@@ -105,6 +107,11 @@ class Erica(Method):
         self._relation_metrics = torch.zeros(len(RELATION_METRICS), device=device)
         self._of_step = (0, 0)  # relations that took part, and 1, on the first rank
         self._digest = torch.zeros((), dtype=torch.int64)  # of all that relation discrimination has drawn
+
+    def begin(self) -> None:
+        """Take the checkpoint's MLM head; it stays new where there is none."""
+        if isinstance(self.model.mlm, MaskedLanguageModelling):
+            self.model.mlm.start_from(self.config.encoder.name_or_path)
 
     def before_step(
         self, engine: Engine, world: World, plan: BatchPlan, batches: Sequence[DocumentBatch]
@@ -146,7 +153,7 @@ class Erica(Method):
 
     def after_step(self, engine: Engine) -> Tensor:
         """What relation discrimination found on this rank, [step_metrics]."""
-        return torch.cat([self._relation_metrics, self._relation_metrics.new_tensor(self._of_step)])
+        return torch.cat([self._relation_metrics, send(torch.tensor(self._of_step, dtype=torch.float32), self._device)])
 
     def rehearse(self, engine: Engine, batch: DocumentBatch) -> Tensor:
         """Losses [3] of a forward that is no part of a step; its facts are compared with each other."""
