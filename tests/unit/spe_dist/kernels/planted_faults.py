@@ -36,9 +36,6 @@ FAULTS = (
         "counts[warp] = __popc(votes);",
     ),
     Fault(
-        "no barrier after the counts", BACKWARD, "  __syncthreads();  // the next call writes the counts again\n", ""
-    ),
-    Fault(
         "no barrier before bounds are read",
         BACKWARD,
         "  }\n  __syncthreads();\n  if (threadIdx.x == 0) {\n    bounds",
@@ -64,7 +61,6 @@ FAULTS = (
         seen_on_host=False,
     ),
     Fault("one load at a time", FORWARD, "? 2 : 4;  // words whose", "? 1 : 1;  // words whose", seen_on_host=False),
-    Fault("sizes in local memory", FORWARD, "const __grid_constant__ Sizes sizes,", "Sizes sizes,", seen_on_host=False),
 )
 
 

@@ -1,7 +1,8 @@
 """The shipped CUDA sources on the host: blocks and threads are emulated, memory is guarded, faults are planted.
 
 What this cannot see is the hardware: time, memory that is not coherent, and what the GPU's compiler makes of the source
-(test_cuda_binary.py looks at that).
+(test_cuda_binary.py looks at that). A vote of a warp is emulated as one of the block, so a barrier that is missing
+beside a vote is not seen either: compute-sanitizer's racecheck in `make gpu` is for that.
 """
 
 import multiprocessing
