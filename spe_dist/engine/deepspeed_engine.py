@@ -42,6 +42,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import PassingError, UserError
 from spe_dist.engine.compiler import one_at_a_time, require_compiler
+from spe_dist.engine.grouped_gradients import group_gradients
 from spe_dist.engine.param_groups import RateOf, param_groups, same_rate
 from spe_dist.engine.tensor_owners import assign_to_ranks
 from spe_dist.engine.world import World
@@ -121,8 +122,10 @@ class Engine:
         # It prints memory figures that no setting turns off.
         with redirect_stdout(io.StringIO()), _nothing_compiled(), _little_to_collect():
             self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
-        if world.size == 1 and isinstance(self._engine.optimizer, BF16_Optimizer):
-            self._engine.enable_backward_allreduce = False  # it would copy all gradients out and in again
+        if isinstance(self._engine.optimizer, BF16_Optimizer):
+            group_gradients(self._engine.optimizer)
+            if world.size == 1:
+                self._engine.enable_backward_allreduce = False  # it would copy all gradients out and in again
         self._fill_optimizer_state()
 
     @property
