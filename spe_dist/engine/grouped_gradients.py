@@ -1,8 +1,9 @@
-"""What DeepSpeed does with gradients parameter by parameter, in a few grouped calls for all of them.
+"""What DeepSpeed does with gradients parameter by parameter, in a few grouped calls for all of them, or not twice.
 
 `BF16_Optimizer` (stage 1 in bf16) adds each gradient to the fp32 sum, takes its norm, scales it and sets it to zero: of
-two hundred parameters, a thousand launches a step. Here three of its methods are replaced on one object; what they
-compute is the same. tests/distributed/test_pinned_deepspeed.py says if a release changes them.
+two hundred parameters, a thousand launches a step. `DeepSpeedZeroOptimizer` (stage 1 in fp32, stage 2) looks for
+infinities in each by ten launches, and then at the norm, which tells the same. Here methods are replaced on one object;
+what they compute stays. tests/distributed/test_engine_step.py compares with DeepSpeed as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def find_overflow_by_norm(optimizer: Any) -> None:
+    """Let an object of DeepSpeed's `DeepSpeedZeroOptimizer` refuse a step by its norm alone."""
+    optimizer.check_overflow = lambda partition_gradients=True: None
 
 
 def group_gradients(optimizer: Any) -> None:
