@@ -122,9 +122,7 @@ def _short_attention_backward(
 
 
 @_short_attention.register_fake
-def _(
-    qkv: Tensor, starts: Tensor, tile_ends: Tensor, tile_sequences: Tensor, scale: float
-) -> tuple[Tensor, Tensor]:
+def _(qkv: Tensor, starts: Tensor, tile_ends: Tensor, tile_sequences: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     pieces, _, heads, size = qkv.shape
     return qkv.new_empty(pieces, heads, size), qkv.new_empty((pieces, heads), dtype=torch.float32)
 
@@ -191,7 +189,9 @@ def _problem(device: torch.device) -> str:
         found = torch.autograd.grad(out, there, grad.to(device))[0].cpu()
         torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
     except Exception as error:  # of a compiler, a driver, a release of Triton: none of them is to stop a run
-        problem = f"its Triton kernel does not run here: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+        problem = (
+            f"its Triton kernel does not run here: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+        )
         LOGGER.warning("packed sequences attend by torch's varlen_attn, which is slower for sentences: %s", problem)
         return problem
     return ""
