@@ -1,4 +1,4 @@
-"""The Triton kernels of `short_attention.py`: one launch forward, one backward, no atomics, no memory beside the results.
+"""The Triton kernels of `short_attention.py`: one launch each way, no atomics, no memory beside the results.
 
 A program has a tile of 32 pieces of one sequence and one head. Backward, it computes the gradients of these 32 keys
 and values over all queries of the sequence, then of the 32 queries over all keys. In a sequence of one tile that is one

@@ -132,7 +132,7 @@ def test_a_step_too_early_and_a_gradient_that_is_not_finite_are_named_on_every_r
 
 
 def grouped_and_not():
-    """States and norms after steps of two forwards, as DeepSpeed computes them and grouped; without clipping and with."""
+    """States and norms after steps of two forwards, as DeepSpeed computes them and grouped; clipped and not."""
     found = {}
     for clip in (0.0, 0.01):
         for grouped in (False, True):

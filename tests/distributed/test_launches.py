@@ -1,5 +1,6 @@
 """A step launches little on a GPU, and compiled layers are compiled once: counted without one."""
 
+import sys
 from dataclasses import replace
 from functools import partialmethod
 from unittest.mock import patch
@@ -55,10 +56,9 @@ def count_all(configs):
 def test_a_step_of_bert_base_launches_little(shards):
     (counts,) = run_ranks(count_all, 1, [recipe_of_the_paper(shards, stage) for stage in MOST])
     for (stage, most), parts in zip(MOST.items(), counts, strict=True):
-        print(f"stage {stage}: {sum(part.launches for part in parts)}")
-        for part in parts:
-            print(f"    {part.launches:5d} {part.part}")
-        assert sum(part.launches for part in parts) <= most, stage
+        by_part = {part.part: part.launches for part in parts}
+        sys.stdout.write(f"ZeRO-{stage}: {sum(by_part.values())} launches a step, {by_part}\n")  # of a failure
+        assert sum(by_part.values()) <= most, stage
     of_stage_1 = {part.part: part for part in counts[0]}
     assert {name: part.launches for name, part in of_stage_1.items() if part.launches > MOST_OF_A_PART[name]} == {}
     key_pass, forward = of_stage_1["key pass"].operators, of_stage_1["forward pass"].operators

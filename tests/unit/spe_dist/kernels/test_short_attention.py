@@ -1,4 +1,4 @@
-"""Attention of short packed sequences: the definition against torch's own, the Triton kernels against the definition."""
+"""Attention of short packed sequences: the definition against torch's own, the kernels against the definition."""
 
 import os
 import subprocess
