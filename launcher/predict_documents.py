@@ -13,6 +13,7 @@ from data_shards.annotated.document import Document
 from data_shards.annotated.read import stream_documents
 from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
+from data_shards.text.offset_units import OffsetUnit
 
 if TYPE_CHECKING:
     from launcher.predict import Predict
@@ -49,7 +50,7 @@ def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], N
         raise UserError("precision must be bf16 on CUDA: its packed attention computes in half precision only")
     model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     language, has_mentions = word_pieces.language, False
-    documents = _documents(command.files or (STANDARD_INPUT,), language)
+    documents = _documents(command.files or (STANDARD_INPUT,), language, command.offsets)
     while portion := [DocumentGraph.of(document, language=language) for document in islice(documents, _PORTION)]:
         has_mentions |= any(graph.nodes for graph in portion)
         rows = model.encode(portion, word_pieces)
@@ -66,9 +67,9 @@ def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], N
         )
 
 
-def _documents(names: Sequence[str], language: str) -> Iterator[Document]:
+def _documents(names: Sequence[str], language: str, offsets: OffsetUnit) -> Iterator[Document]:
     for name in names:
-        documents, report = stream_documents(Path(name), language=language)
+        documents, report = stream_documents(Path(name), language=language, offsets=offsets)
         yield from documents
         for line in report.lines()[1:]:
             print(f"{name}: {line.strip()}", file=sys.stderr)
@@ -81,6 +82,7 @@ def _check_options(command: Predict) -> None:
         "--input-format": command.input_format is not None,
         "--text-field": command.text_field != "text",
         "--min-entity-score": command.min_entity_score != 0,
+        "--batch-size": command.batch_size != type(command).batch_size,
     }
     for option, given in refused.items():
         if given:
@@ -88,7 +90,5 @@ def _check_options(command: Predict) -> None:
                 f"{option} is not for {command.model}, a model of document relations: it reads documents that give "
                 "their mentions, and writes JSON lines"
             )
-    if command.out is not None and command.format is None and command.out.suffix not in (".jsonl", ".json"):
-        raise UserError(f"--out {command.out}: a model of document relations writes JSON lines: end its name in .jsonl")
     if not 0 <= command.min_relation_score <= 1:
         raise UserError(f"--min-relation-score is {command.min_relation_score:g}: scores are from 0 to 1")
