@@ -1,6 +1,6 @@
 """What one step launches on a GPU, counted without one: every operator of a real step, by part of the step.
 
-How many there are does not depend on any width, so a narrow copy of the run takes its first step on the CPU, in the
+How many there are does not depend on any width, so a narrow copy of the run takes its steps on the CPU, in the
 ways of a GPU (attention of packed sequences, dropout in one operator) and with its layers, its objectives, its ZeRO
 stage and its number of forwards. An operator counts as one launch, a grouped one as many as torch makes of tensors of
 the run's real sizes. Kernels that an operator starts beside its main one are not seen: read the sums as lower bounds
@@ -57,7 +57,7 @@ class PartLaunches:
 
 
 def count_launches(config: Config) -> list[PartLaunches]:
-    """Count a run's first step on one rank.
+    """Count a run's second step on one rank.
 
     Args:
         config: the run; its shards are read.
@@ -68,11 +68,14 @@ def count_launches(config: Config) -> list[PartLaunches]:
         session.method.prefill(None)
         scale = _parameters(config, session) / _number(session.engine.module)
         counted = _Counted(scale)
-        batches = session.steps[0]
-        if not isinstance(batches, list):
-            raise batches
-        with _as_on_a_gpu(), _parts(session, counted):
-            session.take_step(batches, 0.0)
+        with _as_on_a_gpu(), ExitStack() as second:
+            for step in range(2):
+                batches = session.steps[step]
+                if not isinstance(batches, list):
+                    raise batches
+                session.take_step(batches, 0.0)
+                if step == 0:  # all that a step finds is there now
+                    second.enter_context(_parts(session, counted))
     return [
         PartLaunches(part, sum(launches.values()), dict(counted.operators[part].most_common()))
         for part, launches in counted.launches.items()

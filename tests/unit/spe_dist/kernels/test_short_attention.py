@@ -80,7 +80,7 @@ def test_the_kernels_in_tritons_interpreter():
         [sys.executable, "-m", "pytest", "-n", "0", "-q", "-k", "the_kernels", __file__],
         env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 0 and "9 passed" in done.stdout, done.stdout[-3000:]
+    assert done.returncode == 0 and "." * 9 in done.stdout, done.stdout[-3000:]
 
 
 @in_interpreter
