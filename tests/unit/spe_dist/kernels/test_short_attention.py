@@ -123,6 +123,12 @@ def test_sentences_are_computed_in_small_tiles_and_long_texts_are_not():
     assert not short.suits(512, 512 * 22, 600, cpu)  # one of them is long
     with patch.object(short, "_chosen", "varlen"):
         assert not short.suits(512, 512 * 22, 130, cpu)
+    with patch.object(short, "find_spec", return_value=None):
+        assert short._problem.__wrapped__(cpu) == "triton is not installed"
+    with patch.object(short, "find_spec"):
+        assert not short._problem.__wrapped__(cpu)
+        with patch.object(short, "_short_attention_backward", side_effect=RuntimeError("no ptxas\nat all")):
+            assert short._problem.__wrapped__(cpu) == "its Triton kernel does not run here: no ptxas"
     with pytest.raises(UserError, match=r"kernels\.attention is short, but this run computes on cpu"):
         short.choose("short", cpu)
 
