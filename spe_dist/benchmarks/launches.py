@@ -32,7 +32,7 @@ _NOTHING = {  # operators that are no views and run nothing on the device
     "aten.set_", "aten.lift_fresh", "aten.record_stream", "aten._local_scalar_dense", "aten._unsafe_view",
     "aten.resize_", "aten.is_same_size",
 }  # fmt: skip
-_NARROW = {
+_NARROW: dict[str, dict[str, Any]] = {
     "encoder": {"name_or_path": None, "hidden_size": 64, "heads": 2, "intermediate_size": 64},
     "span_encoder": {"channels": 4, "size": 16},
     "entity_encoder": {"channels": 4, "size": 16},

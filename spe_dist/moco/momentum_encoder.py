@@ -32,8 +32,8 @@ class MomentumEncoder:
         if precision == "bf16":
             self.computing = copy.deepcopy(self.encoder).bfloat16()
             lay_side_by_side(self.computing)
-        self._parameters = dict(self.encoder.named_parameters())
-        self._rounded = list(self.computing.parameters())
+        self._parameters: dict[str, Tensor] = dict(self.encoder.named_parameters())
+        self._rounded: list[Tensor] = list(self.computing.parameters())
         self._moved = False  # since it was rounded
 
     @torch.no_grad()

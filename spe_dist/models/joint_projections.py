@@ -23,7 +23,7 @@ def join_projections(model: nn.Module) -> None:
     """Let the self-attentions of a Hugging Face encoder of BERT's kind compute their projections together."""
     for module in model.modules():
         if all(isinstance(getattr(module, name, None), nn.Linear) for name in ("query", "key", "value")):
-            module.forward = MethodType(_self_attention, module)  # type: ignore[method-assign]
+            module.forward = MethodType(_self_attention, module)
 
 
 def lay_side_by_side(module: nn.Module) -> None:
