@@ -47,6 +47,7 @@ FREE = (
         "data.cache",
         "data.workers",
         "batch.lanes_per_forward",
+        "batch.pieces_per_forward",
         "cluster",
         "compute",
         "kernels",

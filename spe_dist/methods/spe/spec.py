@@ -58,4 +58,5 @@ SPEC = MethodSpec(
     bytes_beside=on_use("spe_dist.methods.spe.footprint:bytes_beside"),
     bytes_made_again=on_use("spe_dist.methods.spe.footprint:bytes_made_again"),
     transfers=on_use("spe_dist.methods.spe.footprint:transfers"),
+    try_forward=on_use("spe_dist.methods.spe.footprint:try_forward"),
 )
