@@ -190,9 +190,8 @@ def _problem(device: torch.device) -> str:
         found = _short_attention_backward(grad.to(device), there, *results, *layout, 0.125)  # whatever the grad mode is
         torch.testing.assert_close(found.cpu(), expected, rtol=0.05, atol=0.05)
     except Exception as error:  # of a compiler, a driver, a release of Triton: none of them is to stop a run
-        problem = (
-            f"its Triton kernel does not run here: {str(error).strip().splitlines()[0] if str(error) else error!r}"
-        )
+        said = str(error).strip() or repr(error)
+        problem = f"its Triton kernel does not run here: {said.splitlines()[0]}"
         LOGGER.warning("packed sequences attend by torch's varlen_attn, which is slower for sentences: %s", problem)
         return problem
     return ""
