@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader is gone, a terminal that is closed
 
@@ -33,6 +34,11 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
             to or sys.stdout,
             f"warning: cannot write to standard output any more ({error.strerror}); the command continues",
         )
+
+
+def print_json(result: Any) -> None:
+    """What `--json` of a command prints in place of its text: one JSON object, or list, on standard output."""
+    say(json.dumps(result, indent=1, ensure_ascii=False, default=str))
 
 
 def flush_output() -> None:

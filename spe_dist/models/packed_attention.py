@@ -1,4 +1,4 @@
-"""Attention over packed sequences, registered with transformers under the name "packed".
+"""Attention over packed sequences; `sentence_encoder.py` registers it with transformers under the name "packed".
 
 On GPUs: kernels that read the packed tensor as it is, `short_attention` for sentences and torch's `varlen_attn` for
 longer sequences. On CPU: padding inside the attention only, to the longest of a few sequences of similar length, and
@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface
 
 from spe_dist.batches.batch import PackedSequences, Tensors
 from spe_dist.kernels import short_attention as short
@@ -180,6 +178,9 @@ def attend_packed(qkv: Tensor, layout: VarlenLayout, *, scaling: float, last: La
     starts, longest = layout.sequence_starts, layout.longest
     if layout.tiles is not None and short.suits_heads(qkv):
         return short.short_attention(qkv, starts, layout.tiles, scale=scaling)
+    # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
+    from torch.nn.attention.varlen import varlen_attn
+
     states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
     assert isinstance(states, Tensor)
     return states
@@ -203,6 +204,3 @@ def _pad(packed: Tensor, group: PaddedGroup) -> Tensor:
         padded = packed.new_zeros(group.sequences * group.longest, *packed.shape[1:])
         packed = padded.index_copy(0, group.slots, packed)
     return packed.view(group.sequences, group.longest, *packed.shape[1:])
-
-
-AttentionInterface.register(NAME, packed_attention)
