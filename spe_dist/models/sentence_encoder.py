@@ -14,6 +14,7 @@ from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
+from spe_dist.models.joint_projections import join_projections
 from spe_dist.models.packed_attention import (
     NAME,
     AttentionRows,
@@ -51,6 +52,7 @@ class SentenceEncoder(nn.Module):
         self.model: Any = model
         self.packed = packed
         self.first_position = _first_position(model.config)
+        join_projections(model)
 
     @property
     def hidden_size(self) -> int:

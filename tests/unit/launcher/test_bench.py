@@ -10,7 +10,8 @@ import torch
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.benchmarks import loader, saving, span_pool
+from spe_dist.benchmarks import launches, loader, saving, span_pool
+from spe_dist.benchmarks.launches import PartLaunches
 from spe_dist.benchmarks.span_pool import Size
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.lively import save_lively
@@ -153,6 +154,17 @@ def test_gradients_are_those_of_the_recipes_objectives(tmp_path, settings):
     assert sum(row["share"] for row in data["rows"]) == pytest.approx(1, abs=1e-4)
     assert all(row["norm"] > 0 for row in data["rows"])
     assert re.search(r"\| cspo +\| +0\.3 \|", table)
+
+
+def test_launches_of_parts_are_added_up(tmp_path, settings):
+    parts = [PartLaunches("key pass", 3, {"aten.mm": 2, "aten.add": 1}), PartLaunches("queue", 4, {"aten.mm": 4})]
+    with patch.object(launches, "count_launches", return_value=parts) as count:
+        data, table = bench("launches", tmp_path, *settings)
+    assert count.call_args.args[0].encoder.layers == 1
+    assert [row["launches"] for row in data["rows"]] == [3, 4]
+    assert re.search(r"\| key pass +\| +3 \| aten.mm 2, aten.add 1 +\|", table) and re.search(
+        r"\| a step +\| +7 \|", table
+    )
 
 
 def test_gradients_of_an_objective_that_is_off_are_left_out(tmp_path, settings):
