@@ -20,16 +20,21 @@ from data_shards.files import explain_write_errors, written_atomically
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
+from launcher.predict_formats import FOLDERS, check_folder, file_writer, title_of, write_folder
 from launcher.predict_input import Item, read_items
+from spe_dist.extraction.graphs.graph import Scope
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extracted_text import ExtractedText
     from spe_dist.extraction.predict.extractor import Extractor
 
-OutputFormat = Literal["jsonl", "terminal", "html"]
+OutputFormat = Literal["jsonl", "terminal", "html", "label_studio", "graphml", "nt", "neo4j", "brat"]
 Result = tuple[dict[str, Any], "ExtractedText"]
-_ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
+_ENDINGS: dict[str, OutputFormat] = {
+    ".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal",
+    ".graphml": "graphml", ".nt": "nt",
+}  # fmt: skip
 _OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 
@@ -63,8 +68,12 @@ class Predict:
     out: Path | None = None
     """File to write, completely or not at all. Default: standard output."""
     format: OutputFormat | None = None
-    """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt); without --out, coloured text in a
-    terminal and JSON lines elsewhere."""
+    """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt, .graphml, .nt); without --out,
+    coloured text in a terminal and JSON lines elsewhere. label_studio: tasks with predictions for Label Studio.
+    graphml, nt, neo4j: a graph, for neo4j as a folder of two files. brat: a folder of texts and annotations."""
+    graph_nodes: Scope = "corpus"
+    """In a graph, mentions of one type and name are one node in all texts (corpus), which are held in memory, or in
+    each text (text)."""
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
@@ -141,6 +150,10 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
     results = _one_by_one(extractor, items) if interactive else _streamed(extractor, items)
+    if command.format in FOLDERS:
+        assert command.out is not None  # `_check_out`
+        write_folder(command.format, _counted(results, progress), command.out, command.graph_nodes)
+        return
     with _opened(command.out) as file:
         for chunk in form(extractor, _counted(results, progress)):
             file.write(chunk.encode(errors="replace"))
@@ -180,6 +193,9 @@ def _items(command: Predict) -> Iterator[Item]:
 
 
 def _check_out(command: Predict) -> None:
+    if command.format in FOLDERS:
+        check_folder(command.format, command.out)
+        return
     if command.out is None:
         return
     if command.out.is_dir() or not command.out.parent.is_dir():
@@ -224,12 +240,12 @@ def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iter
         in_terminal = sys.stdout.isatty()
         form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
     coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    writers: dict[OutputFormat, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
+    writers: dict[str, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
         "jsonl": _json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),
         "html": partial(_html_page, source=_source_of(command)),
     }
-    return writers[form]
+    return writers.get(form) or file_writer(form, command.model, command.graph_nodes)
 
 
 def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
@@ -259,12 +275,8 @@ def _source_of(command: Predict) -> str:
 def _html_page(extractor: Extractor, results: Iterator[Result], *, source: str) -> Iterator[str]:
     from spe_dist.extraction.predict.html_page import html_page
 
-    titled = ((_title_of(fields), extracted) for fields, extracted in results)
+    titled = ((title_of(fields), extracted) for fields, extracted in results)
     return html_page(titled, extractor.entity_types, source=source)
-
-
-def _title_of(fields: dict[str, Any]) -> str:
-    return next((str(fields[name]) for name in ("title", "id") if fields.get(name) not in (None, "")), "")
 
 
 @contextmanager

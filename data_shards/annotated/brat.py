@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from data_shards.annotated.characters import ListedText, document_of
 from data_shards.annotated.document import Document
@@ -57,7 +58,7 @@ def items_of_folder(folder: Path) -> Iterator[Item]:
     for path in sorted(folder.rglob("*.txt"), key=lambda one: _by_numbers(one.relative_to(folder).as_posix())):
         text, lines = _read(path), path.with_suffix(".ann")
         name = _name_of_file(path.relative_to(folder).with_suffix("").as_posix())
-        value = {"name": name, "text": text, "lines": _read(lines).splitlines() if lines.is_file() else None}
+        value = {"name": name, "text": text, "lines": _read(lines).split("\n") if lines.is_file() else None}
         yield Item(str(lines if lines.is_file() else path), value, "brat")
 
 
@@ -86,7 +87,7 @@ def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, tri
     same: dict[str, str] = {}  # id of a mention → that of the first mention of its entity
     for number, line in enumerate(lines, start=1):
         where = f"{item.where}:{number}"
-        id, _, rest = line.partition("\t")
+        id, _, rest = line.rstrip("\r").partition("\t")
         if not line.strip():
             continue
         if id[:1] not in _LETTERS or not rest:
@@ -131,32 +132,46 @@ def _relation(rest: str, where: str) -> ListedRelation:
     return ListedRelation(head, tail, type)
 
 
-def files_of(
-    documents: Iterable[tuple[Document, Sequence[tuple[int, int, str]]]], findings: Counter[str]
-) -> Iterator[tuple[str, str]]:
+class BratText(NamedTuple):
+    """A text to write.
+
+    Args:
+        document: with its mentions.
+        relations: numbers of head and tail among these, and type.
+        notes: by the id of what they are about: `T1` is the first mention, `R1` the first relation.
+    """
+
+    document: Document
+    relations: Sequence[tuple[int, int, str]]
+    notes: Mapping[str, str] = {}
+
+
+def files_of(texts: Iterable[BratText], findings: Counter[str]) -> Iterator[tuple[str, str]]:
     """Names and contents of the files of a folder, and last of its `annotation.conf`.
 
     Args:
-        documents: each with its relations: numbers of head and tail among its mentions, and type.
+        texts: whose names become those of files.
         findings: what the format cannot hold is counted here.
     """
     types = _Types()
     used: set[str] = set()
-    for index, (document, relations) in enumerate(documents):
-        name = _file_of_name(document.name)
+    for index, text in enumerate(texts):
+        name = _file_of_name(text.document.name)
         if not name or name.casefold() in used:
             findings["texts without a name of their own, named by their number"] += 1
             name = f"text {index}"
         used.add(name.casefold())
-        yield f"{name}.txt", document.text
-        yield f"{name}.ann", "".join(f"{line}\n" for line in _lines(document, relations, types))
+        yield f"{name}.txt", text.document.text
+        yield f"{name}.ann", "".join(f"{line}\n" for line in _lines(*text, types))
     yield CONFIG, types.config()
     if types.changed:
         named = ", ".join(sorted(types.changed)[:3]) + (", …" if len(types.changed) > 3 else "")
         findings[f"types written with _ in place of spaces and signs ({named})"] += len(types.changed)
 
 
-def _lines(document: Document, relations: Sequence[tuple[int, int, str]], types: _Types) -> Iterator[str]:
+def _lines(
+    document: Document, relations: Sequence[tuple[int, int, str]], notes: Mapping[str, str], types: _Types
+) -> Iterator[str]:
     text, of_entity = document.text, defaultdict(list)
     for number, (mention, (start, end)) in enumerate(zip(document.mentions, document.characters(), strict=True)):
         parts = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\r\n]+", text[start:end])]
@@ -170,6 +185,8 @@ def _lines(document: Document, relations: Sequence[tuple[int, int, str]], types:
     for same in of_entity.values():
         if len(same) > 1:
             yield f"*\tEquiv {' '.join(same)}"
+    for number, (id, note) in enumerate(notes.items(), start=1):
+        yield f"#{number}\tAnnotatorNotes {id}\t{note}"
 
 
 class _Types:

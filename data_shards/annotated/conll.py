@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,7 @@ from data_shards.errors import UserError
 from data_shards.input.bio import LineError, entities_of_tags, is_document_start, parse_sentence, read_tagged
 from data_shards.input.stream import InputStream
 
-_NO_WORD = re.compile(r"[\t\r\n]|^ *$|^ | $")  # what a row cannot hold
+_NO_WORD = re.compile(r"[\t\r\n]")  # what a row cannot hold
 
 
 def document_of_tags(line: str) -> Document:
@@ -32,7 +33,8 @@ def document_of_tags(line: str) -> Document:
 def items_of(stream: InputStream) -> Iterator[Item]:
     """The sentences of a file."""
     for line in read_tagged(stream):
-        yield Item(stream.name, {"line": line.decode()}, "conll")
+        first, *_ = json.loads(line)[0]
+        yield Item(f"{stream.name}:{first}", {"file": stream.name, "line": line.decode()}, "conll")
 
 
 def read(item: Item, index: int, report: ReadReport) -> Document:
@@ -40,7 +42,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
     try:
         document = document_of_tags(item.value["line"])
     except LineError as error:
-        raise UserError(f"{item.where}:{error.line}: {error}: fix it") from error
+        raise UserError(f"{item.value['file']}:{error.line}: {error}: fix it") from error
     for mention in document.mentions:
         check_label(mention.type, item.where)
     return document._replace(number=index)
@@ -64,8 +66,8 @@ def lines_of(sentences: Iterable[AnnotatedSentence], findings: Counter[str]) -> 
             findings["relations left out, which columns do not hold"] += len(sentence.relations)
         for word, tag in zip(sentence.words, _tags(sentence.words, sentence.entities, findings), strict=True):
             if _NO_WORD.search(word) or is_document_start(word.encode()):
-                findings["words of blanks, or with tabs or line ends in them, written with _ in their place"] += 1
-                word = re.sub(r"\s|^-|^$", "_", word)
+                findings["words with tabs or line ends in them (or -DOCSTART-) written with _ in their place"] += 1
+                word = re.sub(rf"{_NO_WORD.pattern}|^-", "_", word)
             yield f"{word}\t{tag}\n"
         yield "\n"
 

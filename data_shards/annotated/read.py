@@ -116,7 +116,7 @@ def items_of_path(path: Path, format: FormatName | None = None) -> Iterator[Item
         yield from spacy_docs.items_of_file(path)
     else:
         with open_input(path) as stream:
-            is_conll = format == "conll" or (format is None and format_of(stream) == "bio")
+            is_conll = format == "conll" or format_of(stream) == "bio"
             yield from conll.items_of(stream) if is_conll else items_of(stream)
 
 

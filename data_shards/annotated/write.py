@@ -82,7 +82,9 @@ def write_documents(documents: Sequence[Document], out: Path, format: WrittenFor
         findings[IDENTITIES] += lost
     if format == "brat":
         with written_folder(out) as folder:
-            for name, content in brat.files_of(((one, _first_mentions(one, findings)) for one in documents), findings):
+            for name, content in brat.files_of(
+                (brat.BratText(one, _first_mentions(one, findings)) for one in documents), findings
+            ):
                 (folder / name).write_bytes(content.encode())
         return findings
     listed = ((one, between_mentions(one, findings)) for one in documents)
