@@ -123,7 +123,7 @@ def run_predict(command: Predict, progress: _Progress) -> None:
         from launcher.predict_documents import predict_documents
 
         _check_out(command)
-        with _opened(command.out) as file:
+        with opened(command.out) as file:
             predict_documents(command, file, progress.add)
         return
     if stem is not None and stem != "extractor":
@@ -149,12 +149,12 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     )
     form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-    results = _one_by_one(extractor, items) if interactive else _streamed(extractor, items)
+    results = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
     if command.format in FOLDERS:
         assert command.out is not None  # `_check_out`
         write_folder(command.format, _counted(results, progress), command.out, command.graph_nodes)
         return
-    with _opened(command.out) as file:
+    with opened(command.out) as file:
         for chunk in form(extractor, _counted(results, progress)):
             file.write(chunk.encode(errors="replace"))
             if interactive:
@@ -178,7 +178,7 @@ def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
     task: Any = config_of_task(stem, source=str(command.model)).task_class()(None)
     assert isinstance(task, ItemTask)
     found = task.predicted(command.model, files, command.text, device=command.device, batch_size=command.batch_size)
-    with _opened(command.out) as file:
+    with opened(command.out) as file:
         for fields in found:
             file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
             progress.texts += 1
@@ -210,7 +210,8 @@ def _check_out(command: Predict) -> None:
             raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
 
 
-def _streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
+def streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
+    """Fields of each item, and what is found in its text."""
     waiting: deque[dict[str, Any]] = deque()
 
     def texts() -> Iterator[str | list[str]]:
@@ -241,14 +242,15 @@ def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iter
         form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
     coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     writers: dict[str, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
-        "jsonl": _json_lines,
+        "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),
         "html": partial(_html_page, source=_source_of(command)),
     }
     return writers.get(form) or file_writer(form, command.model, command.graph_nodes)
 
 
-def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+def json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+    """A line for each text."""
     for fields, extracted in results:
         found = extracted.as_json()
         document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
@@ -280,7 +282,8 @@ def _html_page(extractor: Extractor, results: Iterator[Result], *, source: str) 
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[BinaryIO]:
+def opened(out: Path | None) -> Iterator[BinaryIO]:
+    """The file, which is written completely or not at all, or standard output."""
     with explain_write_errors(Path("standard output") if out is None else out.parent):
         if out is None:
             yield sys.stdout.buffer

@@ -100,7 +100,7 @@ def label_studio_tasks(results: Iterable[Result], version: str) -> Iterator[str]
 
 
 def prediction(extracted: ExtractedText, version: str) -> dict[str, Any]:
-    """What is found in a text as a prediction of Label Studio; its score is the lowest of all entities and relations."""
+    """What is found in a text as a prediction of Label Studio; its score is the lowest of those in it."""
     entities = [(one.start, one.end, one.type, one.score) for one in extracted.entities]
     relations = [(one.head, one.tail, one.type, one.score) for one in extracted.relations]
     scores = [score for *_, score in (*entities, *relations)]

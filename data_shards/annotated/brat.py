@@ -162,20 +162,22 @@ def files_of(texts: Iterable[BratText], findings: Counter[str]) -> Iterator[tupl
             name = f"text {index}"
         used.add(name.casefold())
         yield f"{name}.txt", text.document.text
-        yield f"{name}.ann", "".join(f"{line}\n" for line in _lines(*text, types))
+        yield f"{name}.ann", "".join(f"{line}\n" for line in _lines(text, types, findings))
     yield CONFIG, types.config()
     if types.changed:
         named = ", ".join(sorted(types.changed)[:3]) + (", …" if len(types.changed) > 3 else "")
         findings[f"types written with _ in place of spaces and signs ({named})"] += len(types.changed)
 
 
-def _lines(
-    document: Document, relations: Sequence[tuple[int, int, str]], notes: Mapping[str, str], types: _Types
-) -> Iterator[str]:
+def _lines(written: BratText, types: _Types, findings: Counter[str]) -> Iterator[str]:
+    document, relations, notes = written
     text, of_entity = document.text, defaultdict(list)
     for number, (mention, (start, end)) in enumerate(zip(document.mentions, document.characters(), strict=True)):
         parts = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^\r\n]+", text[start:end])]
-        spans = ";".join(f"{first} {last}" for first, last in parts or [(start, end)])
+        parts = parts or [(start, end)]
+        if (parts[0][0], parts[-1][1]) != (start, end):
+            findings["entities written without the line ends at their ends"] += 1
+        spans = ";".join(f"{first} {last}" for first, last in parts)
         said = " ".join(text[first:last] for first, last in parts)
         yield f"T{number + 1}\t{types.entity(mention.type)} {spans}\t{said}"
         of_entity[mention.entity].append(f"T{number + 1}")

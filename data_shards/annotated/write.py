@@ -82,9 +82,8 @@ def write_documents(documents: Sequence[Document], out: Path, format: WrittenFor
         findings[IDENTITIES] += lost
     if format == "brat":
         with written_folder(out) as folder:
-            for name, content in brat.files_of(
-                (brat.BratText(one, _first_mentions(one, findings)) for one in documents), findings
-            ):
+            texts = (brat.BratText(one, _first_mentions(one, findings)) for one in documents)
+            for name, content in brat.files_of(texts, findings):
                 (folder / name).write_bytes(content.encode())
         return findings
     listed = ((one, between_mentions(one, findings)) for one in documents)

@@ -249,12 +249,17 @@ def test_a_docbin_as_the_tutorial_on_relations_writes_it(tmp_path):
         read_documents(tmp_path / "bad.spacy")
 
 
+def is_span(text: str) -> bool:
+    """Of every format: brat's do not begin or end with a line end."""
+    return bool(text.strip()) and text.strip("\r\n") == text
+
+
 @st.composite
 def texts(draw) -> Document:
     """A text with mentions of any characters, some of one entity, and facts between entities."""
     text = draw(st.text(st.sampled_from("Ab é🎉\n\r\t .\u2028\x85"), min_size=1, max_size=30))
     ends = draw(st.lists(st.tuples(st.integers(0, len(text)), st.integers(0, len(text))), max_size=6, unique=True))
-    spans = [(min(pair), max(pair)) for pair in ends if pair[0] != pair[1] and text[min(pair) : max(pair)].strip()]
+    spans = [(min(pair), max(pair)) for pair in ends if pair[0] != pair[1] and is_span(text[min(pair) : max(pair)])]
     numbers: dict[int, int] = {}
     entities = [numbers.setdefault(draw(st.integers(0, 3)), len(numbers)) for _ in spans]
     mentions = [Mention(*span, draw(TYPES), entity) for span, entity in zip(spans, entities, strict=True)]
