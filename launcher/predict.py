@@ -35,7 +35,7 @@ _ENDINGS: dict[str, OutputFormat] = {
     ".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal",
     ".graphml": "graphml", ".nt": "nt",
 }  # fmt: skip
-_OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
+_OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score", "graph_nodes")
 _INTERRUPTED = 130  # what shells give for Ctrl-C
 
 
@@ -147,13 +147,13 @@ def run_predict(command: Predict, progress: _Progress) -> None:
         min_entity_score=command.min_entity_score,
         min_relation_score=command.min_relation_score,
     )
+    if command.format in FOLDERS and command.out is not None:
+        results = _counted(streamed(extractor, items), progress)
+        write_folder(command.format, results, command.out, command.graph_nodes)
+        return
     form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
     results = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
-    if command.format in FOLDERS:
-        assert command.out is not None  # `_check_out`
-        write_folder(command.format, _counted(results, progress), command.out, command.graph_nodes)
-        return
     with opened(command.out) as file:
         for chunk in form(extractor, _counted(results, progress)):
             file.write(chunk.encode(errors="replace"))

@@ -304,13 +304,13 @@ def test_what_other_programs_read(predict, tmp_path):
         predict(tmp_path / "brat")
 
 
-def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path, capsys):
+def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path, capsysbinary):
     (tmp_path / "pool.txt").write_text("".join(f"{text}\n" for text in TEXTS))
     found = {line["text"]: line for line in predict(tmp_path / "pool.txt")}
     dispatch(["suggest", str(model), str(tmp_path / "pool.txt"), "--count", "2", "--out", str(tmp_path / "a.jsonl")])
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert len(lines) == 2 and all(found[line["text"]] == line for line in lines)
-    assert "2 texts: 1 chosen, doubt " in capsys.readouterr().err
+    assert b"2 texts: 1 chosen, doubt " in capsysbinary.readouterr().err
     dispatch(["suggest", str(model), str(tmp_path / "pool.txt"), "--count", "2", "--out", str(tmp_path / "a.json"),
               "--format", "label_studio"])  # fmt: skip
     assert [task["data"]["text"] for task in json.loads((tmp_path / "a.json").read_text())] == [
