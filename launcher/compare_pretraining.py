@@ -36,7 +36,7 @@ from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.settings import differences, differences_text
 from spe_dist.train.run_folder import CONFIG
-from spe_dist.train.run_storage import newest_step
+from spe_dist.train.run_storage import kept_steps, newest_step
 
 TABLE = "comparison"
 # Settings of pre-training that change no result.
@@ -227,10 +227,10 @@ def _pretrain_all(comparison: Comparison) -> dict[str, str]:
     for name in comparison.config.variants:
         try:
             run = _budgeted(comparison, name)
-            if run is not None and not _is_done(run):
+            if run is not None and not _is_done(run, comparison.config.variants[name].step):
                 print(f"== {comparison.config.variants[name].title}: pre-training, {run.run_folder}", flush=True)
                 _run(comparison, run, f"pretrain-{run.run.name}")
-            _export_other_weights(comparison, name)
+            _export_start(comparison, name)
         except UserError as error:
             failures[name] = str(error)
             print(f"{name} failed: {error}", flush=True)
@@ -252,12 +252,12 @@ def _budgeted(comparison: Comparison, name: str) -> Pretraining | None:
     return comparison.pretraining(name, measured)
 
 
-def _is_done(run: Pretraining) -> bool:
+def _is_done(run: Pretraining, step: int | None) -> bool:
     if isinstance(run, FinetuneConfig):
         check_same_run(run)
         return read_result(run) is not None
     _check_same_pretraining(run)
-    return newest_step(run) == run.train.steps
+    return run.train.steps == newest_step(run) or step in kept_steps(run)
 
 
 def _check_same_pretraining(run: Config) -> None:
@@ -315,14 +315,14 @@ def _call(arguments: Sequence[str], what: str) -> None:
         raise UserError(f"{what} ended with status {status}, see above")
 
 
-def _export_other_weights(comparison: Comparison, name: str) -> None:
-    """Of a variant that starts from the moving average of a run, where fine-tuning will look for it."""
+def _export_start(comparison: Comparison, name: str) -> None:
+    """Of a variant that starts from a run's moving average or earlier step, where fine-tuning will look for it."""
     variant, run = comparison.config.variants[name], comparison.pretrainings[name]
     out = Path(comparison.start(name))
-    if isinstance(run, Config) and variant.weights != "query" and not out.is_dir():
+    if isinstance(run, Config) and out != Path(run.run_folder) and not out.is_dir():
         from spe_dist.export.export_run import export_run
 
-        export_run(Path(run.run_folder), out, weights=variant.weights)
+        export_run(Path(run.run_folder), out, weights=variant.weights, step=variant.step)
 
 
 def _finetune_all(comparison: Comparison, variants: Collection[str]) -> dict[str, str]:
@@ -361,7 +361,10 @@ def _finetune_all(comparison: Comparison, variants: Collection[str]) -> dict[str
 
 def _write_table(comparison: Comparison) -> str:
     folder = comparison.config.folder
-    trained = {name: None if run is None else read_cost(run) for name, run in comparison.pretrainings.items()}
+    trained = {
+        name: None if run is None else read_cost(run, step=comparison.config.variants[name].step)
+        for name, run in comparison.pretrainings.items()
+    }
     scored = score_comparison(comparison)
     table = comparison_table(comparison, trained, scored)
     content = json.dumps(comparison_json(comparison, trained, scored), indent=1, ensure_ascii=False) + "\n"

@@ -231,6 +231,25 @@ def newest_checkpoint(folder: Path) -> LoadedCheckpoint | None:
                 raise
 
 
+def checkpoint_at(folder: Path, step: int) -> LoadedCheckpoint:
+    """The checkpoint of a step, with all its files open.
+
+    Raises:
+        UserError: there is none, or it does not hold.
+    """
+    checkpoint = folder / name_of(step)
+    if checkpoint not in list_checkpoints(folder):
+        kept = ", ".join(str(step_of(each)) for each in list_checkpoints(folder)) or "none"
+        raise UserError(
+            f"{folder} has no checkpoint of step {step} (kept: {kept}): train.keep_every keeps more of them"
+        )
+    if fault := fault_of(checkpoint):
+        raise UserError(f"{checkpoint} cannot be used ({fault}): take another step, or restore it from a backup")
+    loaded = LoadedCheckpoint(checkpoint)
+    loaded.open()
+    return loaded
+
+
 def files_of_manifest(checkpoint: Path) -> list[str]:
     """The files that a manifest lists, none if it cannot be read; what is no plain file name is left out."""
     try:

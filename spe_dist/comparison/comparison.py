@@ -19,7 +19,7 @@ from typing import Any
 from data_shards.errors import UserError
 from data_shards.shards.manifest import Manifest
 from data_shards.shards.manifest import load as load_manifest
-from spe_dist.comparison.config import BudgetConfig, ComparisonConfig, Settings
+from spe_dist.comparison.config import BudgetConfig, ComparisonConfig, Settings, VariantConfig
 from spe_dist.config import Config
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import MODEL
@@ -112,6 +112,7 @@ class Comparison:
             if run is not None:
                 owner = next((other for other, before in found.items() if _same(before, run)), name)
                 run = _at(run, self.config.folder / "pretrain", owner)
+            _check_step(name, variant, run)
             found[name] = run
         return found
 
@@ -175,13 +176,15 @@ class Comparison:
 
     def start(self, variant: str) -> str:
         """What the fine-tunings of a variant start from."""
-        run, weights = self.pretrainings[variant], self.config.variants[variant].weights
+        run, chosen = self.pretrainings[variant], self.config.variants[variant]
         if run is None:
             return BERT
         folder = Path(run.run_folder)
         if isinstance(run, FinetuneConfig):
             return str(folder / f"seed-{run.run.seed}" / MODEL)
-        return str(folder if weights == "query" else folder / weights)
+        if chosen.step is not None:
+            return str(folder / f"{chosen.weights}-step-{chosen.step}")
+        return str(folder if chosen.weights == "query" else folder / chosen.weights)
 
     def _start(self, variant: str, base: FinetuneConfig) -> Settings:
         """Settings of what a fine-tuning starts from."""
@@ -242,6 +245,19 @@ def _encoder_settings(reference: Config | None, base: FinetuneConfig, *, alone: 
         if reference.encoder.name_or_path is None and base.start.tokenizer is None:
             settings["start.tokenizer"] = f"{reference.data.shards}/tokenizer"
     return settings
+
+
+def _check_step(name: str, variant: VariantConfig, run: Pretraining | None) -> None:
+    if variant.step is None:
+        return
+    if not isinstance(run, Config):
+        raise UserError(f"variants.{name}.step: only a pre-training has steps to start from, a fine-tuning has not")
+    every, last = run.train.keep_every, run.train.steps
+    if variant.step != last and (not every or variant.step % every or variant.step > last):
+        raise UserError(
+            f"variants.{name}.step is {variant.step}: its run keeps the checkpoint of step {last}"
+            + (f" and every {every} steps" if every else "; set train.keep_every to keep more")
+        )
 
 
 def _same(before: Pretraining | None, run: Pretraining) -> bool:

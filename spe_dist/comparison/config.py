@@ -56,6 +56,9 @@ class VariantConfig:
     """Settings in which it differs from the recipe, by dotted name."""
     weights: Weights = "query"
     """Which weights of the run: those trained by gradient (query), or their moving average (momentum)."""
+    step: Positive | None = None
+    """Step of the pre-training to start from, one whose checkpoint it keeps (train.keep_every); a run that
+    has this checkpoint is not continued. Null: the last."""
     start: Settings = field(default_factory=dict)
     """Settings of `start` in its fine-tunings, such as no_cnn."""
     paper: str = ""
@@ -74,7 +77,8 @@ class ComparedTaskConfig:
     """Shares of the training data, each a column, with settings that only its fine-tunings have: few data may need
     more epochs."""
     measures: tuple[str, ...]
-    """Measures of the task to show."""
+    """Measures of the task to show. The first is the one to judge by: only its differences are tested, so that p-values
+    need not be corrected for the others."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Settings to tune, each with its values: every variant is trained with all combinations, and the one with the best
     mean score on dev is shown. So no variant is tuned better than another."""

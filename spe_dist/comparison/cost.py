@@ -13,14 +13,14 @@ from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import METRICS
 
 
-def read_cost(run: Pretraining) -> Trained | None:
-    """What a pre-training has cost so far; None if it has not begun.
+def read_cost(run: Pretraining, *, step: int | None = None) -> Trained | None:
+    """What a pre-training has cost so far, or up to a step; None if it has not begun.
 
     Of a fine-tuning on distant labels only the hours are known.
     """
     if not isinstance(run, Config):
         return Trained(hours=seconds_of(run) / 3600)
-    lines = _metrics(run)
+    lines = [line for line in _metrics(run) if step is None or line["step"] <= step]
     if not lines:
         return None
     last, before, petaflops = lines[-1], 0, 0.0

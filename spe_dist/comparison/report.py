@@ -59,7 +59,7 @@ def comparison_table(
     if corrected:
         parts.append(
             f"p: two-sided, paired bootstrap over test items and seeds. p (Holm): corrected for all {len(corrected)} "
-            "differences on this page."
+            "differences on this page in the first measure of each task; others are not tested."
         )
     parts += [note for seeds in seeds_of(scored) if (note := few_seeds_note(seeds))]
     return "\n\n".join(parts) + "\n"
@@ -88,8 +88,8 @@ def comparison_json(
                 "minus": {
                     baseline: {
                         measure: asdict(tests[measure])
-                        | {"p_value_holm": corrected.get((column, variant, baseline, measure))}
-                        for measure in comparison.config.tasks[column.task].measures
+                        | ({"p_value_holm": corrected.get((column, variant, baseline))} if place == 0 else {})
+                        for place, measure in enumerate(comparison.config.tasks[column.task].measures)
                     }
                     for baseline, tests in cell.minus.items()
                 },
@@ -205,7 +205,7 @@ def _scores(
     column: Column,
     done: Sequence[str],
     scored: Mapping[Cell, ScoredCell],
-    corrected: Mapping[tuple[Column, str, str, str], float],
+    corrected: Mapping[tuple[Column, str, str], float],
 ) -> str:
     config = comparison.config
     measures, baselines = config.tasks[column.task].measures, [name for name in config.baselines if name in done]
@@ -213,7 +213,8 @@ def _scores(
     for measure in measures:
         header.append(measure)
         for baseline in baselines:
-            header += [f"- {config.variants[baseline].title}", "p", "p (Holm)"]
+            header.append(f"- {config.variants[baseline].title}")
+            header += ["p", "p (Holm)"] if measure == measures[0] else []
     tuned = bool(config.tasks[column.task].grid)
     header += (["settings"] if tuned else []) + ([config.paper] if config.paper else [])
     rows = []
@@ -223,10 +224,11 @@ def _scores(
         for measure in measures:
             row.append(seeds_cell(cell.run.values[measure]) if cell.run.is_defined(measure) else UNDEFINED)
             for baseline in baselines:
-                p_value = corrected.get((column, variant, baseline, measure))
-                test = cell.minus.get(baseline, {}).get(measure)
-                shown = test is not None and p_value is not None
-                row += [_difference(test), f"{test.p_value:.4f}", f"{p_value:.4f}"] if shown and test else ["", "", ""]
+                p_value, test = corrected.get((column, variant, baseline)), cell.minus.get(baseline, {}).get(measure)
+                shown = test is not None and p_value is not None  # two baselines are compared once
+                row.append(_difference(test) if shown and test else "")
+                if measure == measures[0]:
+                    row += [f"{test.p_value:.4f}", f"{p_value:.4f}"] if shown and test else ["", ""]
         if tuned:
             row.append(", ".join(f"{key} {value}" for key, value in cell.point.items()))
         rows.append(row + ([config.variants[variant].paper] if config.paper else []))

@@ -61,10 +61,10 @@ def score_comparison(comparison: Comparison, *, resamples: int = RESAMPLES) -> d
 
 
 def number_of_differences(comparison: Comparison) -> int:
-    """Of the whole table, when all is done."""
+    """In the first measure of every column, when all is done."""
     variants, baselines = len(comparison.config.variants), len(comparison.config.baselines)
     pairs = (variants - baselines) * baselines + baselines * (baselines - 1) // 2
-    return pairs * sum(len(comparison.config.tasks[column.task].measures) for column in comparison.columns)
+    return pairs * len(comparison.columns)
 
 
 def _compare(first: ScoredRun, second: ScoredRun, *, resamples: int, more: int) -> dict[str, PairedTest]:
@@ -77,17 +77,16 @@ def _compare(first: ScoredRun, second: ScoredRun, *, resamples: int, more: int) 
 
 def corrected_p_values(
     comparison: Comparison, scored: Mapping[Cell, ScoredCell]
-) -> dict[tuple[Column, str, str, str], float]:
-    """P-values of all differences that the table shows, corrected together (Holm).
+) -> dict[tuple[Column, str, str], float]:
+    """P-values of all differences in the first measure of each column, corrected together (Holm).
 
     Returns:
-        By column, variant, baseline and measure.
+        By column, variant and baseline.
     """
     raw = {
-        (column, variant, baseline, measure): tests[measure].p_value
+        (column, variant, baseline): tests[comparison.config.tasks[column.task].measures[0]].p_value
         for (column, variant), cell in scored.items()
         for baseline, tests in cell.minus.items()
-        for measure in comparison.config.tasks[column.task].measures
         if variant not in comparison.config.baselines or _rank(comparison, variant) > _rank(comparison, baseline)
     }
     return dict(zip(raw, holm(list(raw.values())), strict=True))

@@ -19,7 +19,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.shards.manifest import Manifest
 from data_shards.text.word_pieces import WordPieces
-from spe_dist.checkpoint.reader import LoadedCheckpoint, newest_checkpoint
+from spe_dist.checkpoint.reader import LoadedCheckpoint, checkpoint_at, newest_checkpoint
 from spe_dist.config import Config
 from spe_dist.export.export_format import DESCRIPTION, MODEL_CARD, Description, Weights
 from spe_dist.export.model_card import model_card
@@ -44,16 +44,20 @@ class TrainedRun:
     checkpoint: LoadedCheckpoint
 
     @classmethod
-    def read(cls, run: Path) -> TrainedRun:
+    def read(cls, run: Path, *, step: int | None = None) -> TrainedRun:
         """Read a run's folder, which may belong to a run that still goes on.
 
+        Args:
+            run: the run's folder.
+            step: of the checkpoint; the newest one that can be used if not given.
+
         Raises:
-            UserError: not a run, or it has no checkpoint that can be used.
+            UserError: not a run, or it has no checkpoint (of this step) that can be used.
         """
         if not (run / CONFIG).is_file():
             raise UserError(f"{run} is not a run: no {CONFIG} there; give the folder that `spe pretrain` trained in")
         config = load_recipe(run / CONFIG)
-        checkpoint = newest_checkpoint(run / CHECKPOINTS)
+        checkpoint = newest_checkpoint(run / CHECKPOINTS) if step is None else checkpoint_at(run / CHECKPOINTS, step)
         if checkpoint is None:
             raise UserError(
                 f"{run} has no finished checkpoint yet: wait for its first one (train.checkpoint_every is "
@@ -70,8 +74,8 @@ class TrainedRun:
         return cls(config, encoder, dataset, run / TOKENIZER, about["dataset"], about["versions"], checkpoint)
 
 
-def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query") -> Path:
-    """Write a run's newest checkpoint as a Hugging Face folder (see `export/export_format.py` for its files).
+def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query", step: int | None = None) -> Path:
+    """Write a checkpoint of a run as a Hugging Face folder (see `export/export_format.py` for its files).
 
     The heads of token boundary and span permutation objective stay behind; BERT's pooler was never there.
 
@@ -79,6 +83,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
         run: the run's folder.
         out: the folder to write, RUN/export if not given; an earlier export there is replaced.
         weights: of the trained encoder (query), or of its slow average, the key encoder (momentum).
+        step: of the checkpoint; the newest one that can be used if not given.
 
     Returns:
         The folder written.
@@ -88,7 +93,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
     """
     out = run / "export" if out is None else out
     _check_out(out)
-    source = TrainedRun.read(run)
+    source = TrainedRun.read(run, step=step)
     model = load_model(source, weights)
     with written_whole(out) as unfinished:
         model.save_pretrained(unfinished)
@@ -128,7 +133,7 @@ def describe(source: TrainedRun, weights: Weights) -> Description:
 
 
 def load_model(source: TrainedRun, weights: Weights) -> SpanPairModel:
-    """The model of a run's newest checkpoint.
+    """The model of a run's checkpoint.
 
     Raises:
         UserError: the run has no momentum encoder, or the checkpoint does not fit its configuration.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from data_shards.errors import UserError
@@ -40,6 +41,11 @@ def checkpoint_storage(config: Config, remote_sync: RemoteSync | None) -> Storag
     return ObjectStorage(RemoteFolder(config.run_url).below(CHECKPOINTS), folder, before_completing=send)
 
 
+def kept_steps(config: Config) -> Collection[int]:
+    """Steps of the checkpoints of a run, whether they hold or not."""
+    return checkpoint_storage(config, None).steps()
+
+
 def newest_step(config: Config) -> int:
     """Of the newest checkpoint of a run, whether it holds or not; 0 if there is none."""
-    return max(checkpoint_storage(config, None).steps(), default=0)
+    return max(kept_steps(config), default=0)

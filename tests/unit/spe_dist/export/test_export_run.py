@@ -189,6 +189,18 @@ def test_the_momentum_encoder_is_another(run: Path, model: SpanPairModel, tmp_pa
     assert sum(moved) > len(moved) / 2
 
 
+def test_an_earlier_step_is_exported_from_its_own_checkpoint(copied: Path, exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint of step 2 \(kept: 3\): train\.keep_every"):
+        export_run(copied, step=2)
+    at = copied / "checkpoints" / "step-000000003"
+    newer = Path(shutil.copytree(at, at.with_name("step-000000009")))
+    with pytest.raises(UserError, match=r"step-000000009 cannot be used \(its manifest\.json is that of step 3\)"):
+        export_run(copied, step=9)
+    (newer / "manifest.json").write_text((at / "manifest.json").read_text().replace('"step": 3', '"step": 9'))
+    next(newer.glob("*.safetensors")).write_bytes(b"")
+    assert files(export_run(copied, tmp_path / "earlier", step=3)) == files(exported)
+
+
 def test_equal_weights_give_equal_bytes(run: Path, exported: Path, tmp_path: Path) -> None:
     before = files(exported)
     assert files(export_run(run, tmp_path / "again")) == before
