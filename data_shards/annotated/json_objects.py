@@ -15,7 +15,7 @@ from data_shards.input.json_values import JsonError, read_values
 from data_shards.input.stream import InputStream, open_input
 
 _INSTEAD: dict[TextFormat, str] = {
-    "bio": "spe shards build --gold-entities reads it, spe predict finds entities in its words",
+    "bio": "spe data convert makes JSON of it, spe predict finds entities in its words",
     "text": "spe predict finds entities and relations in text",
     "wikiextractor": "spe predict finds entities and relations in text",
     "parquet": "spe predict finds entities and relations in its texts",
