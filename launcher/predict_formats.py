@@ -37,8 +37,12 @@ def file_writer(form: str, model: Path, nodes: Scope) -> Callable[[object, Itera
     """
     if form == "label_studio":
         return lambda _, results: label_studio_tasks(results, version_of(model))
-    writer: Callable[[Iterable[Graph]], Iterator[str]] = {"graphml": graphml, "nt": ntriples}[form]
-    return lambda _, results: writer(graphs_of(found_in(results), nodes))
+    return lambda _, results: graph_writer(form)(graphs_of(found_in(results), nodes))
+
+
+def graph_writer(form: str) -> Callable[[Iterable[Graph]], Iterator[str]]:
+    """What turns graphs into the parts of a file, graphml or nt."""
+    return {"graphml": graphml, "nt": ntriples}[form]
 
 
 def check_folder(form: str | None, out: Path | None) -> None:

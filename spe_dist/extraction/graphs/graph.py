@@ -80,7 +80,7 @@ class Node(_Seen):
     @property
     def name(self) -> str:
         """The most frequent name, the first of several."""
-        return self.names.most_common(1)[0][0]
+        return self.names.most_common(1)[0][0] if self.names else ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,12 +115,12 @@ class Graph:
         self._texts.append(_encoded(found.name or str(self._first_text + text + 1)))
         nodes = []
         for type, mentions, score in found.entities:
-            node = self._node(type, mentions[0][2])
+            node = self._node(type, mentions[0][2] if mentions else "")
             nodes.append(node)
             for start, end, name in mentions:
                 node.names[" ".join(name.split())] += 1
                 node.add(text, start, end, score)
-        for head, tail, type, score in found.relations:
+        for head, tail, type, score in found.relations:  # between entities that are mentioned
             key = (nodes[head].number, nodes[tail].number, type)
             if key not in self._edges:
                 self._edges[key] = Edge(head=nodes[head], tail=nodes[tail], type=type)
