@@ -45,12 +45,21 @@ class _Value(Fields):
     text: Text | None = None
 
 
-class _Region(Fields):
+class _Result(Fields):
+    """Fields that every result has, and that say nothing of the text."""
+
+    type: Text
+    from_name: Text = ""
+    to_name: Text = ""
+    origin: Text = ""
+
+
+class _Region(_Result):
     id: Id = ""
     value: _Value
 
 
-class _Relation(Fields):
+class _Relation(_Result):
     from_id: Id
     to_id: Id
     labels: Sequence[Label] = ()
