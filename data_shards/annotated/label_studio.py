@@ -48,7 +48,7 @@ class _Value(Fields):
 class _Result(Fields):
     """Fields that every result has, and that say nothing of the text."""
 
-    type: Text
+    type: Text = ""
     from_name: Text = ""
     to_name: Text = ""
     origin: Text = ""

@@ -107,7 +107,10 @@ def arrow(head: str, tail: str, direction: str, *labels: str) -> dict:
 
 
 def task(text: str, *annotations: dict, **more) -> dict:
-    return {"id": 7, "data": {"text": text} | more, "annotations": list(annotations), "predictions": [], "project": 1}
+    rest = {"drafts": [], "predictions": [], "meta": {}, "inner_id": 1, "total_annotations": 1, "project": 1,
+            "cancelled_annotations": 0, "total_predictions": 0, "comment_count": 0, "file_upload": "a.txt",
+            "created_at": "2026-01-01T00:00:00Z", "updated_by": 1, "comment_authors": []}  # fmt: skip
+    return {"id": 7, "data": {"text": text} | more, "annotations": list(annotations)} | rest
 
 
 def test_an_export_of_label_studio(tmp_path):
@@ -121,7 +124,9 @@ def test_an_export_of_label_studio(tmp_path):
         arrow("a1", "b2", "right"),
         arrow("a1", "c3", "right", "lives in"),
     ]
-    good = {"id": 1, "completed_by": 1, "result": results, "was_cancelled": False, "ground_truth": True}
+    good = {"id": 1, "completed_by": 1, "result": results, "was_cancelled": False, "ground_truth": True,
+            "lead_time": 4.2, "prediction": {}, "result_count": 3, "unique_id": "u", "last_action": None, "task": 7,
+            "import_id": None, "parent_prediction": None, "parent_annotation": None}  # fmt: skip
     tasks = [
         task(EMOJI, {"result": []}, good, title="first"),
         task("Ada", good | {"was_cancelled": True}),
