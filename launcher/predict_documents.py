@@ -89,7 +89,9 @@ def _found_in(graph: DocumentGraph) -> Found:
     mentions: list[list[tuple[int, int, str]]] = [[] for _ in graph.nodes]
     for mention, (start, end) in zip(document.mentions, document.characters(), strict=True):
         mentions[mention.entity].append((start, end, mention.name or document.text[start:end]))
-    entities = [(node.type, places, None) for node, places in zip(graph.nodes, mentions, strict=True)]
+    entities: list[tuple[str, list[tuple[int, int, str]], float | None]] = [
+        (node.type, places, None) for node, places in zip(graph.nodes, mentions, strict=True)
+    ]
     edges = [(edge.head, edge.tail, edge.type, edge.score or 0.0) for edge in graph.edges]
     return Found(graph.title, entities, edges)
 
