@@ -12,7 +12,7 @@ from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
 from spe_dist.finetuning.bootstrap import RESAMPLES
 from spe_dist.finetuning.folder import FREE
-from spe_dist.finetuning.predictions import read_run
+from spe_dist.finetuning.predictions import read_run, require_predictions
 from spe_dist.finetuning.score_report import score_text, write_scores
 from spe_dist.finetuning.scored_run import compare_scored_runs, score_run
 from spe_dist.settings import differences
@@ -47,6 +47,8 @@ def main(argv: list[str]) -> None:
     if command.resamples < 1:
         raise UserError(f"--resamples is {command.resamples}: it must be at least 1 (10000 is usual)")
     folders = command.first, command.second
+    for folder in folders:
+        require_predictions(folder)
     settings = [settings_of_run(folder) for folder in folders]
     tasks = [(values or {}).get("task", DEFAULT_TASK) for values in settings]
     if tasks[0] != tasks[1]:

@@ -212,7 +212,10 @@ def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
         questions_of_documents(documents, left_out, masked=command.masked, seed=command.seed, language=command.language)
     )
     if not questions:
-        raise UserError(f"{command.source} has no head and relation with one tail among several candidates")
+        raise UserError(
+            f"{command.source} has no head and relation with one tail among several candidates: give "
+            "documents with several entities of a type"
+        )
     _check_out(command.out, command.source)
     write_file(command.out, write_questions(questions))
     chance = sum(1 / len(question.candidates) for question in questions) / len(questions)

@@ -19,6 +19,7 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
+from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
 from launcher.predict_formats import FOLDERS, check_folder, file_writer, title_of, write_folder
 from launcher.predict_input import Item, read_items
@@ -78,6 +79,9 @@ class Predict:
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    offsets: OffsetUnit = "characters"
+    """Unit of offsets in a text, in files that give mentions: characters (Unicode code points), utf16 (units of
+    JavaScript, Java and C#) or bytes (of UTF-8)."""
     device: str | None = None
     """Device: cpu, cuda, cuda:1. Default: a GPU if there is one."""
     precision: Literal["bf16", "fp32"] | None = None
@@ -118,11 +122,13 @@ class _Progress:
 
 def run_predict(command: Predict, progress: _Progress) -> None:
     """Read, predict, write."""
+    if command.batch_size < 1:
+        raise UserError(f"--batch-size {command.batch_size}: it must be at least 1")
     stem = stem_of(command.model)
     if stem == "document_relations":
         from launcher.predict_documents import predict_documents
 
-        _check_out(command)
+        _check_out(command, stem)
         with opened(command.out) as file:
             predict_documents(command, file, progress.add)
         return
@@ -132,6 +138,8 @@ def run_predict(command: Predict, progress: _Progress) -> None:
     items = _items(command)
     _check_out(command)
     require_model(command.model, "extractor")
+    if command.offsets != "characters":
+        raise UserError(f"--offsets: {command.model} is an extractor, which reads no offsets in a text: remove it")
     from spe_dist.engine.machine import Machine
     from spe_dist.extraction.predict.extractor import Extractor
 
@@ -163,7 +171,7 @@ def run_predict(command: Predict, progress: _Progress) -> None:
 
 def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
     """With a model of a task whose items are more than texts."""
-    _check_out(command)
+    _check_out(command, stem)
     for name in _OF_TEXTS:
         if getattr(command, name) != getattr(Predict(command.model), name):
             raise UserError(f"--{name.replace('_', '-')} is for extractors, and {command.model} is none: remove it")
@@ -177,7 +185,14 @@ def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
 
     task: Any = config_of_task(stem, source=str(command.model)).task_class()(None)
     assert isinstance(task, ItemTask)
-    found = task.predicted(command.model, files, command.text, device=command.device, batch_size=command.batch_size)
+    found = task.predicted(
+        command.model,
+        files,
+        command.text,
+        offsets=command.offsets,
+        device=command.device,
+        batch_size=command.batch_size,
+    )
     with opened(command.out) as file:
         for fields in found:
             file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
@@ -192,7 +207,7 @@ def _items(command: Predict) -> Iterator[Item]:
     return read_items(command.files or (STANDARD_INPUT,), command.input_format, command.text_field)
 
 
-def _check_out(command: Predict) -> None:
+def _check_out(command: Predict, stem: str = "extractor") -> None:
     if command.format in FOLDERS:
         check_folder(command.format, command.out)
         return
@@ -203,7 +218,12 @@ def _check_out(command: Predict) -> None:
         raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
     if command.format is None and command.out.suffix not in _ENDINGS:
         raise UserError(f"--out {command.out}: unknown ending: use one of {', '.join(_ENDINGS)}, or give --format")
-    if any(name != STANDARD_INPUT and command.out.exists() and command.out.samefile(name) for name in command.files):
+    written = ("jsonl", "graphml", "nt") if stem == "document_relations" else ("jsonl",)
+    if stem != "extractor" and command.format is None and _ENDINGS[command.out.suffix] not in written:
+        what = f"a model of {stem.replace('_', ' ')} writes JSON lines{' or a graph' if len(written) > 1 else ''}"
+        raise UserError(f"--out {command.out}: {what}: end its name in .jsonl")
+    files = [Path(name) for name in command.files if name != STANDARD_INPUT]
+    if command.out.exists() and any(file.exists() and command.out.samefile(file) for file in files):
         raise UserError(f"--out {command.out} is an input file: name another output file")
     for name in command.files:
         if Path(name).resolve() in command.out.resolve().parents:

@@ -13,6 +13,7 @@ from data_shards.annotated.document import Document
 from data_shards.annotated.read import stream_documents
 from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
+from data_shards.text.offset_units import OffsetUnit
 from launcher.predict_formats import graph_writer
 from spe_dist.extraction.graphs.graph import Found, graphs_of
 
@@ -52,7 +53,7 @@ def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], N
         raise UserError("precision must be bf16 on CUDA: its packed attention computes in half precision only")
     model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     language, has_mentions = word_pieces.language, False
-    documents = _documents(command.files or (STANDARD_INPUT,), language)
+    documents = _documents(command.files or (STANDARD_INPUT,), language, command.offsets)
 
     def graphs() -> Iterator[DocumentGraph]:
         nonlocal has_mentions
@@ -96,9 +97,9 @@ def _found_in(graph: DocumentGraph) -> Found:
     return Found(graph.title, entities, edges)
 
 
-def _documents(names: Sequence[str], language: str) -> Iterator[Document]:
+def _documents(names: Sequence[str], language: str, offsets: OffsetUnit) -> Iterator[Document]:
     for name in names:
-        documents, report = stream_documents(Path(name), language=language)
+        documents, report = stream_documents(Path(name), language=language, offsets=offsets)
         yield from documents
         for line in report.lines()[1:]:
             print(f"{name}: {line.strip()}", file=sys.stderr)
@@ -111,6 +112,7 @@ def _check_options(command: Predict) -> None:
         "--input-format": command.input_format is not None,
         "--text-field": command.text_field != "text",
         "--min-entity-score": command.min_entity_score != 0,
+        "--batch-size": command.batch_size != type(command).batch_size,
     }
     for option, given in refused.items():
         if given:
@@ -118,11 +120,5 @@ def _check_options(command: Predict) -> None:
                 f"{option} is not for {command.model}, a model of document relations: it reads documents that give "
                 "their mentions, and writes JSON lines, GraphML or N-Triples"
             )
-    endings = (".jsonl", ".json", ".graphml", ".nt")
-    if command.out is not None and command.format is None and command.out.suffix not in endings:
-        raise UserError(
-            f"--out {command.out}: a model of document relations writes JSON lines or a graph: end its name in .jsonl, "
-            ".graphml or .nt"
-        )
     if not 0 <= command.min_relation_score <= 1:
         raise UserError(f"--min-relation-score is {command.min_relation_score:g}: scores are from 0 to 1")

@@ -37,8 +37,8 @@ def detect(item: Item) -> FormatName:
         return found
     known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in ANNOTATED_FIELDS)
     raise UserError(
-        f"{item.where}: no known format, its fields are: {name_fields(item.value)}; {known}. Convert the file, or name "
-        f"its format with --format ({', '.join(get_args(FormatName))})"
+        f"{item.where}: no known format, its fields are: {name_fields(item.value)}; {known}. Convert the file; spe "
+        f"data convert --format names the format it is in ({', '.join(get_args(FormatName))})"
     )
 
 

@@ -37,24 +37,41 @@ class Item:
     format: AnnotatedFormat | None = None
 
 
-def read_items(path: Path) -> Iterator[Item]:
+def read_items(path: Path, expected: str | None = None) -> Iterator[Item]:
     """The objects of a file (`-` is standard input): one per line, or the elements of one list, or objects over lines.
 
     Memory is that of one object.
+
+    Args:
+        path: the file.
+        expected: which objects are read, for whoever gives something else; None: annotated data.
 
     Raises:
         UserError: there is no such file, or it holds something else; names the line or item.
     """
     with open_input(path) as stream:
-        yield from items_of(stream)
+        yield from items_of(stream, expected)
 
 
-def items_of(stream: InputStream) -> Iterator[Item]:
+def items_of(stream: InputStream, expected: str | None = None) -> Iterator[Item]:
     """The same of a file that is open."""
-    return _items_of_values(stream) if _check_is_json(stream) == "json" else _items_of_lines(stream)
+    return _items_of_values(stream) if _check_is_json(stream, expected) == "json" else _items_of_lines(stream)
 
 
-def _check_is_json(stream: InputStream) -> TextFormat:
+def texts_of(item: Item, name: str, expected: str) -> tuple[str, ...]:
+    """A field that is a list of texts.
+
+    Raises:
+        UserError: it is missing, or something else; `expected` says which objects are read.
+    """
+    value = item.value.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        what = f"no field {name!r}" if value is None else f"{name} is not a list of texts"
+        raise UserError(f"{item.where}: {what}: {expected}")
+    return tuple(value)
+
+
+def _check_is_json(stream: InputStream, expected: str | None) -> TextFormat:
     form = format_of(stream)
     if form in ("json", "jsonl"):
         return form
@@ -66,7 +83,8 @@ def _check_is_json(stream: InputStream) -> TextFormat:
     if form is None and line.lstrip().startswith((b"{", b"[")):
         return "json"
     found = form or "text"
-    raise UserError(f"{stream.name} is {DESCRIPTIONS[found]}, not annotated data in JSON: {_INSTEAD[found]}")
+    what = f"annotated data in JSON: {_INSTEAD[found]}" if expected is None else f"JSON: {expected}"
+    raise UserError(f"{stream.name} is {DESCRIPTIONS[found]}, not {what}")
 
 
 def _items_of_lines(stream: InputStream) -> Iterator[Item]:

@@ -48,6 +48,7 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, device)
     method = spec_of(config).build(config, reader, device=device)
+    method.begin()
     method.model.to(device).eval()
     later = (batch for step in count(1) for batch in _batches(method, config, plan, reader, step=step))
     method.prefill(batch.to(device) for batch in later)

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from data_shards.annotated.json_objects import Item, items_of
+from data_shards.annotated.json_objects import Item, read_items, texts_of
 from data_shards.errors import UserError
-from data_shards.input.stream import open_input
 from data_shards.text.offset_units import OffsetUnit, TextOffsets
 from data_shards.text.word_rules import WordRules
 from spe_dist.entity_typing.typed_mention import TypedMention
@@ -23,8 +21,8 @@ _HELP = "FIGER's sent, start, end, labels and UFET's ..._context_token, mention_
 
 def read_mentions(
     path: Path, *, language: str, labelled: bool = True, offsets: OffsetUnit = "characters"
-) -> list[TypedMention]:
-    """The mentions of a file.
+) -> Iterator[TypedMention]:
+    """The mentions of a file, one at a time.
 
     Args:
         path: the file; `-` is standard input.
@@ -36,8 +34,20 @@ def read_mentions(
         UserError: it cannot be read, or something in it cannot be right; names line or item.
     """
     rules = WordRules(language)
-    with open_input(path) as stream:
-        return list(_mentions(items_of(stream), rules, labelled, offsets))
+    for number, item in enumerate(read_items(path, _HELP)):
+        if "sent" in item.value:
+            name, (left, mention, right), field = str(number), _of_characters(item, rules, offsets), "labels"
+        elif "mention_span" in item.value:
+            left, right = (texts_of(item, f"{side}_context_token", _HELP) for side in ("left", "right"))
+            text = item.value["mention_span"]
+            if not isinstance(text, str) or not text.strip():
+                raise UserError(f"{item.where}: mention_span is {json.dumps(text)[:40]}: expected the mention's text")
+            name, field = str(item.value.get("annot_id", number)), "y_str"
+            mention = _words(text, rules)
+        else:
+            raise UserError(f"{item.where}: neither 'sent' nor 'mention_span' is there: {_HELP}")
+        types = texts_of(item, field, _HELP) if labelled or field in item.value else ()
+        yield TypedMention(name, left, mention, right, tuple(dict.fromkeys(types)))
 
 
 def parse_tagged(text: str, language: str) -> TypedMention:
@@ -51,23 +61,6 @@ def parse_tagged(text: str, language: str) -> TypedMention:
         raise UserError("--text needs one <e1>…</e1> with a word in it around the mention")
     left, mention, right = (_words(part, WordRules(language)) for part in parts)
     return TypedMention("1", left, mention, right)
-
-
-def _mentions(items: Iterator[Item], rules: WordRules, labelled: bool, offsets: OffsetUnit) -> Iterator[TypedMention]:
-    for number, item in enumerate(items):
-        if "sent" in item.value:
-            name, (left, mention, right), field = str(number), _of_characters(item, rules, offsets), "labels"
-        elif "mention_span" in item.value:
-            left, right = (_list(item, f"{side}_context_token") for side in ("left", "right"))
-            text = item.value["mention_span"]
-            if not isinstance(text, str) or not text.strip():
-                raise UserError(f"{item.where}: mention_span is {json.dumps(text)[:40]}: expected the mention's text")
-            name, field = str(item.value.get("annot_id", number)), "y_str"
-            mention = _words(text, rules)
-        else:
-            raise UserError(f"{item.where}: neither 'sent' nor 'mention_span' is there: {_HELP}")
-        types = _list(item, field) if labelled or field in item.value else ()
-        yield TypedMention(name, left, mention, right, tuple(dict.fromkeys(types)))
 
 
 def _of_characters(item: Item, rules: WordRules, offsets: OffsetUnit) -> tuple[tuple[str, ...], ...]:
@@ -85,11 +78,3 @@ def _of_characters(item: Item, rules: WordRules, offsets: OffsetUnit) -> tuple[t
 
 def _words(text: str, rules: WordRules) -> tuple[str, ...]:
     return tuple(text[start:end] for start, end in rules.locate_words(text))
-
-
-def _list(item: Item, name: str) -> tuple[str, ...]:
-    value: Any = item.value.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        what = f"no field {name!r}" if value is None else f"{name} is not a list of texts"
-        raise UserError(f"{item.where}: {what}: {_HELP}")
-    return tuple(value)

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_shards.ragged import IntArray, Ragged, offsets_from_lengths
+from data_shards.ragged import IntArray, Ragged
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.documents.pooled_vectors import PooledPieces
 from spe_dist.entity_typing.typed_mention import TypedMention
-from spe_dist.finetuning.kept_pieces import keep_around
-from spe_dist.finetuning.sequence_rows import SequenceRows
+from spe_dist.finetuning.sequence_rows import SequenceRows, cut_sentences
 
 _SPECIALS = 2  # [CLS] and [SEP]
 
@@ -38,9 +37,7 @@ class TypingRows(SequenceRows[TypedMention]):
 def encode(
     mentions: Sequence[TypedMention], types: Sequence[str], word_pieces: WordPieces, *, max_pieces: int
 ) -> TypingRows:
-    """Cut sentences into pieces, and long ones to what is nearest to the mention.
-
-    A mention of which the tokenizer makes nothing is one unknown piece.
+    """Cut sentences into pieces (see `cut_sentences`).
 
     Args:
         mentions: with their sentences.
@@ -48,26 +45,18 @@ def encode(
         word_pieces: of the encoder.
         max_pieces: longest sequence, [CLS] and [SEP] included.
     """
-    parts = [part for one in mentions for part in (one.left, one.mention, one.right)]
-    pieces = word_pieces.encode_words([word for part in parts for word in part])
-    bounds = pieces.offsets[offsets_from_lengths(np.array([len(part) for part in parts], dtype=np.int64))]
     number_of = {name: number for number, name in enumerate(types)}
-    rows, spans, gold, is_cut = [], [], [], []
-    for number, mention in enumerate(mentions):
-        first, start, end, last = bounds[3 * number : 3 * number + 4].tolist()
-        ids, start, end = pieces.values[first:last], start - first, end - first
-        if start == end:
-            ids, end = np.insert(ids, start, word_pieces.special_ids.unk), start + 1
-        kept = keep_around(len(ids), [(start, end)], max_pieces - _SPECIALS)
-        rows.append(ids[kept])
-        spans.append(np.searchsorted(kept, (start, end)))
-        gold.append([number_of[name] for name in mention.types if name in number_of])
-        is_cut.append(len(kept) < len(ids))
+    gold = [[number_of[name] for name in one.types if name in number_of] for one in mentions]
+    asked = []
+    for one in mentions:
+        mention, begin = one.mention or ("",), len(one.left)
+        asked.append(((*one.left, *mention, *one.right), [(begin, begin + len(mention))]))
+    cut = list(cut_sentences(asked, word_pieces, max_pieces - _SPECIALS))
     return TypingRows(
         mentions,
-        Ragged.from_lengths(np.concatenate(rows), np.array([len(row) for row in rows])),
-        np.array(spans, dtype=np.int64),
-        np.array(is_cut, dtype=np.bool_),
+        Ragged.from_lengths(np.concatenate([one.ids for one in cut]), np.array([len(one.ids) for one in cut])),
+        np.array([one.spans[0] for one in cut], dtype=np.int64),
+        np.array([one.is_cut for one in cut], dtype=np.bool_),
         word_pieces.special_ids,
         Ragged.from_lengths(
             np.array([number for row in gold for number in row], dtype=np.int64), np.array([len(row) for row in gold])

@@ -11,6 +11,7 @@ import numpy as np
 
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
+from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.entity_typing.config import EntityTypingConfig
 from spe_dist.entity_typing.formats import parse_tagged, read_mentions
@@ -40,16 +41,17 @@ class EntityTyping(RowPerItemTask[TypedMention, TypingLabels]):
     description = TypingLabels
     losses = ("types",)
     heads = "classifier of types"
+    reads_offsets = True
 
     @property
     def scoring(self) -> EntityTypingScoring:
         return EntityTypingScoring()
 
     def read(self, path: Path, *, language: str) -> list[TypedMention]:
-        return read_mentions(path, language=language, offsets=self.config.data.offsets)
+        return list(read_mentions(path, language=language, offsets=self.config.data.offsets))
 
-    def read_unlabelled(self, path: Path, description: TypingLabels) -> list[TypedMention]:
-        return read_mentions(path, language=description.language, labelled=False)
+    def read_unlabelled(self, path: Path, *, language: str, offsets: OffsetUnit) -> Iterator[TypedMention]:
+        return read_mentions(path, language=language, labelled=False, offsets=offsets)
 
     def of_text(self, text: str, description: TypingLabels) -> TypedMention:
         return parse_tagged(text, description.language)

@@ -23,8 +23,8 @@ _Fields = dict[str, Any]
 _Span = tuple[int, int]
 
 
-def read_questions(path: Path, *, answered: bool = True, offsets: OffsetUnit = "characters") -> list[Question]:
-    """The questions of a file.
+def read_questions(path: Path, *, answered: bool = True, offsets: OffsetUnit = "characters") -> Iterator[Question]:
+    """The questions of a file, one at a time; SQuAD's is one object, which is in memory.
 
     Args:
         path: the file; `-` is standard input.
@@ -34,16 +34,14 @@ def read_questions(path: Path, *, answered: bool = True, offsets: OffsetUnit = "
     Raises:
         UserError: it cannot be read, or something in it cannot be right; names the question.
     """
-    return [
-        _question(fields, context, f"{where}, question {_id_of(fields)!r}", offsets if answered else None)
-        for fields, context, where in _questions(path)
-    ]
+    for fields, context, where in _questions(path):
+        yield _question(fields, context, f"{where}, question {_id_of(fields)!r}", offsets if answered else None)
 
 
 def _questions(path: Path) -> Iterator[tuple[_Fields, str, str]]:
     """Fields of each question, its context, and where it stands."""
     number = 0
-    for item in read_items(path):
+    for item in read_items(path, _HELP):
         value, where = item.value, item.where
         if "data" in value:
             paragraphs: Iterator[tuple[_Fields, str]] = _paragraphs(value, where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data_shards.errors import UserError
+from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.extractive_qa.config import ExtractiveQaConfig
 from spe_dist.extractive_qa.decoding import best_of_questions, best_spans
@@ -46,9 +47,9 @@ class ExtractiveQa(ItemTask[Question, QaSettings]):
         return ExtractiveQaScoring()
 
     def read(self, path: Path, *, language: str) -> list[Question]:
-        return read_questions(path, offsets=self.config.data.offsets)
+        return list(read_questions(path, offsets=self.config.data.offsets))
 
-    def read_unlabelled(self, path: Path, description: QaSettings) -> list[Question]:
+    def read_unlabelled(self, path: Path, *, language: str, offsets: OffsetUnit) -> Iterator[Question]:
         return read_questions(path, answered=False)
 
     def of_text(self, text: str, description: QaSettings) -> Question:

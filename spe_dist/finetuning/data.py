@@ -43,10 +43,14 @@ def read_data(task: Task[Item, D]) -> Data[Item, D]:
     """
     config = task.config
     language = language_of_start(config)
-    train = _read(task, config.data.train, language)
-    train, dev = task.split(train) if config.data.dev is None else (train, _read(task, config.data.dev, language))
+    files = {part: path for part in ("train", "dev", "test") if (path := getattr(config.data, part)) is not None}
+    for part, path in files.items():
+        if path != STANDARD_INPUT and not Path(path).exists():
+            raise UserError(f"{path}: no such file: name the file to use (--{part} FILE)")
+    read = {part: _read(task, path, language) for part, path in files.items()}
+    train, dev = (read["train"], read["dev"]) if "dev" in read else task.split(read["train"])
     dev = task.mark(dev, train)
-    test = None if config.data.test is None else task.mark(_read(task, config.data.test, language), train)
+    test = task.mark(read["test"], train) if "test" in read else None
     chosen = task.choose(train)
     learned = [train[number] for number in chosen]
     description = task.describe(train, learned, language=language)
@@ -80,5 +84,5 @@ def _read(task: Task[Item, D], path: str, language: str) -> list[Item]:
         raise UserError("fine-tuning reads its data more than once, which standard input (-) cannot be: name a file")
     items: Sequence[Item] = task.read(Path(path), language=language)
     if not items:
-        raise UserError(f"{path} holds no {task.scoring.items}")
+        raise UserError(f"{path} holds no {task.scoring.items}: name another file")
     return list(items)

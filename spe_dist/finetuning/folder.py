@@ -161,6 +161,8 @@ def check_start(config: FinetuneConfig) -> None:
             f"{', '.join(map(str, models[:3]))}: name one of them"
         )
     if not (folder / CONFIG).is_file():
+        if (folder / "config.json").is_file():
+            raise UserError(f"start.pretrained: {folder} is an encoder alone: give --from {BERT} --encoder {folder}")
         raise UserError(
             f"start.pretrained: {folder} is neither a run (no {CONFIG}) nor an exported model (no {DESCRIPTION}) nor a "
             f'fine-tuned one: name the folder of a run, its export, a RUN/seed-N/{MODEL}, or "{BERT}" for an encoder '

@@ -28,7 +28,7 @@ def models_below(folder: Path) -> list[Path]:
 
 
 def require_model(folder: Path, stem: str) -> None:
-    """Raise a UserError if there is no model of this stem, naming those that lie where people look first."""
+    """Raise a UserError if there is no model of this stem, naming models that lie where people look first."""
     name = f"{stem}.json"
     if (folder / name).is_file():
         return
@@ -36,6 +36,11 @@ def require_model(folder: Path, stem: str) -> None:
     found = sorted(path.parent for place in _MODELS for path in folder.glob(f"{place}/{name}"))
     if found:
         raise UserError(f"{folder} is not {kind}, did you mean {' or '.join(map(str, found))}?")
+    places = [folder] if folder.exists() else folder.parents[:2]  # of RUN/seed-2/model, RUN
+    others = next(filter(None, map(models_below, places)), [])
+    if others:
+        what = "the folder of a model" if folder.exists() else "there"
+        raise UserError(f"{folder} is not {what}, did you mean {' or '.join(map(str, others[:3]))}?")
     raise UserError(f"{folder} is not {kind}: no {name} there; make one with: spe finetune")
 
 

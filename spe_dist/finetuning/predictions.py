@@ -58,13 +58,7 @@ def read_run(scoring: Scoring[Item], run: Path) -> RunPredictions[Item]:
     Raises:
         UserError: there are none, or a line is damaged.
     """
-    folder = run / FOLDER
-    found = [(match, path) for path in folder.glob("*.jsonl") if (match := _SEED.fullmatch(path.name))]
-    if not found or not (folder / GOLD).is_file():
-        raise UserError(
-            f"no predictions in {run}: fine-tuning writes {FOLDER}/{GOLD} and {FOLDER}/seed-*.jsonl into a run's folder"
-        )
-    paths = dict(sorted((int(match[1]), path) for match, path in found))
+    folder, paths = run / FOLDER, require_predictions(run)
     facts = {seed: scoring.training_facts(folder, seed) for seed in paths}
     return RunPredictions(
         run.resolve().name,
@@ -72,6 +66,24 @@ def read_run(scoring: Scoring[Item], run: Path) -> RunPredictions[Item]:
         {seed: read_items(scoring, path) for seed, path in paths.items()},
         {seed: of_seed for seed, of_seed in facts.items() if of_seed is not None},
     )
+
+
+def require_predictions(run: Path) -> dict[int, Path]:
+    """Files of a run's predictions by seed, rising.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = run / FOLDER
+    found = [(match, path) for path in folder.glob("*.jsonl") if (match := _SEED.fullmatch(path.name))]
+    if not found or not (folder / GOLD).is_file():
+        on_dev = run / "dev" / FOLDER / GOLD
+        hint = f"; {on_dev.parent.parent} has those on dev" if on_dev.is_file() else ""
+        raise UserError(
+            f"no predictions in {run}: fine-tuning writes {FOLDER}/{GOLD} and {FOLDER}/seed-*.jsonl into a run's "
+            f"folder if it is given test data{hint}"
+        )
+    return dict(sorted((int(match[1]), path) for match, path in found))
 
 
 def read_items(scoring: Scoring[Item], path: Path) -> list[Item]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from data_shards.errors import UserError
@@ -206,7 +206,12 @@ class Task(ABC, Generic[Item, D]):
 
     def read_description(self, folder: Path) -> D:
         """Read the description of a model; raises a UserError if that is impossible."""
-        return TypeAdapter(self.description).validate_python(read_description(folder, self.stem))
+        try:
+            return TypeAdapter(self.description).validate_python(read_description(folder, self.stem))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}"
+            raise UserError(f"{folder / f'{self.stem}.json'} is damaged ({what}): copy it again") from error
 
     def finish(
         self, folder: Path, model: Any, dev: Sequence[Item], find: Callable[[Sequence[Item]], list[Item]]

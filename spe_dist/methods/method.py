@@ -63,6 +63,9 @@ class Method:
         """The run's sentence encoder, with the weights that it begins with."""
         return build_sentence_encoder(self.config.encoder, self.config.compute, self.encoder_config)
 
+    def begin(self) -> None:
+        """Called where a run begins, not where it goes on: take weights that the new model has not got yet."""
+
     def compile(self) -> None:
         """Run the sentence encoder's layers through torch.compile; called once the method is built."""
         self.model.encoder.sentence_encoder.compile_layers()

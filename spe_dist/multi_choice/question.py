@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_shards.annotated.json_objects import Item, read_items
+from data_shards.annotated.json_objects import Item, read_items, texts_of
 from data_shards.errors import UserError
 
 MASKS = 100
@@ -56,8 +56,8 @@ class Question(NamedTuple):
         return self.query.partition(" ")[2] or self.query
 
 
-def read_questions(path: Path, *, labelled: bool = True) -> list[Question]:
-    """The questions of a file: a JSON list, or JSON lines, of {id, query, candidates, supports, answer}.
+def read_questions(path: Path, *, labelled: bool = True) -> Iterator[Question]:
+    """The questions of a file, one at a time: a JSON list, or JSON lines, of {id, query, candidates, supports, answer}.
 
     Args:
         path: the file; `-` is standard input.
@@ -66,22 +66,9 @@ def read_questions(path: Path, *, labelled: bool = True) -> list[Question]:
     Raises:
         UserError: it cannot be read, or something in it cannot be right; names line or item.
     """
-    return list(_questions(read_items(path), labelled))
-
-
-def write_questions(questions: Sequence[Question]) -> bytes:
-    """The same as a JSON list, a question a line."""
-    lines = [
-        json.dumps({name: value for name, value in question._asdict().items() if value is not None}, ensure_ascii=False)
-        for question in questions
-    ]
-    return ("[" + ",\n".join(lines) + "]\n").encode()
-
-
-def _questions(items: Iterator[Item], labelled: bool) -> Iterator[Question]:
-    for number, item in enumerate(items):
+    for number, item in enumerate(read_items(path, _HELP)):
         query, answer = (_text(item, name) for name in ("query", "answer"))
-        candidates, supports = (_texts(item, name) for name in ("candidates", "supports"))
+        candidates, supports = (texts_of(item, name, _HELP) for name in ("candidates", "supports"))
         if query is None or (labelled and answer is None):
             raise UserError(f"{item.where}: no field {'query' if query is None else 'answer'!r}: {_HELP}")
         if not candidates:
@@ -101,16 +88,17 @@ def _questions(items: Iterator[Item], labelled: bool) -> Iterator[Question]:
         )
 
 
+def write_questions(questions: Sequence[Question]) -> bytes:
+    """The same as a JSON list, a question a line."""
+    lines = [
+        json.dumps({name: value for name, value in question._asdict().items() if value is not None}, ensure_ascii=False)
+        for question in questions
+    ]
+    return ("[" + ",\n".join(lines) + "]\n").encode()
+
+
 def _text(item: Item, name: str) -> str | None:
     value: Any = item.value.get(name)
     if value is not None and (not isinstance(value, str) or not value.strip()):
         raise UserError(f"{item.where}: {name} is {json.dumps(value)[:40]}: expected a text")
-    return value
-
-
-def _texts(item: Item, name: str) -> list[str]:
-    value: Any = item.value.get(name)
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        what = f"no field {name!r}" if value is None else f"{name} is not a list of texts"
-        raise UserError(f"{item.where}: {what}: {_HELP}")
     return value

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from data_shards.errors import UserError
+from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.data import Data
 from spe_dist.finetuning.item_task import RowPerItemTask
@@ -44,9 +45,9 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
         return MultiChoiceScoring()
 
     def read(self, path: Path, *, language: str) -> list[Question]:
-        return read_questions(path)
+        return list(read_questions(path))
 
-    def read_unlabelled(self, path: Path, description: ChoiceSizes) -> list[Question]:
+    def read_unlabelled(self, path: Path, *, language: str, offsets: OffsetUnit) -> Iterator[Question]:
         return read_questions(path, labelled=False)
 
     def of_text(self, text: str, description: ChoiceSizes) -> Question:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +28,13 @@ _RELATION = re.compile(r"[\w-]+(\(e[12],e[12]\))?")
 _HELP = "SemEval-2010 task 8, TACRED's JSON and JSON lines with token, h, t and relation are read"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a file is read.
-
-    Args:
-        language: whose rules cut raw text into words (a spaCy language code).
-        no_relation: labels that say that there is no relation.
-        labelled: whether every sentence must have a label.
-    """
-
-    language: str
-    no_relation: Collection[str]
-    labelled: bool = True
-
-
-def read_sentences(path: Path, reading: Reading) -> tuple[list[MarkedSentence], set[str]]:
-    """The sentences of a file, and the labels without a relation that it has.
+def read_sentences(path: Path, *, language: str, labelled: bool = True) -> Iterator[MarkedSentence]:
+    """The sentences of a file, one at a time; their relations are labels as the file has them.
 
     Args:
         path: the file; `-` is standard input. Its first line tells the format.
-        reading: how.
+        language: whose rules cut raw text into words (a spaCy language code).
+        labelled: whether every sentence must have a label.
 
     Raises:
         UserError: it cannot be read, or something in it cannot be right; names line or item.
@@ -61,31 +46,23 @@ def read_sentences(path: Path, reading: Reading) -> tuple[list[MarkedSentence], 
         if not first:
             raise UserError(f"{stream.name} is empty: there is nothing to read")
         if first.lstrip()[:1] in (b"{", b"["):
-            labelled = _of_json(stream, reading, _known_relations(Path(path)))
+            yield from _of_json(stream, labelled, _known_relations(Path(path)))
         elif _SENTENCE.fullmatch(first.decode(errors="replace")):
-            labelled = _of_semeval(stream, reading)
+            yield from _of_semeval(stream, WordRules(language), labelled)
         else:
             raise UserError(f"{stream.name} begins with {first.decode(errors='replace').strip()[:40]!r}: {_HELP}")
-        sentences, none = [], set()
-        for sentence in labelled:
-            if sentence.relation in reading.no_relation:
-                none.add(str(sentence.relation))
-                sentence = sentence._replace(relation=None)
-            sentences.append(sentence)
-    return sentences, none
 
 
-def parse_tagged(text: str, reading: Reading) -> MarkedSentence:
+def parse_tagged(text: str, language: str) -> MarkedSentence:
     """A sentence with <e1>…</e1> and <e2>…</e2>.
 
     Raises:
         UserError: it lacks one of them.
     """
-    return _parse_tags("1", text, WordRules(reading.language), "--text")
+    return _parse_tags("1", text, WordRules(language), "--text")
 
 
-def _of_semeval(stream: InputStream, reading: Reading) -> Iterator[MarkedSentence]:
-    rules = WordRules(reading.language)
+def _of_semeval(stream: InputStream, rules: WordRules, labelled: bool) -> Iterator[MarkedSentence]:
     open_sentence: tuple[str, MarkedSentence] | None = None  # where it stands, and itself, still without a relation
     for number, raw in enumerate(stream.lines(), start=1):
         where = f"{stream.name}:{number}"
@@ -94,7 +71,7 @@ def _of_semeval(stream: InputStream, reading: Reading) -> Iterator[MarkedSentenc
         except UnicodeDecodeError as error:
             raise UserError(f"{where}: not UTF-8: convert the file, for example with iconv -t UTF-8") from error
         if found := _SENTENCE.fullmatch(line):
-            yield from _unlabelled(open_sentence, reading)
+            yield from _unlabelled(open_sentence, labelled)
             open_sentence = where, _parse_tags(found[1], found[2], rules, where)
         elif open_sentence and _RELATION.fullmatch(line.strip()):
             yield open_sentence[1]._replace(relation=line.strip())
@@ -104,12 +81,12 @@ def _of_semeval(stream: InputStream, reading: Reading) -> Iterator[MarkedSentenc
                 f"{where}: {line.strip()[:40]!r} is no sentence of SemEval-2010 task 8 (number, tab, text) and no "
                 "relation below one: fix or remove it"
             )
-    yield from _unlabelled(open_sentence, reading)
+    yield from _unlabelled(open_sentence, labelled)
 
 
-def _unlabelled(sentence: tuple[str, MarkedSentence] | None, reading: Reading) -> Iterator[MarkedSentence]:
+def _unlabelled(sentence: tuple[str, MarkedSentence] | None, labelled: bool) -> Iterator[MarkedSentence]:
     if sentence is not None:
-        if reading.labelled:
+        if labelled:
             raise UserError(
                 f"{sentence[0]}: sentence {sentence[1].id} has no relation below it: name the file with relations "
                 "(TRAIN_FILE.TXT, TEST_FILE_FULL.TXT)"
@@ -140,8 +117,8 @@ def _words_of(text: str, rules: WordRules) -> list[str]:
     return [text[start:end] for start, end in rules.locate_words(text)]
 
 
-def _of_json(stream: InputStream, reading: Reading, known: Collection[str] | None) -> Iterator[MarkedSentence]:
-    for number, item in enumerate(items_of(stream)):
+def _of_json(stream: InputStream, labelled: bool, known: Collection[str] | None) -> Iterator[MarkedSentence]:
+    for number, item in enumerate(items_of(stream, _HELP)):
         words = _words_field(item)
         if "subj_start" in item.value or "obj_start" in item.value:
             head, tail = (_span(item, words, _index(item, f"{p}_start"), _index(item, f"{p}_end") + 1, p)
@@ -149,7 +126,7 @@ def _of_json(stream: InputStream, reading: Reading, known: Collection[str] | Non
         else:
             head, tail = (_position(item, words, name) for name in ("h", "t"))
         relation = item.value.get("relation")
-        if relation is None and reading.labelled:
+        if relation is None and labelled:
             raise UserError(f"{item.where}: no field 'relation': fine-tuning needs a label of every sentence")
         if relation is not None and (not isinstance(relation, str) or not relation.strip()):
             raise UserError(f"{item.where}: relation is {json.dumps(relation)[:40]}: expected a text in quotes")
@@ -182,8 +159,8 @@ def _position(item: Item, words: tuple[str, ...], name: str) -> WordSpan:
 def _index(item: Item, name: str) -> int:
     value: Any = item.value.get(name)
     if type(value) is not int:
-        what = f"no field {name!r}" if value is None else f"{name} is {json.dumps(value)[:40]}: expected a whole number"
-        raise UserError(f"{item.where}: {what}")
+        what = f"no field {name!r}" if value is None else f"{name} is {json.dumps(value)[:40]}"
+        raise UserError(f"{item.where}: {what}: expected the number of a word, counted from 0")
     return value
 
 

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_shards.ragged import IntArray, Ragged, offsets_from_lengths
+from data_shards.ragged import IntArray, Ragged
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.documents.pooled_vectors import PooledPieces
-from spe_dist.finetuning.kept_pieces import keep_around
-from spe_dist.finetuning.sequence_rows import SequenceRows
+from spe_dist.finetuning.sequence_rows import SequenceRows, cut_sentences
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence
 
 MARKERS = 4  # rows of the word embeddings behind the tokenizer's vocabulary: head begins, ends, tail begins, ends
@@ -42,9 +41,7 @@ def encode(
     max_pieces: int,
     pooling: str,
 ) -> RelationRows:
-    """Cut sentences into pieces, and long ones to what is nearest to their entities.
-
-    An entity of which the tokenizer makes nothing is one unknown piece.
+    """Cut sentences into pieces (see `cut_sentences`), with markers around their entities.
 
     Args:
         sentences: with their entities.
@@ -53,24 +50,14 @@ def encode(
         max_pieces: longest sequence, [CLS], [SEP] and markers included.
         pooling: see `SentenceModelConfig`.
     """
-    pieces = word_pieces.encode_words([word for sentence in sentences for word in sentence.words])
-    word_offsets = offsets_from_lengths(np.array([len(sentence.words) for sentence in sentences], dtype=np.int64))
     number_of = {relation: number for number, relation in enumerate(classes)}
+    asked = [(sentence.words, (sentence.head, sentence.tail)) for sentence in sentences]
     rows, pooled, is_cut = [], [], []
-    for sentence, first_word in zip(sentences, word_offsets.tolist(), strict=False):
-        offsets = pieces.offsets[first_word : first_word + len(sentence.words) + 1]
-        ids, offsets = pieces.values[offsets[0] : offsets[-1]], offsets - offsets[0]
-        for start, end in (sentence.head, sentence.tail):
-            if offsets[start] == offsets[end]:
-                ids = np.insert(ids, offsets[start], word_pieces.special_ids.unk)
-                offsets = offsets + (np.arange(len(offsets)) > start)
-        spans = [(int(offsets[start]), int(offsets[end])) for start, end in (sentence.head, sentence.tail)]
-        kept = keep_around(len(ids), spans, max_pieces - _SPECIALS - MARKERS)
-        spans = [(int(a), int(b)) for a, b in np.searchsorted(kept, spans)]
-        marked, of_entities, markers = _mark(ids[kept], spans, word_pieces.vocab_size)
+    for cut in cut_sentences(asked, word_pieces, max_pieces - _SPECIALS - MARKERS):
+        marked, of_entities, markers = _mark(cut.ids, cut.spans, word_pieces.vocab_size)
         rows.append(marked)
         pooled.append(of_entities if pooling == "mean" else [(place, place + 1) for place in markers])
-        is_cut.append(len(kept) < len(ids))
+        is_cut.append(cut.is_cut)
     return RelationRows(
         sentences,
         Ragged.from_lengths(np.concatenate(rows), np.array([len(row) for row in rows])),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError
+from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.data import Data
 from spe_dist.finetuning.item_task import RowPerItemTask
@@ -15,7 +16,7 @@ from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.finetuning.subsets import choose_fraction, choose_of_each_label
 from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
 from spe_dist.sentence_relations.config import SentenceRelationsConfig
-from spe_dist.sentence_relations.formats import Reading, parse_tagged, read_sentences
+from spe_dist.sentence_relations.formats import parse_tagged, read_sentences
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence
 from spe_dist.sentence_relations.model import RelationLabels, SentenceRelationModel
 from spe_dist.sentence_relations.rows import MARKERS, RelationRows, encode
@@ -41,22 +42,22 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
 
     def __init__(self, config: SentenceRelationsConfig | None) -> None:
         super().__init__(config)
-        self._none_labels: set[str] = set()
+        self._none_labels: set[str | None] = set()
 
     @property
     def scoring(self) -> SentenceRelationsScoring:
         return SentenceRelationsScoring()
 
     def read(self, path: Path, *, language: str) -> list[MarkedSentence]:
-        sentences, none = read_sentences(path, Reading(language, self.config.model.no_relation))
-        self._none_labels |= none
-        return sentences
+        none, found = self.config.model.no_relation, list(read_sentences(path, language=language))
+        self._none_labels |= {item.relation for item in found if item.relation in none}
+        return [item._replace(relation=None) if item.relation in none else item for item in found]
 
-    def read_unlabelled(self, path: Path, description: RelationLabels) -> list[MarkedSentence]:
-        return read_sentences(path, Reading(description.language, (), labelled=False))[0]
+    def read_unlabelled(self, path: Path, *, language: str, offsets: OffsetUnit) -> Iterator[MarkedSentence]:
+        return read_sentences(path, language=language, labelled=False)
 
     def of_text(self, text: str, description: RelationLabels) -> MarkedSentence:
-        return parse_tagged(text, Reading(description.language, (), labelled=False))
+        return parse_tagged(text, description.language)
 
     def split(self, items: Sequence[MarkedSentence]) -> tuple[list[MarkedSentence], list[MarkedSentence]]:
         data = self.config.data
@@ -85,7 +86,9 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         relations = {item.relation for item in available}
         model = self.config.model
         if len(relations) < 2:
-            raise UserError(f"{self.config.data.train} has one label alone: there is nothing to tell apart")
+            raise UserError(
+                f"{self.config.data.train} has one label alone: there is nothing to tell apart, name a file with more"
+            )
         names = [label for label in model.no_relation if label in self._none_labels] or [model.no_relation[0]]
         return RelationLabels(
             relations=tuple(sorted(relation for relation in relations if relation is not None)),

@@ -275,6 +275,7 @@ def _set_up(
     checkpoint = store.latest()
     if checkpoint is None:
         require_none_saved(folder, config.run_url or folder, world)
+        method.begin()
     start.lap("choice of a checkpoint")
     metrics = MetricsAccumulator(method, world, accumulation=plan.accumulation)
     engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest)

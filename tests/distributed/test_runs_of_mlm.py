@@ -1,10 +1,11 @@
 """Masked language modelling by the engine: the same run at other ranks, stages and stops; it learns; it is exported."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, BertConfig, BertForMaskedLM
 
 from data_shards.shards.reader import ShardReader
 from spe_dist.export.export_run import export_run
@@ -56,6 +57,26 @@ def test_ranks_stages_fusion_and_a_restart_change_nothing(shards, tmp_path):
     assert comparison.difference is None, str(comparison.difference)
     assert comparison.steps == list(range(1, 10)) and comparison.checkpoint == 9
     assert all(line["sbo_loss"] > 0 for line in metrics_of(Path(whole.run_folder)))
+
+
+def test_the_head_of_a_checkpoint_is_taken_where_a_run_begins_and_not_where_it_goes_on(shards, tmp_path):
+    reader, encoder = ShardReader(str(shards)), tmp_path / "encoder"
+    shutil.copytree(reader.tokenizer_folder(), encoder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+    bert = BertForMaskedLM(BertConfig(vocab_size=reader.manifest.tokenizer.vocab_size, **sizes))
+    bert.save_pretrained(encoder)
+    half, whole = (
+        configure(shards, tmp_path, method="mlm", encoder={"name_or_path": str(encoder)}, train={"steps": steps})
+        for steps in (1, 2)
+    )
+    run(1, [half, whole])
+    log = Path(whole.run_folder, "logs", "rank-0.log")
+    assert log.read_text().count(f"loaded the head of masked language modelling from {encoder}") == 1
+    method = spec_of(half).build(half, reader, device=torch.device("cpu"))
+    head, given = method.model.mlm.block.linear.weight, bert.cls.predictions.transform.dense.weight
+    assert not torch.equal(head, given)
+    method.begin()
+    assert torch.equal(head, given)
 
 
 def test_both_objectives_beat_the_most_frequent_piece(learned):

@@ -18,6 +18,7 @@ from launcher.cli import main
 from tests.forked import run_forked
 from tests.integration.user_mistakes import MISTAKES
 from tests.unit.spe_dist.extraction.lively import save_lively
+from tests.unit.spe_dist.finetuning.untrained import DESCRIPTIONS, save_untrained
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run, write_dataset
 
 _OF_OTHERS = re.compile(r"Traceback|[╭│]|pydantic|tyro|<class|[A-Z]\w+(Error|Exception)\b|Errno|use_fast|Retry")
@@ -36,6 +37,8 @@ def world(tmp_path_factory):
     train_tiny_run(folder)
     (folder / "runs" / "tiny").rename(folder / "run")
     save_lively(folder / "model")
+    for task in DESCRIPTIONS:
+        save_untrained(task, folder / task / "model")
     for name, damage in (("shards", "shards/*.tar"), ("run", "checkpoints/*/rank-*"), ("model", "*.safetensors")):
         copy = Path(shutil.copytree(folder / name, folder / f"damaged_{name}"))
         pattern = damage.split("/")[-1] if name == "shards" else damage

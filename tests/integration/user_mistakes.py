@@ -14,8 +14,8 @@ class Mistake:
     """A command, split at blanks, and files that lie where it is typed.
 
     Args:
-        command: without `spe`; `{world}` holds shards, run, new_run (without checkpoints), model, and damaged_shards,
-            damaged_run, damaged_model.
+        command: without `spe`; `{world}` holds shards, run, new_run (without checkpoints), model, TASK/model of tasks
+            with items, and damaged_shards, damaged_run, damaged_model.
         told: parts of the one line.
         files: name to content.
     """
@@ -231,6 +231,50 @@ _EXTRACTION = [
     _mistake("ablate --pretrain data.shards=nosuch", "nosuch"),
     _mistake("compare-pretraining --config nosuch", "--config nosuch", "ablations_spe_cpu"),
 ]
+_SEMEVAL = '1\t"The <e1>audits</e1> were about <e2>waste</e2>."\n'
+_TEXT = "🎉 Ann runs Acme."
+_FIGER = json.dumps([{"sent": _TEXT, "start": len(_TEXT.encode()) - 5, "end": len(_TEXT.encode()) - 1, "labels": []}])
+_ASKED = json.dumps({"query": "owner ann", "candidates": ["acme"], "supports": ["Acme"], "answer": "ann"}) + "\n"
+_DOCUMENT = {
+    "title": "d",
+    "sents": [["Ann", "runs", "Acme"]],
+    "vertexSet": [[{"name": "Ann", "pos": [0, 5], "sent_id": 0, "type": "PER"}]],
+    "labels": [],
+}
+_OF_TASKS = [
+    _mistake(
+        "finetune sentence-relations --from bert --train a.txt --run.folder out", "no relation below", a__txt=_SEMEVAL
+    ),
+    _mistake("finetune sentence-relations --from bert --train b.txt --run.folder out", "b.txt begins", b__txt=_LINES),
+    _mistake("finetune entity-typing --from bert --train a.json --run.folder out", "(--dev FILE)", a__json=_FIGER),
+    _mistake(
+        "finetune entity-typing --from bert --train a.txt --dev a.txt --run.folder out",
+        "a.txt is lines of text, not JSON: FIGER's",
+        a__txt=_LINES,
+    ),
+    _mistake(
+        _BERT.replace("finetune", "finetune document-relations"), "words 0 to 2", a__jsonl=json.dumps(_DOCUMENT) + "\n"
+    ),
+    _mistake(f"{_BERT} --name asked".replace("finetune", "finetune multi-choice"), "not among", a__jsonl=_ASKED),
+    _mistake(
+        "finetune multi-choice --from e --train a.jsonl --dev a.jsonl --run.folder out",
+        "e is an encoder alone: give --from bert --encoder e",
+        **{"e/config__json": "{}"},
+    ),
+    _mistake("predict {world}/sentence_relations a.txt", "did you mean", "sentence_relations/model", a__txt=_SEMEVAL),
+    _mistake("predict {world}/entity_typing/seed-9/model a.txt", "is not there, did you mean", a__txt=_SEMEVAL),
+    _mistake("predict {world}/sentence_relations/model a.txt", "a.txt begins with", a__txt=_LINES),
+    _mistake("predict {world}/sentence_relations/model a.txt --out b.html", "end its name in .jsonl", a__txt=_SEMEVAL),
+    _mistake("predict {world}/sentence_relations/model no.txt --out b.jsonl", "no.txt: no such file", b__jsonl="mine"),
+    _mistake("predict {world}/entity_typing/model a.json", "the mention is on", "--offsets", a__json=_FIGER),
+    _mistake("predict {world}/entity_typing/model a.json --batch-size 0", "--batch-size 0", a__json=_FIGER),
+    _mistake("predict {world}/multi_choice/model a.jsonl --out b.jsonl", "a.jsonl:1: the answer", a__jsonl=_ASKED),
+    _mistake("predict {world}/multi_choice/model a.jsonl --offsets utf16", "no offsets", "remove it", a__jsonl=_ASKED),
+    _mistake("predict {world}/extractive_qa/model a.json", "holds no questions", a__json='{"data": []}'),
+    _mistake("predict {world}/extractive_qa/model --text Who", "--text is for tasks that read one text"),
+    _mistake("predict {world}/extractive_qa/model a.jsonl --out b.jsonl", "neither 'data'", a__jsonl=_ASKED),
+    _mistake("predict {world}/model a.txt --offsets bytes", "--offsets", "extractor", a__txt=_LINES),
+]
 _RUNS = [
     _mistake("export nosuch", "nosuch"),
     _mistake("export {world}/new_run", "new_run"),
@@ -262,4 +306,4 @@ _RUNS = [
     _mistake("slurm --config nosuch", "nosuch"),
 ]
 
-MISTAKES = [*_CALLS, *_PRETRAIN, *_SHARDS, *_ANNOTATED, *_EXTRACTION, *_RUNS]
+MISTAKES = [*_CALLS, *_PRETRAIN, *_SHARDS, *_ANNOTATED, *_EXTRACTION, *_OF_TASKS, *_RUNS]

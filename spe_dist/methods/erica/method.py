@@ -45,10 +45,11 @@ from spe_dist.methods.erica.config import COUNTED, TERMS, EricaConfig
 from spe_dist.methods.erica.fact_pairs import HEAD, LANE, STEP, TAIL
 from spe_dist.methods.erica.flops import erica_flops
 from spe_dist.methods.erica.markers import MOST_MENTIONS
-from spe_dist.methods.erica.model import METRICS, add_markers, starting_model
+from spe_dist.methods.erica.model import METRICS, EricaEncoder, EricaModel, add_markers
 from spe_dist.methods.method import Method
 from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.workload import Workload
+from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
     from spe_dist.engine.deepspeed_engine import Engine
@@ -96,7 +97,7 @@ class Erica(Method):
         if config.pooling != "mean":
             add_markers(config, encoder, reader.manifest.tokenizer.vocab_size)
             self.encoder_config = encoder.model.config
-        self.model = starting_model(config, encoder)
+        self.model = EricaModel(config, EricaEncoder(encoder))
         self.probes = _draw_probes(config, reader, positions=encoder.max_pieces)
         self.term_weights = (config.ed.weight, config.rd.weight, config.mlm.weight)
         self._device = device
@@ -105,6 +106,11 @@ class Erica(Method):
         self._relation_metrics = torch.zeros(len(RELATION_METRICS), device=device)
         self._of_step = (0, 0)  # relations that took part, and 1, on the first rank
         self._digest = torch.zeros((), dtype=torch.int64)  # of all that relation discrimination has drawn
+
+    def begin(self) -> None:
+        """Take the checkpoint's MLM head; it stays new where there is none."""
+        if isinstance(self.model.mlm, MaskedLanguageModelling):
+            self.model.mlm.start_from(self.config.encoder.name_or_path)
 
     def before_step(
         self, engine: Engine, world: World, plan: BatchPlan, batches: Sequence[DocumentBatch]

@@ -91,14 +91,6 @@ def new_model(config: EricaConfig, hf_config: PretrainedConfig, manifest: Manife
     return EricaModel(config, EricaEncoder(new_sentence_encoder(hf_config)))
 
 
-def starting_model(config: EricaConfig, sentence_encoder: SentenceEncoder) -> EricaModel:
-    """The model that a run begins with: its MLM head is the checkpoint's, or new where that has none."""
-    model = EricaModel(config, EricaEncoder(sentence_encoder))
-    if isinstance(model.mlm, MaskedLanguageModelling):
-        model.mlm.start_from(config.encoder.name_or_path)
-    return model
-
-
 def _check_objectives(config: EricaConfig) -> None:
     if not (config.ed.weight or config.rd.weight or config.mlm.weight):
         raise UserError("ed.weight, rd.weight and mlm.weight are all 0: nothing would be trained")

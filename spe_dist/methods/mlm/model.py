@@ -55,14 +55,6 @@ def new_model(config: MaskedLanguageConfig, hf_config: PretrainedConfig, manifes
     return MaskedLanguageModel(config, new_sentence_encoder(hf_config))
 
 
-def starting_model(config: MaskedLanguageConfig, sentence_encoder: SentenceEncoder) -> MaskedLanguageModel:
-    """The model that a run begins with: its MLM head is the checkpoint's, or new where that has none."""
-    model = MaskedLanguageModel(config, sentence_encoder)
-    if isinstance(model.mlm, MaskedLanguageModelling):
-        model.mlm.start_from(config.encoder.name_or_path)
-    return model
-
-
 def _check_objectives(config: MaskedLanguageConfig) -> None:
     if not (config.mlm.weight or config.sbo.weight):
         raise UserError("mlm.weight and sbo.weight are both 0: nothing would be trained")

@@ -47,9 +47,12 @@ class Mtb(Method):
         add_rows(encoder, reader.manifest.tokenizer.vocab_size + len(MARKERS))
         self.encoder_config = encoder.model.config
         self.model = MtbModel(config, encoder)
-        if isinstance(self.model.mlm, MaskedLanguageModelling):
-            self.model.mlm.start_from(config.encoder.name_or_path)
         self.term_weights = (config.mtb.weight, config.mlm.weight)
+
+    def begin(self) -> None:
+        """Take the checkpoint's MLM head; it stays new where there is none."""
+        if isinstance(self.model.mlm, MaskedLanguageModelling):
+            self.model.mlm.start_from(self.config.encoder.name_or_path)
 
     def model_flops(self, workload: Workload) -> int:
         """FLOPs of some steps on all ranks, forward and backward."""

@@ -31,9 +31,9 @@ def test_both_formats(tmp_path):
     assert one == TypedMention("0", ("Ann", "lives", "in"), ("Paris",), (".",), ("/location", "/location/city"))
     assert empty.types == ()
     (tmp_path / "figer.json").write_text(json.dumps([FIGER | {"sent": "🎉n lives in Paris."}]))
-    assert read_mentions(tmp_path / "figer.json", language="en", offsets="utf16")[0].mention == ("Paris",)
+    assert next(read_mentions(tmp_path / "figer.json", language="en", offsets="utf16")).mention == ("Paris",)
     (tmp_path / "ufet.json").write_text(json.dumps(UFET) + "\n")
-    assert read_mentions(tmp_path / "ufet.json", language="en") == [
+    assert list(read_mentions(tmp_path / "ufet.json", language="en")) == [
         TypedMention("u1", ("in",), ("Acme", "Inc."), (".",), ("company",))
     ]
     assert parse_tagged("in <e1>Acme</e1> .", "en") == TypedMention("1", ("in",), ("Acme",), (".",))
@@ -56,7 +56,7 @@ def test_both_formats(tmp_path):
 def test_mistakes_are_one_line(tmp_path, fields, told):
     (tmp_path / "d.json").write_text(json.dumps(fields) + "\n")
     with pytest.raises(UserError) as error:
-        read_mentions(tmp_path / "d.json", language="en")
+        list(read_mentions(tmp_path / "d.json", language="en"))
     assert told in str(error.value) and "\n" not in str(error.value)
 
 

@@ -32,7 +32,7 @@ FLAT = {"question": "Where?", "context": CONTEXT, "answers": {"text": ["Paris"],
 def test_all_formats(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps(SQUAD, indent=1))
     expected = Question("q1", "Where?", CONTEXT, ("Paris", "in Paris"), ((45, 50), (16, 24)))
-    assert read_questions(tmp_path / "s.json") == [expected]
+    assert list(read_questions(tmp_path / "s.json")) == [expected]
     (tmp_path / "m.jsonl.gz").write_bytes(
         gzip.compress("".join(json.dumps(line) + "\n" for line in ({"header": {"dataset": "x"}}, MRQA)).encode())
     )
@@ -53,15 +53,15 @@ def test_offsets_count_what_is_said(tmp_path, unit, widths):
     one = {"text": "Paris 🎉", "char_spans": [[start, start + length - 1]]}
     asked = [{"qid": "m", "question": "?", "detected_answers": [one]}, {"id": "s", "question": "?", "answers": answers}]
     (tmp_path / "f.jsonl").write_text(json.dumps({"context": context, "qas": asked}) + "\n")
-    found = read_questions(tmp_path / "f.jsonl", offsets=unit)
+    found = list(read_questions(tmp_path / "f.jsonl", offsets=unit))
     assert [[context[slice(*span)] for span in question.spans] for question in found] == [["Paris 🎉"]] * 2
     with pytest.raises(UserError, match="--offsets"):
-        read_questions(tmp_path / "f.jsonl")
+        list(read_questions(tmp_path / "f.jsonl"))
 
 
 def test_answers_are_not_looked_at_where_they_are_not_needed(tmp_path):
     (tmp_path / "f.jsonl").write_text(json.dumps({"question": "q", "context": "c", "answers": 3}) + "\n")
-    assert read_questions(tmp_path / "f.jsonl", answered=False) == [Question("0", "q", "c")]
+    assert list(read_questions(tmp_path / "f.jsonl", answered=False)) == [Question("0", "q", "c")]
 
 
 def of_answer(**fields):
@@ -97,5 +97,5 @@ def detected(*pairs):
 def test_mistakes_are_one_line(tmp_path, fields, told):
     (tmp_path / "f.jsonl").write_text(json.dumps(fields) + "\n")
     with pytest.raises(UserError) as error:
-        read_questions(tmp_path / "f.jsonl")
+        list(read_questions(tmp_path / "f.jsonl"))
     assert told in str(error.value) and "\n" not in str(error.value)

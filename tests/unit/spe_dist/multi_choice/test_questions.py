@@ -24,12 +24,12 @@ def written(path: Path, *questions: dict[str, Any]) -> Path:
 
 def test_wikihops_format(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps([ASKED, ASKED | {"id": None}]))
-    one = read_questions(tmp_path / "d.json")[0]
+    one, _ = read_questions(tmp_path / "d.json")
     supports = ("Paris is in France.", "( ___MASK7___ )-born")
     assert one == Question("WH_1", "country paris", ("france", "poland"), supports, "france")
     assert (one.relation, one.subject) == ("country", "paris")
     del ASKED["answer"]
-    assert read_questions(written(tmp_path / "e.json", ASKED), labelled=False)[0].answer is None
+    assert next(read_questions(written(tmp_path / "e.json", ASKED), labelled=False)).answer is None
     ASKED["answer"] = "france"
 
 
@@ -48,7 +48,7 @@ def test_wikihops_format(tmp_path: Path) -> None:
 )
 def test_mistakes_are_one_line(tmp_path: Path, change: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError) as error:
-        read_questions(written(tmp_path / "d.json", ASKED | change))
+        list(read_questions(written(tmp_path / "d.json", ASKED | change)))
     assert f"d.json:1: {told}" in str(error.value) and "\n" not in str(error.value)
 
 

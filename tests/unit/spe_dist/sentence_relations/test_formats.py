@@ -3,10 +3,9 @@ import json
 import pytest
 
 from data_shards.errors import UserError
-from spe_dist.sentence_relations.formats import Reading, parse_tagged, read_sentences
+from spe_dist.sentence_relations.formats import parse_tagged, read_sentences
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence
 
-READING = Reading("en", ("Other", "no_relation", "NA"))
 SEMEVAL = (
     '1\t"The <e1>audits</e1> were about <e2>waste bins</e2>."\r\nMessage-Topic(e1,e2)\r\nComment: x\r\n\r\n'
     '2\t"<e2>Tea</e2> is in an un<e1>wash</e1>ed cup."\r\nOther\r\nComment:\r\n'
@@ -16,31 +15,30 @@ TACRED = {"id": "t1", "token": ["Ann", "Lee", ",", "37", "."], "subj_start": 0, 
 CP = {"token": ["Ann", "runs", "Acme"], "h": {"name": "ann", "pos": [0, 1]}, "t": {"pos": [2, 3]}, "relation": "NA"}
 
 
-def read(folder, text, reading=READING, name="data.txt"):
-    (folder / name).write_text(text, newline="")
-    return read_sentences(folder / name, reading)
+def read(folder, text, **labelled):
+    (folder / "data.txt").write_text(text, newline="")
+    return list(read_sentences(folder / "data.txt", language="en", **labelled))
 
 
 def test_semeval(tmp_path):
-    sentences, none = read(tmp_path, SEMEVAL)
+    sentences = read(tmp_path, SEMEVAL)
     assert sentences[0] == MarkedSentence(
         "1", ("The", "audits", "were", "about", "waste", "bins", "."), (1, 2), (4, 6), "Message-Topic(e1,e2)"
     )
     assert sentences[1].words[4:7] == ("un", "wash", "ed") and sentences[1].head == (5, 6)
-    assert sentences[1].tail == (0, 1) and sentences[1].relation is None and none == {"Other"}
+    assert sentences[1].tail == (0, 1) and sentences[1].relation == "Other"
     without = "\n".join(line for line in SEMEVAL.split("\r\n") if line[:1].isdigit())
-    assert [one.relation for one in read(tmp_path, without, Reading("en", (), labelled=False))[0]] == [None, None]
+    assert [one.relation for one in read(tmp_path, without, labelled=False)] == [None, None]
 
 
 def test_tacred_and_cp(tmp_path):
-    (one,), _ = read(tmp_path, json.dumps([TACRED]))
+    (one,) = read(tmp_path, json.dumps([TACRED]))
     assert one == MarkedSentence("t1", tuple(TACRED["token"]), (0, 2), (3, 4), "per:age")
-    sentences, none = read(tmp_path, "\n".join(map(json.dumps, [CP, CP | {"relation": "owns", "id": 7}])))
+    sentences = read(tmp_path, "\n".join(map(json.dumps, [CP, CP | {"relation": "owns", "id": 7}])))
     assert [(s.id, s.head, s.tail, s.relation) for s in sentences] == [
-        ("0", (0, 1), (2, 3), None),
+        ("0", (0, 1), (2, 3), "NA"),
         ("7", (0, 1), (2, 3), "owns"),
     ]
-    assert none == {"NA"}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +54,7 @@ def test_tacred_and_cp(tmp_path):
         (json.dumps({"text": "x"}), r"data.txt:1: no field 'token'"),
         (json.dumps({"token": "x"}), r"data.txt:1: token is not a list of words"),
         (json.dumps(TACRED | {"obj_end": 5}), r"data.txt:1: obj names words 3 to 5 of 5"),
-        (json.dumps(TACRED | {"subj_end": "1"}), r"data.txt:1: subj_end is \"1\": expected a whole number"),
+        (json.dumps(TACRED | {"subj_end": "1"}), r"data.txt:1: subj_end is \"1\": expected the number of a word"),
         (json.dumps({k: v for k, v in TACRED.items() if k != "relation"}), r"data.txt:1: no field 'relation'"),
         (json.dumps(CP | {"t": {}}), r"data.txt:1: no field 't.pos'"),
         (json.dumps(CP | {"t": {"pos": [2, 2]}}), r"data.txt:1: t.pos names words 2 to 1 of 3"),
@@ -78,6 +76,6 @@ def test_relations_are_held_against_the_numbers_beside(tmp_path):
 
 
 def test_text_of_a_command():
-    assert parse_tagged("<e1>A</e1> b <e2>c</e2>", READING)[1:4] == (("A", "b", "c"), (0, 1), (2, 3))
+    assert parse_tagged("<e1>A</e1> b <e2>c</e2>", "en")[1:4] == (("A", "b", "c"), (0, 1), (2, 3))
     with pytest.raises(UserError, match="--text: sentence 1 needs one <e1>"):
-        parse_tagged("a b", READING)
+        parse_tagged("a b", "en")
