@@ -13,6 +13,7 @@ from data_shards.annotated import brat, label_studio
 from data_shards.annotated.document import Document, Mention
 from data_shards.errors import UserError
 from data_shards.files import written_folder
+from launcher.predict_results import Result
 from spe_dist.extraction.graphs.graph import Found, Graph, Scope, graphs_of
 from spe_dist.extraction.graphs.graphml import graphml
 from spe_dist.extraction.graphs.neo4j import write_neo4j
@@ -21,7 +22,6 @@ from spe_dist.extraction.graphs.ntriples import ntriples
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extracted_text import ExtractedText
 
-Result = tuple[dict[str, Any], "ExtractedText"]
 FOLDERS = ("neo4j", "brat")
 """Formats that are a folder."""
 _ANNOTATION = ("text", "tokens", "entities", "relations", "spans", "label", "annotations", "predictions")

@@ -13,9 +13,10 @@ from data_shards.errors import UserError
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
-from launcher.predict import json_lines, opened, streamed
+from launcher.predict import json_lines, opened
 from launcher.predict_formats import check_folder, label_studio_tasks, version_of, write_folder
-from launcher.predict_input import read_items
+from launcher.predict_input import Reading, read_items
+from launcher.predict_results import streamed
 from spe_dist.config import Count
 from spe_dist.finetuning.model_stem import require_model
 
@@ -67,7 +68,7 @@ def run_suggest(command: Suggest) -> None:
     from spe_dist.extraction.predict.extractor import Extractor
     from spe_dist.extraction.predict.suggest import suggest
 
-    items = read_items(command.files or (STANDARD_INPUT,), command.input_format, command.text_field)
+    items = read_items(command.files or (STANDARD_INPUT,), Reading(command.input_format, command.text_field))
     extractor = Extractor.from_pretrained(command.model, device=command.device, batch_size=command.batch_size)
     chosen = suggest(streamed(extractor, items), command.count, seed=command.seed)
     results = [(one.fields, one.extracted) for one in chosen]

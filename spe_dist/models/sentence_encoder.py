@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
@@ -23,7 +22,12 @@ from spe_dist.models.packed_attention import (
     PaddedLayout,
     VarlenLayout,
     layout_of,
+    packed_attention,
 )
+from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
 _ONE_PIECE = PackedSequences(
@@ -38,13 +42,13 @@ class SentenceEncoder(nn.Module):
     """A BERT-like encoder without pooler.
 
     Args:
-        model: a Hugging Face encoder that was built with the "packed" attention.
+        model: a Hugging Face encoder that was built with the "packed" attention, or its stand-in.
         packed: whether its layers run without padding.
     """
 
-    def __init__(self, model: PreTrainedModel, *, packed: bool = True) -> None:
+    def __init__(self, model: PreTrainedModel | PlainEncoder, *, packed: bool = True) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.packed = packed
         self.first_position = _first_position(model.config)
 
@@ -219,7 +223,7 @@ def build_sentence_encoder(
 
 def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
     """An encoder of the given sizes with new weights."""
-    model = AutoModel.from_config(hf_config, attn_implementation=NAME, **_no_pooler(hf_config))
+    model = _auto_model().from_config(hf_config, attn_implementation=NAME, **_no_pooler(hf_config))
     return SentenceEncoder(model, packed=packed)
 
 
@@ -242,7 +246,7 @@ def load_sentence_encoder_strictly(
     """
     with quiet_transformers():
         try:
-            model, info = AutoModel.from_pretrained(
+            model, info = _auto_model().from_pretrained(
                 name_or_path,
                 config=hf_config,
                 attn_implementation=NAME,
@@ -267,6 +271,27 @@ def load_sentence_encoder_strictly(
             f"shape, such as {missing[0]}: name a complete encoder"
         )
     return SentenceEncoder(model, packed=packed), sorted(info["unexpected_keys"])
+
+
+def load_to_predict(folder: Path) -> SentenceEncoder:
+    """The encoder of a model's folder, in fp32, for predicting: without transformers if it is of a common kind.
+
+    Raises:
+        UserError: weights are missing there or have another shape.
+    """
+    plain = load_plain_encoder(folder)
+    return load_saved_encoder(folder) if plain is None else SentenceEncoder(plain)
+
+
+def load_saved_encoder(folder: Path) -> SentenceEncoder:
+    """The encoder of a model's folder, in fp32, for training.
+
+    Raises:
+        UserError: weights are missing there or have another shape.
+    """
+    from transformers import AutoConfig
+
+    return load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
 def add_rows(encoder: SentenceEncoder, rows: int) -> None:
@@ -300,6 +325,14 @@ def save_tokenizer(word_pieces: WordPieces, encoder: SentenceEncoder, folder: Pa
     word_pieces.save(folder, max_pieces=encoder.max_pieces, token_types=encoder.model.config.type_vocab_size > 1)
 
 
+def _auto_model() -> Any:
+    """The class that knows our attention then; on use, as its import takes longer than a short prediction."""
+    from transformers import AttentionInterface, AutoModel
+
+    AttentionInterface.register(NAME, packed_attention)
+    return AutoModel
+
+
 def _has_pooler(hf_config: PretrainedConfig) -> bool:
     return hf_config.model_type != "electra"
 
@@ -309,6 +342,8 @@ def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:
 
 
 def _load_config(config: EncoderConfig) -> PretrainedConfig:
+    from transformers import AutoConfig
+
     try:
         return AutoConfig.from_pretrained(config.name_or_path, trust_remote_code=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last three: odd values in it
@@ -325,6 +360,8 @@ def _reason(error: Exception) -> str:
 
 
 def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
+    from transformers import BertConfig
+
     return BertConfig(
         vocab_size=vocab_size,
         hidden_size=config.hidden_size,
@@ -374,12 +411,16 @@ class quiet_transformers:
     """No report about the pooler and heads that are left out on purpose, and no progress bars."""
 
     def __enter__(self) -> None:
+        from transformers.utils import logging as transformers_logging
+
         self.verbosity = transformers_logging.get_verbosity()
         self.progress_bar = transformers_logging.is_progress_bar_enabled()
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
 
     def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging as transformers_logging
+
         transformers_logging.set_verbosity(self.verbosity)
         if self.progress_bar:
             transformers_logging.enable_progress_bar()
