@@ -7,7 +7,7 @@ every forward pass. On a CPU the three products stay: their gradient would be ro
 
 from __future__ import annotations
 
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ def join_projections(model: nn.Module) -> None:
     """Let the self-attentions of a Hugging Face encoder of BERT's kind compute their projections together."""
     for module in model.modules():
         if all(isinstance(getattr(module, name, None), nn.Linear) for name in ("query", "key", "value")):
-            module.forward = MethodType(_self_attention, module)
+            module.forward = partial(_self_attention, module)  # a bound method could not be pickled
 
 
 def lay_side_by_side(module: nn.Module) -> None:
@@ -51,7 +51,9 @@ def _self_attention(
 
 def joint_linear(inputs: Tensor, weights: list[Tensor], biases: list[Tensor]) -> Tensor:
     """Several linear layers of the same inputs [P, H], their results side by side."""
-    if torch.compiler.is_compiling() or torch.is_autocast_enabled(inputs.device.type):
+    kind = inputs.device.type
+    is_cast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if torch.compiler.is_compiling() or is_cast:
         return nn.functional.linear(inputs, torch.cat(weights), torch.cat(biases))
     return _JointLinear.apply(inputs, len(weights), *weights, *biases)
 
