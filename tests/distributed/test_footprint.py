@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
+from torch._subclasses.fake_tensor import is_fake
 
 from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
@@ -54,7 +55,8 @@ def storages():
     found = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some objects warn when they are asked for their type
-        tensors = [item for item in gc.get_objects() if isinstance(item, torch.Tensor)]
+        # Without those of earlier compilations in this process, which have no memory.
+        tensors = [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and not is_fake(item)]
         tensors += [item.grad for item in tensors if item.is_leaf and item.grad is not None]
     for tensor in tensors:
         if tensor.device.type == "cpu" and tensor.layout == torch.strided:

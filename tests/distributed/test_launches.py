@@ -14,7 +14,7 @@ from spe_dist.models.packed_attention import varlen_layout
 from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.recipe import config_from_values, read_values
 from spe_dist.train.session import open_session
-from tests.distributed.ranks import run_ranks
+from tests.distributed.ranks import Ranks
 from tests.exactness.runs import configure
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
@@ -31,6 +31,15 @@ MOST_OF_A_PART = {
     "losses and counts": 40,
 }
 STEPS, WARM_UP = 50, 3
+
+
+def in_a_new_process(function, *args):
+    """Other tests leave settings of torch in ranks that they share, such as determinism, which fills new memory."""
+    ranks = Ranks(1)
+    try:
+        return ranks.call(function, args)
+    finally:
+        ranks.kill()
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +63,7 @@ def count_all(configs):
 
 
 def test_a_step_of_bert_base_launches_little(shards):
-    (counts,) = run_ranks(count_all, 1, [recipe_of_the_paper(shards, stage) for stage in MOST])
+    (counts,) = in_a_new_process(count_all, [recipe_of_the_paper(shards, stage) for stage in MOST])
     for (stage, most), parts in zip(MOST.items(), counts, strict=True):
         by_part = {part.part: part.launches for part in parts}
         sys.stdout.write(f"ZeRO-{stage}: {sum(by_part.values())} launches a step, {by_part}\n")  # of a failure
@@ -110,6 +119,6 @@ def test_compiled_layers_meet_fifty_batches_with_two_graphs(shards, tmp_path):
         )
         for stage in (1, 2)
     ]  # fmt: skip
-    for seen, breaks, different in run_ranks(compiled_steps, 1, configs)[0]:
+    for seen, breaks, different in in_a_new_process(compiled_steps, configs)[0]:
         assert seen == [2, 2] and not breaks  # of queries and of keys
         assert different > 40
