@@ -221,7 +221,7 @@ def test_no_sequences_give_every_parameter_a_gradient_of_zeros(kind):
 def test_attention_drops_weights_in_training_only(kind):
     torch.manual_seed(0)
     config = copy.deepcopy(CONFIGS[kind])
-    set_dropout(config, EncoderConfig(dropout=0.0, attention_dropout=0.5))
+    set_dropout(config, EncoderConfig(name_or_path=None, dropout=0.0, attention_dropout=0.5))
     encoder, batch = new_sentence_encoder(config), pack([torch.arange(5, 15)])
     assert not torch.equal(encoder.train()(batch), encoder(batch))
     assert torch.equal(encoder.eval()(batch), encoder(batch))
