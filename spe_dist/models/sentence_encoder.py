@@ -10,15 +10,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.architectures import (
-    SUPPORTED,
     architecture_of,
     first_position,
     how_it_runs,
@@ -26,6 +24,7 @@ from spe_dist.models.architectures import (
     most_pieces,
     set_dropout,
 )
+from spe_dist.models.hugging_face import load_config, quiet_transformers, reason_of
 from spe_dist.models.packed_attention import (
     NAME,
     AttentionRows,
@@ -148,9 +147,7 @@ class SentenceEncoder(nn.Module):
         """Of similar length; one group at ZeRO's stage 3, where every rank must call the layers equally often."""
         return grouped_layout(packed, together=not self.packed or hasattr(self.word_embeddings.weight, "ds_id"))
 
-    def _states_of_groups(
-        self, packed: PackedSequences, layout: PaddedLayout, added: Tensor | None = None
-    ) -> Tensor:
+    def _states_of_groups(self, packed: PackedSequences, layout: PaddedLayout, added: Tensor | None = None) -> Tensor:
         inputs = {"token_type_ids": self._segments(packed)}
         if added is None:
             inputs["input_ids"] = packed.piece_ids
@@ -206,7 +203,6 @@ class SentenceEncoder(nn.Module):
         )
         return states.last_hidden_state[0]
 
-
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """As of any module, but frequencies of rotary positions stay in fp32: in bf16 far positions would be wrong."""
         frequencies = {name: buffer for name, buffer in self.model.named_buffers() if buffer.is_floating_point()}
@@ -233,7 +229,7 @@ def resolve_encoder_config(
     Raises:
         UserError: it cannot be found, is of an unknown kind, or does not fit.
     """
-    hf_config = _load_config(config) if config.name_or_path else _new_config(config, vocab_size)
+    hf_config = load_config(config) if config.name_or_path else _new_config(config, vocab_size)
     set_dropout(hf_config, config)
     name = config.name_or_path or "the new encoder"
     _check_vocabulary(hf_config, name, vocab_size, tokenizer)
@@ -251,7 +247,7 @@ def check_encoder_kind(config: EncoderConfig) -> None:
     Raises:
         UserError: it cannot be found or is of another kind.
     """
-    architecture_of(_load_config(config))
+    architecture_of(load_config(config))
 
 
 def build_sentence_encoder(
@@ -311,11 +307,11 @@ def load_sentence_encoder_strictly(
             )
         except OSError as error:
             raise UserError(
-                f"encoder {name_or_path}: cannot read model.safetensors there ({_reason(error)}); pickled weights "
+                f"encoder {name_or_path}: cannot read model.safetensors there ({reason_of(error)}); pickled weights "
                 "(pytorch_model.bin) are not read: save them as safetensors"
             ) from error
         except (SafetensorError, ValueError, RuntimeError, KeyError) as error:  # the last: of odd sizes
-            raise UserError(f"encoder {name_or_path} cannot be loaded ({_reason(error)})") from error
+            raise UserError(f"encoder {name_or_path} cannot be loaded ({reason_of(error)})") from error
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:
         raise UserError(
@@ -362,27 +358,6 @@ def _built_with(hf_config: PretrainedConfig) -> dict[str, Any]:
     return {"attn_implementation": NAME if architecture.packed else "eager", **without_pooler}
 
 
-def _load_config(config: EncoderConfig) -> PretrainedConfig:
-    try:
-        return AutoConfig.from_pretrained(config.name_or_path, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last three: odd values in it
-        if "trust_remote_code" in str(error):
-            raise UserError(
-                f"encoder.name_or_path: {config.name_or_path} comes with code of its own (as NeoBERT does), which is "
-                f"never run here: name an encoder that transformers itself knows ({SUPPORTED})"
-            ) from error
-        kind = "folder" if Path(str(config.name_or_path)).exists() else "folder, and no model of that name was reached"
-        raise UserError(
-            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} ({_reason(error)})"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What another library's message begins with; its advice comes behind."""
-    first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return first_line.split(". ")[0].rstrip(".")
-
-
 def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
     return BertConfig(
         vocab_size=vocab_size,
@@ -407,18 +382,3 @@ def _check_vocabulary(hf_config: PretrainedConfig, name: str, vocab_size: int, t
         f"encoder {name} knows {hf_config.vocab_size} pieces, but its tokenizer {tokenizer} has {vocab_size}: name the "
         "tokenizer that the encoder was trained with (start.tokenizer)"
     )
-
-
-class quiet_transformers:
-    """No report about the pooler and heads that are left out on purpose, and no progress bars."""
-
-    def __enter__(self) -> None:
-        self.verbosity = transformers_logging.get_verbosity()
-        self.progress_bar = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        transformers_logging.set_verbosity(self.verbosity)
-        if self.progress_bar:
-            transformers_logging.enable_progress_bar()

@@ -59,7 +59,9 @@ class MaskedLanguageModelling(nn.Module):
         else:
             head = model.cls.predictions
             linear, norm, bias = head.transform.dense, head.transform.LayerNorm, head.bias
-        if any(name.startswith(("cls.predictions", "lm_head", "head.", "decoder.bias")) for name in info["missing_keys"]):
+        if any(
+            name.startswith(("cls.predictions", "lm_head", "head.", "decoder.bias")) for name in info["missing_keys"]
+        ):
             return False
         self.block.norm.eps = norm.eps
         with torch.no_grad():
