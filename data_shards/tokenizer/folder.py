@@ -143,8 +143,8 @@ class _FolderReader:
     def _refused(self, reason: str) -> UserError:
         advice = f"; {_RESAVE}" if self._has(TOKENIZER_JSON) else ""
         return UserError(
-            f"{self.source}: this tokenizer is not supported ({reason}); those of BERT, ELECTRA, DistilBERT, "
-            f"RoBERTa, XLM-R and DeBERTa-v2 and -v3 are, and any PreTrainedTokenizerFast with a {TOKENIZER_JSON}{advice}"
+            f"{self.source}: this tokenizer is not supported ({reason}); those of BERT, ELECTRA, DistilBERT, RoBERTa, "
+            f"XLM-R, DeBERTa-v2 and -v3 are, and any PreTrainedTokenizerFast with a {TOKENIZER_JSON}{advice}"
         )
 
     def _missing(self, *names: str) -> UserError:

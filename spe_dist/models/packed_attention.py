@@ -204,7 +204,7 @@ def _attend(
 def _look_nearby(scores: Tensor, places: Tensor, window: int) -> Tensor:
     """Scores [..., rows, pieces] of rows at these places, only of pieces up to `window` away.
 
-    Others get the lowest number, not -inf: a row of padding may have no piece nearby, and its NaN would reach gradients.
+    Others get the lowest number, not -inf: a row of padding may have no piece nearby, and NaN would reach gradients.
     """
     distances = places[:, None] - torch.arange(scores.shape[-1], device=scores.device)
     return scores.masked_fill(distances.abs() > window, torch.finfo(scores.dtype).min)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
-from spe_dist.models.sentence_encoder import quiet_transformers
+from spe_dist.models.hugging_face import quiet_transformers
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import classify
 
+_HEADS = ("cls.predictions", "lm_head", "head.", "decoder.bias")  # weights begin so; the last two: ModernBERT's
 _logger = logging.getLogger(__name__)
 
 
@@ -59,9 +60,7 @@ class MaskedLanguageModelling(nn.Module):
         else:
             head = model.cls.predictions
             linear, norm, bias = head.transform.dense, head.transform.LayerNorm, head.bias
-        if any(
-            name.startswith(("cls.predictions", "lm_head", "head.", "decoder.bias")) for name in info["missing_keys"]
-        ):
+        if any(name.startswith(_HEADS) for name in info["missing_keys"]):
             return False
         self.block.norm.eps = norm.eps
         with torch.no_grad():

@@ -15,11 +15,13 @@ from spe_dist.finetuning.loop import finetune
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 from spe_dist.train.dry_run import describe_run
 from spe_dist.train.loop import train
+from spe_dist.train.run_diff import compare_runs
 from tests.distributed.ranks import run_ranks
-from tests.exactness.runs import configure, metrics_of
+from tests.exactness.runs import configure, metrics_of, run
 from tests.unit.data_shards.tokenizer.test_tokenizer_folder import modern_bytes, unigram
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
+from tests.unit.spe_dist.sentence_relations import test_task as sentence_relations
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 SIZES = {
@@ -62,22 +64,22 @@ def pretrain_and_finetune(pretraining, finetuning):
 def test_pretrained_exported_finetuned_and_predicting(kind: str, tmp_path: Path) -> None:
     encoder = checkpoint(kind, tmp_path / "checkpoint")
     write_dataset(tmp_path / "shards", sentences=64, tokenizer=str(encoder))
-    run = configure(
+    pretraining = configure(
         tmp_path / "shards", tmp_path / "runs", method=METHODS[kind], encoder={"name_or_path": str(encoder)},
         train={"steps": 2, "precision": "bf16"}, optimizer={"warmup_steps": 1},
     )  # fmt: skip
-    exported = Path(run.run_folder, "export")
+    exported = Path(pretraining.run_folder, "export")
     how = "padded: the attention of deberta-v2 cannot be told" if kind == "deberta-v2" else "packed: layers run without"
-    assert how in describe_run(run)
+    assert how in describe_run(pretraining)
     task = config_in(
         tmp_path, start={"tokenizer": None, "pretrained": str(exported)}, train={"epochs": 1, "batch_size": 2}
     )
-    run_ranks(pretrain_and_finetune, 1, run, task)
-    log = Path(run.run_folder, "logs", "rank-0.log").read_text()
+    run_ranks(pretrain_and_finetune, 1, pretraining, task)
+    log = Path(pretraining.run_folder, "logs", "rank-0.log").read_text()
     assert ("padded: the attention of deberta-v2" in log) is (kind == "deberta-v2")
     head = f"loaded the head of masked language modelling from {encoder}"
     assert (head in log) is (METHODS[kind] == "mlm")
-    assert [line["step"] for line in metrics_of(Path(run.run_folder))] == [1, 2]
+    assert [line["step"] for line in metrics_of(Path(pretraining.run_folder))] == [1, 2]
     assert json.loads((exported / "config.json").read_text())["model_type"] == kind
     assert "loaded: sentence encoder of" in (seed_folder(task) / LOG).read_text()
     dispatch([
@@ -88,6 +90,37 @@ def test_pretrained_exported_finetuned_and_predicting(kind: str, tmp_path: Path)
     assert [tuple(one["tokens"]) for one in found] == [one.words for one in SENTENCES]
     saved = WordPieces.load(str(seed_folder(task) / "model"))
     assert saved.fingerprint == WordPieces.load(str(encoder)).fingerprint
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_task_of_items_starts_from_a_checkpoint(kind: str, tmp_path: Path) -> None:
+    """One that puts markers around entities: new rows of the word embeddings."""
+    encoder, data = checkpoint(kind, tmp_path / "checkpoint"), tmp_path / "data.txt"
+    here = [f"--encoder.name-or-path={encoder}", f"--start.tokenizer={encoder}", "--train.epochs=1"]
+    config = sentence_relations.config_in(tmp_path, f"--dev={data}", *here)
+    run_ranks(finetune, 1, config)
+    model, out = seed_folder(config) / "model", tmp_path / "out.jsonl"
+    assert ("padded: the attention" in (seed_folder(config) / LOG).read_text()) is (kind == "deberta-v2")
+    dispatch(["predict", str(model), str(data), "--device", "cpu", "--out", str(out)])
+    assert len(out.read_text().splitlines()) == 18
+
+
+@pytest.mark.distributed
+def test_ranks_at_stage_3_give_padded_groups_the_same_run(tmp_path: Path) -> None:
+    """Where each forward is one group: else ranks would gather the weights unequally often and wait for ever."""
+    encoder = checkpoint("deberta-v2", tmp_path / "checkpoint")
+    write_dataset(tmp_path / "shards", sentences=64, tokenizer=str(encoder))
+    alone, together = (
+        configure(
+            tmp_path / "shards", tmp_path / f"stage {stage}", method="mlm", encoder={"name_or_path": str(encoder)},
+            train={"steps": 3, "zero_stage": stage}, batch={"lane_size": 8},
+        )
+        for stage in (1, 3)
+    )  # fmt: skip
+    run(1, [alone])
+    run(2, [together])
+    comparison = compare_runs(Path(alone.run_folder), Path(together.run_folder), rtol=1e-5)
+    assert comparison.difference is None, str(comparison.difference)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
