@@ -5,7 +5,7 @@ Equal means, for any word that is not white space:
   (`is_split_into_words`). Words in which text looks like a special piece ("[MASK]") stay text: `split_special_tokens`.
   A byte-level word begins with a space, as every word of RoBERTa's corpus did but the first: `add_prefix_space`.
 - For whole texts whose words stand between single spaces and hold no white space of any kind, the ids of the text are
-  those of its words, one after another.
+  those of its words, one after another. Not for DeBERTa where a word has ▁, which its pieces have for a space.
 """
 
 import json
@@ -172,6 +172,7 @@ JSON, TXT, MERGES = ("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.
 BERT, ROBERTA, ELECTRA = ({"model_type": model} for model in ("bert", "roberta", "electra"))
 FAST = {"tokenizer_class": "PreTrainedTokenizerFast"}
 NAMES = {f"{role}_token": f"<{role}>" for role in ("unk", "pad", "mask")} | {"cls_token": "<s>", "sep_token": "</s>"}
+SPACES_ARE_MARKED = ("unigram of deberta", "unigram of transformers 4")
 BERTS_NAMES = {f"{name[1:-1].lower()}_token": name for name in SPECIAL_PIECES}
 DEBERTA = {"model_type": "deberta-v2"}
 ENTITY = {"content": "New-York", "normalized": True, "special": False}
@@ -263,7 +264,9 @@ def test_ids_are_those_of_autotokenizer(trained: Path, tmp_path: Path, case: str
     ours.save(saved)
     again = AutoTokenizer.from_pretrained(saved, split_special_tokens=True)
     assert plain_ids(again) == plain_ids(theirs)
-    assert plain_ids(theirs) == [[i for row in ids_of_words(theirs, text.split()) for i in row] for text in PLAIN]
+    for text, ids in zip(PLAIN, plain_ids(theirs), strict=True):
+        if "▁" not in text or READ[case][0] not in SPACES_ARE_MARKED:
+            assert ids == [i for row in ids_of_words(theirs, text.split()) for i in row], text
     places = again("Ab cd", add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
     # But of Unigram, whose ▁ is a piece of its own over the letter behind it, and where as for ModernBERT nothing says
     # that the space before a word is not of the word.

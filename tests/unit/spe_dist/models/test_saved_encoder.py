@@ -42,7 +42,10 @@ CONFIGS = {
     "bert without types": BertConfig(**SIZES, max_position_embeddings=POSITIONS, type_vocab_size=1),
     "electra": ElectraConfig(**SIZES, embedding_size=8, max_position_embeddings=POSITIONS),
     "roberta": RobertaConfig(**SIZES, max_position_embeddings=POSITIONS + 2, pad_token_id=1, type_vocab_size=1),
-    "modernbert": ModernBertConfig(**SIZES, max_position_embeddings=POSITIONS, local_attention=6, pad_token_id=0),
+    "modernbert": ModernBertConfig(
+        **SIZES, max_position_embeddings=POSITIONS, local_attention=6, pad_token_id=0, cls_token_id=1, sep_token_id=2,
+        bos_token_id=1, eos_token_id=2,
+    ),
     "deberta-v3": DebertaV2Config(
         **SIZES, max_position_embeddings=POSITIONS, relative_attention=True, pos_att_type=["p2c", "c2p"],
         position_buckets=4, share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False,
