@@ -9,25 +9,27 @@ FLOORS := .venv-floors
 export PATH := $(abspath $(BIN)):$(PATH)
 
 # Your own text and encoder:  make pretrain TEXT=wiki.jsonl.gz ENCODER=bert-base-cased
+# The recipe is then chosen by the machine's GPUs and the encoder's size; the first line of output says which.
 TEXT ?=
 ENCODER ?=
 NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT:/=)))),debug)
-RECIPE ?= $(if $(ENCODER),minilm_cpu,debug)
+RECIPE ?= $(if $(ENCODER),auto,debug)
 TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
 # Of shards, such as BUILD="--gold-entities --min-entities 3" for the entities of the embedded corpus.
 BUILD ?=
 ARGS ?=
 FLOOR_TORCH ?=
+GPU_ARGS ?=
 LOCK ?=
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest
 SHARDS := data/$(NAME)
 
-.PHONY: install pretrain test test-all test-slow test-exact test-floors faults kernels gpu check format lock outdated audit sbom clean
+.PHONY: install pretrain test test-all test-slow test-exact test-floors faults kernels gpu gpu-pack check format lock outdated audit sbom clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER) \
 		$(BUILD)
-	python launcher/pretrain.py --config launcher/recipes/$(RECIPE).yaml --run.name $(NAME) --data.shards $(SHARDS) \
+	python launcher/pretrain.py --config $(RECIPE) --run.name $(NAME) --data.shards $(SHARDS) \
 		$(if $(ENCODER),--encoder.name-or-path $(ENCODER)) $(ARGS)
 	spe export runs/$(NAME)
 
@@ -56,18 +58,14 @@ test-slow: $(VENV)/.installed-dev
 kernels: $(VENV)/.installed
 	python -m spe_dist.kernels.compiled
 
-# What needs a GPU: kernels against the definition, under compute-sanitizer too, and the benchmarks. SHARDS=… of real text.
-# Each tensor an allocation of its own, or the sanitizer would see torch's large blocks instead of their ends.
-# BIN=/usr/bin: with the python3 there and what it has (torch, pytest); nothing is installed, so no network is needed.
-SANITIZED := tests/gpu/test_span_pool_on_gpu.py::test_values_places_and_gradients_are_those_of_the_definition[0]
-gpu: $(if $(findstring command line,$(origin BIN)),,$(VENV)/.installed-dev)
-	python3 -m pytest tests/gpu
-	for tool in memcheck racecheck initcheck synccheck; do \
-		PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool $$tool --error-exitcode 1 \
-			python3 -m pytest "$(SANITIZED)" || exit 1; done
-	python3 launcher/cli.py bench span-pool --out docs/data/gpu
-	python3 launcher/cli.py bench packing objectives --out docs/data/gpu -- --config launcher/recipes/spe_wiki.yaml \
-		--encoder.name-or-path None --data.shards $(SHARDS)
+# All that a machine with a GPU can tell in ten minutes, with what its python3 has (torch, transformers, pytest) and what
+# make gpu-pack has written. It needs no network and installs nothing that stays. GPU_ARGS="--only step-256 --out FOLDER" …
+gpu:
+	python3 tests/gpu/session.py $(GPU_ARGS)
+
+# Wheels, data and sources for make gpu, in build/gpu; with your own dataset of sentences: SHARDS=data/wiki.
+gpu-pack: $(VENV)/.installed-dev
+	python tests/gpu/pack.py $(if $(filter command line,$(origin SHARDS)),--shards $(SHARDS)) $(GPU_ARGS)
 
 # What a run needs, as .ci/locks/run.txt pins it. `spe` is then in $(VENV)/bin.
 install: $(VENV)/.installed

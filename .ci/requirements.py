@@ -1,6 +1,6 @@
 """The lock files, the floors and what is outdated, all computed from `pyproject.toml` by uv.
 
-`.ci/locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.13 on
+`.ci/locks/` holds every package that an environment gets, with the hashes of all its files, for Python 3.11 to 3.14 on
 any system that PyPI has files for: `run.txt` for a run, `dev.txt` for tests and checks besides, `tools.txt` for this
 script and its like. They are installed without dependencies, as they are complete; `pip check` says whether they were.
 Torch comes in two kinds under one version: PyPI's for Linux needs the CUDA libraries, a CPU build does not. So it is in
@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / ".ci" / "locks"
-EXTRAS = {"run": (), "dev": ("plots", "test", "dev")}
+EXTRAS = {"run": ("train", "plots"), "dev": ("train", "plots", "test", "dev")}
 UNIVERSAL = ("--universal", "--python-version=3.11", "--generate-hashes")
 
 APART = (LOCKS / "torch.txt", LOCKS / "cuda.txt")
@@ -57,7 +57,9 @@ def floors(torch: str | None) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as override:
         override.write(f"torch=={torch}\n")
         override.flush()
-        lowest = _compile(("test",), "--resolution=lowest-direct", "--no-annotate", f"--overrides={override.name}")
+        lowest = _compile(
+            ("train", "test"), "--resolution=lowest-direct", "--no-annotate", f"--overrides={override.name}"
+        )
     print("".join(entry for entry in lowest if not _CUDA.match(entry)), end="")
 
 

@@ -30,6 +30,11 @@ def sha256_of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_whole(path: Path, size: int, sha256: str) -> bool:
+    """Whether a file is there and holds these bytes."""
+    return path.is_file() and path.stat().st_size == size and sha256_of_file(path) == sha256
+
+
 def temporary_name(path: Path) -> Path:
     """Where a file is written before it gets its own name; hidden, and told apart by process."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")

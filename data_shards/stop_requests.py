@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-STOPPED = os.EX_TEMPFAIL  # the status of a command that was stopped as asked: the same command goes on
+STOPPED = 75  # the status of a command that was stopped as asked (EX_TEMPFAIL): the same command goes on
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
 class Stopped(KeyboardInterrupt):
@@ -29,13 +30,13 @@ def on_every_request(handle: Callable[[int], None]) -> dict[signal.Signals, Any]
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
+        if number == _HANGUP:
             leave_closed_terminal()
         handle(number)
 
     if threading.current_thread() is not threading.main_thread():
         return {}
-    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+    hangup = [] if _HANGUP is None or signal.getsignal(_HANGUP) is signal.SIG_IGN else [_HANGUP]
     return {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
 
 
@@ -66,7 +67,7 @@ def first_request(handle: Callable[[], None]) -> Iterator[None]:
         if not asked:
             asked = True
             handle()
-        elif number != signal.SIGHUP:
+        elif number != _HANGUP:
             os._exit(128 + number)
 
     with every_request(ask):
@@ -106,6 +107,8 @@ def reader_is_gone() -> bool:
 
 
 def _is_closed(descriptor: int) -> bool:
+    if not hasattr(select, "poll"):  # on Windows, where writing fails instead
+        return False
     output = select.poll()
     output.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0))

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.timing import Timed
 
-Case = Literal["span-pool", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"]
+Case = Literal[
+    "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"
+]
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 
@@ -36,6 +38,8 @@ class Bench:
 
     Cases:
         span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
+        ceilings       what the device reaches: copies, and matrix products of the encoder's shapes
+        step           a whole step: records per second, MFU; on a GPU its waits, kernels and idle time
         packing        a whole step, against padding and the reference span_pool
         objectives     a whole step of the recipe's method, against masked language modelling alone
         methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records
@@ -44,7 +48,8 @@ class Bench:
         saving         time that training waits for saves, and the parts of a restart
         predict        sentences per second and memory of an extractor on raw text
 
-    All cases except span-pool and predict take the settings of `spe pretrain` after `--`, and need its shards.
+    All cases except span-pool and predict take the settings of `spe pretrain` after `--`, and all of these but ceilings
+    need its shards.
     predict runs alone: `spe bench predict -- MODEL FILE …`, with files as for `spe predict` (`-- --help`).
     """
 
@@ -132,7 +137,7 @@ def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:
 
     return measure_prediction(
         settings.model,
-        lambda: (item.text for item in read_items(settings.files, None, "text")),
+        lambda: (item.text for item in read_items(settings.files)),
         sentences=settings.sentences,
         precisions=settings.precisions,
         batch_size=settings.batch_size,
@@ -150,6 +155,14 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             device = World().device
             dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
             return measure_span_pool(device, repeats=command.repeats, dtype=dtype, compiled=command.compiled)
+        case "ceilings":
+            from spe_dist.benchmarks.ceilings import measure_ceilings
+
+            return measure_ceilings(config.encoder, World().device, repeats=command.repeats)
+        case "step":
+            from spe_dist.benchmarks.step_on_device import measure_step
+
+            return measure_step(config, repeats=command.repeats)
         case "packing":
             from spe_dist.benchmarks.training_step import measure_packing
 

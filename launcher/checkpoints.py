@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +11,7 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
+from launcher.output import print_json
 from spe_dist.checkpoint.reader import CheckpointSummary, faults_of, is_there, list_checkpoints, read_summary, step_of
 from spe_dist.text_table import text_table
 from spe_dist.train.run_folder import CHECKPOINTS
@@ -22,6 +23,8 @@ class List:
 
     run: tyro.conf.Positional[Path]
     """Folder of the run, which may be running."""
+    json: bool = False
+    """Print JSON instead of a table."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Verify:
     """Folder of the run, which may be running."""
     step: tyro.conf.Positional[int | None] = None
     """Step of the checkpoint to read. Default: all."""
+    json: bool = False
+    """Print JSON instead of lines."""
 
 
 Command = Annotated[List, tyro.conf.subcommand("list")] | Annotated[Verify, tyro.conf.subcommand("verify")]
@@ -42,7 +47,11 @@ def main(argv: list[str]) -> None:
     command: Command = parse_arguments(Command, argv, prog="spe checkpoint", description=__doc__)
     checkpoints = _checkpoints(command.run)
     if isinstance(command, List):
-        print(_table([summary for summary in map(read_summary, checkpoints) if summary is not None]))
+        found = [summary for summary in map(read_summary, checkpoints) if summary is not None]
+        if command.json:
+            print_json([asdict(summary) for summary in found])
+        else:
+            print(_table(found))
     else:
         _verify(command, checkpoints)
 
@@ -62,14 +71,18 @@ def _verify(command: Verify, checkpoints: list[Path]) -> None:
         checkpoints = [checkpoint for checkpoint in checkpoints if step_of(checkpoint) == command.step]
         if not checkpoints:
             raise UserError(f"{command.run} has no checkpoint of step {command.step}: `spe checkpoint list` shows all")
-    damaged = 0
+    found: dict[int, list[str]] = {}
     for checkpoint in checkpoints:
         faults = faults_of(checkpoint)
         if faults and not is_there(checkpoint):
-            print(f"{checkpoint.name}: deleted by its run meanwhile")
-            continue
-        damaged += bool(faults)
-        print(f"{checkpoint.name}: {'; '.join(faults) or 'every file is as it was written'}")
+            faults, line = [], "deleted by its run meanwhile"
+        else:
+            found[step_of(checkpoint)], line = list(faults), "; ".join(faults) or "every file is as it was written"
+        if not command.json:
+            print(f"{checkpoint.name}: {line}")
+    if command.json:
+        print_json([{"step": step, "faults": faults} for step, faults in found.items()])
+    damaged = sum(map(bool, found.values()))
     if damaged:
         raise UserError(
             f"{command.run}: {damaged} of {len(checkpoints)} checkpoints damaged; a run skips them when it resumes, "

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 from data_shards.errors import UserError
+from launcher.extras import what_is_missing
 from launcher.run_command import run_command
 
-USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more)
+USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; spe --version)
 
   shards build|annotate|show|verify|audit|train-vocab|sample-corpus   build shards from text, and inspect them
   data check|convert|split|wikihop-from-docred FILE …   check annotated data, convert them to a format or task, or split
@@ -69,11 +71,27 @@ def dispatch(arguments: list[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         sys.stdout.write(USAGE)
         return
+    if arguments[0] == "--version":
+        sys.stdout.write(f"spe_dist {_version()}\n")
+        return
     name, *rest = arguments
     if name not in COMMANDS:
         raise UserError(f"there is no command {name!r}; the commands are: {', '.join(COMMANDS)}")
     # Imported on use: `spe shards` must not wait for torch, nor `spe export` for Ray.
-    importlib.import_module(COMMANDS[name]).main(rest)
+    try:
+        importlib.import_module(COMMANDS[name]).main(rest)
+    except ModuleNotFoundError as error:
+        missing = what_is_missing(error, f"spe {name}")
+        if missing is None:
+            raise
+        raise UserError(missing) from error
+
+
+def _version() -> str:
+    try:
+        return version("spe_dist")
+    except PackageNotFoundError:  # a folder of sources that nothing has installed
+        return "of a source folder that is not installed"
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
+from launcher.output import print_json
 from spe_dist.finetuning.bootstrap import RESAMPLES
 from spe_dist.finetuning.folder import FREE
 from spe_dist.finetuning.predictions import read_run, require_predictions
-from spe_dist.finetuning.score_report import score_text, write_scores
+from spe_dist.finetuning.score_report import score_json, score_text, write_scores
 from spe_dist.finetuning.scored_run import compare_scored_runs, score_run
 from spe_dist.settings import differences
 from spe_dist.tasks import DEFAULT as DEFAULT_TASK
@@ -39,6 +40,8 @@ class Compare:
     """Relation types whose direction is ignored."""
     resamples: int = RESAMPLES
     """Bootstrap resamples."""
+    json: bool = False
+    """Print what scores.json would hold instead of tables."""
 
 
 def main(argv: list[str]) -> None:
@@ -62,6 +65,9 @@ def main(argv: list[str]) -> None:
         scoring = scoring.with_symmetric(command.symmetric, runs[0].gold)
     scored = [score_run(scoring, run, resamples=command.resamples) for run in runs]
     tests = compare_scored_runs(*scored, resamples=command.resamples)
+    if command.json and command.out is None:
+        print_json(score_json(scored, tests))
+        return
     if command.out is None:
         print(f"{score_text(scored, tests)}\n{_settings_line(*settings)}")
         return

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 import yaml
 
-import launcher
+import spe_dist
 from cluster.submitted_job import absolute_path, with_absolute_paths
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
@@ -47,6 +47,7 @@ FREE = (
         "data.cache",
         "data.workers",
         "batch.lanes_per_forward",
+        "batch.pieces_per_forward",
         "cluster",
         "compute",
         "kernels",
@@ -295,7 +296,7 @@ def _run(comparison: Comparison, run: Pretraining, name: str) -> None:
 
 def _call(arguments: Sequence[str], what: str) -> None:
     """Run a command of ours to its end; signals go to it, and it knows how to end well."""
-    root = str(Path(launcher.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
+    root = str(Path(spe_dist.__file__).parent.parent)  # where `-m launcher.cli` finds what this process runs
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # A session of its own: else Ctrl-C would reach it from the terminal and from us, and twice means at once.
     child = subprocess.Popen(

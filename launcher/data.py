@@ -21,7 +21,8 @@ from data_shards.shards.manifest import MANIFEST_NAME
 from data_shards.shards.reader import ShardReader
 from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
-from launcher.data_tables import check_text
+from launcher.data_tables import check_json, check_text
+from launcher.output import print_json
 from spe_dist.config import Count
 from spe_dist.extraction.data.data_statistics import is_unrelated
 
@@ -48,6 +49,8 @@ class Check:
     """Longest sequence of the encoder, including special pieces."""
     triples: bool = False
     """Show how often each relation occurs between each pair of entity types, even if there are many."""
+    json: bool = False
+    """Print JSON instead of tables."""
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,11 @@ def run_check(command: Check) -> None:
     for name, file in zip(_short_names(command.files), command.files, strict=True):
         data[name], report = read_annotated(file, command.format, language=command.language, offsets=command.offsets)
         places[name] = report.places
-        print("\n".join(report.lines()))
+        if not command.json:
+            print("\n".join(report.lines()))
+    if command.json:
+        print_json(check_json(data))
+        return
     pieces = _count_pieces(data, command.tokenizer) if command.tokenizer else None
     print()
     print(check_text(data, places, pieces, command.max_pieces, all_triples=command.triples))

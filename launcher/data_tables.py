@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -61,6 +62,24 @@ def check_text(
         _warnings(data, counts),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def check_json(data: Mapping[str, Sequence[AnnotatedSentence]]) -> dict[str, Any]:
+    """The counts for programs, by name of their file; warnings as they are in the text."""
+    counts = {name: count_data(sentences) for name, sentences in data.items()}
+    files = {
+        name: {field: value for field, value in vars(of).items() if isinstance(value, int)}
+        | {
+            "entity_types": dict(of.entity_types),
+            "relation_types": {type: asdict(of_type) for type, of_type in of.relation_types.items()},
+            "triples": [
+                {"head": head, "relation": relation, "tail": tail, "count": count}
+                for (head, relation, tail), count in of.triples.items()
+            ],
+        }
+        for name, of in counts.items()
+    }
+    return {"files": files, "warnings": _warnings(data, counts).splitlines()}
 
 
 def _sentence_table(counts: Mapping[str, DataStatistics]) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
-from contextlib import suppress
-from typing import TextIO
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
+_SECONDS = 0.5
 _NOBODY_READS = (errno.EPIPE, errno.EIO)  # a pipe whose reader is gone, a terminal that is closed
 
 
@@ -33,6 +37,11 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
             to or sys.stdout,
             f"warning: cannot write to standard output any more ({error.strerror}); the command continues",
         )
+
+
+def print_json(result: Any) -> None:
+    """What `--json` of a command prints in place of its text: one JSON object, or list, on standard output."""
+    say(json.dumps(result, indent=1, ensure_ascii=False, default=str))
 
 
 def flush_output() -> None:
@@ -65,3 +74,31 @@ def _drop_output(output: TextIO, line: str) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # or Python complains when it ends
     with suppress(OSError):  # it may go to the same disk
         print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def repeated(show: Callable[[], None]) -> Iterator[None]:
+    """Call it twice a second while the context lasts, and once more at its end."""
+    done = threading.Event()
+
+    def follow() -> None:
+        try:
+            while not done.wait(_SECONDS):
+                show()
+            show()
+        except OSError as error:  # nobody reads any more: the next print of the main thread ends the command
+            if error.errno not in _NOBODY_READS:
+                raise
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        done.set()
+        follower.join()
+
+
+def clear_line(out: TextIO) -> str:
+    """What clears a line that is written again and again; there is none but in a terminal."""
+    return "\r\033[K" if out.isatty() else ""

@@ -1,6 +1,7 @@
 """`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, computed by formulas. Starts no process.
 
-Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. Activations are not counted.
+Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. With shards, also what the largest
+forward pass keeps in memory for its backward pass.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
 from spe_dist.text_table import text_table
+from spe_dist.train.activations import activation_bytes
 from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory, step_transfers
 
@@ -47,12 +49,13 @@ def main(argv: list[str]) -> None:
 
 def plan_text(config: Config, vocabulary: int | None) -> str:
     """Two tables with a column for each ZeRO stage, and the size of a checkpoint."""
-    manifest, longest = None, 1
+    reader, manifest, longest = None, None, 1
     if vocabulary is None:
         try:
-            manifest = open_reader(config).manifest
+            reader = open_reader(config)
         except UserError as error:
             raise UserError(f"{error}; without shards, give --vocabulary (28996 is that of bert-base-cased)") from error
+        manifest = reader.manifest
         vocabulary, longest = manifest.tokenizer.vocab_size, manifest.max_pieces
     elif vocabulary < 1:
         raise UserError(f"--vocabulary {vocabulary}: must be at least 1 (28996 is that of bert-base-cased)")
@@ -61,21 +64,28 @@ def plan_text(config: Config, vocabulary: int | None) -> str:
     encoder = resolve_encoder_config(config.encoder, vocab_size=vocabulary, max_pieces=longest)
     model = spec_of(config).model_without_weights(config, encoder, manifest)
     plan = build_plan(config, config.cluster.workers)
+    accumulation = plan.accumulation
+    if manifest is not None:
+        accumulation = plan.usual_accumulation(2 + manifest.statistics.pieces / max(1, manifest.statistics.records))
+    kept = activation_bytes(config, reader, model, plan) if reader is not None else 0
     memory: dict[str, list[float]] = {}
     sent: dict[str, list[float]] = {}
     for column, stage in enumerate(STAGES):
         staged = replace(config, train=replace(config.train, zero_stage=stage))
         for part, size in rank_memory(staged, model, world_size=plan.world_size).items():
             memory.setdefault(part, [0.0] * len(STAGES))[column] = size
-        for transfer in step_transfers(staged, model, plan):
+        if kept:
+            memory.setdefault("kept by the largest forward", [0.0] * len(STAGES))[column] = kept
+        for transfer in step_transfers(staged, model, plan, accumulation=accumulation):
             row = sent.setdefault(f"{transfer.part} ({transfer.collective})", [0.0] * len(STAGES))
             row[column] = transfer.sent_bytes(plan.world_size)
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    cut = "" if plan.pieces_per_forward is None else "about " if reader is not None else "at least "
     about = (
         f"{config.run.name}: {parameters:,} parameters, {config.train.precision}, {plan.world_size} ranks with "
-        f"{plan.accumulation} forward passes a step; {checkpoint_bytes(config, model):,} bytes a checkpoint"
+        f"{cut}{accumulation} forward passes a step; {checkpoint_bytes(config, model):,} bytes a checkpoint"
     )
-    of_memory = _table("bytes of a rank, without activations", memory)
+    of_memory = _table("bytes of a rank" if kept else "bytes of a rank, without activations", memory)
     return "\n\n".join([about, of_memory, _table("bytes that a rank sends in a step (ring)", sent)])
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 
 import tyro
 
@@ -19,20 +19,25 @@ from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
+from data_shards.stop_requests import every_request
 from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
-from launcher.predict_input import Item, read_items
+from launcher.corpus.bad_lines import BadLines
+from launcher.corpus.counts import Counts, speed_text
+from launcher.corpus.progress import Progress
+from launcher.predict_input import Item, Reading, read_items
+from launcher.predict_results import Result, json_line, streamed
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
 if TYPE_CHECKING:
-    from spe_dist.extraction.predict.extracted_text import ExtractedText
     from spe_dist.extraction.predict.extractor import Extractor
 
 OutputFormat = Literal["jsonl", "terminal", "html"]
-Result = tuple[dict[str, Any], "ExtractedText"]
 _ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
-_OF_TEXTS = ("input_format", "text_field", "precision", "min_entity_score", "min_relation_score")
-_INTERRUPTED = 130  # what shells give for Ctrl-C
+_OF_SHARDS = ("records_per_file", "ray", "workers")
+_OF_TEXTS = (
+    "input_format", "text_field", "precision", "min_entity_score", "min_relation_score", "max_bad_lines", *_OF_SHARDS
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Predict:
         spe predict MODEL --text "Marie Curie was born in Warsaw."
         spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
         cat notes.txt | spe predict MODEL > found.jsonl
+        spe predict MODEL corpus/ --out found/                  # shards; the same command resumes
+        spe predict MODEL corpus/ --out found/ --ray            # on all GPUs or cores of a Ray cluster
 
     Input: a text per line, JSON with a text or words, Parquet, WikiExtractor output, or annotated data (see spe data
     check), whose annotations are ignored; `-`, or no file, is standard input. Texts may be long: they are split into
@@ -62,7 +69,9 @@ class Predict:
     text: str | None = None
     """Text to read instead of files."""
     out: Path | None = None
-    """File to write, completely or not at all. Default: standard output."""
+    """File to write, completely or not at all; or a folder (a name without an ending) for shards of JSON lines and a
+    manifest. A command that writes a folder may be stopped or killed: the same command resumes. Default: standard
+    output."""
     format: OutputFormat | None = None
     """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt); without --out, coloured text in a
     terminal and JSON lines elsewhere."""
@@ -84,35 +93,45 @@ class Predict:
     fine-tuning; its scores.txt shows precision and recall at each threshold."""
     min_relation_score: float = 0.0
     """Drop relations with a lower score."""
+    max_bad_lines: int = 0
+    """Malformed lines, rows or blocks to skip before the command ends."""
+    records_per_file: int = 5_000
+    """Lines, rows or documents of the input in each file of an --out folder; fewer if they are more than 64 MiB."""
+    ray: bool = False
+    """Predict an --out folder on the Ray cluster at RAY_ADDRESS or, without one, on all GPUs or cores of this
+    machine."""
+    workers: int | None = None
+    """Extractors that predict at the same time, with --ray; several share a GPU if there are fewer GPUs. Default: one
+    for each GPU or, without GPUs, for each core; one core of a cluster reads."""
 
 
 def main(argv: list[str]) -> None:
     """Run `spe predict`."""
     command: Predict = parse_arguments(Predict, argv, prog="spe predict")
-    progress = _Progress()
+    progress = Progress()
     try:
-        run_predict(command, progress)
-    except KeyboardInterrupt:
-        print(f"error: interrupted after {progress}", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        with every_request(_interrupt), progress.shown() if command.out else nullcontext():
+            summary = run_predict(command, progress)
+    except _Interrupted as interrupted:
+        kept = f"; {command.out} is not written (a folder keeps what is finished)" if command.out else ""
+        print(f"error: interrupted after {progress}{kept}", file=sys.stderr)
+        sys.exit(128 + interrupted.number)  # as shells say it
+    if command.out:
+        print(summary, file=sys.stderr)
 
 
-class _Progress:
-    """How many texts are done."""
-
-    def __init__(self) -> None:
-        self.texts = 0
-
-    def add(self, texts: int) -> None:
-        """Count some more."""
-        self.texts += texts
-
-    def __str__(self) -> str:
-        return f"{self.texts:,} texts"
+class _Interrupted(KeyboardInterrupt):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
-def run_predict(command: Predict, progress: _Progress) -> None:
-    """Read, predict, write."""
+def _interrupt(number: int) -> NoReturn:
+    raise _Interrupted(number)
+
+
+def run_predict(command: Predict, progress: Progress) -> str:
+    """Read, predict, write; gives what came out, for people."""
     if command.batch_size < 1:
         raise UserError(f"--batch-size {command.batch_size}: it must be at least 1")
     stem = stem_of(command.model)
@@ -120,43 +139,55 @@ def run_predict(command: Predict, progress: _Progress) -> None:
         from launcher.predict_documents import predict_documents
 
         _check_out(command, stem)
-        with _opened(command.out) as file:
+        with opened(command.out) as file:
             predict_documents(command, file, progress.add)
-        return
+        return f"{command.out}: {progress}"
     if stem is not None and stem != "extractor":
         _predict_items(command, stem, progress)
-        return
-    items = _items(command)
+        return f"{command.out}: {progress}"
+    bad_lines = BadLines(command.max_bad_lines)
+    items = _items(command, bad_lines, progress)
     _check_out(command)
     require_model(command.model, "extractor")
     if command.offsets != "characters":
         raise UserError(f"--offsets: {command.model} is an extractor, which reads no offsets in a text: remove it")
     from spe_dist.engine.machine import Machine
-    from spe_dist.extraction.predict.extractor import Extractor
 
     machine = Machine.here()
     note = machine.unused_gpus(machine.gpus) if command.device is None else None
     if note:
         print(note, file=sys.stderr)
-    extractor = Extractor.from_pretrained(
-        command.model,
-        device=command.device,
-        precision=command.precision,
-        batch_size=command.batch_size,
-        min_entity_score=command.min_entity_score,
-        min_relation_score=command.min_relation_score,
-    )
+    names = ("device", "precision", "batch_size", "min_entity_score", "min_relation_score")
+    settings = {name: getattr(command, name) for name in names}
+    if _writes_shards(command):
+        from launcher.corpus.run import predict_corpus
+
+        return predict_corpus(command, settings, progress)
+    return _predict_texts(command, settings, items, bad_lines, progress)
+
+
+def _predict_texts(
+    command: Predict, settings: dict[str, Any], items: Iterator[Item], bad_lines: BadLines, progress: Progress
+) -> str:
+    """One after another, to standard output or a file."""
+    from spe_dist.extraction.predict.extractor import Extractor
+
+    extractor = Extractor.from_pretrained(command.model, **settings)
+    progress.begin("predicting")
+    counts, began = Counts(), time.monotonic()
     form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-    results = _one_by_one(extractor, items) if interactive else _streamed(extractor, items)
-    with _opened(command.out) as file:
-        for chunk in form(extractor, _counted(results, progress)):
+    results = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
+    with opened(command.out) as file:
+        for chunk in form(extractor, _counted(results, counts, progress)):
             file.write(chunk.encode(errors="replace"))
             if interactive:
                 file.flush()
+    lines = counts.lines(bad_lines, speed_text(counts, time.monotonic() - began))
+    return "\n".join([f"{command.out}:", *lines])
 
 
-def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
+def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     """With a model of a task whose items are more than texts."""
     _check_out(command, stem)
     for name in _OF_TEXTS:
@@ -180,21 +211,44 @@ def _predict_items(command: Predict, stem: str, progress: _Progress) -> None:
         device=command.device,
         batch_size=command.batch_size,
     )
-    with _opened(command.out) as file:
+    with opened(command.out) as file:
         for fields in found:
             file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
-            progress.texts += 1
+            progress.add(1)
 
 
-def _items(command: Predict) -> Iterator[Item]:
+def _items(command: Predict, bad_lines: BadLines, progress: Progress) -> Iterator[Item]:
     if command.text is not None:
         if command.files:
             raise UserError("give either --text or files, not both")
         return iter([Item(command.text)])
-    return read_items(command.files or (STANDARD_INPUT,), command.input_format, command.text_field)
+    return read_items(
+        command.files or (STANDARD_INPUT,), Reading(command.input_format, command.text_field, bad_lines, progress)
+    )
+
+
+def _writes_shards(command: Predict) -> bool:
+    if command.out is None or command.format is not None:
+        return False
+    return command.out.is_dir() or not command.out.suffix
 
 
 def _check_out(command: Predict, stem: str = "extractor") -> None:
+    if stem != "extractor" or not _writes_shards(command):
+        for name in _OF_SHARDS:
+            if getattr(command, name) != getattr(Predict(command.model), name):
+                raise UserError(f"--{name.replace('_', '-')} needs --out FOLDER: a name without an ending")
+        _check_file(command, stem)
+    elif command.text is not None:
+        raise UserError(
+            f"--out {command.out} is a folder, which is for files: name a file, such as {command.out}.jsonl"
+        )
+    for name in command.files:
+        if command.out and Path(name).resolve() in command.out.resolve().parents:
+            raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
+
+
+def _check_file(command: Predict, stem: str) -> None:
     if command.out is None:
         return
     if command.out.is_dir() or not command.out.parent.is_dir():
@@ -208,21 +262,6 @@ def _check_out(command: Predict, stem: str = "extractor") -> None:
     files = [Path(name) for name in command.files if name != STANDARD_INPUT]
     if command.out.exists() and any(file.exists() and command.out.samefile(file) for file in files):
         raise UserError(f"--out {command.out} is an input file: name another output file")
-    for name in command.files:
-        if Path(name).resolve() in command.out.resolve().parents:
-            raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
-
-
-def _streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
-    waiting: deque[dict[str, Any]] = deque()
-
-    def texts() -> Iterator[str | list[str]]:
-        for item in items:
-            waiting.append(item.fields)
-            yield item.text
-
-    for extracted in extractor.stream(texts()):
-        yield waiting.popleft(), extracted
 
 
 def _one_by_one(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
@@ -231,10 +270,11 @@ def _one_by_one(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]
         yield item.fields, extractor([item.text])[0]
 
 
-def _counted(results: Iterator[Result], progress: _Progress) -> Iterator[Result]:
+def _counted(results: Iterator[Result], counts: Counts, progress: Progress) -> Iterator[Result]:
     for result in results:
         yield result
-        progress.texts += 1
+        counts.add(result[1])
+        progress.add(1)
 
 
 def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iterator[str]]:
@@ -244,23 +284,17 @@ def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iter
         form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
     coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     writers: dict[OutputFormat, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
-        "jsonl": _json_lines,
+        "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),
         "html": partial(_html_page, source=_source_of(command)),
     }
     return writers[form]
 
 
-def _json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+def json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
+    """A line for each text."""
     for fields, extracted in results:
-        found = extracted.as_json()
-        document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
-        line = json.dumps(document, ensure_ascii=False)
-        try:
-            line.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair: JSON can write it, UTF-8 cannot
-            line = json.dumps(document)
-        yield line + "\n"
+        yield json_line(fields, extracted)
 
 
 def _terminal_text(extractor: Extractor, results: Iterator[Result], *, coloured: bool) -> Iterator[str]:
@@ -287,7 +321,8 @@ def _title_of(fields: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _opened(out: Path | None) -> Iterator[BinaryIO]:
+def opened(out: Path | None) -> Iterator[BinaryIO]:
+    """The file, which is written completely or not at all, or standard output."""
     with explain_write_errors(Path("standard output") if out is None else out.parent):
         if out is None:
             yield sys.stdout.buffer

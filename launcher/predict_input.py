@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import UserError
 from data_shards.input.bio import parse_sentence
 from data_shards.input.format import TextFormat, format_of, name_fields
 from data_shards.input.json_lines import parse_object, reason_of
-from data_shards.input.parquet import read_objects, text_of_row
+from data_shards.input.parquet import count_rows, read_objects, text_of_row
 from data_shards.input.stream import STANDARD_INPUT, InputStream, check_is_file, open_input
 from data_shards.input.wiki_extractor import fields_of_document
-from data_shards.pipeline.corpus import files_of_folder, read_documents
+from data_shards.pipeline.corpus import BadLine, files_of_folder, read_documents
+from launcher.corpus.bad_lines import BadLines
+from launcher.corpus.progress import Progress
 
 # Of documents that are given as sentences of words: the field of these, and the one that names the document.
 _DOCUMENTS = (("sentences", "doc_key"), ("sents", "title"))
@@ -37,19 +38,39 @@ class Item:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
-def read_items(names: Sequence[str], input_format: TextFormat | None, text_field: str) -> Iterator[Item]:
+@dataclass(frozen=True)
+class Reading:
+    """How files are read.
+
+    Args:
+        input_format: of all files; if not given, first lines and endings tell, and what they do not tell is text.
+        text_field: of a JSON object, or column of a Parquet file, that holds the text.
+        bad_lines: counts malformed ones.
+        progress: is told how many bytes of the files have been read.
+    """
+
+    input_format: TextFormat | None = None
+    text_field: str = "text"
+    bad_lines: BadLines = field(default_factory=BadLines)
+    progress: Progress = field(default_factory=Progress)
+
+
+def read_items(names: Sequence[str], reading: Reading | None = None) -> Iterator[Item]:
     """The texts of some files, one after another.
 
     Args:
         names: of files or folders, compressed (`.gz`, `.bz2`) or not; `-` is standard input.
-        input_format: of all files; if not given, first lines and endings tell, and what they do not tell is text.
-        text_field: of a JSON object, or column of a Parquet file, that holds the text.
+        reading: how.
 
     Raises:
-        UserError: a file cannot be read, or something in it is malformed; it says which.
+        UserError: a file cannot be read, or too much in it is malformed; it says which.
     """
+    reading = reading or Reading()
     files = [file for name in names for file in _files_of(name)]
-    return chain.from_iterable(_items_of(file, input_format, text_field) for file in files)
+    sizes = [0 if file == STANDARD_INPUT else Path(file).stat().st_size for file in files]
+    reading.progress.size = 0 if STANDARD_INPUT in files else sum(sizes)
+    before = accumulate(sizes, initial=0)
+    return chain.from_iterable(_items_of(file, reading, read) for file, read in zip(files, before, strict=False))
 
 
 def _files_of(name: str) -> list[str]:
@@ -60,25 +81,57 @@ def _files_of(name: str) -> list[str]:
     return [name]
 
 
-def _items_of(name: str, input_format: TextFormat | None, text_field: str) -> Iterator[Item]:
+def _items_of(name: str, reading: Reading, read_before: int) -> Iterator[Item]:
     with open_input(name) as stream:
-        form = input_format or format_of(stream) or "text"
-        parse = _parser(form, text_field)
-        number = 1
-        for raw in _documents(stream, form, text_field):
-            if raw.strip() or form == "text":
-                try:
-                    yield from parse(raw.decode())
-                except (ValueError, RecursionError) as error:
-                    place = f"{_UNITS.get(form, 'line')} {getattr(error, 'line', number)}"
-                    raise UserError(f"{stream.name}, {place}: {reason_of(error)}: fix or remove it") from error
-            number += raw.count(b"\n")
+        form = reading.input_format or format_of(stream) or "text"
+
+        def documents() -> Iterator[bytes]:
+            for raw, position in located_documents(stream, form, reading.text_field):
+                reading.progress.read = read_before + position
+                yield raw
+
+        for found in parse_documents(documents(), form, reading.text_field):
+            if isinstance(found, BadLine):
+                reading.bad_lines.add(describe_bad_line(stream.name, form, found))
+            else:
+                yield from found
 
 
-def _documents(stream: InputStream, form: TextFormat, text_field: str) -> Iterator[bytes]:
+def located_documents(stream: InputStream, form: TextFormat, text_field: str) -> Iterator[tuple[bytes, int]]:
+    """The documents of an input as they stand there, each with the bytes of the file that are read by then."""
     if form == "parquet" and stream.path is not None:
-        return read_objects(stream.path, text_field)
-    return read_documents(stream, form, text_field)
+        size, rows = stream.path.stat().st_size, count_rows(stream.path, text_field)
+        for number, raw in enumerate(read_objects(stream.path, text_field), start=1):
+            yield raw, size * number // rows
+    else:
+        for raw in read_documents(stream, form, text_field):
+            yield raw, stream.position
+
+
+def parse_documents(
+    documents: Iterable[bytes], form: TextFormat, text_field: str, number: int = 1
+) -> Iterator[list[Item] | BadLine]:
+    """The texts of each document, or what is wrong with it; of an empty line that is no text, nothing.
+
+    Args:
+        documents: as they stand in a file of this format.
+        form: the format.
+        text_field: see `Reading`.
+        number: of the first line.
+    """
+    parse = _parser(form, text_field)
+    for raw in documents:
+        if raw.strip() or form == "text":
+            try:
+                yield list(parse(raw.decode()))
+            except (ValueError, RecursionError) as error:
+                yield BadLine(getattr(error, "line", number), reason_of(error))
+        number += raw.count(b"\n")
+
+
+def describe_bad_line(name: str, form: TextFormat, bad: BadLine) -> str:
+    """Where it is and what is wrong with it, for people."""
+    return f"{name}, {_UNITS.get(form, 'line')} {bad.line}: {bad.reason}"
 
 
 def _parser(form: TextFormat, text_field: str) -> Callable[[str], Iterator[Item]]:

@@ -1,7 +1,8 @@
 """Pre-train: `python launcher/pretrain.py --config launcher/recipes/NAME.yaml [--section.key value …]`.
 
 Starts Ray on this machine, joins a given cluster, or runs as one rank under torchrun.
-`--config NAME` is short for `--config launcher/recipes/NAME.yaml`.
+`--config NAME` is short for `--config launcher/recipes/NAME.yaml`. `--config auto` chooses a recipe of SPE by the GPUs
+of this machine and the size of the encoder, and says which.
 `--dry-run` checks settings, data, encoder and machine without training and prints the plan, with the expected time if
 `--speed RECORDS_PER_SECOND` is given or the run has measured one. `--profile` traces a few steps into the run's folder.
 `--print-run-folder` prints that folder. `--help` lists all settings.
@@ -25,6 +26,7 @@ from data_shards.errors import UserError
 from data_shards.stop_requests import STOPPED
 from launcher.output import say
 from launcher.recipe_arguments import read_arguments
+from launcher.recipe_choice import with_chosen_recipe
 from launcher.run_command import run_command
 from spe_dist.config import Config
 
@@ -41,6 +43,9 @@ def main(arguments: list[str]) -> None:
     """
     print_run_folder = "--print-run-folder" in arguments
     speed, rest = _split_speed([argument for argument in arguments if argument != "--print-run-folder"])
+    rest, chosen = with_chosen_recipe(rest)
+    if chosen and not print_run_folder and os.environ.get("RANK", "0") == "0":
+        say(chosen)
     config, dry_run = read_arguments(rest, description=__doc__)
     if speed is not None and not dry_run:
         raise UserError("--speed needs --dry-run: a run measures its own speed")

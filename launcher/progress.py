@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import re
 import sys
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from launcher.output import say
+from launcher.output import clear_line, repeated, say
 from spe_dist.config import Config
 from spe_dist.engine.world import World
 from spe_dist.finetuning.folder import LOG, RESULT, Result, format_result
@@ -23,7 +21,6 @@ from spe_dist.train import run_log
 from spe_dist.train.run_folder import METRICS, log_path
 from spe_dist.train.run_log import format_metrics
 
-_SECONDS = 0.5
 _OVERVIEW_SECONDS = 10
 _FAILED = " ERROR "  # in its log
 _SAID = re.compile(r"\S+ \S+ (?P<level>INFO|WARNING) (?P<logger>\S+): (?P<message>.*)")  # date, time, …
@@ -45,14 +42,14 @@ def shown_progress(config: Config, *, enabled: bool) -> Iterator[None]:
     def show() -> None:
         for match in filter(None, map(_SAID.fullmatch, log.new_lines())):
             if match["level"] == "WARNING":
-                say(f"{_clear_line(out)}warning: {match['message']}", to=out)
+                say(f"{clear_line(out)}warning: {match['message']}", to=out)
         for line in tail.new_lines():
             with suppress(ValueError):  # damaged lines were cut out of the middle meanwhile
                 _show(json.loads(line), columns, config.train.steps, out)
 
-    with _repeated(show):
+    with repeated(show):
         yield
-    say(_clear_line(out), end="")
+    say(clear_line(out), end="")
 
 
 @contextmanager
@@ -71,7 +68,7 @@ def shown_seeds(folders: Mapping[int, Path]) -> Iterator[None]:
             for line in tail.new_lines():
                 say(f"seed {seed}: {format_metrics(json.loads(line))}", to=out)
 
-    with _repeated(show):
+    with repeated(show):
         yield
 
 
@@ -93,7 +90,7 @@ def shown_fine_tunings(folders: Mapping[str, Path], openings: Collection[str]) -
         for line in overview.new_lines(time.monotonic()):
             say(line, to=out)
 
-    with _repeated(show):
+    with repeated(show):
         yield
 
 
@@ -131,29 +128,6 @@ class _Overview:
             self._running[name] = f"epoch {json.loads(metrics[-1])['epoch']}"
         if any(_FAILED in line for line in log):
             self._running.pop(name, None)
-
-
-@contextmanager
-def _repeated(show: Callable[[], None]) -> Iterator[None]:
-    """Call it again and again while the context lasts, and once more at its end."""
-    done = threading.Event()
-
-    def follow() -> None:
-        try:
-            while not done.wait(_SECONDS):
-                show()
-            show()
-        except OSError as error:  # nobody reads any more: the next print of the main thread ends the command
-            if error.errno not in (errno.EPIPE, errno.EIO):
-                raise
-
-    follower = threading.Thread(target=follow, daemon=True)
-    follower.start()
-    try:
-        yield
-    finally:
-        done.set()
-        follower.join()
 
 
 class _Opening:
@@ -207,9 +181,4 @@ def _show(metrics: dict, columns: Sequence[Column], steps: int, out: TextIO) -> 
     seconds = (steps - metrics["step"]) * metrics["seconds_per_step"]
     filled = round(30 * metrics["step"] / steps)
     bar = "█" * filled + "░" * (30 - filled)
-    say(f"{_clear_line(out)}{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="", to=out)
-
-
-def _clear_line(out: TextIO) -> str:
-    """Of how far the run is; there is none but in a terminal."""
-    return "\r\033[K" if out.isatty() else ""
+    say(f"{clear_line(out)}{line}\n{bar} {metrics['step']}/{steps}, {seconds / 60:.0f} min left", end="", to=out)

@@ -15,7 +15,7 @@ from data_shards.stop_requests import STOPPED, Stopped, reader_is_gone
 from launcher.output import end_if_full, flush_output
 
 INTERRUPTED = 128 + signal.SIGINT  # what shells give for Ctrl-C
-READER_GONE = 128 + signal.SIGPIPE  # what shells give for a command whose reader is gone, as `head` soon is
+READER_GONE = 128 + 13  # of SIGPIPE: what shells give for a command whose reader is gone, as `head` soon is
 
 
 class _HubRetries(logging.Filter):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
+from launcher.output import print_json
 from spe_dist.train.run_diff import Comparison, compare_runs
 from spe_dist.train.run_folder import CONFIG, VERSIONS, changed_settings
 
@@ -28,6 +29,8 @@ class Diff:
     rtol: float = 0.0
     """Tolerance for floats, relative to the larger value or absolute if that is below 1 (learning rate and gradient
     norm: always relative). For another number of ranks: 1e-5."""
+    json: bool = False
+    """Print JSON instead of lines."""
 
 
 def main(argv: list[str]) -> None:
@@ -40,11 +43,19 @@ def main(argv: list[str]) -> None:
     if argv[:1] != ["diff"]:
         raise UserError("spe runs needs a subcommand: spe runs diff A B")
     command: Diff = parse_arguments(Diff, argv[1:], prog="spe runs diff")
-    for file in (CONFIG, VERSIONS):
-        for key, one, other in changed_settings(command.first, command.second, file=file):
-            print(f"{file}: {key} is {one} and {other}")
+    settings = [
+        (file, *changed)
+        for file in (CONFIG, VERSIONS)
+        for changed in changed_settings(command.first, command.second, file=file)
+    ]
     comparison = compare_runs(command.first, command.second, rtol=command.rtol)
-    print(comparison_text(comparison, command.rtol))
+    if command.json:
+        changed = [dict(zip(("file", "setting", "first", "second"), one, strict=True)) for one in settings]
+        print_json({"equal": comparison.difference is None, "settings": changed} | asdict(comparison))
+    else:
+        for file, key, one, other in settings:
+            print(f"{file}: {key} is {one} and {other}")
+        print(comparison_text(comparison, command.rtol))
     if comparison.difference:
         sys.exit(2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +31,7 @@ from data_shards.shards.record_words import RecordWords
 from launcher.arguments import parse_arguments
 from launcher.audit import Audit, run_audit
 from launcher.document_text import document_counts, document_lines, has_documents
+from launcher.output import print_json
 from launcher.sample_corpus import SampleCorpus, run_sample_corpus
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Info:
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
+    json: bool = False
+    """Print the manifest, JSON, without the list of shards."""
 
 
 @dataclass(frozen=True)
@@ -278,6 +281,9 @@ def summary_text(summary: BuildSummary, out: Path) -> str:
 
 def run_info(command: Info) -> None:
     """Print what a dataset holds."""
+    if command.json:
+        print_json({name: value for name, value in asdict(load(command.location)).items() if name != "shardlist"})
+        return
     print(dataset_text(load(command.location), command.location))
 
 

@@ -62,7 +62,10 @@ class BatchConfig:
     lane_size: Positive
     """Records per lane."""
     lanes_per_forward: Positive
-    """Lanes that a rank computes in one forward pass. Changes memory and speed, not results."""
+    """Lanes that a rank computes in one forward pass, at most. Changes memory and speed, not results."""
+    pieces_per_forward: Positive | None = None
+    """Pieces of records, [CLS] and [SEP] included, that a rank computes in one forward pass, at most: forwards are cut
+    between lanes, by their lengths. A lane of more has one to itself. Null: only `lanes_per_forward` counts."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -16,6 +16,7 @@ _TIMEOUT = 480.0  # seconds
 _IMPORTED = [
     *("spe_dist.train.loop", "spe_dist.train.dry_run", "spe_dist.engine.deepspeed_engine"),
     *("spe_dist.methods.spe.method", "spe_dist.methods.enpar.method", "torch.utils.tensorboard", "pytest"),
+    "spe_dist.extraction.predict.extractor",
 ]
 
 

@@ -138,7 +138,8 @@ def remove_markers(folder: Path, marker: str) -> None:
 def _source_digest() -> str:
     """Of the sources themselves: two checkouts may well have the same version number."""
     digest = hashlib.sha256()
-    for package in ("cluster", "data_shards", "launcher", "spe_dist"):
+    prefix = __package__.partition("cluster")[0]  # none in a checkout (setup.py)
+    for package in (f"{prefix}cluster", f"{prefix}data_shards", f"{prefix}launcher", "spe_dist"):
         for path in sorted((_ROOT / package).rglob("*.py")):
             digest.update(str(path.relative_to(_ROOT)).encode() + path.read_bytes())
     return digest.hexdigest()[:8]

@@ -35,6 +35,12 @@ def read_objects(path: Path, column: str) -> Iterator[bytes]:
                 yield _line({**row, column: text})
 
 
+def count_rows(path: Path, column: str) -> int:
+    """How many rows a file has."""
+    with _opened(path, column) as file:
+        return file.metadata.num_rows
+
+
 def text_of_row(line: str) -> str:
     """The text of a row; a ValueError if it has none."""
     text = json.loads(line)

@@ -41,11 +41,16 @@ _REFUSED = (
 class InputStream:
     """The bytes of an input, decompressed and without byte order mark."""
 
-    def __init__(self, file: BinaryIO, name: str, path: Path | None) -> None:
-        self._file = file
+    def __init__(self, file: BinaryIO, name: str, path: Path | None, stored: BinaryIO | None = None) -> None:
+        self._file, self._stored = file, stored
         self._ahead: list[bytes] = []
         self.name = name
         self.path = path
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file that have been read, as they are stored: compressed ones if it is; 0 if nobody knows."""
+        return self._stored.tell() if self._stored is not None else 0
 
     def look(self, index: int) -> bytes:
         """A line that has not been read yet, counted from 0, or the beginning of a very long one; empty at the end.
@@ -120,7 +125,7 @@ def open_input(name: str | Path, copy: Path | None = None) -> Iterator[InputStre
             else:
                 check_is_file(str(path))
                 raw = stack.enter_context(path.open("rb"))
-            stream = InputStream(_decompressed(raw, Path(name).suffix), called, path)
+            stream = InputStream(_decompressed(raw, Path(name).suffix), called, path, raw if path else None)
         yield stream
 
 

@@ -42,7 +42,7 @@ from data_shards.text.offset_units import OffsetUnit
 _UNIT_DOCUMENTS: dict[TextFormat, int] = {
     "text": 50_000, "jsonl": 5_000, "json": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
 }  # fmt: skip
-_UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
+UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
 _RELATIONS = {"relations", "relationMentions", "labels"}  # fields of all formats
 _THIS_LINE = "this line"  # stands for a place that is known later
 _Parsed = TypeVar("_Parsed")
@@ -89,10 +89,16 @@ class BadLine:
     reason: str
 
 
-def resolve_sources(inputs: Sequence[str], text_format: TextFormat | None, spool_folder: Path) -> tuple[Source, ...]:
+def resolve_sources(
+    inputs: Sequence[str], text_format: TextFormat | None, spool_folder: Path, *, default: TextFormat | None = None
+) -> tuple[Source, ...]:
     """Check the inputs and find out their formats; every file of a folder is an input, in the order of their paths.
 
-    Standard input (`-`) is first copied into `spool_folder`.
+    Args:
+        inputs: files and folders; standard input (`-`) is first copied into `spool_folder`.
+        text_format: of all of them.
+        spool_folder: see inputs.
+        default: what a file holds that does not say what it holds.
 
     Raises:
         UserError: an input does not exist, is an empty folder, or does not say what it holds.
@@ -101,10 +107,12 @@ def resolve_sources(inputs: Sequence[str], text_format: TextFormat | None, spool
         raise UserError("no input: name at least one file or folder of text, or - for standard input")
     if list(inputs).count(STANDARD_INPUT) > 1:
         raise UserError("standard input (-) can be given only once")
-    return tuple(source for name in inputs for source in _resolve_input(name, text_format, spool_folder))
+    return tuple(source for name in inputs for source in _resolve_input(name, text_format, spool_folder, default))
 
 
-def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path) -> list[Source]:
+def _resolve_input(
+    name: str, text_format: TextFormat | None, spool_folder: Path, default: TextFormat | None
+) -> list[Source]:
     if name == STANDARD_INPUT:
         path = _spool_standard_input(spool_folder)
         if not path.stat().st_size:
@@ -115,9 +123,9 @@ def _resolve_input(name: str, text_format: TextFormat | None, spool_folder: Path
         check_is_file(name)
         if not path.is_file():
             raise UserError(f"{name} is a pipe or device, which can be read only once: give it as standard input (-)")
-        return [Source(path.name, path, text_format or _detect_file(name))]
+        return [Source(path.name, path, text_format or _detect_file(name, default))]
     return [
-        Source(file.relative_to(path).as_posix(), file, text_format or _detect_file(str(file)))
+        Source(file.relative_to(path).as_posix(), file, text_format or _detect_file(str(file), default))
         for file in files_of_folder(path, name)
     ]
 
@@ -139,8 +147,8 @@ def _detect(name: str, copy: Path | None = None) -> TextFormat | None:
         return format_of(stream)
 
 
-def _detect_file(name: str) -> TextFormat:
-    found = _detect(name)
+def _detect_file(name: str, default: TextFormat | None) -> TextFormat:
+    found = _detect(name) or default
     if found is None:
         formats = ", ".join(get_args(TextFormat))
         raise UserError(
@@ -181,7 +189,7 @@ def read_units(
             documents.append(document)
             size += len(document)
             next_line += document.count(b"\n")
-            if len(documents) == limit or size >= _UNIT_BYTES:
+            if len(documents) == limit or size >= UNIT_BYTES:
                 yield WorkUnit(input_index, unit_index, first_line, b"".join(documents))
                 first_line, unit_index, documents, size = next_line, unit_index + 1, [], 0
     if documents:
@@ -333,7 +341,7 @@ def _parse(
 ) -> tuple[list[_Parsed], list[BadLine]]:
     documents, bad_lines = [], []
     number = unit.first_line
-    for raw in _cut_again(unit, text_format):
+    for raw in cut_again(unit.lines, text_format):
         if raw.strip():
             try:
                 documents.append(parse_one(raw.decode()))
@@ -347,9 +355,10 @@ def _parse(
     return documents, bad_lines
 
 
-def _cut_again(unit: WorkUnit, text_format: TextFormat) -> Iterator[bytes]:
-    lines = io.BytesIO(unit.lines)
-    return cut_documents(lines) if text_format == "wikiextractor" else lines
+def cut_again(lines: bytes, text_format: TextFormat) -> Iterator[bytes]:
+    """The documents of a unit, as `read_documents` gave them."""
+    stream = io.BytesIO(lines)
+    return cut_documents(stream) if text_format == "wikiextractor" else stream
 
 
 def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:

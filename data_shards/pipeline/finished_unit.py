@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from data_shards.files import explain_write_errors, sha256_of, sha256_of_file, write_atomically
+from data_shards.files import explain_write_errors, is_whole, sha256_of, write_atomically
 from data_shards.pipeline.corpus import BadLine
 from data_shards.shards.manifest import Shard, Statistics, layer_sizes
 from data_shards.shards.record import BLOCKED, ENTITIES, RELATIONS, Records, block_members
@@ -125,13 +125,9 @@ def _read_marker(marker: Path, out: Path, made_from: str) -> FinishedUnit | None
     if finished.made_from != made_from:
         return None
     shard = finished.shard
-    if shard and not _is_whole(out / shard.url, shard):
+    if shard and not is_whole(out / shard.url, shard.filesize, shard.sha256):
         return None
     return finished
-
-
-def _is_whole(path: Path, shard: Shard) -> bool:
-    return path.is_file() and path.stat().st_size == shard.filesize and sha256_of_file(path) == shard.sha256
 
 
 def _write_shard(out: Path, name: str, records: Records, shard_format: ShardFormat) -> Shard:

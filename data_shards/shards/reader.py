@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from webdataset.tariterators import group_by_keys
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
@@ -181,6 +180,8 @@ def _shard_problems(reader: ShardReader, index: int) -> Iterator[str]:
 
 
 def _tar_groups(content: bytes, name: str) -> Iterator[Mapping[str, bytes]]:
+    from webdataset.tariterators import group_by_keys  # of the extra "train": predicting reads no shards
+
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:  # not compressed, or it could be of any size
         yield from group_by_keys({"fname": fname, "data": data, "__url__": name} for fname, data in _members(tar))
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +92,11 @@ class WordPieces:
         self._rows: dict[str, int] = {}
         self._table = _NOTHING  # of each chunk, words without pieces left out
         self._places = _NO_PLACES  # rows (start, end) of the same words: their characters in the chunk
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        """Pickled without its tables; and a tokenizer alone would come back without `encode_special_tokens`."""
+        again = partial(WordPieces, self.files, language=self.language, max_known_chunks=self.max_known_chunks)
+        return again, ()
 
     @classmethod
     def load(

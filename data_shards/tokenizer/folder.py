@@ -165,7 +165,7 @@ class _FolderReader:
         if not self._has(TOKENIZER_JSON):
             raise self._missing(TOKENIZER_JSON)
         document = self._document("Unigram")
-        steps = [normalizers.Lowercase()] if self.settings.get("do_lower_case") else []
+        steps: list[Any] = [normalizers.Lowercase()] if self.settings.get("do_lower_case") else []
         steps += [normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " "), normalizers.NFC()]
         splits = [pre_tokenizers.Punctuation(behavior="isolated")] if self.settings.get("split_by_punct") else []
         spaces = "always" if self.settings.get("add_prefix_space", True) else "first"

@@ -25,6 +25,13 @@ from torch import Tensor
 SIZES = ("pieces", "squared_lengths", "padded_pieces", "words")
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor of the host on a device. From memory that is not pinned, a GPU's step would wait for the copy."""
+    if device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class Tensors:
     """Tensors that move together: onto a device, into pinned memory, from a loader process to the training process."""

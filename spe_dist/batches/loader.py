@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -33,23 +34,44 @@ class Steps(Dataset[list[Batch] | UserError]):
         order: which records make up each lane.
         collate: makes a batch of them.
         forwards: the lanes of each forward of this rank.
+        cut: makes other forwards of these lanes at every step, given how many pieces each lane has, [CLS] and [SEP]
+            included; None: they stay as they are.
     """
 
     reader: ShardReader
     order: Order
     collate: Collate
     forwards: Sequence[Sequence[int]]
+    cut: Callable[[Sequence[int]], Sequence[Sequence[int]]] | None = None
 
     def __getitem__(self, step: int) -> list[Batch] | UserError:
         """The batches of a step, on the host; or what is wrong with its data, as torch would bury an exception."""
         try:
-            return [self._forward(step, lanes) for lanes in self.forwards]
+            if self.cut is None:
+                return [self._forward(step, lanes) for lanes in self.forwards]
+            return self._cut_forwards(step, self.cut)
         except UserError as error:
             return error
+
+    def nothing(self) -> Batch:
+        """A forward of no records, for a rank that has fewer forwards than another."""
+        return self._forward(0, ())
 
     def _forward(self, step: int, lanes: Sequence[int]) -> Batch:
         ids = self.order.record_ids(step, lanes)
         return self.collate(self.reader.take(ids), ids, step, lanes)
+
+    def _cut_forwards(self, step: int, cut: Callable[[Sequence[int]], Sequence[Sequence[int]]]) -> list[Batch]:
+        mine = [lane for lanes in self.forwards for lane in lanes]
+        ids = self.order.record_ids(step, mine)
+        records = self.reader.take(ids)
+        pieces = (records.pieces.lengths + 2).reshape(ids.shape).sum(axis=1)
+        batches, first = [], 0
+        for lanes in cut(pieces.tolist()):
+            rows = np.arange(first, first + len(lanes) * ids.shape[1])
+            batches.append(self.collate(records.take(rows), ids.reshape(-1)[rows].reshape(len(lanes), -1), step, lanes))
+            first += len(rows)
+        return batches
 
 
 def load_steps(steps: Steps, *, first: int, last: int, workers: int) -> Iterator[list[Batch]]:

@@ -62,10 +62,10 @@ def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -
     """Steps of each variant in turn, over the same records; floating-point operations of a step in the notes."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sessions = {
-            name: stack.enter_context(_opened(config, make_method, Path(folder) / str(index)))
+            name: stack.enter_context(opened(config, make_method, Path(folder) / str(index)))
             for index, (name, (config, make_method)) in enumerate(variants.items())
         }
-        batches = {name: _load(session, STEPS * (repeats + 1)) for name, session in sessions.items()}
+        batches = {name: load_batches(session, STEPS * (repeats + 1)) for name, session in sessions.items()}
         flops = {name: _count_flops(session, batches[name][0]) for name, session in sessions.items()}
         calls = {name: _steps(session, batches[name]) for name, session in sessions.items()}
         device = next(iter(sessions.values())).world.device
@@ -80,14 +80,20 @@ def measure_steps(case: str, variants: Mapping[str, Variant], *, repeats: int) -
 
 
 @contextmanager
-def _opened(config: Config, make_method: Callable[..., Method], folder: Path) -> Iterator[Session]:
+def opened(config: Config, make_method: Callable[..., Method], folder: Path) -> Iterator[Session]:
+    """A session whose run is in a folder, with what the method keeps beside the model at its full size."""
     config = replace(config, run=replace(config.run, folder=str(folder)))
     with open_session(config, make_method=make_method) as session:
         session.method.prefill(None)  # full, as it is in all but a run's first steps
         yield session
 
 
-def _load(session: Session, steps: int) -> list[list[Batch]]:
+def load_batches(session: Session, steps: int) -> list[list[Batch]]:
+    """The batches of the first steps.
+
+    Raises:
+        UserError: a shard is missing or damaged.
+    """
     loaded = [session.steps[step] for step in range(steps)]
     for batches in loaded:
         if not isinstance(batches, list):

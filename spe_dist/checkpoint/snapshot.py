@@ -33,9 +33,16 @@ class HostBuffers:
     """Host memory for copies of tensors, taken once and used again by every snapshot; pinned for tensors of a GPU.
 
     Only one snapshot can live at a time: the next one overwrites it.
+
+    Args:
+        beside: a GPU that copies on a stream of its own, beside what it computes. The originals must then stay as they
+            are until `wait_for_copies`. None: copies are there at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, beside: torch.device | None = None) -> None:
+        self._device = beside
+        self._stream = torch.cuda.Stream(beside) if beside is not None and beside.type == "cuda" else None
+        self._copied: torch.cuda.Event | None = None
         self._buffers: dict[str, Tensor] = {}
 
     def copy(self, name: str, tensor: Tensor) -> Tensor:
@@ -44,12 +51,24 @@ class HostBuffers:
         if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
             buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
             self._buffers[name] = buffer
-        return buffer.copy_(tensor.detach(), non_blocking=True)
+        if self._stream is None or not tensor.is_cuda:
+            return buffer.copy_(tensor.detach())
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            buffer.copy_(tensor.detach(), non_blocking=True)
+        tensor.record_stream(self._stream)  # who lets go of it does not free it for others before it is copied
+        return buffer
 
-    def copies_arrived(self, device: torch.device) -> torch.cuda.Event | None:
-        """An event that follows all copies made so far; what the device computes later comes after it."""
-        if device.type != "cuda":
+    def copies_arrived(self) -> torch.cuda.Event | None:
+        """An event that follows all copies made so far; None if they are there already."""
+        if self._stream is None:
             return None
-        arrived = torch.cuda.Event()
-        arrived.record(torch.cuda.current_stream(device))
-        return arrived
+        self._copied = torch.cuda.Event()
+        self._copied.record(self._stream)
+        return self._copied
+
+    def wait_for_copies(self) -> None:
+        """Let what the GPU is given from here on come after the copies, so that it may change the originals."""
+        if self._copied is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._copied)
+            self._copied = None

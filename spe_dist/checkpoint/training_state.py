@@ -84,7 +84,7 @@ def collect(
         "config": dict(config),
         "versions": package_versions(),
     }
-    return Snapshot(tensors, metadata, buffers.copies_arrived(world.device))
+    return Snapshot(tensors, metadata, buffers.copies_arrived())
 
 
 def restore(engine: Engine, checkpoint: LoadedCheckpoint, extra_tensors: Mapping[str, Tensor]) -> Restored:

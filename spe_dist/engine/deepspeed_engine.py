@@ -74,7 +74,7 @@ class Engine:
     Args:
         module: every parameter trains; parameters in fp32. Its buffers must not be part of its state.
         world: this rank among all.
-        accumulation: forward passes of a rank per step, A.
+        accumulation: forward passes of a rank per step, A; `begin_step` may say otherwise.
         stage: ZeRO stage 1, 2 or 3.
         precision: dtype of the compute weights.
         betas: decay rates of Adam's moments.
@@ -111,6 +111,8 @@ class Engine:
         _require_complete_state(module)
         self.world = world
         self.accumulation = accumulation
+        self._passes_left: int | None = None  # of a step whose number of passes was said; None: DeepSpeed counts
+        self._adam_step = 0
         self.stage = stage
         self._shapes = {name: param.shape for name, param in module.named_parameters()}
         _quiet_deepspeed()
@@ -142,13 +144,21 @@ class Engine:
 
     @property
     def adam_step(self) -> int:
-        """Updates the moments have seen. Waits for the device."""
-        return int(next(iter(self._adam.state.values()))["step"].item())
+        """Updates the moments have seen."""
+        return self._adam_step
 
     @property
     def weight_decays(self) -> dict[str, float]:
         """The decay that Adam applies to each parameter."""
         return {name: group["weight_decay"] for group in self._adam.param_groups for name in group["names"]}
+
+    def begin_step(self, passes: int) -> None:
+        """Make the next step one of so many forward and backward passes, the same on every rank.
+
+        Who calls this once must do so before every step.
+        """
+        self._passes_left = passes
+        self._engine.set_gradient_accumulation_boundary(passes == 1)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module's output."""
@@ -165,17 +175,23 @@ class Engine:
             loss: scalar, already divided by the step's global count.
         """
         self._engine.backward(loss * self.world.size, scale_wrt_gas=False)
-        if not self._engine.is_gradient_accumulation_boundary():
+        last = self._engine.is_gradient_accumulation_boundary()
+        if not last:
             self._engine.step()  # moves DeepSpeed's counter on to the next forward, and no weight
+        if self._passes_left is not None:
+            self._passes_left -= 1
+            if not last:
+                self._engine.set_gradient_accumulation_boundary(self._passes_left == 1)
 
     def step(self, lr: float) -> None:
-        """Update the weights after A calls of `backward`.
+        """Update the weights after A calls of `backward`, or as many as `begin_step` said.
 
         Raises:
             PassingError: the gradient holds an infinity or is not a number. DeepSpeed leaves the weights as they were.
         """
-        if not self._engine.is_gradient_accumulation_boundary():
-            raise RuntimeError(f"a step needs exactly {self.accumulation} forward and backward passes before it")
+        if self._passes_left or not self._engine.is_gradient_accumulation_boundary():
+            passes = self.accumulation if self._passes_left is None else f"{self._passes_left} more"
+            raise RuntimeError(f"a step needs exactly {passes} forward and backward passes before it")
         for group in self._adam.param_groups:
             group["lr"] = lr * group["rate"]
         self._engine.step()
@@ -184,12 +200,13 @@ class Engine:
                 "the gradient of this step is not finite, no weight was changed: "
                 "resume from the last checkpoint with a lower learning rate, or look at this step's batch"
             )
+        self._adam_step += 1
 
     def initialise_optimizer(self, run_forwards: Callable[[], None]) -> None:
         """Take one step that changes nothing, so that all memory is taken and the optimizer state can be reached.
 
         Args:
-            run_forwards: does A forward and backward passes, of the largest shapes of the run, and no step.
+            run_forwards: does the forward and backward passes of a step of the largest shapes of the run, not the step.
         """
         devices = [self.world.device] if self.world.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -250,6 +267,7 @@ class Engine:
                 self._adam.state[flat] = {"step": step, **{kind: torch.zeros_like(flat) for kind in _MOMENTS}}
 
     def _set_adam(self, *, step: int, clear_moments: bool) -> None:
+        self._adam_step = step
         for state in self._adam.state.values():
             state["step"].fill_(step)
             if clear_moments:

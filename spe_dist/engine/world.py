@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from data_shards.errors import UserError
 
@@ -65,6 +66,19 @@ class World:
         Every rank must call this.
         """
         return replace(self, group=dist.new_group(backend="gloo")) if self.size > 1 else self
+
+    def with_host_group(self) -> World:
+        """The same ranks with a group for tensors on the host, so that no rank waits for its GPU in a collective.
+
+        Every rank must call this.
+        """
+        return self if self.backend == "gloo" else self.with_own_group()
+
+    def all_reduce(self, tensor: Tensor, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> Tensor:
+        """Reduce a tensor over all ranks, in place; every rank must call this."""
+        if self.size > 1:
+            dist.all_reduce(tensor, op=op, group=self.group)
+        return tensor
 
     def all_gather_objects(self, item: Any) -> list[Any]:
         """The items of all ranks in rank order; every rank must call this."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, PretrainedConfig
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
@@ -29,6 +29,9 @@ from spe_dist.models.sentence_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe
 from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, ENCODER, METRICS, TOKENIZER, VERSIONS, read_dataset
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class TrainedRun:
                 f"{run} has no finished checkpoint yet: wait for its first one (train.checkpoint_every is "
                 f"{config.train.checkpoint_every}), or train on"
             )
+        from transformers import AutoConfig
+
         try:
             about = json.loads((run / VERSIONS).read_text())
             encoder = AutoConfig.from_pretrained(run / ENCODER, trust_remote_code=False)

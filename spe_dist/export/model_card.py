@@ -16,8 +16,8 @@ from spe_dist.text_table import markdown_table
 
 _NO_SETTINGS_OF_A_MODEL = {"run", "data", "cluster", "compute", "kernels"}
 # Neither says anything about the model: speed, memory, and what only concerns where a run ran.
-_LEFT_OUT = {"encoder.name_or_path", "batch.lanes_per_forward", "train.log_every", "train.checkpoint_every",
-             "train.keep_last", "train.keep_every"}  # fmt: skip
+_LEFT_OUT = {"encoder.name_or_path", "batch.lanes_per_forward", "batch.pieces_per_forward", "train.log_every",
+             "train.checkpoint_every", "train.keep_last", "train.keep_every"}  # fmt: skip
 
 _HEADER = """---
 library_name: transformers

@@ -22,7 +22,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
@@ -35,7 +34,7 @@ from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.projection_head import ProjectionHead
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
-    load_sentence_encoder,
+    load_saved_encoder,
     save_sentence_encoder,
     save_tokenizer,
 )
@@ -97,8 +96,7 @@ class SpanPairModel(nn.Module):
         folder = Path(folder)
         description = Description.load(folder)
         word_pieces = WordPieces.load(str(folder), language=description.language)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        model = cls(description, load_sentence_encoder(str(folder), config), word_pieces)
+        model = cls(description, load_saved_encoder(folder), word_pieces)
         try:
             weights = load_file(folder / SPAN_PAIR_WEIGHTS)
         except (OSError, SafetensorError) as error:

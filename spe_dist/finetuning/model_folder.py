@@ -18,14 +18,14 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import MAX_KNOWN_CHUNKS, WordPieces
 from spe_dist.export.export_run import written_whole
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
-    load_sentence_encoder,
+    load_saved_encoder,
+    load_to_predict,
     save_sentence_encoder,
     save_tokenizer,
 )
@@ -92,7 +92,7 @@ def load_model(
         UserError: it is damaged.
     """
     try:
-        encoder, word_pieces, weights = _read(folder, stem, language, max_known_chunks)
+        encoder, word_pieces, weights = _read(folder, stem, language, max_known_chunks, load_to_predict)
         model = build(encoder)
         model.load_state_dict(weights | {f"{_ENCODER}{name}": weight for name, weight in encoder.state_dict().items()})
     except (UserError, OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -113,10 +113,14 @@ def read_parts(folder: Path, stem: str, *, language: str) -> tuple[SentenceEncod
 
 
 def _read(
-    folder: Path, stem: str, language: str, max_known_chunks: int = MAX_KNOWN_CHUNKS
+    folder: Path,
+    stem: str,
+    language: str,
+    max_known_chunks: int = MAX_KNOWN_CHUNKS,
+    load_encoder: Callable[[Path], SentenceEncoder] = load_saved_encoder,
 ) -> tuple[SentenceEncoder, WordPieces, dict[str, Tensor]]:
     word_pieces = WordPieces.load(str(folder), language=language, max_known_chunks=max_known_chunks)
-    encoder = load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder, trust_remote_code=False))
+    encoder = load_encoder(folder)
     return encoder, word_pieces, load_file(folder / f"{stem}.safetensors")
 
 

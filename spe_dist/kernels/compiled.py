@@ -8,7 +8,6 @@ at first).
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import logging
 import os
@@ -191,7 +190,9 @@ def build(body: Literal["cpp", "cuda"], *, folder: Path | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / f"{path.name}.lock").open("w") as lock:
         # The ranks of a machine start together: one compiles, the others wait; all compile where there are no locks.
-        with suppress(OSError):
+        with suppress(OSError, ImportError):
+            import fcntl
+
             fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
             _compile(body, path, portable=folder is not None)

@@ -101,7 +101,10 @@ class Method:
         """
 
     def state(self) -> dict[str, Tensor]:
-        """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks."""
+        """Live tensors that a checkpoint holds beyond the engine's, by name; whole and equal on all ranks.
+
+        Those on a GPU may change in `after_step` only: a step may begin while they are still being copied.
+        """
         return {}
 
     def model_flops(self, workload: Workload) -> int:

@@ -11,7 +11,7 @@ from spe_dist.config import Config
 from spe_dist.methods.run_summary import ConfigWarning, RunSummary
 
 if TYPE_CHECKING:  # a recipe is read without waiting for torch
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PretrainedConfig
 
     from data_shards.shards.manifest import Manifest
@@ -79,6 +79,11 @@ def _nothing_kept(config: Any, model: Any) -> dict[str, int]:
     return {}
 
 
+def _losses_of(config: Any, model: Any, batch: Any) -> Tensor:
+    losses: Tensor = model(batch)[0]
+    return losses
+
+
 def _nothing_sent(config: Any, model: Any, plan: BatchPlan) -> list[Transfer]:
     return []
 
@@ -104,6 +109,7 @@ class MethodSpec:
         counted: names of what ranks add up in a step: items of the loss's terms, and what `before_step` counts.
         bytes_beside: what a rank keeps beside the trained weights, by part, from the configuration and the model.
         transfers: what ranks send in a step beside gradients and counts, from these two and the plan.
+        try_forward: losses of a batch as late in a run, from the configuration, the model and the batch.
     """
 
     title: str
@@ -121,6 +127,7 @@ class MethodSpec:
     counted: Sequence[str] = ()
     bytes_beside: Callable[[Any, Any], dict[str, int]] = _nothing_kept
     transfers: Callable[[Any, Any, BatchPlan], list[Transfer]] = _nothing_sent
+    try_forward: Callable[[Any, Any, Any], Tensor] = _losses_of
 
     def model_without_weights(self, config: Config, encoder: PretrainedConfig, manifest: Manifest | None) -> nn.Module:
         """What a configuration trains, on the meta device; arguments as of `new_model`."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
 
 from data_shards.errors import UserError
 from spe_dist.config import EncoderConfig
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def most_pieces(hf_config: PretrainedConfig) -> int:
     return hf_config.max_position_embeddings - first_position(hf_config)
 
 
-def layers_of(model: PreTrainedModel) -> nn.ModuleList:
+def layers_of(model: Any) -> nn.ModuleList:
     """Its layers, the lowest first."""
     return cast(nn.ModuleList, attrgetter(architecture_of(model.config).layers)(model))
 

@@ -1,4 +1,4 @@
-"""Attention over packed sequences, registered with transformers under the name "packed".
+"""Attention over packed sequences; `sentence_encoder.py` registers it with transformers under the name "packed".
 
 On CUDA: `varlen_attn`, which reads the packed tensor as it is. On CPU: padding inside the attention only, to the
 longest of a few sequences of similar length, and none of long sequences and where many are equally long; linear layers
@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention.varlen import varlen_attn
-from transformers import AttentionInterface
 
 from spe_dist.batches.batch import PackedSequences, Tensors
 
@@ -165,6 +163,9 @@ def packed_attention(
         last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
     if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
+        # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
+        from torch.nn.attention.varlen import varlen_attn
+
         sides = (-1, -1) if window is None or window + 1 >= longest else (window, window)
         states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling, window_size=sides)
         assert isinstance(states, Tensor)
@@ -216,6 +217,3 @@ def pad(packed: Tensor, group: PaddedGroup) -> Tensor:
         padded = packed.new_zeros(group.sequences * group.longest, *packed.shape[1:])
         packed = padded.index_copy(0, group.slots, packed)
     return packed.view(group.sequences, group.longest, *packed.shape[1:])
-
-
-AttentionInterface.register(NAME, packed_attention)

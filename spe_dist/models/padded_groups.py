@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.models.architectures import layers_of
@@ -36,7 +35,7 @@ def grouped_layout(packed: PackedSequences, *, together: bool) -> PaddedLayout:
     return PaddedLayout((group,), pieces, pieces)
 
 
-def states_of_groups(model: PreTrainedModel, layout: PaddedLayout, inputs: Mapping[str, Tensor]) -> Tensor:
+def states_of_groups(model: Any, layout: PaddedLayout, inputs: Mapping[str, Tensor]) -> Tensor:
     """States of the last layer, [P, H].
 
     Args:
@@ -57,7 +56,7 @@ def states_of_groups(model: PreTrainedModel, layout: PaddedLayout, inputs: Mappi
 
 
 @contextmanager
-def attention_of_last_layer(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+def attention_of_last_layer(model: Any) -> Iterator[list[Tensor]]:
     """What the last layer of a DeBERTa attends to, [S, heads, longest, longest] of each group, before dropout."""
     kept: list[Tensor] = []
 

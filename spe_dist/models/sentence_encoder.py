@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModel, BertConfig, PretrainedConfig, PreTrainedModel
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
@@ -24,7 +23,7 @@ from spe_dist.models.architectures import (
     most_pieces,
     set_dropout,
 )
-from spe_dist.models.hugging_face import load_config, quiet_transformers, reason_of
+from spe_dist.models.hugging_face import check_vocabulary, load_config, new_config, quiet_transformers, reason_of
 from spe_dist.models.packed_attention import (
     NAME,
     AttentionRows,
@@ -33,6 +32,7 @@ from spe_dist.models.packed_attention import (
     PaddedLayout,
     VarlenLayout,
     layout_of,
+    packed_attention,
 )
 from spe_dist.models.padded_groups import (
     attention_of_last_layer,
@@ -40,6 +40,10 @@ from spe_dist.models.padded_groups import (
     grouped_layout,
     states_of_groups,
 )
+from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 _logger = logging.getLogger(__name__)
 _ONE_PIECE = PackedSequences(
@@ -54,13 +58,13 @@ class SentenceEncoder(nn.Module):
     """An encoder without pooler.
 
     Args:
-        model: a Hugging Face encoder, built with the "packed" attention if its architecture is.
+        model: a Hugging Face encoder, built with the "packed" attention if its architecture is; or its stand-in.
         packed: whether its layers run without padding; if its architecture cannot, whether on groups of similar length.
     """
 
-    def __init__(self, model: PreTrainedModel, *, packed: bool = True) -> None:
+    def __init__(self, model: PreTrainedModel | PlainEncoder, *, packed: bool = True) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.packed = packed
         self.first_position = first_position(model.config)
         self.can_pack = architecture_of(model.config).packed
@@ -144,8 +148,12 @@ class SentenceEncoder(nn.Module):
         return packed.segments
 
     def _groups(self, packed: PackedSequences) -> PaddedLayout:
-        """Of similar length; one group at ZeRO's stage 3, where every rank must call the layers equally often."""
-        return grouped_layout(packed, together=not self.packed or hasattr(self.word_embeddings.weight, "ds_id"))
+        """Of similar length; all together where lengths are not known, and at ZeRO's stage 3.
+
+        There every rank must call the layers equally often.
+        """
+        table = self.word_embeddings.weight
+        return grouped_layout(packed, together=not self.packed or hasattr(table, "ds_id") or table.is_meta)
 
     def _states_of_groups(self, packed: PackedSequences, layout: PaddedLayout, added: Tensor | None = None) -> Tensor:
         inputs = {"token_type_ids": self._segments(packed)}
@@ -206,7 +214,7 @@ class SentenceEncoder(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """As of any module, but frequencies of rotary positions stay in fp32: in bf16 far positions would be wrong."""
         frequencies = {name: buffer for name, buffer in self.model.named_buffers() if buffer.is_floating_point()}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         for name, buffer in frequencies.items():
             owner, _, own_name = name.rpartition(".")
             moved = self.model.get_buffer(name)
@@ -229,10 +237,10 @@ def resolve_encoder_config(
     Raises:
         UserError: it cannot be found, is of an unknown kind, or does not fit.
     """
-    hf_config = load_config(config) if config.name_or_path else _new_config(config, vocab_size)
+    hf_config = load_config(config) if config.name_or_path else new_config(config, vocab_size)
     set_dropout(hf_config, config)
     name = config.name_or_path or "the new encoder"
-    _check_vocabulary(hf_config, name, vocab_size, tokenizer)
+    check_vocabulary(hf_config, name, vocab_size, tokenizer)
     if most_pieces(hf_config) < max_pieces:
         raise UserError(
             f"encoder {name} has {most_pieces(hf_config)} positions, the shards hold sentences of up to {max_pieces} "
@@ -272,7 +280,7 @@ def tell_how_it_runs(hf_config: PretrainedConfig) -> None:
 
 def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
     """An encoder of the given sizes with new weights."""
-    model = AutoModel.from_config(hf_config, **_built_with(hf_config))
+    model = _auto_model().from_config(hf_config, **_built_with(hf_config))
     return SentenceEncoder(model, packed=packed)
 
 
@@ -295,7 +303,7 @@ def load_sentence_encoder_strictly(
     """
     with quiet_transformers():
         try:
-            model, info = AutoModel.from_pretrained(
+            model, info = _auto_model().from_pretrained(
                 name_or_path,
                 config=hf_config,
                 dtype=torch.float32,
@@ -319,6 +327,27 @@ def load_sentence_encoder_strictly(
             f"shape, such as {missing[0]}: name a complete encoder"
         )
     return SentenceEncoder(model, packed=packed), sorted(info["unexpected_keys"])
+
+
+def load_to_predict(folder: Path) -> SentenceEncoder:
+    """The encoder of a model's folder, in fp32, for predicting: without transformers if it is of a common kind.
+
+    Raises:
+        UserError: weights are missing there or have another shape.
+    """
+    plain = load_plain_encoder(folder)
+    return load_saved_encoder(folder) if plain is None else SentenceEncoder(plain)
+
+
+def load_saved_encoder(folder: Path) -> SentenceEncoder:
+    """The encoder of a model's folder, in fp32, for training.
+
+    Raises:
+        UserError: weights are missing there or have another shape.
+    """
+    from transformers import AutoConfig
+
+    return load_sentence_encoder(str(folder), AutoConfig.from_pretrained(folder, trust_remote_code=False))
 
 
 def add_rows(encoder: SentenceEncoder, rows: int) -> None:
@@ -352,33 +381,15 @@ def save_tokenizer(word_pieces: WordPieces, encoder: SentenceEncoder, folder: Pa
     word_pieces.save(folder, max_pieces=encoder.max_pieces, token_types=encoder.token_types > 1)
 
 
+def _auto_model() -> Any:
+    """The class that knows our attention then; on use, as its import takes longer than a short prediction."""
+    from transformers import AttentionInterface, AutoModel
+
+    AttentionInterface.register(NAME, packed_attention)
+    return AutoModel
+
+
 def _built_with(hf_config: PretrainedConfig) -> dict[str, Any]:
     architecture = architecture_of(hf_config)
     without_pooler = {"add_pooling_layer": False} if architecture.pooler else {}
     return {"attn_implementation": NAME if architecture.packed else "eager", **without_pooler}
-
-
-def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
-    return BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.intermediate_size,
-        max_position_embeddings=config.max_positions,
-        type_vocab_size=1,
-    )
-
-
-def _check_vocabulary(hf_config: PretrainedConfig, name: str, vocab_size: int, tokenizer: str | None) -> None:
-    if hf_config.vocab_size >= vocab_size:
-        return
-    if tokenizer is None:
-        raise UserError(
-            f"encoder {name} knows {hf_config.vocab_size} pieces, the shards were built with {vocab_size}: "
-            "build the shards with this encoder's tokenizer (spe shards build --tokenizer ...)"
-        )
-    raise UserError(
-        f"encoder {name} knows {hf_config.vocab_size} pieces, but its tokenizer {tokenizer} has {vocab_size}: name the "
-        "tokenizer that the encoder was trained with (start.tokenizer)"
-    )

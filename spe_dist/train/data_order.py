@@ -37,7 +37,7 @@ def build_plan(config: Config, world_size: int) -> BatchPlan:
         UserError: more ranks than lanes.
     """
     batch = config.batch
-    return BatchPlan(batch.lanes, batch.lane_size, batch.lanes_per_forward, world_size)
+    return BatchPlan(batch.lanes, batch.lane_size, batch.lanes_per_forward, world_size, batch.pieces_per_forward)
 
 
 def build_order(config: Config, manifest: Manifest) -> Order:

@@ -109,10 +109,7 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
             "batch",
             f"{plan.global_batch} records = {plan.lanes} lanes x {plan.lane_size}; any world size up to {plan.lanes}",
         ),
-        (
-            "ranks",
-            f"{plan.world_size}, each {plan.accumulation} forwards a step of up to {plan.lanes_per_forward} lanes",
-        ),
+        ("ranks", f"{plan.world_size}, each {_forwards(plan, run.manifest)}"),
         *_extent(config, run),
         ("time", _time(config, plan, records_per_second)),
         ("encoder", _sizes(config, run.encoder)),
@@ -124,6 +121,16 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
     ]
     table = "\n".join(f"{name:12} {text}" for name, text in rows)
     return f"{config_yaml(_with_sizes(config, run.encoder))}\n{table}"
+
+
+def _forwards(plan: BatchPlan, manifest: Manifest) -> str:
+    """Of a step."""
+    if plan.pieces_per_forward is None:
+        return f"{plan.accumulation} forwards a step of up to {plan.lanes_per_forward} lanes"
+    usual = plan.usual_accumulation(manifest.statistics.pieces / manifest.statistics.records + 2)
+    return (
+        f"about {usual} forwards a step of up to {plan.pieces_per_forward:,} pieces and {plan.lanes_per_forward} lanes"
+    )
 
 
 def _extent(config: Config, run: CheckedRun) -> Sequence[tuple[str, str]]:

@@ -23,18 +23,27 @@ def rank_memory(config: Config, model: Any, *, world_size: int) -> dict[str, int
     return zero | spec_of(config).bytes_beside(config, model)
 
 
-def step_transfers(config: Config, model: Any, plan: BatchPlan) -> list[Transfer]:
-    """All collective calls of a step: DeepSpeed's, the method's and the training loop's."""
+def step_transfers(config: Config, model: Any, plan: BatchPlan, *, accumulation: int | None = None) -> list[Transfer]:
+    """All collective calls of a step: DeepSpeed's, the method's and the training loop's.
+
+    Args:
+        config: of the run.
+        model: of its method, without weights.
+        plan: of the run.
+        accumulation: forward passes of a rank, if not the plan's.
+    """
     transfers = zero_transfers(
         _groups(model),
         stage=config.train.zero_stage,
         precision=config.train.precision,
         world_size=plan.world_size,
-        accumulation=plan.accumulation,
+        accumulation=accumulation or plan.accumulation,
     )
     if plan.world_size > 1:
         counts = 8 * (len(spec_of(config).counted) + len(SIZES) + _DIGESTS)
         transfers += [Transfer("counts", "all-reduce", counts), Transfer("stop flag", "all-reduce", 4)]
+        if plan.pieces_per_forward is not None:
+            transfers.append(Transfer("number of forwards", "all-reduce", 8))
         transfers += spec_of(config).transfers(config, model, plan)
     return transfers
 

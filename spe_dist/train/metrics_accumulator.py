@@ -1,4 +1,7 @@
-"""Sums over the steps between two log lines, kept on the device so that no step waits for it."""
+"""Sums over the steps between two log lines, so that no step waits for the device.
+
+What is computed there is summed there; what the host knows, counts of items and digests, stays on the host.
+"""
 
 from __future__ import annotations
 
@@ -36,21 +39,20 @@ class Terms(Protocol):
 class MetricsAccumulator:
     """Adds up losses, metrics and counts; a checkpoint carries the sums, so a resumed run logs the same lines."""
 
-    def __init__(self, method: Terms, world: World, *, accumulation: int) -> None:
+    def __init__(self, method: Terms, world: World) -> None:
         self._method = method
         self._world = world
-        self._forwards_of_step = accumulation * world.size
         peak = peak_of_device(world.device)
         self._peak = peak and peak * world.size  # FLOP/s of all ranks; None if nobody publishes it
         device = world.device
         summed = (*method.terms, *method.metrics, *method.step_metrics)
         self._local = torch.zeros(len(summed), dtype=torch.float64, device=device)
-        self._counts = torch.zeros(len(method.terms), dtype=torch.int64, device=device)
+        self._counts = torch.zeros(len(method.terms), dtype=torch.int64)
         # Of the steps since the clock was started, which after a restart are not all of the interval:
-        self._work = torch.zeros(len(method.terms) + len(method.counted) + len(SIZES), dtype=torch.int64, device=device)
+        self._work = torch.zeros(len(method.terms) + len(method.counted) + len(SIZES), dtype=torch.int64)
         # Not of the interval, but of the whole run:
-        self._digests = torch.zeros(2, dtype=torch.int64, device=device)
-        self._pieces_seen = torch.zeros((), dtype=torch.int64, device=device)
+        self._digests = torch.zeros(2, dtype=torch.int64)
+        self._pieces_seen = torch.zeros((), dtype=torch.int64)
         self.seconds_before = 0.0  # of training, before the clock was started last
         self.start_clock()
 
@@ -63,16 +65,24 @@ class MetricsAccumulator:
         """Count time, and the steps and work done in it, from here on."""
         self.waited = self.saving = 0.0  # seconds spent waiting for batches and for saves
         self._started = time.perf_counter()
-        self._steps = 0
+        self._steps = self._forwards = 0
         self._work.zero_()
 
-    def add_step(self, counts: Tensor, sizes: Tensor, digests: Tensor) -> None:
-        """Add a step's global counts [terms + counted], `SIZES` [4], and digests [2] of records and masks."""
+    def add_step(self, counts: Tensor, sizes: Tensor, digests: Tensor, *, forwards: int) -> None:
+        """Add a step of some forwards of every rank.
+
+        Args:
+            counts: over all ranks, of terms and `counted`, on the host like all of these.
+            sizes: `SIZES` [4] over all ranks.
+            digests: of records and masks, [2].
+            forwards: of a rank.
+        """
         self._counts += counts[: len(self._counts)]
         self._work += torch.cat([counts, sizes])
         self._pieces_seen += sizes[0]
         self._digests.copy_(self._digests * _DIGEST_PRIME + digests)  # wraps; chained over the whole run
         self._steps += 1
+        self._forwards += forwards * self._world.size
 
     def add_forward(self, losses: Tensor, metrics: Tensor) -> None:
         """Add a forward's sums on this rank."""
@@ -150,12 +160,12 @@ class MetricsAccumulator:
             self._local.zero_()
 
     def _work_done(self) -> Workload:
-        """The work since the clock was started; waits for the device."""
+        """The work since the clock was started."""
         values = self._work.tolist()
         names = (*self._method.terms, *self._method.counted)
         counts = dict(zip(names, values, strict=False))
         sizes = dict(zip(SIZES, values[len(names) :], strict=True))
-        return Workload(counts=counts, forwards=self._steps * self._forwards_of_step, **sizes)
+        return Workload(counts=counts, forwards=self._forwards, **sizes)
 
     def _compute_speeds(self, workload: Workload, seconds: float) -> dict[str, float]:
         flops_per_second = self._method.model_flops(workload) / seconds

@@ -37,8 +37,8 @@ TOKENIZER, TENSORBOARD, LOGS, CHECKPOINTS = "tokenizer", "tensorboard", "logs", 
 PROFILE = "profile"
 
 # What may differ between a run and its continuation, because the stream of batches and the model stay the same.
-_FREE = ("run", "data.shards", "data.cache", "data.workers", "batch.lanes_per_forward", "encoder.name_or_path", "train",
-         "cluster", "compute", "kernels", "optimizer.learning_rate")  # fmt: skip
+_FREE = ("run", "data.shards", "data.cache", "data.workers", "batch.lanes_per_forward", "batch.pieces_per_forward",
+         "encoder.name_or_path", "train", "cluster", "compute", "kernels", "optimizer.learning_rate")  # fmt: skip
 _FIXED = ("run.seed", "train.precision")
 _CHANGES_COURSE = ("train.steps", "optimizer.learning_rate")
 

@@ -25,12 +25,20 @@ _LOOK_SECONDS = 0.2
 class RunLock:
     """Held by the first rank of a run while it lives; the system takes it back when the process dies, however it does.
 
+    Args:
+        folder: to lock.
+        world: of ranks.
+        advice: for who is refused.
+
     Raises:
         UserError: on every rank, if another process holds it and goes on holding it.
     """
 
-    def __init__(self, folder: Path, world: World) -> None:
+    def __init__(
+        self, folder: Path, world: World, *, advice: str = "give this one its own run.name, or stop the other"
+    ) -> None:
         self._file: IO[str] | None = None
+        self._advice = advice
         problem = None
         if world.is_first:
             try:
@@ -53,10 +61,7 @@ class RunLock:
             folder.mkdir(parents=True, exist_ok=True)
             self._file = (folder / LOCK).open("a+")
             if not _locked(self._file, folder):
-                raise UserError(
-                    f"another run is using {folder} ({_holder(self._file)}): give this one its own run.name, "
-                    "or stop the other"
-                )
+                raise UserError(f"another run is using {folder} ({_holder(self._file)}): {self._advice}")
             self._file.truncate(0)
             holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%F %T")}
             self._file.write(json.dumps(holder) + "\n")

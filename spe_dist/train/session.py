@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from data_shards.files import explain_write_errors, write_atomically
 from data_shards.shards.manifest import Manifest
 from data_shards.shards.order import Order
 from data_shards.shards.reader import ShardReader
-from spe_dist.batches.batch import SIZES, Batch
+from spe_dist.batches.batch import SIZES, Batch, send
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.checkpoint.background import BackgroundSaver
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -44,7 +44,7 @@ from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
 from spe_dist.train.metrics_accumulator import MetricsAccumulator
-from spe_dist.train.rehearsal import largest_records
+from spe_dist.train.rehearsal import largest_forwards
 from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.run_folder import (
     ENCODER,
@@ -82,9 +82,10 @@ class Session:
     start: StartClock | None  # until the first step is made
 
     def __post_init__(self) -> None:
+        self._host_world = self.world.with_host_group()
         self._scale = torch.zeros(len(self.method.terms), device=self.world.device)
-        self._weights = torch.tensor(self.method.term_weights, device=self.world.device)
-        self._host_buffers = HostBuffers()
+        self._weights = torch.tensor(self.method.term_weights)
+        self._host_buffers = HostBuffers(beside=self.world.device)
 
     def batches(self) -> Iterator[list[Batch]]:
         """The forwards of every step from the first one on; the time spent waiting for them is counted."""
@@ -102,9 +103,13 @@ class Session:
 
     def take_step(self, batches: Sequence[Batch], learning_rate: float) -> None:
         """One optimizer step over all ranks, with the hooks of the method (see methods/method.py)."""
+        if self.plan.pieces_per_forward is not None:
+            batches = self._as_many_as_any_rank(batches)
+            self.engine.begin_step(len(batches))
         self._begin_step(batches)
-        for batch in batches:
-            self._forward_backward(batch, last=batch is batches[-1])
+        for number, batch in enumerate(batches, start=1):
+            self._forward_backward(batch, last=number == len(batches))
+        self._host_buffers.wait_for_copies()
         self.engine.step(learning_rate)
         self.metrics.add_step_metrics(self.method.after_step(self.engine))
         if self.start is not None:
@@ -116,23 +121,31 @@ class Session:
             write_start(self.folder, start, first_step=self.first_step, world_size=self.world.size)
         self.start = None
 
+    def _as_many_as_any_rank(self, batches: Sequence[Batch]) -> list[Batch]:
+        """A rank's forwards and, if another has more, empty ones: each is a collective act."""
+        most = int(self._host_world.all_reduce(torch.tensor(len(batches)), dist.ReduceOp.MAX))
+        return [*batches, *[self._no_records] * (most - len(batches))]
+
+    @cached_property
+    def _no_records(self) -> Batch:
+        nothing = self.steps.nothing()
+        return nothing.pin_memory() if self.world.device.type == "cuda" else nothing
+
     def _begin_step(self, batches: Sequence[Batch]) -> None:
-        """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is."""
+        """Learn how many items the step has over all ranks, for losses are divided by that, and how much work it is.
+
+        All of it travels from host to host: in a collective of the device, a rank would wait for what it has launched.
+        """
         method, names = self.method, (*self.method.terms, *self.method.counted)
         more = method.before_step(self.engine, self.world, self.plan, batches)
         counts = torch.tensor([more.get(name, 0) for name in names])
         counts[: len(method.terms)] += torch.stack([batch.counts for batch in batches]).sum(dim=0)
         sizes = torch.stack([batch.sizes for batch in batches]).sum(dim=0)
         digests = torch.stack([batch.digests for batch in batches]).sum(dim=0)
-        step = torch.cat([counts, sizes, digests])
-        if self.world.device.type == "cuda":  # from other memory, a copy waits for all that was launched before it
-            step = step.pin_memory()
-        step = step.to(self.world.device, non_blocking=True)
-        if self.world.size > 1:
-            dist.all_reduce(step)
+        step = self._host_world.all_reduce(torch.cat([counts, sizes, digests]))
         counts, sizes, digests = step.split([len(counts), len(SIZES), len(digests)])
-        self._scale = self._weights / counts[: len(self._weights)].clamp(min=1)
-        self.metrics.add_step(counts, sizes, digests)
+        self._scale = send(self._weights / counts[: len(self._weights)].clamp(min=1), self.world.device)
+        self.metrics.add_step(counts, sizes, digests, forwards=len(batches))
 
     def _forward_backward(self, batch: Batch, *, last: bool) -> None:
         """One forward and backward pass, `last` in the step; gradients and sums add up."""
@@ -277,7 +290,7 @@ def _set_up(
         require_none_saved(folder, config.run_url or folder, world)
         method.begin()
     start.lap("choice of a checkpoint")
-    metrics = MetricsAccumulator(method, world, accumulation=plan.accumulation)
+    metrics = MetricsAccumulator(method, world)
     engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest)
     start.lap("engine")
     restored = _restore(checkpoint, engine, method, metrics) if checkpoint else None
@@ -295,7 +308,8 @@ def _set_up(
     log = RunLog(folder, first_step=first_step, columns=spec_of(config).columns) if world.is_first else None
     if log is not None:
         log.write_config(config_yaml(config))
-    steps = Steps(reader, order, method.collate, plan.forwards(world.rank))
+    cut = None if plan.pieces_per_forward is None else partial(plan.cut, world.rank)
+    steps = Steps(reader, order, method.collate, plan.forwards(world.rank), cut)
     return Session(
         config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, first_step, start
     )
@@ -325,8 +339,10 @@ def _build_engine(
     )
 
     def run_largest_step() -> None:
-        for lanes in plan.forwards(world.rank):
-            records = largest_records(len(lanes) * plan.lane_size, manifest)
+        forwards = largest_forwards(plan, world.rank, manifest)
+        if plan.pieces_per_forward is not None:
+            engine.begin_step(len(forwards))
+        for lanes, records in forwards:
             ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
             losses = method.rehearse(engine, method.collate(records, ids, 0, lanes).to(world.device))
             engine.backward(losses.sum() / plan.global_batch)
@@ -334,9 +350,12 @@ def _build_engine(
     try:
         engine.initialise_optimizer(run_largest_step)
     except torch.OutOfMemoryError as error:
+        size, setting = f"{plan.lanes_per_forward} lanes of {plan.lane_size} records", "--batch.lanes-per-forward"
+        if plan.pieces_per_forward is not None:
+            size, setting = f"up to {plan.pieces_per_forward} pieces in {size}", "--batch.pieces-per-forward"
         raise UserError(
-            f"the GPU's memory is too small for a forward of {plan.lanes_per_forward} lanes of {plan.lane_size} "
-            "records: lower --batch.lanes-per-forward (a step keeps its batch), or set --compute.checkpoint-activations"
+            f"the GPU's memory is too small for a forward of {size}: lower {setting} (a step keeps its batch), or set "
+            "--compute.checkpoint-activations"
         ) from error
     return engine
 

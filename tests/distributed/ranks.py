@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import pickle
 import tempfile
@@ -54,21 +55,24 @@ class Ranks:
 
     Args:
         world_size: how many.
+        one_gpu: all compute on the first GPU, if there is one. They are new processes, for one that is forked from a
+            process that has asked for GPUs cannot use them; and they may start loaders.
     """
 
-    def __init__(self, world_size: int) -> None:
+    def __init__(self, world_size: int, *, one_gpu: bool = False) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._ranks: list[tuple[BaseProcess, Connection]] = []
-        context = forking_context()
+        context = multiprocessing.get_context("spawn") if one_gpu else forking_context()
         for rank in range(world_size):
             here, there = context.Pipe()
-            store = f"file://{self._folder.name}/store"
-            process = context.Process(target=_rank, args=(rank, world_size, store, there), daemon=True)
+            store, local_rank = f"file://{self._folder.name}/store", 0 if one_gpu else rank
+            arguments = (rank, local_rank, world_size, store, there)
+            process = context.Process(target=_rank, args=arguments, daemon=not one_gpu)
             process.start()
             there.close()
             self._ranks.append((process, here))
 
-    def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float) -> list[Any]:
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], timeout: float = _TIMEOUT) -> list[Any]:
         """Call on all ranks and wait for them."""
         for _, connection in self._ranks:
             connection.send_bytes(pickle.dumps((function, args)))
@@ -102,10 +106,10 @@ class Ranks:
         return [results[rank] for rank in range(size)]
 
 
-def _rank(rank: int, world_size: int, store: str, connection: Connection) -> None:
+def _rank(rank: int, local_rank: int, world_size: int, store: str, connection: Connection) -> None:
     # Which address DeepSpeed would look up; the store is a file, so nothing listens there.
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT="29500")
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(local_rank), WORLD_SIZE=str(world_size))
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
     while True:
         try:

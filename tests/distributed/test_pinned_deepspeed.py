@@ -18,6 +18,7 @@ from deepspeed.utils import (
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spe_dist.engine.param_groups import param_groups
 from spe_dist.engine.zero_config import deepspeed_config
@@ -28,12 +29,12 @@ pytestmark = pytest.mark.distributed
 IDS = torch.arange(VOCABULARY)
 
 
-def raw_engine(stage, precision="bf16", accumulation=1, seed=0, lr=0.1):
+def raw_engine(stage, precision="bf16", accumulation=1, seed=0, lr=0.1, clip=0.0):
     torch.manual_seed(seed)
     module = Toy()
     adam = torch.optim.AdamW(param_groups(module, 0.1), lr=lr, fused=True)
     config = deepspeed_config(
-        stage=stage, precision=precision, accumulation=accumulation, world_size=dist.get_world_size(), clip=0.0
+        stage=stage, precision=precision, accumulation=accumulation, world_size=dist.get_world_size(), clip=clip
     )
     engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=config)
     return engine, adam
@@ -178,6 +179,34 @@ def wait_for_the_device():
     return seen
 
 
+class CountedReads(TorchDispatchMode):
+    """How often a value of a tensor is asked for, which on a GPU is waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.reads += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def read_values():
+    """Values that DeepSpeed reads in the second step of two forwards: in the forwards and backwards, and in `step`."""
+    seen = {}
+    for stage in (1, 2, 3):
+        engine, _ = raw_engine(stage, accumulation=2, clip=1.0)
+        for _ in range(2):
+            step(engine)
+        with CountedReads() as passes:
+            step(engine)
+            engine.backward(engine(IDS))
+        with CountedReads() as update:
+            engine.step()
+        seen[stage] = (passes.reads, update.reads)
+    return seen
+
+
 OBSERVATIONS = (
     optimizer_classes,
     set_master,
@@ -189,6 +218,7 @@ OBSERVATIONS = (
     start_from_rank_0,
     step_without_learning_rate,
     wait_for_the_device,
+    read_values,
 )
 
 
@@ -268,6 +298,12 @@ def test_no_step_waits_for_the_whole_device(seen):
     """DeepSpeed's throughput timer does, in every forward and every step, unless it is off."""
     for rank in seen:
         assert rank["wait_for_the_device"] == {1: 0, 2: 0, 3: 0}
+
+
+def test_a_step_reads_no_value_of_the_device_until_its_norm_is_known(seen):
+    """Then, at stage 1, it asks whether the norm is finite and whether to clip; the first of these waits."""
+    for rank in seen:
+        assert rank["read_values"] == {1: (0, 2), 2: (0, 4), 3: (0, 1)}
 
 
 ENGINE = """

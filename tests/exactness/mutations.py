@@ -180,9 +180,23 @@ FAULTS = (
     Fault(
         "a checkpoint in the background that training still changes",
         "spe_dist/checkpoint/snapshot.py",
-        "        return buffer.copy_(tensor.detach(), non_blocking=True)",
-        "        return tensor.detach()",
+        "            return buffer.copy_(tensor.detach())",
+        "            return tensor.detach()",
         ("tests/unit/spe_dist/checkpoint/test_background.py", f"{EXACT}/test_resume.py"),
+    ),
+    Fault(
+        "an update that does not wait until a checkpoint's state is copied",
+        "spe_dist/train/session.py",
+        "        self._host_buffers.wait_for_copies()\n" + STEP,
+        STEP,
+        ("tests/distributed/test_forwards_cut_by_pieces.py",),
+    ),
+    Fault(
+        "forwards cut by pieces that lose the lanes after the first cut",
+        "spe_dist/batches/loader.py",
+        "            first += len(rows)\n",
+        "            first = len(rows)\n",
+        ("tests/unit/spe_dist/batches/test_loader.py",),
     ),
     Fault(
         "random generators not restored",

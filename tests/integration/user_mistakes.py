@@ -74,6 +74,7 @@ _CALLS = [
 ]
 _PRETRAIN = [
     _mistake("pretrain --config nosuch", "no such file or recipe", "spe_wiki"),
+    _mistake("pretrain --config auto --encoder.name-or-path ./nosuch", "cannot load './nosuch'"),
     _mistake("pretrain --config a.yaml", "a.yaml", "No such file"),
     _mistake("pretrain --config b.yaml", "b.yaml", "not YAML", b__yaml="method: [spe"),
     _mistake("pretrain --config c.yaml", "holds no settings", c__yaml="- method: spe\n"),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.data.data_statistics import count_contradictions, find_shared, is_unrelated
-from spe_dist.extraction.model.encoded_sentences import Labels
+
+if TYPE_CHECKING:  # it needs torch
+    from spe_dist.extraction.model.encoded_sentences import Labels
 
 # What corpora call a pair of entities without a relation, spelt as `_plain` spells it.
 _NO_RELATION = {"norelation", "norel", "none", "na", "n/a", "nil", "null", "other", "unrelated", "nota"}

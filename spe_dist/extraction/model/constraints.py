@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.config import STRICT, Positive
-from spe_dist.extraction.model.encoded_sentences import FIRST_IS_HEAD, SECOND_IS_HEAD, Labels
+
+if TYPE_CHECKING:
+    from spe_dist.extraction.model.encoded_sentences import Labels
 
 _OVERLAPPING = 0.01  # share of entities: a few overlaps in a large corpus are annotation errors more often than not
 
@@ -47,6 +50,8 @@ class Constraints:
 
     def allowed(self, labels: Labels) -> NDArray[np.bool_]:
         """Which relation classes two entities can have by their types: [T, T, 2 R + 1], first entity's type first."""
+        from spe_dist.extraction.model.encoded_sentences import FIRST_IS_HEAD, SECOND_IS_HEAD  # spe data: no torch
+
         types, relations = (
             {name: number for number, name in enumerate(names)}
             for names in (labels.entity_types, labels.relation_types)

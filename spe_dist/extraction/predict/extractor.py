@@ -10,12 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
@@ -41,12 +44,20 @@ _KEPT_KERNELS = 64  # by oneDNN, which makes one for every number of rows, and w
 _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted at a time: some thousand sentences
 
 
+def default_precision(device_type: str) -> Precision:
+    """In what is computed on a kind of device ("cpu", "cuda") if nobody says."""
+    return "bf16" if device_type == "cuda" else "fp32"
+
+
 class Extractor:
     """Finds entities and relations in raw text, or in sentences that are words already.
 
     A relation is found between entities of one sentence. Sentences longer than the encoder takes are read in windows;
     nothing is cut off. Results do not depend on what else is in a batch or a stream, but for rounding (see
     docs/predicting.md).
+
+    It can be pickled, for processes of `multiprocessing`, Ray or Spark: the pickle holds the weights, once. Where it is
+    unpickled, the device is chosen anew from what was asked for here.
 
     Args:
         model: trained.
@@ -78,8 +89,9 @@ class Extractor:
         for name in ("min_entity_score", "min_relation_score"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}: scores are probabilities, from 0 to 1")
+        self._asked_for: dict[str, Any] = {"device": device, "precision": precision}
         self.device = find_device(device)
-        self.precision = precision or ("bf16" if self.device.type == "cuda" else "fp32")
+        self.precision = precision or default_precision(self.device.type)
         if self.precision not in _DTYPES:
             raise UserError(f"precision is {self.precision!r}: choose one of {', '.join(_DTYPES)}")
         if self.device.type == "cuda" and self.precision == "fp32":
@@ -117,6 +129,16 @@ class Extractor:
             min_entity_score=min_entity_score,
             min_relation_score=min_relation_score,
         )
+
+    def __reduce__(self) -> tuple[Any, tuple[()]]:
+        settings: dict[str, Any] = {
+            name: getattr(self, name) for name in ("batch_size", "min_entity_score", "min_relation_score")
+        }
+        parameters, buffers = self._model.parameters(), self._model.buffers()
+        there: dict[int, Any] = {id(one): nn.Parameter(one.detach().cpu(), one.requires_grad) for one in parameters}
+        there |= {id(one): one.cpu() for one in buffers}
+        model = deepcopy(self._model, there)  # there may be no GPU where it is unpickled
+        return partial(Extractor, model, self._word_pieces, **settings, **self._asked_for), ()
 
     @property
     def entity_types(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spe_dist.batches.batch import send
 from spe_dist.methods.erica.config import RdConfig
 from spe_dist.methods.erica.fact_pairs import RELATION, SINGLE, RelationDraws, draw_relations, relation_uniforms
 from spe_dist.methods.erica.facts import share_identity
@@ -84,7 +85,7 @@ class ComparedFacts:
         kind = 2 * kinds[draws.anchors] + kinds[draws.positives]
         disjoint = ~share_identity(self.rows[draws.anchors], self.rows[draws.positives])
         columns = (draws.anchors, draws.positives, kind, disjoint, draws.negatives)
-        tensors = [torch.from_numpy(column).to(device, non_blocking=True) for column in columns]
+        tensors = [send(torch.from_numpy(column), device) for column in columns]
         for part in zip(*(tensor.split(_ANCHORS_AT_ONCE) for tensor in tensors), strict=True):
             anchors, positives, kind_of_part, is_disjoint, negatives = part
             losses, found, allowed = relation_discrimination(

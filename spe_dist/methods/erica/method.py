@@ -31,6 +31,7 @@ from torch import Tensor
 from data_shards.annotated.read import read_documents
 from data_shards.shards.reader import ShardReader
 from data_shards.text.word_pieces import WordPieces
+from spe_dist.batches.batch import send
 from spe_dist.documents.marked_facts import ADDED_PIECES
 from spe_dist.documents.prefix import PREFIX_PIECES
 from spe_dist.documents.probes import WITH_RELATION, WITHOUT, DocumentProbes, average, probe_documents
@@ -152,7 +153,7 @@ class Erica(Method):
 
     def after_step(self, engine: Engine) -> Tensor:
         """What relation discrimination found on this rank, [step_metrics]."""
-        return torch.cat([self._relation_metrics, self._relation_metrics.new_tensor(self._of_step)])
+        return torch.cat([self._relation_metrics, send(torch.tensor(self._of_step, dtype=torch.float32), self._device)])
 
     def rehearse(self, engine: Engine, batch: DocumentBatch) -> Tensor:
         """Losses [3] of a forward that is no part of a step; its facts are compared with each other."""

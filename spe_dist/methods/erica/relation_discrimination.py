@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data_shards.ragged import IntArray
+from spe_dist.batches.batch import send
 from spe_dist.methods.erica.fact_pairs import HEAD, NA, RELATION, TAIL
 
 
@@ -38,7 +39,7 @@ class ComparedPairs:
         holds = np.zeros((len(known) + 1, len(numbers)), dtype=np.bool_)
         holds[relations[is_fact], ordered_pairs[is_fact]] = True
         arrays = (heads, tails, relations, ordered_pairs, holds, groups)
-        return cls(*(torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True) for array in arrays))
+        return cls(*(send(torch.from_numpy(np.ascontiguousarray(array)), device) for array in arrays))
 
 
 def allowed_negatives(pairs: ComparedPairs, anchors: Tensor, columns: Tensor) -> Tensor:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.zero_footprint import Transfer, padded_elements, weight_bytes
+from spe_dist.methods.spe.batch import SpanPairBatch
 from spe_dist.methods.spe.config import SpeConfig
 from spe_dist.methods.spe.model import SpeModel
+from spe_dist.moco.key_queue import Negatives
 
 
 def bytes_beside(config: SpeConfig, model: SpeModel) -> dict[str, int]:
@@ -30,3 +35,16 @@ def transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Trans
         weights = weight_bytes(config.train.precision) * padded_elements(sizes, stage=3, world_size=world)
         sent.append(Transfer("weights for the key encoder", "all-gather", weights))
     return sent
+
+
+def try_forward(config: SpeConfig, model: SpeModel, batch: SpanPairBatch) -> Tensor:
+    """Losses [5] of a batch whose queries are compared with a full queue of keys of no values."""
+    if not config.cspo.weight:
+        losses: Tensor = model(batch)[0]
+        return losses
+    size = model.encoder.key_size
+    keys, *queues = (
+        torch.empty(rows, size, device=batch.record_ids.device)
+        for rows in (2 * len(batch.record_ids), config.cspo.queue_size, config.cspo.queue_size)
+    )
+    return model(batch, keys, Negatives(*queues))[0]

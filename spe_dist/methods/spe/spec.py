@@ -57,4 +57,5 @@ SPEC = MethodSpec(
     counted=(*TERMS, *COUNTED),
     bytes_beside=on_use("spe_dist.methods.spe.footprint:bytes_beside"),
     transfers=on_use("spe_dist.methods.spe.footprint:transfers"),
+    try_forward=on_use("spe_dist.methods.spe.footprint:try_forward"),
 )

@@ -80,14 +80,28 @@ def test_the_compiled_baseline_is_compiled_at_every_size():
 def test_whole_steps(tmp_path, settings):
     """In a process of its own, as it becomes a rank."""
     options = ["--out", str(tmp_path), "--repeats", "2", *settings]
-    done = run_script(ROOT / "launcher/cli.py", "bench", "packing", "objectives", *options)
+    done = run_script(ROOT / "launcher/cli.py", "bench", "step", "packing", "objectives", *options)
     assert done.returncode == 0, done.stderr[-3000:]
+    (step,) = json.loads((tmp_path / "bench_step.json").read_text())["rows"]
+    assert step["variant"] == "SPE, 16 records" and len(step["seconds"]) == 2
+    assert step["notes"]["records/s"] == pytest.approx(16 / statistics.median(step["seconds"]))
+    assert 0 < step["notes"]["host ms"] <= 1e3 * max(step["seconds"])
+    assert 10 < step["notes"]["pieces/s"] / step["notes"]["records/s"] < 2 * 128  # of both views
     packing, objectives = (
         [row["notes"]["TFLOP per step"] for row in json.loads((tmp_path / f"bench_{case}.json").read_text())["rows"]]
         for case in ("packing", "objectives")
     )
     assert packing[0] == packing[1] > packing[2]  # no padding in the linear layers
     assert objectives[1] > 2 * objectives[0]  # two views, and keys
+
+
+def test_ceilings_of_the_encoders_shapes(tmp_path):
+    data, _ = bench("ceilings", tmp_path, "--", "--encoder.hidden-size=32", "--encoder.intermediate-size=64")
+    copy, *products = data["rows"]
+    assert copy["notes"]["GB/s"] == pytest.approx(2 * 2**26 / statistics.median(copy["seconds"]) / 1e9)
+    assert len(products) == 4 * 3 + 3
+    widest = next(row for row in products if "in one" in row["case"])
+    assert widest["notes"]["TFLOP/s"] == pytest.approx(2 * 256 * 32 * 96 / statistics.median(widest["seconds"]) / 1e12)
 
 
 def test_the_loader(tmp_path, settings):

@@ -1,5 +1,6 @@
 """`spe checkpoint list|verify`, as a person sees them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -42,6 +43,14 @@ def test_the_list_tells_what_there_is(run, capsys):
     assert rows[0][0] == "100" and rows[0][3:] == ["1.2", "MB", "2", "3", "complete"]
     assert " ".join(rows[1][5:]) == "2 3 rank-00000-of-00001.safetensors has 5 bytes, not 1200080"
     assert " ".join(rows[2][5:]) == "? ? state.json is missing"
+    dispatch(["checkpoint", "list", str(run), "--json"])
+    first, second, third = json.loads(capsys.readouterr().out)
+    assert (first["step"], first["world_size"], first["zero_stage"], first["fault"]) == (100, 2, 3, None)
+    assert second["fault"].endswith("has 5 bytes, not 1200080") and third["fault"] == "state.json is missing"
+    with pytest.raises(UserError, match="2 of 3 checkpoints damaged"):
+        dispatch(["checkpoint", "verify", str(run), "--json"])
+    verified = json.loads(capsys.readouterr().out)
+    assert [(one["step"], bool(one["faults"])) for one in verified] == [(100, False), (200, True), (300, True)]
 
 
 def test_what_was_written_is_verified(run, capsys):

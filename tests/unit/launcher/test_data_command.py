@@ -58,6 +58,14 @@ def test_check_prints_what_files_hold(tmp_path, capsys):
     )
     assert "entity type 'Word' is in train.jsonl but not in test.jsonl" in printed
     assert "relation type 'lives in' is in train.jsonl but not in test.jsonl" in printed
+    dispatch(["data", "check", str(train), str(test), "--json"])
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [(of["sentences"], of["nested"], of["entity_types"]["Person"]) for of in files.values()] == [
+        (2, 1, 1),
+        (1, 0, 1),
+    ]
+    assert files["train.jsonl"]["relation_types"]["lives in"]["left_to_right"] == 1
+    assert files["train.jsonl"]["triples"] == [{"head": "Person", "relation": "lives in", "tail": "Place", "count": 1}]
 
 
 def test_three_of_the_sentences_that_two_files_share_are_named(tmp_path, capsys):

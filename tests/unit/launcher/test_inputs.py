@@ -136,7 +136,7 @@ def finetune(name: str) -> list[str]:
 
 
 def predict(name: str) -> list[str]:
-    items = predict_input.read_items([name], None, "text")
+    items = predict_input.read_items([name])
     return [item.text if isinstance(item.text, str) else " ".join(item.text) for item in items]
 
 
@@ -248,7 +248,7 @@ def test_what_no_command_reads_is_named(tmp_path: Path, content: bytes, what: st
 def test_prediction_keeps_what_names_a_text(tmp_path: Path) -> None:
     def fields(form: str) -> list[dict]:
         path = write(tmp_path, form)
-        return [item.fields for item in predict_input.read_items([str(path)], None, "text")]
+        return [item.fields for item in predict_input.read_items([str(path)])]
 
     for form in ("DyGIE", "DocRED"):
         assert fields(form) == [{"tokens": words, "document": "d", "number": n} for n, words in enumerate(WORDS)]
@@ -261,7 +261,7 @@ def test_prediction_keeps_what_names_a_text(tmp_path: Path) -> None:
         ]
     path = tmp_path / "ids.parquet"
     pq.write_table(pa.table({"id": ["a", "b"], "text": SENTENCES, "n": [1, None], "odd": [[1], [2]]}), path)
-    items = predict_input.read_items([str(path)], None, "text")
+    items = predict_input.read_items([str(path)])
     assert [(item.fields["id"], item.text, item.fields["n"]) for item in items] == [
         ("a", SENTENCES[0], 1),
         ("b", SENTENCES[1], None),

@@ -38,6 +38,24 @@ def test_sizes_come_from_the_shards_if_no_vocabulary_is_given(
     assert "debug: " in capsys.readouterr().out
 
 
+def test_a_step_of_eight_times_the_records_fits_where_one_did_if_forwards_are_cut_by_pieces(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(tmp_path / "shards")
+    kept, abouts = [], []
+    for lanes, budget in (("32", None), ("256", None), ("256", "2048")):
+        cut = ["--batch.pieces-per-forward", budget] if budget else []
+        batch = ["--batch.lanes", lanes, "--batch.lanes-per-forward", lanes, "--cluster.workers", "1", *cut]
+        main(["--data.shards", str(tmp_path / "shards"), *batch])
+        text = capsys.readouterr().out
+        abouts.append(text.split(" forward passes")[0].rpartition(" with ")[2])
+        kept.append(rows_of(text)["kept by the largest forward"])
+    assert kept[1] > [4 * size for size in kept[0]]
+    assert kept[2] < kept[0] and len(set(kept[2])) == 1
+    number = abouts.pop().removeprefix("about ")
+    assert abouts == ["1", "1"] and int(number) >= 2048 * 12 / 2048
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--vocabulary"):
         main(["--config", RECIPE, "--data.shards", str(tmp_path / "none")])

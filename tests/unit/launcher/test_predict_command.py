@@ -164,8 +164,8 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
         ([tmp_path / "cut.txt.gz"], "damaged or truncated"),
         (["--text", "a", tmp_path / "a.txt"], "either --text or files"),
         ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is an input file"),
-        ([tmp_path / "a.txt", "--out", tmp_path], "is a folder"),
-        ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b"], "in a folder that does not exist"),
+        ([tmp_path / "a.txt", "--out", tmp_path, "--format", "html"], "is a folder"),
+        ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b.txt"], "in a folder that does not exist"),
         (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, \.json, \.html, \.txt, or give --format"),
         (["--text", "a", "--device", "gpu"], "device 'gpu'"),
     ):

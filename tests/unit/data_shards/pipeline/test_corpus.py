@@ -29,7 +29,7 @@ def test_units_hold_every_line_once_and_know_where_they_start(tmp_path: Path, en
 
 
 def test_units_of_long_documents_are_cut_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_shards.pipeline.corpus._UNIT_BYTES", 100)
+    monkeypatch.setattr("data_shards.pipeline.corpus.UNIT_BYTES", 100)
     (source,) = resolve_sources([write(tmp_path / "a.txt", b"x" * 59 + b"\n" + b"y" * 59 + b"\nz\n")], None, tmp_path)
     assert [unit.lines[:1] for unit in read_units(source, 0, text_field="text")] == [b"x", b"z"]
 

@@ -1,12 +1,16 @@
 """Order, plan and loader together: the same stream of lanes, whoever computes it and wherever it starts."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_shards.errors import UserError
+from data_shards.ragged import Ragged
 from data_shards.shards.order import Order
+from data_shards.shards.record import Records
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.engine.batch_plan import BatchPlan
 
@@ -66,3 +70,37 @@ def test_loader_processes_change_nothing(workers, first):
     here, there = (list(load_steps(steps, first=first, last=first + 10, workers=n)) for n in (0, workers))
     assert there == here
     assert len(here) == 10
+
+
+class ReaderOfLengths:
+    """Record i has i % 7 + 1 pieces, all of them its id."""
+
+    def take(self, ids):
+        ids = np.asarray(ids).reshape(-1)
+        lengths = ids % 7 + 1
+        return Records(Ragged.from_lengths(np.repeat(ids, lengths), lengths), Ragged.from_lengths(ids * 0, ids * 0 + 1))
+
+
+def collate_rows(records, record_ids, step, lanes):
+    assert [int(row[0]) for row in map(records.pieces.row, range(len(records)))] == record_ids.reshape(-1).tolist()
+    return list(lanes), record_ids.tolist(), int((records.pieces.lengths + 2).sum())
+
+
+@pytest.mark.parametrize(("world_size", "budget", "most_lanes"), [(1, 40, 9), (2, 25, 9), (3, 17, 2), (2, 1, 9)])
+def test_forwards_cut_by_pieces_have_the_records_of_their_lanes_at_every_step(world_size, budget, most_lanes):
+    order = Order((50, 31, 19), lanes=9, lane_size=2, seed=5)
+    plan = BatchPlan(9, 2, most_lanes, world_size, budget)
+    sizes = set()
+    for step in range(6):
+        read = []
+        for rank in range(world_size):
+            steps = Steps(ReaderOfLengths(), order, collate_rows, plan.forwards(rank), partial(plan.cut, rank))
+            assert steps.nothing() == ([], [], 0)
+            forwards = steps[step]
+            sizes.add(len(forwards))
+            for lanes, ids, pieces in forwards:
+                assert len(lanes) == 1 or (pieces <= budget and len(lanes) <= most_lanes)
+                assert ids == order.record_ids(step, lanes).tolist()
+                read += lanes
+        assert read == list(range(9))
+    assert budget == 1 or len(sizes) > 1, "lengths decide"

@@ -58,6 +58,59 @@ def test_buffers_are_taken_once():
     assert torch.equal(buffers.copy("a", torch.ones(7)), torch.ones(7))
 
 
+class FakeStream:
+    """Notes what is asked of it, as `torch.cuda` and its streams, events and tensors would be asked."""
+
+    def __init__(self, name, notes):
+        self.name, self.notes = name, notes
+
+    def wait_stream(self, other):
+        self.notes.append(f"{self.name} waits for {other.name}")
+
+    def wait_event(self, event):
+        self.notes.append(f"{self.name} waits for {event.of}")
+
+    def copy_(self, tensor, non_blocking):
+        assert non_blocking
+        self.notes.append(f"{self.name} is copied to")
+
+    def record(self, stream):
+        self.of = f"an event of {stream.name}"
+
+    def record_stream(self, stream):
+        self.notes.append(f"{self.name} is kept for {stream.name}")
+
+    def detach(self):
+        return self
+
+    def __enter__(self):
+        self.notes.append(f"on {self.name}:")
+
+    def __exit__(self, *_):
+        self.notes.append("back")
+
+    shape, dtype, is_cuda = (5,), torch.float32, True
+
+
+def test_a_gpu_copies_beside_its_work_and_what_changes_the_originals_waits_for_that(monkeypatch):
+    notes = []
+    side, main, weight = (FakeStream(name, notes) for name in ("side", "main", "weight"))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: side)
+    monkeypatch.setattr(torch.cuda, "Event", lambda: FakeStream("event", notes))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, pin_memory: FakeStream(f"pinned {pin_memory}", notes))
+    buffers = HostBuffers(beside=torch.device("cuda", 0))
+    buffers.wait_for_copies()
+    assert notes == []
+    buffers.copy("weight", weight)
+    assert notes == ["side waits for main", "on side:", "pinned True is copied to", "back", "weight is kept for side"]
+    assert buffers.copies_arrived() is not None
+    buffers.wait_for_copies()
+    buffers.wait_for_copies()
+    assert notes[5:] == ["main waits for an event of side"]
+
+
 def test_the_newest_and_every_so_many_th_are_kept(tmp_path):
     store, saver = open_saver(tmp_path / "run")
     for step in range(1, 12):

@@ -6,7 +6,8 @@ import pytest
 from data_shards.shards.manifest import Manifest, Shard, Statistics, TokenizerInfo
 from data_shards.shards.record import TEXT_LAYERS
 from data_shards.tokenizer.files import SpecialIds
-from spe_dist.train.rehearsal import largest_records, most_pieces
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.train.rehearsal import largest_forwards, largest_records, most_pieces, most_records
 
 LONGEST = 128
 
@@ -48,3 +49,39 @@ def test_the_records_have_as_many_pieces_and_each_two_entities(count, mean):
     assert len(records) == count
     assert lengths.sum() >= most_pieces(count, manifest)
     assert not count or (lengths.max() <= LONGEST and records.entities.lengths.min() >= 2)
+
+
+@pytest.mark.parametrize(("budget", "lanes_per_forward"), [(12_000, 256), (12_000, 64), (600, 256), (200_000, 256)])
+def test_no_forward_cut_by_pieces_is_larger_than_the_one_that_is_tried(budget, lanes_per_forward):
+    """Of 2,048 records a step: neither in pieces nor in records; and without the cut, it would be far larger."""
+    plan = BatchPlan(256, 8, lanes_per_forward, world_size=1, pieces_per_forward=budget)
+    manifest = dataset(18, 21)
+    generator = np.random.default_rng(0)
+    cut = []
+    for _ in range(200):
+        long = generator.random((256, 8)) < (18 - 14) / (LONGEST - 2 - 14)
+        pieces = (2 + np.where(long, LONGEST - 2, 14)).sum(axis=1)
+        cut += [(len(lanes), int(pieces[list(lanes)].sum())) for lanes in plan.cut(0, pieces.tolist())]
+    (lanes, records), second = largest_forwards(plan, 0, manifest)
+    tried = int((records.pieces.lengths + 2).sum())
+    assert len(records) == len(lanes) * plan.lane_size == len(second[1])
+    assert max(count for count, _ in cut) <= len(lanes) <= lanes_per_forward
+    assert max(size for _, size in cut) <= tried
+    assert all((forward.pieces.lengths + 2).sum() >= tried for forward in (records, second[1]))
+    at_most = 1.02 if budget > 600 else 3.0  # of few pieces, the bound on records is loose, and none is very short
+    assert tried < at_most * (budget + 8 * LONGEST) + LONGEST or tried == most_pieces(2048, manifest)
+    uncut = largest_forwards(BatchPlan(256, 8, lanes_per_forward, world_size=1), 0, manifest)
+    assert budget == 200_000 or tried < (records_of(uncut) if lanes_per_forward == 64 else records_of(uncut) / 4)
+
+
+def records_of(forwards):
+    return int((forwards[0][1].pieces.lengths + 2).sum())
+
+
+def test_a_forward_of_given_pieces_has_fewer_records_than_the_bound_even_of_the_shortest_shard():
+    manifest = dataset(6, 30)
+    generator = np.random.default_rng(1)
+    lengths = np.where(generator.random((300, 4000)) < 4 / 124, LONGEST, 4)  # a mean of 8 with [CLS] and [SEP]
+    fitting = (lengths.cumsum(axis=1) <= 5000).sum(axis=1)
+    assert fitting.max() <= most_records(5000, manifest) < 3 * fitting.max()
+    assert most_records(30, manifest) == 10

@@ -5,6 +5,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -60,6 +61,20 @@ def facts(found: ExtractedText) -> tuple[list, list]:
 
 def scores(texts: list[ExtractedText]) -> np.ndarray:
     return np.array([part.score for text in texts for part in (*text.entities, *text.relations)])
+
+
+def test_a_pickled_extractor_gives_the_same_and_holds_the_weights_once(tmp_path):
+    extractor = Extractor.from_pretrained(save_lively(tmp_path / "model"), batch_size=7, min_entity_score=0.3)
+    texts = [*TEXTS, "Marie Curie [SEP] was born in [MASK] Warsaw."]  # no special pieces, but text
+    expected, data = extractor(texts), pickle.dumps(extractor)
+    again = pickle.loads(data)  # noqa: S301
+    assert again(texts) == expected and (again.batch_size, again.min_entity_score) == (7, 0.3)
+    assert again.precision == "fp32" and not again._model.training
+    weights = sum(weight.nbytes for weight in extractor._model.state_dict().values())
+    assert weights < len(data) < 1.5 * weights + 20_000
+    asked = Extractor(lively_model(), word_pieces(), device="cpu", precision="bf16")
+    halved = pickle.loads(pickle.dumps(asked))  # noqa: S301
+    assert halved(texts) == asked(texts) and (halved.device.type, halved.precision) == ("cpu", "bf16")
 
 
 def by_words(words: list[str]) -> AnnotatedSentence:

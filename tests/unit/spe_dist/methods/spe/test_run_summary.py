@@ -36,7 +36,11 @@ def test_without_contrast_there_is_nothing_to_say():
 
 
 @pytest.mark.parametrize(
-    "recipe", ["debug", "minilm_cpu", "spe_words_cpu", "spe_wiki", "enpar_debug", "enpar_minilm_cpu", "enpar_wiki"]
+    "recipe",
+    [
+        *("debug", "minilm_cpu", "minilm_1gpu", "spe_words_cpu", "spe_wiki", "spe_wiki_1gpu"),
+        *("enpar_debug", "enpar_minilm_cpu", "enpar_wiki", "enpar_wiki_1gpu"),
+    ],
 )
 def test_no_recipe_is_odd(recipe):
     assert warnings_of(load_recipe(RECIPES / f"{recipe}.yaml")) == []

@@ -1,0 +1,50 @@
+"""Lines that are no texts: how many are passed over, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from data_shards.errors import UserError
+
+_SHOWN = 3
+_KEPT = 5
+
+
+class BadLines:
+    """Counts them, and ends the command when there are too many.
+
+    Args:
+        limit: how many are passed over.
+    """
+
+    def __init__(self, limit: int = 0) -> None:
+        if limit < 0:
+            raise UserError(f"--max-bad-lines must not be negative, not {limit}")
+        self.limit = limit
+        self.count = 0
+        self.examples: list[str] = []
+
+    def add(self, *examples: str, count: int = 1) -> None:
+        """Count some more.
+
+        Args:
+            examples: where they are and what is wrong with them, for people; they need not be all of them.
+            count: how many there are.
+
+        Raises:
+            UserError: there are too many.
+        """
+        self.count += count
+        self.examples += examples[: _KEPT - len(self.examples)]
+        if self.count > self.limit:
+            raise UserError(self._complaint(examples))
+
+    def _complaint(self, last: Sequence[str]) -> str:
+        if self.limit == 0:
+            return f"{last[0]}: fix or remove it (--max-bad-lines N skips up to N of them)"
+        return f"more than {self.limit:,} bad lines (--max-bad-lines), such as {'; '.join(self.examples[:_SHOWN])}"
+
+    def __str__(self) -> str:
+        """Of those that were passed over, for people."""
+        shown = "; ".join(self.examples[:_SHOWN])
+        return f"{self.count:,} bad line{'s' * (self.count != 1)}, such as {shown}" if self.count else "nothing"

@@ -1,0 +1,79 @@
+"""What came out of texts, in figures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from launcher.corpus.bad_lines import BadLines
+from launcher.corpus.progress import duration_text, rate_text
+
+if TYPE_CHECKING:
+    from spe_dist.extraction.predict.extracted_text import ExtractedText
+
+
+@dataclass
+class Counts:
+    """Of some texts, which grow.
+
+    Args:
+        texts: that were read.
+        sentences: in them.
+        entities: found, of each type.
+        relations: found, of each type.
+    """
+
+    texts: int = 0
+    sentences: int = 0
+    entities: dict[str, int] = field(default_factory=dict)
+    relations: dict[str, int] = field(default_factory=dict)
+
+    def add(self, text: ExtractedText) -> None:
+        """Count a text."""
+        self.texts += 1
+        self.sentences += len(text.sentences)
+        for entity in text.entities:
+            self.entities[entity.type] = self.entities.get(entity.type, 0) + 1
+        for relation in text.relations:
+            self.relations[relation.type] = self.relations.get(relation.type, 0) + 1
+
+    @classmethod
+    def sum(cls, counts: Iterable[Counts]) -> Counts:
+        """Of all of them together."""
+        total, entities, relations = cls(), Counter[str](), Counter[str]()
+        for one in counts:
+            total.texts += one.texts
+            total.sentences += one.sentences
+            entities.update(one.entities)
+            relations.update(one.relations)
+        total.entities, total.relations = dict(sorted(entities.items())), dict(sorted(relations.items()))
+        return total
+
+    def lines(self, bad_lines: BadLines, time_text: str) -> list[str]:
+        """For people, one for each quantity.
+
+        Args:
+            bad_lines: that were passed over.
+            time_text: how long it took.
+        """
+        return [
+            f"  text      {self.texts:,} texts, {self.sentences:,} sentences",
+            f"  entities  {_by_type(self.entities)}",
+            f"  relations {_by_type(self.relations)}",
+            f"  skipped   {bad_lines}",
+            f"  time      {time_text}",
+        ]
+
+
+def speed_text(counts: Counts, seconds: float) -> str:
+    """How long it took, and how fast that was."""
+    seconds = max(seconds, 1e-3)
+    texts, sentences = (rate_text(count / seconds) for count in (counts.texts, counts.sentences))
+    return f"{duration_text(seconds)}: {texts} texts/s, {sentences} sentences/s"
+
+
+def _by_type(counts: Mapping[str, int]) -> str:
+    each = ", ".join(f"{count:,} {type}" for type, count in sorted(counts.items(), key=lambda one: (-one[1], one[0])))
+    return f"{sum(counts.values()):,}{f': {each}' if each else ''}"

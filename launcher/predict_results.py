@@ -1,0 +1,41 @@
+"""What `spe predict` makes of texts: each with what else is known of it, and as a line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from launcher.predict_input import Item
+
+if TYPE_CHECKING:
+    from spe_dist.extraction.predict.extracted_text import ExtractedText
+    from spe_dist.extraction.predict.extractor import Extractor
+
+Result = tuple[dict[str, Any], "ExtractedText"]
+
+
+def streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
+    """The fields of each item and what is found in its text, in order and in flat memory."""
+    waiting: deque[dict[str, Any]] = deque()
+
+    def texts() -> Iterator[str | list[str]]:
+        for item in items:
+            waiting.append(item.fields)
+            yield item.text
+
+    for extracted in extractor.stream(texts()):
+        yield waiting.popleft(), extracted
+
+
+def json_line(fields: dict[str, Any], extracted: ExtractedText) -> str:
+    """A line of JSON: the fields of the item, of which entities and relations are replaced by those found."""
+    found = extracted.as_json()
+    document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
+    line = json.dumps(document, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can write it, UTF-8 cannot
+        line = json.dumps(document)
+    return line + "\n"

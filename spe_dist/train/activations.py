@@ -1,0 +1,72 @@
+"""What a forward pass keeps for its backward pass: counted on tensors without memory, in the ways of a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from data_shards.shards.reader import ShardReader
+from spe_dist.batches.batch import PackedSequences
+from spe_dist.config import Config
+from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.methods.registry import spec_of
+from spe_dist.models import sentence_encoder
+from spe_dist.models.packed_attention import VarlenLayout
+from spe_dist.train.rehearsal import largest_forwards
+
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def activation_bytes(config: Config, reader: ShardReader, model: nn.Module, plan: BatchPlan) -> int:
+    """Bytes that the largest forward of a run keeps on a GPU; what its backward pass takes beside is not among them.
+
+    Args:
+        config: of the run.
+        reader: of its dataset.
+        model: of its method, on the meta device; it becomes one of the run's precision.
+        plan: of the run.
+    """
+    spec = spec_of(config)
+    collate, model = spec.build_collate(config, reader), model.to(_DTYPES[config.train.precision]).train()
+    kept = []  # by the last rank, which has as many lanes as any
+    for lanes, records in largest_forwards(plan, plan.world_size - 1, reader.manifest):
+        if lanes:
+            ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
+            batch = collate(records, ids, 0, lanes).to(torch.device("meta"))
+            kept.append(_kept_bytes(lambda batch=batch: spec.try_forward(config, model, batch), model))
+    return max(kept)
+
+
+def _kept_bytes(forward: Any, model: nn.Module) -> int:
+    """Of all tensors that autograd saves in a function, each memory once, parameters not counted."""
+    parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, Tensor] = {}  # keeps them, or their numbers would be given again
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in parameters:
+            kept[storage._cdata] = tensor
+        return tensor
+
+    with (
+        patch.object(nn.functional, "dropout", _dropout),
+        patch.object(sentence_encoder, "layout_of", _layout),
+        saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        loss = forward()
+    assert loss.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _layout(packed: PackedSequences) -> VarlenLayout:
+    return VarlenLayout(packed.sequence_starts, packed.longest)
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """As on a GPU, where a mask takes a byte an element."""
+    return torch.native_dropout(x, p, True)[0] if training and p else x

@@ -1,0 +1,62 @@
+"""The session itself, with stages of its own; needs no GPU."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.gpu.session import Session, Stage, find_pack, stages, wheels_to_install
+
+
+@pytest.fixture
+def session(tmp_path, capsys):
+    return Session(tmp_path / "out", {"PATH": "/usr/bin:/bin"}, seconds=60, slower=1)
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def test_what_a_stage_says_is_kept_at_once_and_the_next_one_begins_when_one_fails(session):
+    session.run(Stage("first", 20, python("print('one'); print('two')"), lambda text: text.splitlines()[:1]))
+    assert (session.out / "summary.txt").read_text().splitlines()[1:] == ["    one"]
+    session.run(Stage("second", 20, python("print('why'); raise SystemExit(3)")))
+    session.run(Stage("third", 20, python("print('three')")))
+    assert (session.passed, session.failed) == (["first", "third"], ["second"])
+    summary = (session.out / "summary.txt").read_text()
+    assert "first: passed, " in summary and "second: failed with exit status 3, " in summary and "    why\n" in summary
+    assert "== third: " in (session.out / "log.txt").read_text()
+
+
+def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_has_started(session, tmp_path):
+    child = "import time; from pathlib import Path\nwhile True: Path('beat').write_text(''); time.sleep(0.1)"
+    code = f"import os, subprocess, sys; os.chdir({str(tmp_path)!r})\nsubprocess.run([sys.executable, '-c', {child!r}])"
+    asked = []
+    session.run(Stage("endless", 2, python(code), meanwhile=lambda: asked.append(1)))
+    assert session.failed == ["endless"] and len(asked) >= 2
+    assert "endless: not finished in 2 s" in (session.out / "summary.txt").read_text()
+    beat = (tmp_path / "beat").stat().st_mtime
+    time.sleep(0.5)
+    assert (tmp_path / "beat").stat().st_mtime == beat
+
+
+def test_no_stage_begins_when_the_time_is_up(tmp_path):
+    session = Session(tmp_path, {}, seconds=5, slower=1)
+    session.run(Stage("late", 20, python("print(1)")))
+    assert session.failed == ["late"] and "no time left" in (tmp_path / "summary.txt").read_text()
+
+
+def test_wheels_of_packages_that_are_missing_or_older_are_installed(tmp_path):
+    names = ("pytest-0.1-py3-none-any", "pytest-9999-py3-none-any", "no_such_thing-1.0-py3-none-any")
+    for name in names:
+        (tmp_path / f"{name}.whl").touch()
+    assert [Path(wheel).stem for wheel in wheels_to_install(tmp_path)] == [names[2], names[1]]
+
+
+def test_without_a_gpu_the_stages_are_the_same_and_only_sizes_differ(tmp_path):
+    on_gpu, on_cpu = (stages(tmp_path, tmp_path, tmp_path, gpu=gpu) for gpu in (True, False))
+    assert [stage.name for stage in on_gpu] == [stage.name for stage in on_cpu]
+    assert {"tests", "step-256", "pretrain", "resume", "export", "fine-tune"} <= {s.name for s in on_cpu if s.on_cpu}
+    with pytest.raises(SystemExit, match="make gpu-pack writes one"):
+        find_pack(tmp_path)
