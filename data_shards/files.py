@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,6 +71,30 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into that gets its name when the block ends well; if it does not, nothing is left behind.
+
+    Raises:
+        UserError: there is a file or a folder with files of that name already, or it cannot be written.
+    """
+    with explain_write_errors(path.parent):
+        if path.exists() and not (path.is_dir() and next(path.iterdir(), None) is None):
+            raise UserError(f"{path} is there already: remove it, or name another folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_name(path)
+        try:
+            temporary.mkdir()
+            yield temporary
+            if path.exists():
+                path.rmdir()
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync(path.parent)
 
 
 @contextmanager

@@ -23,11 +23,13 @@ from spe_dist.versions import package_versions, this_machine
 
 if TYPE_CHECKING:
     from spe_dist.benchmarks.gradients import ObjectiveGradient
+    from spe_dist.benchmarks.launches import PartLaunches
     from spe_dist.benchmarks.timing import Timed
 
 Case = Literal[
-    "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "loader", "saving", "predict"
-]
+    "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "launches", "loader", "saving",
+    "predict",
+]  # fmt: skip
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
 
@@ -44,6 +46,7 @@ class Bench:
         objectives     a whole step of the recipe's method, against masked language modelling alone
         methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records
         gradients      share of each objective in the first step's gradient (not timed)
+        launches       operators of a step on a GPU, by part, counted on the CPU (not timed)
         loader         records per second of one loader process
         saving         time that training waits for saves, and the parts of a restart
         predict        sentences per second and memory of an extractor on raw text
@@ -103,6 +106,12 @@ def main(argv: list[str]) -> None:
             gradients = measure_gradients(config)
             _report(case, command, argv, gradients, _gradient_table(gradients), values)
             continue
+        if case == "launches":
+            from spe_dist.benchmarks.launches import count_launches
+
+            parts = count_launches(config)
+            _report(case, command, argv, parts, _launch_table(parts), values)
+            continue
         rows = _measure(case, command, config)
         _report(case, command, argv, rows, _table(rows), values)
 
@@ -111,7 +120,7 @@ def _report(
     case: Case,
     command: Bench,
     argv: list[str],
-    rows: Sequence[Timed | ObjectiveGradient],
+    rows: Sequence[Timed | ObjectiveGradient | PartLaunches],
     table: str,
     config: dict[str, Any] | None,
 ) -> None:
@@ -183,7 +192,7 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             from spe_dist.benchmarks.saving import measure_saving
 
             return measure_saving(config, repeats=command.repeats)
-        case "predict" | "gradients":
+        case "predict" | "gradients" | "launches":
             raise AssertionError("they have reports of their own")
 
 
@@ -221,6 +230,20 @@ def _gradient_table(rows: list[ObjectiveGradient]) -> str:
         [row.objective, f"{row.weight:g}", f"{row.loss:.3f}", f"{row.norm:.3g}", f"{row.share:.1%}"] for row in rows
     ]
     return markdown_table(header, cells) + "\n"
+
+
+def _launch_table(parts: list[PartLaunches]) -> str:
+    """Markdown, the most frequent operators of each part beside it."""
+    rows = [
+        [
+            part.part,
+            f"{part.launches:,}",
+            ", ".join(f"{name} {calls}" for name, calls in list(part.operators.items())[:4]),
+        ]
+        for part in parts
+    ]
+    rows.append(["a step", f"{sum(part.launches for part in parts):,}", ""])
+    return markdown_table(["part", "launches", "most calls"], rows) + "\n"
 
 
 def _note(value: float | str | None) -> str:

@@ -19,6 +19,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   finetune [TASK] --from RUN --train FILE --dev FILE    fine-tune a pre-trained encoder, by default into an extractor
   tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
   predict MODEL [FILE …] [--text TEXT]                  find entities and relations with a fine-tuned model
+  suggest MODEL FILE … --count N                        pick the texts that are worth annotating next
+  label-studio MODEL                                    answer Label Studio's requests for predictions
   compare-pretraining --config RECIPE                   pre-train variants, fine-tune all alike, compare their scores
   ablate                                                the same with the ablations of a paper
   slurm --config RECIPE --nodes N                       write a Slurm batch script for a run
@@ -41,6 +43,8 @@ COMMANDS = {
     "finetune": "launcher.finetune",
     "tune": "launcher.tune",
     "predict": "launcher.predict",
+    "suggest": "launcher.suggest",
+    "label-studio": "launcher.label_studio",
     "compare-pretraining": "launcher.compare_pretraining",
     "ablate": "launcher.ablate",
     "slurm": "launcher.slurm",

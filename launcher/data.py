@@ -12,10 +12,18 @@ import tyro
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName
-from data_shards.annotated.read import read_annotated, read_documents
+from data_shards.annotated.read import read_annotated, read_documents, warn_of_offsets
 from data_shards.annotated.shard_sentences import annotated_sentences
 from data_shards.annotated.split import split_file
-from data_shards.annotated.unified import write_file, write_unified
+from data_shards.annotated.unified import write_file
+from data_shards.annotated.write import (
+    OF_TEXTS,
+    WrittenFormat,
+    documents_of,
+    format_of_out,
+    write_documents,
+    write_sentences,
+)
 from data_shards.errors import UserError
 from data_shards.shards.manifest import MANIFEST_NAME
 from data_shards.shards.reader import ShardReader
@@ -34,8 +42,8 @@ class Check:
     """Print statistics of annotated data: types, lengths, overlaps, directions, duplicates, differences."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON or JSON lines, also compressed: unified, SpERT, DyGIE, SPE program, DocRED, or text with character offsets.
-    - is standard input."""
+    """JSON or JSON lines in any format that docs/annotated_data.md names, CoNLL's columns, a DocBin of spaCy (.spacy),
+    or a folder of brat; files may be compressed. - is standard input."""
     format: FormatName | None = None
     """Format of the files. Default: recognised by their first item."""
     language: str = "en"
@@ -55,15 +63,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Convert:
-    """Write annotated data as unified JSON lines, compressed if the name ends in .gz or .bz2.
+    """Write annotated data in another format, compressed if the name ends in .gz or .bz2.
 
-    Of a dataset of spe shards sentences, the facts of its knowledge base become relations between all their mentions.
+    What the format cannot hold is counted in the output. Of a dataset of spe shards sentences, the facts of its
+    knowledge base become relations between all their mentions.
     """
 
     source: tyro.conf.Positional[Path]
-    """File to read, or folder of a dataset of sentences; - is standard input."""
+    """File to read, folder of brat, or folder of a dataset of sentences; - is standard input."""
     out: tyro.conf.Positional[Path]
-    """File to write."""
+    """File to write, or folder of brat, which must be empty or not there."""
+    to: WrittenFormat | None = None
+    """Format to write. Default: by the ending (.conll, .bio: conll; .spacy: spacy; a name without ending: a folder of
+    brat), else unified."""
     format: FormatName | None = None
     """Format of the input. Default: recognised by its first item."""
     without_relations: tuple[str, ...] = ()
@@ -146,9 +158,14 @@ def main(argv: list[str]) -> None:
 
 
 def run_convert(command: Convert) -> None:
-    """Convert a file and say what became of it."""
+    """Convert a file or folder and say what became of it."""
+    form = format_of_out(command.out, command.to)
+    _check_out(command.out, command.source)
     if (command.source / MANIFEST_NAME).is_file():
         sentences, read = list(annotated_sentences(ShardReader(command.source))), []
+    elif form in OF_TEXTS and not command.only_unrelated:
+        convert_documents(command, form)
+        return
     else:
         sentences, report = read_annotated(
             command.source, command.format, language=command.language, offsets=command.offsets
@@ -159,9 +176,31 @@ def run_convert(command: Convert) -> None:
         sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
         if not sentences:
             raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
-    _check_out(command.out, command.source)
-    write_unified(sentences, command.out)
-    print("\n".join([*read, f"{command.out}: {len(sentences):,} sentences, format unified"]))
+    if form in OF_TEXTS:
+        lost = write_documents(documents_of(sentences), command.out, form, command.language)
+    else:
+        lost = write_sentences(sentences, command.out, form)
+    print("\n".join([*read, *_written(command.out, len(sentences), "sentences", form, lost)]))
+
+
+def convert_documents(command: Convert, form: WrittenFormat) -> None:
+    """Convert to a format that holds whole texts, so that nothing is cut into sentences."""
+    documents, report = read_documents(
+        command.source, command.format, language=command.language, offsets=command.offsets
+    )
+    warn_of_offsets(documents, report, command.offsets, command.language)
+    _check_types(command.without_relations, {fact.type for one in documents for fact in one.facts}, command.source)
+    documents = [
+        one._replace(facts=tuple(fact for fact in one.facts if fact.type not in command.without_relations))
+        for one in documents
+    ]
+    lost = write_documents(documents, command.out, form, command.language)
+    told = [f"{command.source}: {len(documents):,} texts in {report.documents:,} items, format {report.format}"]
+    print("\n".join([*told, *report.lines()[1:], *_written(command.out, len(documents), "texts", form, lost)]))
+
+
+def _written(out: Path, count: int, units: str, form: WrittenFormat, lost: Mapping[str, int]) -> list[str]:
+    return [f"{out}: {count:,} {units}, format {form}", *(f"  {count:,} {what}" for what, count in lost.items())]
 
 
 def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
@@ -205,15 +244,18 @@ def _check_out(out: Path, source: Path) -> None:
 def _without_relations(
     sentences: list[AnnotatedSentence], types: Sequence[str], source: Path
 ) -> list[AnnotatedSentence]:
-    there = {relation.type for sentence in sentences for relation in sentence.relations}
-    for type in types:
-        if type not in there:
-            known = ", ".join(map(repr, sorted(there))) or "none"
-            raise UserError(f"{source} has no relations of type {type!r} to leave out; its types are: {known}")
+    _check_types(types, {relation.type for sentence in sentences for relation in sentence.relations}, source)
     return [
         replace(sentence, relations=tuple(one for one in sentence.relations if one.type not in types))
         for sentence in sentences
     ]
+
+
+def _check_types(types: Sequence[str], there: set[str], source: Path) -> None:
+    for type in types:
+        if type not in there:
+            known = ", ".join(map(repr, sorted(there))) or "none"
+            raise UserError(f"{source} has no relations of type {type!r} to leave out; its types are: {known}")
 
 
 def run_check(command: Check) -> None:

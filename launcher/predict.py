@@ -25,18 +25,24 @@ from launcher.arguments import parse_arguments
 from launcher.corpus.bad_lines import BadLines
 from launcher.corpus.counts import Counts, speed_text
 from launcher.corpus.progress import Progress
+from launcher.predict_formats import FOLDERS, check_folder, file_writer, title_of, write_folder
 from launcher.predict_input import Item, Reading, read_items
 from launcher.predict_results import Result, json_line, streamed
+from spe_dist.extraction.graphs.graph import Scope
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extractor import Extractor
 
-OutputFormat = Literal["jsonl", "terminal", "html"]
-_ENDINGS: dict[str, OutputFormat] = {".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal"}
+OutputFormat = Literal["jsonl", "terminal", "html", "label_studio", "graphml", "nt", "neo4j", "brat"]
+_ENDINGS: dict[str, OutputFormat] = {
+    ".jsonl": "jsonl", ".json": "jsonl", ".html": "html", ".txt": "terminal",
+    ".graphml": "graphml", ".nt": "nt",
+}  # fmt: skip
 _OF_SHARDS = ("records_per_file", "ray", "workers")
 _OF_TEXTS = (
-    "input_format", "text_field", "precision", "min_entity_score", "min_relation_score", "max_bad_lines", *_OF_SHARDS
+    "input_format", "text_field", "precision", "min_entity_score", "min_relation_score", "max_bad_lines", "graph_nodes",
+    *_OF_SHARDS,
 )  # fmt: skip
 
 
@@ -73,8 +79,12 @@ class Predict:
     manifest. A command that writes a folder may be stopped or killed: the same command resumes. Default: standard
     output."""
     format: OutputFormat | None = None
-    """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt); without --out, coloured text in a
-    terminal and JSON lines elsewhere."""
+    """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt, .graphml, .nt); without --out,
+    coloured text in a terminal and JSON lines elsewhere. label_studio: tasks with predictions for Label Studio.
+    graphml, nt, neo4j: a graph, for neo4j as a folder of two files. brat: a folder of texts and annotations."""
+    graph_nodes: Scope = "corpus"
+    """In a graph, mentions of one type and name are one node in all texts (corpus), which are held in memory, or in
+    each text (text)."""
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
@@ -175,14 +185,18 @@ def _predict_texts(
     extractor = Extractor.from_pretrained(command.model, **settings)
     progress.begin("predicting")
     counts, began = Counts(), time.monotonic()
-    form = _writer_of(command)
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-    results = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
-    with opened(command.out) as file:
-        for chunk in form(extractor, _counted(results, counts, progress)):
-            file.write(chunk.encode(errors="replace"))
-            if interactive:
-                file.flush()
+    found = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
+    results = _counted(found, counts, progress)
+    if command.format in FOLDERS and command.out is not None:
+        write_folder(command.format, results, command.out, command.graph_nodes)
+    else:
+        form = _writer_of(command)
+        with opened(command.out) as file:
+            for chunk in form(extractor, results):
+                file.write(chunk.encode(errors="replace"))
+                if interactive:
+                    file.flush()
     lines = counts.lines(bad_lines, speed_text(counts, time.monotonic() - began))
     return "\n".join([f"{command.out}:", *lines])
 
@@ -249,6 +263,9 @@ def _check_out(command: Predict, stem: str = "extractor") -> None:
 
 
 def _check_file(command: Predict, stem: str) -> None:
+    if command.format in FOLDERS:
+        check_folder(command.format, command.out)
+        return
     if command.out is None:
         return
     if command.out.is_dir() or not command.out.parent.is_dir():
@@ -256,9 +273,10 @@ def _check_file(command: Predict, stem: str) -> None:
         raise UserError(f"--out {command.out} {what}: name a file in a folder that exists")
     if command.format is None and command.out.suffix not in _ENDINGS:
         raise UserError(f"--out {command.out}: unknown ending: use one of {', '.join(_ENDINGS)}, or give --format")
-    if stem != "extractor" and command.format is None and _ENDINGS[command.out.suffix] != "jsonl":
-        task = stem.replace("_", " ")
-        raise UserError(f"--out {command.out}: a model of {task} writes JSON lines: end its name in .jsonl")
+    written = ("jsonl", "graphml", "nt") if stem == "document_relations" else ("jsonl",)
+    if stem != "extractor" and command.format is None and _ENDINGS[command.out.suffix] not in written:
+        what = f"a model of {stem.replace('_', ' ')} writes JSON lines{' or a graph' if len(written) > 1 else ''}"
+        raise UserError(f"--out {command.out}: {what}: end its name in .jsonl")
     files = [Path(name) for name in command.files if name != STANDARD_INPUT]
     if command.out.exists() and any(file.exists() and command.out.samefile(file) for file in files):
         raise UserError(f"--out {command.out} is an input file: name another output file")
@@ -283,12 +301,12 @@ def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iter
         in_terminal = sys.stdout.isatty()
         form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
     coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    writers: dict[OutputFormat, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
+    writers: dict[str, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
         "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),
         "html": partial(_html_page, source=_source_of(command)),
     }
-    return writers[form]
+    return writers.get(form) or file_writer(form, command.model, command.graph_nodes)
 
 
 def json_lines(_: Extractor, results: Iterator[Result]) -> Iterator[str]:
@@ -312,12 +330,8 @@ def _source_of(command: Predict) -> str:
 def _html_page(extractor: Extractor, results: Iterator[Result], *, source: str) -> Iterator[str]:
     from spe_dist.extraction.predict.html_page import html_page
 
-    titled = ((_title_of(fields), extracted) for fields, extracted in results)
+    titled = ((title_of(fields), extracted) for fields, extracted in results)
     return html_page(titled, extractor.entity_types, source=source)
-
-
-def _title_of(fields: dict[str, Any]) -> str:
-    return next((str(fields[name]) for name in ("title", "id") if fields.get(name) not in (None, "")), "")
 
 
 @contextmanager

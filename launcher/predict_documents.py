@@ -14,15 +14,18 @@ from data_shards.annotated.read import stream_documents
 from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
 from data_shards.text.offset_units import OffsetUnit
+from launcher.predict_formats import graph_writer
+from spe_dist.extraction.graphs.graph import Found, graphs_of
 
 if TYPE_CHECKING:
     from launcher.predict import Predict
+    from spe_dist.document_relations.graph import DocumentGraph
 
 _PORTION = 256  # documents that are in memory at a time
 
 
 def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], None]) -> None:
-    """Write a line of JSON for each document: title, nodes and edges.
+    """Write a line of JSON for each document, with title, nodes and edges, or one graph of all.
 
     Args:
         command: as it was typed.
@@ -51,20 +54,47 @@ def predict_documents(command: Predict, file: BinaryIO, count: Callable[[int], N
     model = model.to(device, torch.bfloat16 if precision == "bf16" else torch.float32)
     language, has_mentions = word_pieces.language, False
     documents = _documents(command.files or (STANDARD_INPUT,), language, command.offsets)
-    while portion := [DocumentGraph.of(document, language=language) for document in islice(documents, _PORTION)]:
-        has_mentions |= any(graph.nodes for graph in portion)
-        rows = model.encode(portion, word_pieces)
-        if told := rows.about_windows(model.sentence_encoder.max_pieces):
-            print(told, file=sys.stderr)
-        found = predict(model, rows, device)
-        for graph in found:
-            file.write((json.dumps(graph.as_json(), ensure_ascii=False) + "\n").encode(errors="replace"))
-        count(len(found))
+
+    def graphs() -> Iterator[DocumentGraph]:
+        nonlocal has_mentions
+        while portion := [DocumentGraph.of(document, language=language) for document in islice(documents, _PORTION)]:
+            has_mentions |= any(graph.nodes for graph in portion)
+            rows = model.encode(portion, word_pieces)
+            if told := rows.about_windows(model.sentence_encoder.max_pieces):
+                print(told, file=sys.stderr)
+            found = predict(model, rows, device)
+            yield from found
+            count(len(found))
+
+    for part in _parts(command, graphs()):
+        file.write(part.encode(errors="replace"))
     if not has_mentions:
         raise UserError(
             f"no document of {', '.join(command.files) or 'standard input'} gives mentions of entities, between which "
             f"{command.model} finds relations: give documents with mentions, such as DocRED's format"
         )
+
+
+def _parts(command: Predict, graphs: Iterator[DocumentGraph]) -> Iterator[str]:
+    """The parts of the output."""
+    form = command.format or ("" if command.out is None else command.out.suffix[1:])
+    if form in ("graphml", "nt"):
+        return graph_writer(form)(graphs_of(map(_found_in, graphs), command.graph_nodes))
+    return (json.dumps(graph.as_json(), ensure_ascii=False) + "\n" for graph in graphs)
+
+
+def _found_in(graph: DocumentGraph) -> Found:
+    """A document as graphs of many texts take it; its entities have no scores, as the file gives them."""
+    document = graph.document
+    assert document is not None  # it is a prediction
+    mentions: list[list[tuple[int, int, str]]] = [[] for _ in graph.nodes]
+    for mention, (start, end) in zip(document.mentions, document.characters(), strict=True):
+        mentions[mention.entity].append((start, end, mention.name or document.text[start:end]))
+    entities: list[tuple[str, list[tuple[int, int, str]], float | None]] = [
+        (node.type, places, None) for node, places in zip(graph.nodes, mentions, strict=True)
+    ]
+    edges = [(edge.head, edge.tail, edge.type, edge.score or 0.0) for edge in graph.edges]
+    return Found(graph.title, entities, edges)
 
 
 def _documents(names: Sequence[str], language: str, offsets: OffsetUnit) -> Iterator[Document]:
@@ -78,7 +108,7 @@ def _documents(names: Sequence[str], language: str, offsets: OffsetUnit) -> Iter
 def _check_options(command: Predict) -> None:
     refused = {
         "--text": command.text is not None,
-        "--format": command.format not in (None, "jsonl"),
+        "--format": command.format not in (None, "jsonl", "graphml", "nt"),
         "--input-format": command.input_format is not None,
         "--text-field": command.text_field != "text",
         "--min-entity-score": command.min_entity_score != 0,
@@ -88,7 +118,7 @@ def _check_options(command: Predict) -> None:
         if given:
             raise UserError(
                 f"{option} is not for {command.model}, a model of document relations: it reads documents that give "
-                "their mentions, and writes JSON lines"
+                "their mentions, and writes JSON lines, GraphML or N-Triples"
             )
     if not 0 <= command.min_relation_score <= 1:
         raise UserError(f"--min-relation-score is {command.min_relation_score:g}: scores are from 0 to 1")

@@ -10,6 +10,10 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
+from data_shards.annotated.brat import is_brat_folder
+from data_shards.annotated.label_studio import text_of_task
+from data_shards.annotated.spacy_docs import ENDING
+from data_shards.errors import UserError
 from data_shards.input.bio import parse_sentence
 from data_shards.input.format import TextFormat, format_of, name_fields
 from data_shards.input.json_lines import parse_object, reason_of
@@ -74,6 +78,9 @@ def read_items(names: Sequence[str], reading: Reading | None = None) -> Iterator
 
 
 def _files_of(name: str) -> list[str]:
+    kind = "a folder of brat" if is_brat_folder(Path(name)) else "a DocBin of spaCy" if name.endswith(ENDING) else ""
+    if kind:
+        raise UserError(f"{name} is {kind}: spe data convert {name} texts.jsonl --to characters makes texts of it")
     if name != STANDARD_INPUT and Path(name).is_dir():
         return [str(file) for file in files_of_folder(Path(name), name)]
     if name != STANDARD_INPUT:
@@ -175,6 +182,10 @@ def _items_of_object(line: str, text_field: str) -> Iterator[Item]:
         yield Item(text, fields)
     elif "entityMentions" in fields or ("sentText" in fields and "tokens" not in fields):
         yield _item_of_spe_program(fields)
+    elif isinstance(fields.get("data"), dict):
+        yield Item(text_of_task(fields["data"]), fields)
+    elif "tokenized_text" in fields:
+        yield Item(_words(fields["tokenized_text"], "tokenized_text"), fields | {"tokens": fields["tokenized_text"]})
     elif "tokens" in fields:
         yield Item(_words(fields["tokens"], "tokens"), fields)
     else:

@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 SpanPoolBody = Literal["auto", "cpp", "cuda", "reference"]
+AttentionKernel = Literal["auto", "short", "varlen"]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -150,6 +151,9 @@ class KernelsConfig:
 
     span_pool: SpanPoolBody = "auto"
     """Backend of span_pool. auto: the compiled one for the device if available, otherwise the PyTorch reference."""
+    attention: AttentionKernel = "auto"
+    """Attention of packed sequences on GPUs: short (ours, for sentences) or varlen (torch's). auto: short if sequences
+    have up to 64 pieces in the mean and 512 at most. CPUs have one of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

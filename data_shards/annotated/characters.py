@@ -4,6 +4,7 @@
     Doccano   text, entities [{id, label, start_offset, end_offset}], relations [{type, from_id, to_id}]
               text, label [[start, end, type]], from projects without relations
     Prodigy   text, spans [{label, start, end}], relations [{label, head_span, child_span}], answer
+    Label Studio, JSON-MIN   text, label [{start, end, labels}]
 
 A text is cut into sentences and words by the rules that cut raw text for shards and predictions. An entity has all the
 words that it shares a character with.
@@ -12,6 +13,7 @@ words that it shares a character with.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from data_shards.annotated.schema import parse
 from data_shards.annotated.ways_of_writing import (
     ACCEPTED,
     ListedEntity,
+    ListedRelation,
     Prodigy,
     way_of_writing,
 )
@@ -38,26 +41,43 @@ def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, tri
         report.findings[NOT_ACCEPTED] += 1
         return None
     listed, relations = fields.listed(item.where)
-    numbers: dict[str, int | None] = {}  # of mentions, by their names
+    read = ListedText(fields.text, listed, relations, fields.id or f"text {index}", item.where)
+    return document_of(read, report, offsets, trial)
+
+
+class ListedText(NamedTuple):
+    """A text with what is listed of it, entities by the names that relations call them; `where` is for errors."""
+
+    text: str
+    entities: Sequence[ListedEntity]
+    relations: Sequence[ListedRelation]
+    name: str
+    where: str
+
+
+def document_of(listed: ListedText, report: ReadReport, offsets: OffsetUnit, trial: OffsetTrial) -> Document:
+    """The document of a text; entities of one name are mentions of one entity. See `read` for the rest."""
+    numbers: dict[str, int] = {}  # of entities, by their names
     mentions: list[Mention] = []
-    for entity, (start, end) in zip(listed, _locate(listed, fields.text, item.where, offsets, trial), strict=True):
+    places = _locate(listed.entities, listed.text, listed.where, offsets, trial)
+    for entity, (start, end) in zip(listed.entities, places, strict=True):
         if entity.accepted:
-            numbers[entity.name] = len(mentions)
-            mentions.append(Mention(start, end, entity.type, len(mentions)))
+            mentions.append(Mention(start, end, entity.type, numbers.setdefault(entity.name, len(numbers))))
         else:
             report.findings[SPANS_NOT_ACCEPTED] += 1
     facts = []
-    for relation in relations:
+    for relation in listed.relations:
         if relation.head == relation.tail:
             raise UserError(
-                f"{item.where}: relation {relation.type!r} of entity {relation.head} with itself: correct or remove it"
+                f"{listed.where}: relation {relation.type!r} of entity {relation.head} with itself: correct or remove "
+                "it"
             )
         head, tail = numbers.get(relation.head), numbers.get(relation.tail)
         if head is None or tail is None:
             report.findings[WITHOUT_ENTITY] += 1
         else:
             facts.append(Fact(head, tail, relation.type))
-    return Document(fields.text, tuple(mentions), tuple(facts), name=fields.id or f"text {index}")
+    return Document(listed.text, tuple(mentions), tuple(facts), name=listed.name)
 
 
 def _locate(

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.errors import UserError
-from data_shards.input.format import DESCRIPTIONS, TextFormat, format_of
+from data_shards.input.format import DESCRIPTIONS, AnnotatedFormat, TextFormat, format_of
 from data_shards.input.json_lines import reason_of
 from data_shards.input.json_values import JsonError, read_values
 from data_shards.input.stream import InputStream, open_input
 
 _INSTEAD: dict[TextFormat, str] = {
-    "bio": "spe shards build --gold-entities reads it, spe predict finds entities in its words",
+    "bio": "spe data convert makes JSON of it, spe predict finds entities in its words",
     "text": "spe predict finds entities and relations in text",
     "wikiextractor": "spe predict finds entities and relations in text",
     "parquet": "spe predict finds entities and relations in its texts",
@@ -29,10 +29,12 @@ class Item:
     Args:
         where: file and line, or file and number of the item (counted from 1).
         value: its fields.
+        format: of a file that is not JSON.
     """
 
     where: str
     value: dict[str, Any]
+    format: AnnotatedFormat | None = None
 
 
 def read_items(path: Path, expected: str | None = None) -> Iterator[Item]:

@@ -9,12 +9,10 @@ _AS_TEXT = "convert each text to text, entities [{type, start, end}] and relatio
 _AS_WORDS = "convert each sentence to tokens, entities [[start, end, type]] and relations"
 _UTF16 = ", and add --offsets utf16, as its offsets count UTF-16 units"
 _PROGRAMS: tuple[tuple[frozenset[str], str, str], ...] = (
-    (frozenset({"data", "annotations"}), "Label Studio (JSON)", _AS_TEXT + _UTF16),
-    (frozenset({"data", "completions"}), "Label Studio (JSON)", _AS_TEXT + _UTF16),
+    (frozenset({"data", "predictions"}), "predictions for Label Studio", "import them there, correct and export them"),
     (frozenset({"data", "label"}), "Doccano before 1.6", "rename the field 'data' to 'text'"),
     (frozenset({"%FEATURE_STRUCTURES"}), "INCEpTION (UIMA CAS JSON)", _AS_TEXT + _UTF16),
     (frozenset({"_referenced_fss"}), "INCEpTION (UIMA CAS JSON)", _AS_TEXT + _UTF16),
-    (frozenset({"tokenized_text", "ner"}), "GLiNER", f"{_AS_WORDS}, and add 1 to each end, as GLiNER's are inclusive"),
     (frozenset({"text", "denotations"}), "PubAnnotation", _AS_TEXT),
     (frozenset({"text", "ents"}), "spaCy (Doc.to_json)", "rename the field 'ents' to 'spans'"),
     (frozenset({"token", "subj_start"}), "TACRED", _AS_WORDS),
@@ -27,15 +25,4 @@ def refuse_other_program(item: Item) -> None:
     """Refuse an item with the fields of a known program, and name that."""
     for fields, program, remedy in _PROGRAMS:
         if fields <= item.value.keys():
-            raise _not_read(item, program, remedy)
-
-
-def refuse_json_min(item: Item) -> None:
-    """Refuse Label Studio's short form, whose `label` is another one than Doccano's."""
-    label = item.value.get("label")
-    if isinstance(label, list) and any(isinstance(one, dict) and "labels" in one for one in label):
-        raise _not_read(item, "Label Studio (JSON-MIN)", _AS_TEXT + _UTF16)
-
-
-def _not_read(item: Item, program: str, remedy: str) -> UserError:
-    return UserError(f"{item.where}: this looks like {program}, which is not read: {remedy}")
+            raise UserError(f"{item.where}: this looks like {program}, which is not read: {remedy}")

@@ -7,14 +7,29 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from data_shards.annotated import characters, docred, dygie, spe_program, trex, unified
+from data_shards.annotated import (
+    brat,
+    characters,
+    conll,
+    docred,
+    dygie,
+    gliner,
+    label_studio,
+    spacy_docs,
+    spe_program,
+    trex,
+    triples,
+    unified,
+)
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.detect import FormatName, detect
 from data_shards.annotated.document import Document
-from data_shards.annotated.json_objects import Item, read_items
+from data_shards.annotated.json_objects import Item, items_of
 from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
+from data_shards.input.format import format_of
+from data_shards.input.stream import check_is_file, open_input
 from data_shards.text.offset_units import OffsetUnit
 
 _Reader = Callable[[Item, int, ReadReport], Document | None]
@@ -43,10 +58,10 @@ def stream_documents(
     offsets: OffsetUnit = "characters",
     keep_no_relation: bool = False,
 ) -> tuple[Iterator[Document], ReadReport]:
-    """Read a file of annotated sentences or documents: JSON or JSON lines, compressed or not.
+    """Read annotated sentences or documents, in any format.
 
     Args:
-        path: the file; `-` is standard input.
+        path: the file or folder; `-` is standard input.
         format: what it is in; told by its first item if not given.
         language: whose rules cut what is given as text, not as words (a spaCy language code).
         offsets: what the offsets of entities in such a text count.
@@ -60,13 +75,13 @@ def stream_documents(
         UserError: it cannot be read, is in no known format, or something in it cannot be right; names line or item.
     """
     path = Path(path)
-    items = read_items(path)
+    items = items_of_path(path, format)
     first = next(items, None)
     if first is None:
-        raise UserError(f"{path} is an empty list: there is nothing to read")
+        raise UserError(f"{path} is empty or an empty list: there is nothing to read")
     report = ReadReport(
         path,
-        format or detect(first),
+        _format_of(first, format),
         format_is_given=format is not None,
         keeps_no_relation=keep_no_relation,
     )
@@ -82,6 +97,36 @@ def stream_documents(
                 yield _with_relation_names(document, report.relation_names)
 
     return documents(), report
+
+
+def items_of_path(path: Path, format: FormatName | None = None) -> Iterator[Item]:
+    """The items of a file, or of a folder of brat, in any format; memory is that of one (of a DocBin, of all).
+
+    Args:
+        path: the file or folder; `-` is standard input.
+        format: what it is in; needed only for columns whose first rows do not look like words with tags.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if path.is_dir() and (format == "brat" or brat.is_brat_folder(path)):
+        yield from brat.items_of_folder(path)
+    elif path.suffix == spacy_docs.ENDING or format == "spacy":
+        check_is_file(str(path))
+        yield from spacy_docs.items_of_file(path)
+    else:
+        with open_input(path) as stream:
+            is_conll = format == "conll" or format_of(stream) == "bio"
+            yield from conll.items_of(stream) if is_conll else items_of(stream)
+
+
+def _format_of(first: Item, given: FormatName | None) -> FormatName:
+    found = first.format
+    if given is None:
+        return found or detect(first)
+    if given != found and (found is not None or given in ("brat", "conll", "spacy")):
+        raise UserError(f"{first.where} is not of format {given}{f', but of format {found}' if found else ''}")
+    return given
 
 
 def _with_relation_names(document: Document, names: Mapping[str, str]) -> Document:
@@ -101,17 +146,23 @@ def read_annotated(
     Args and errors are those of `read_documents`.
     """
     documents, report = read_documents(path, format, language=language, offsets=offsets)
+    warn_of_offsets(documents, report, offsets, language)
     places, report.places = report.places, []
-    trial = OffsetTrial(offsets, language)
     sentences: list[AnnotatedSentence] = []
     for document, where in zip(documents, places, strict=True):
-        trial.add(document, report.place(where))
         found = document.sentences(language, report.findings)
         sentences += found
         report.places += [where] * len(found)
     report.sentences = len(sentences)
-    report.warnings += trial.warnings(str(path))
     return sentences, report
+
+
+def warn_of_offsets(documents: list[Document], report: ReadReport, offsets: OffsetUnit, language: str) -> None:
+    """Add a warning to a report if the offsets of its documents seem to count something else."""
+    trial = OffsetTrial(offsets, language)
+    for document, where in zip(documents, report.places, strict=True):
+        trial.add(document, report.place(where))
+    report.warnings += trial.warnings(str(report.path))
 
 
 def readers(offsets: OffsetUnit, trial: OffsetTrial) -> dict[str, _Reader]:
@@ -129,4 +180,11 @@ def readers(offsets: OffsetUnit, trial: OffsetTrial) -> dict[str, _Reader]:
         "docred": docred.read,
         "trex": trex.read,
         "characters": partial(characters.read, offsets=offsets, trial=trial),
+        "label_studio": partial(label_studio.read, offsets=offsets, trial=trial),
+        "gliner": gliner.read,
+        "glirel": gliner.read,
+        "triples": triples.read,
+        "brat": partial(brat.read, offsets=offsets, trial=trial),
+        "conll": conll.read,
+        "spacy": spacy_docs.read,
     }

@@ -21,6 +21,22 @@ ENTITIES_ACROSS_SENTENCES = "entities across sentences left out"
 TEXTS_WITHOUT_WORDS = "texts without words left out"
 NOT_ACCEPTED = "texts left out because the answer to them was not accept"
 SPANS_NOT_ACCEPTED = "spans left out because the answer to them was not accept"
+SKIPPED = "texts left out because their annotation was cancelled"
+NOT_ANNOTATED = "texts left out because nobody has annotated them"
+OTHER_ANNOTATIONS = "annotations of a text that has another one left out"
+OTHER_REGIONS = "regions that are no spans of the text (such as choices) left out"
+UNLABELLED_REGIONS = "regions without a label left out"
+UNLABELLED_RELATIONS = "relations without a label left out"
+DISCONTINUOUS = "entities in several parts taken from the first part to the last"
+BRAT_LINES = {  # what else .ann files hold, by the first letter of a line
+    "E": "events left out (their triggers are entities)",
+    "A": "attributes left out",
+    "M": "attributes left out",
+    "N": "links to knowledge bases left out",
+    "#": "notes left out",
+    "*": "equivalences of other kinds than Equiv left out",
+}
+SEVERAL_PLACES = "arguments of triples that the text has several times (the first place was taken)"
 ENTITIES_WITHOUT_WORDS = "entities without words left out"
 WITHOUT_WORDS = "sentences without words left out"
 

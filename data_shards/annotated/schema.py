@@ -51,6 +51,14 @@ def _check_label(label: str) -> str:
     raise PydanticCustomError(_OWN, "{problem}", {"problem": problem})
 
 
+def check_label(label: str, where: str) -> None:
+    """Refuse a type that is blank or has a control character, of a format that is not JSON."""
+    try:
+        _check_label(label)
+    except PydanticCustomError as error:
+        raise UserError(f"{where}: an entity or relation {error.message()}") from error
+
+
 def _as_text(name: Any) -> Any:
     if isinstance(name, float) and name.is_integer():  # as tables write whole numbers beside what is not there
         return str(int(name))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_shards.annotated.json_objects import Item
-from data_shards.annotated.other_programs import refuse_json_min
 from data_shards.annotated.schema import (
     AnyEntity,
     EntityFields,
@@ -112,6 +111,27 @@ class DoccanoLabels(_Item):
         return [ListedEntity(*entity, str(number)) for number, entity in enumerate(self.label)], []
 
 
+class _Region(Fields):
+    start: Index
+    end: Index
+    labels: Sequence[Label] = ()
+    text: Text | None = None
+
+
+class LabelStudioMin(_Item):
+    """Label Studio's short form (JSON-MIN), which has no relations; the tag that marks entities is named `label`."""
+
+    label: Sequence[_Region]
+
+    def listed(self, where: str) -> tuple[list[ListedEntity], list[ListedRelation]]:
+        """Entities; a region of several labels is one of each."""
+        return [
+            ListedEntity(one.start, one.end, label, str(number), one.text)
+            for number, one in enumerate(self.label)
+            for label in one.labels
+        ], []
+
+
 class _ProdigySpan(Fields):
     label: Label
     start: Index
@@ -156,7 +176,7 @@ def _name_of_span(span: _ProdigySpan | _ProdigyArgument) -> str:
     return f"{span.label!r} [{span.start}, {span.end}]"
 
 
-def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]:
+def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | LabelStudioMin | Prodigy]:
     """Whose an item is, by its fields; `entities`, which `spe predict` adds to what it keeps of an input, go first."""
     value = item.value
     given = [name for name in _LISTING if value.get(name) is not None]
@@ -170,8 +190,7 @@ def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | Prodigy]
             "entities are read from 'spans' (Prodigy), or from a 'label' of lists [start, end, type] (Doccano)"
         )
     if "label" in given:
-        refuse_json_min(item)
-        return DoccanoLabels
+        return LabelStudioMin if _is_list_of(dict, value["label"]) else DoccanoLabels
     if not any(name in value or nearest_name(name, value) for name in _LISTING):
         raise UserError(
             f"{item.where}: no field 'entities' (Prodigy: 'spans'; Doccano: 'entities' or 'label'): give the text an "

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from data_shards.errors import UserError
+from data_shards.input.stream import InputStream
 
 _TAG = re.compile(r"O|([BIESLU])[-_](.+)")
 _DOCUMENT_START = "-DOCSTART-"
@@ -38,6 +39,16 @@ class LineError(ValueError):
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
         self.line = line
+
+
+def read_tagged(stream: InputStream) -> Iterator[bytes]:
+    """The sentences of a table or a file of columns, each as a line of JSON."""
+    path = stream.path
+    if path is not None and path.suffix == ".zip":
+        return read_table(unzip_table(path), path)
+    if path is not None and ".csv" in path.suffixes:
+        return read_table(b"".join(stream.lines()), path)
+    return cut_sentences(stream.lines())
 
 
 def read_table(content: bytes, path: Path) -> Iterator[bytes]:

@@ -14,7 +14,10 @@ from data_shards.input.stream import COMPRESSED, InputStream
 from data_shards.input.wiki_extractor import is_document_line, is_document_object
 
 TextFormat = Literal["text", "jsonl", "json", "parquet", "wikiextractor", "bio"]
-AnnotatedFormat = Literal["unified", "spert", "dygie", "spe", "docred", "trex", "characters"]
+AnnotatedFormat = Literal[
+    "unified", "spert", "dygie", "spe", "docred", "trex", "characters", "label_studio", "gliner", "glirel", "triples",
+    "brat", "conll", "spacy",
+]  # fmt: skip
 
 DESCRIPTIONS: dict[TextFormat, str] = {
     "text": "lines of text",
@@ -32,6 +35,12 @@ ANNOTATED_FIELDS: tuple[tuple[AnnotatedFormat, frozenset[str]], ...] = (
     ("spe", frozenset({"entityMentions"})),
     ("unified", frozenset({"tokens", "entities"})),
     ("trex", frozenset({"text", "entities", "triples"})),
+    ("label_studio", frozenset({"data", "annotations"})),
+    ("label_studio", frozenset({"data", "completions"})),
+    ("glirel", frozenset({"tokenized_text", "ner", "relations"})),
+    ("gliner", frozenset({"tokenized_text", "ner"})),
+    ("triples", frozenset({"text", "triple_list"})),
+    ("triples", frozenset({"text", "relation_list"})),
     ("characters", frozenset({"text", "entities"})),
     ("characters", frozenset({"text", "spans"})),
     ("characters", frozenset({"text", "label"})),

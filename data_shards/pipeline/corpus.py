@@ -15,22 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
+from data_shards.annotated.conll import document_of_tags
 from data_shards.annotated.detect import find_format
-from data_shards.annotated.document import Document, Mention
+from data_shards.annotated.document import Document
 from data_shards.annotated.json_objects import Item
 from data_shards.annotated.offset_trial import OffsetTrial
 from data_shards.annotated.read import readers
 from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
-from data_shards.input.bio import (
-    LineError,
-    cut_sentences,
-    entities_of_tags,
-    parse_sentence,
-    read_table,
-    unzip_table,
-)
+from data_shards.input.bio import LineError, read_tagged
 from data_shards.input.format import DESCRIPTIONS, TextFormat, annotated_format, format_of, name_fields
 from data_shards.input.json_lines import parse_object, reason_of, text_of_object
 from data_shards.input.json_values import JsonError, read_values
@@ -206,7 +200,7 @@ def read_documents(stream: InputStream, text_format: TextFormat, text_field: str
         case "parquet":
             return read_rows(_path_of(stream), text_field)
         case "bio":
-            return _read_tagged(stream)
+            return read_tagged(stream)
         case "wikiextractor":
             return cut_documents(stream.lines())
         case "json":
@@ -218,15 +212,6 @@ def _path_of(stream: InputStream) -> Path:
     if stream.path is None:
         raise UserError("standard input is a Parquet file, which cannot be read from a pipe: name the file")
     return stream.path
-
-
-def _read_tagged(stream: InputStream) -> Iterator[bytes]:
-    path = stream.path
-    if path is not None and path.suffix == ".zip":
-        return read_table(unzip_table(path), path)
-    if path is not None and ".csv" in path.suffixes:
-        return read_table(b"".join(stream.lines()), path)
-    return cut_sentences(stream.lines())
 
 
 def _read_json(stream: InputStream) -> Iterator[bytes]:
@@ -300,7 +285,7 @@ def parse_annotated(
         report: counts what is found. Without one, relations are not read: what is wrong with them spoils no line.
     """
     if text_format == "bio":
-        return _parse(unit, text_format, _document_of_tags)
+        return _parse(unit, text_format, document_of_tags)
     assert text_format in ("jsonl", "json")  # `check_lists_entities`
     read, with_relations = readers(offsets, OffsetTrial(offsets, language)), report is not None
     found = report or ReadReport(Path(), "unknown")
@@ -318,13 +303,6 @@ def parse_annotated(
 
     documents, bad_lines = _parse(unit, text_format, parse_one)
     return [document for document in documents if document is not None], bad_lines
-
-
-def _document_of_tags(line: str) -> Document:
-    """The document of a sentence, from its line of JSON (`bio`)."""
-    rows = parse_sentence(line)
-    mentions = [Mention(*entity, number) for number, entity in enumerate(entities_of_tags(rows))]
-    return Document.of_words([[word for _, word, _ in rows]], mentions)
 
 
 def _item(fields: dict[str, Any], text_field: str, where: str) -> Item:
@@ -372,4 +350,4 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
         case "wikiextractor":
             return text_of_document(document, text_field)
         case "bio":
-            return _document_of_tags(document).text
+            return document_of_tags(document).text

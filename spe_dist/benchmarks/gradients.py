@@ -17,6 +17,7 @@ from spe_dist.config import Config
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.kernels import short_attention
 from spe_dist.methods.method import Method
 from spe_dist.methods.registry import spec_of
 from spe_dist.train.data_order import build_order, build_plan, open_reader
@@ -47,6 +48,7 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     device = world.device
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, device)
+    short_attention.choose(config.kernels.attention, device)
     method = spec_of(config).build(config, reader, device=device)
     method.begin()
     method.model.to(device).eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spe_dist.benchmarks.timing import Timed, peak_bytes, take_turns, time_kernels
-from spe_dist.kernels.span_pool import span_pool
+from spe_dist.benchmarks.timing import Timed, copy_speed, peak_bytes, take_turns, time_kernels
+from spe_dist.kernels.span_pool import span_gelu_pool
 from spe_dist.methods.spe.spans import sample_span_pairs
 
 KERNEL_SIZES = (2, 3, 4)
@@ -35,7 +35,11 @@ class Size:
 
 
 ON_CPU = (Size(64, 30, 5, 384), Size(64, 30, 5, 768), Size(64, 30, 20, 384), Size(64, 30, 20, 768))
-ON_GPU = (*ON_CPU, Size(512, 17, 5, 768), Size(512, 17, 20, 768), Size(512, 17, 5, 1024))
+ON_GPU = (
+    *ON_CPU,
+    *(Size(512, 17, 5, 768), Size(512, 17, 20, 768), Size(512, 17, 5, 1024)),
+    *(Size(2048, 33, 5, 768), Size(4096, 33, 5, 768)),  # taps of 122 and 243 MB in bf16: no cache holds one of them
+)
 
 
 class SpanCnn(nn.Module):
@@ -48,11 +52,8 @@ class SpanCnn(nn.Module):
         self.channels = size.channels
 
     def ours(self, words: Tensor, starts: Tensor, ends: Tensor, longest: int) -> Tensor:
-        """One matrix product over all words, then `span_pool`, which needs no longest span."""
-        lowest, highest = span_pool(self.taps(words), starts, ends, kernel_sizes=KERNEL_SIZES)
-        bias = self.bias.float() if lowest.dtype == torch.float32 else self.bias
-        pooled = torch.maximum(nn.functional.gelu(lowest + bias), nn.functional.gelu(highest + bias))
-        return pooled.to(words.dtype)
+        """One matrix product over all words, then `span_gelu_pool`, which needs no longest span."""
+        return span_gelu_pool(self.taps(words), self.bias, starts, ends, kernel_sizes=KERNEL_SIZES)
 
     def padded(self, words: Tensor, starts: Tensor, ends: Tensor, longest: int) -> Tensor:
         """Gather the words of every span, pad to the longest, convolve, GELU, mask, maximum."""
@@ -90,7 +91,12 @@ def draw_spans(size: Size, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype, compiled: bool) -> list[Timed]:
-    """Every size: the padded way, torch.compile of it if asked for, and ours; with ratio and peak memory in notes."""
+    """Every size: the padded way, torch.compile of it if asked for, and ours; with ratio and peak memory in notes.
+
+    Then the operators alone, forward and backward, with the bytes that they must at least move and the share that this
+    is of the speed at which the device copies.
+    """
+    copied = copy_speed(device, repeats=repeats)
     rows = []
     for size in ON_GPU if device.type == "cuda" else ON_CPU:
         torch.manual_seed(0)
@@ -103,7 +109,7 @@ def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype,
         if compiled:
             torch._dynamo.reset()  # of what it has compiled, a function keeps eight versions and then compiles no more
             ways["the same under torch.compile"] = torch.compile(cnn.padded, dynamic=False)
-        ways["span_pool"] = cnn.ours
+        ways["span_gelu_pool"] = cnn.ours
         into = torch.randn(len(starts), len(KERNEL_SIZES) * size.channels, device=device, dtype=dtype)
         pooled = {name: way(words, *spans, longest).detach() for name, way in ways.items()}
         calls = {name: _forward_backward(way, cnn, words, spans, longest, into) for name, way in ways.items()}
@@ -112,30 +118,38 @@ def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype,
         for row in timed:
             row.notes["peak MiB"] = memory[row.variant] / 2**20
             row.notes["largest difference"] = float((pooled[row.variant] - pooled[timed[0].variant]).abs().max())
-        rows += [*timed, *_kernels_alone(size, cnn.taps(words).detach(), *spans, repeats=repeats)]
+        rows += [*timed, *_operators_alone(size, cnn, words, *spans, repeats=repeats, copied=copied)]
     return rows
 
 
-def _kernels_alone(size: Size, taps: Tensor, starts: Tensor, ends: Tensor, *, repeats: int) -> list[Timed]:
-    """Forward and backward of span_pool without its matrix product, and the bytes that each must at least move."""
-    device, sizes = taps.device, list(KERNEL_SIZES)
+def _operators_alone(
+    size: Size, cnn: SpanCnn, words: Tensor, starts: Tensor, ends: Tensor, *, repeats: int, copied: float
+) -> list[Timed]:
+    """Forward and backward of both operators without the matrix product."""
+    taps, bias, device, sizes = cnn.taps(words).detach(), cnn.bias.detach(), words.device, list(KERNEL_SIZES)
     copies = -(-_UNCACHED // (taps.numel() * taps.element_size())) if device.type == "cuda" else 1
     inputs = [taps.clone() for _ in range(copies)]
-    operators = torch.ops.spe_dist
-    pooled = [operators.span_pool(one, starts, ends, sizes) for one in inputs]
-    forwards = [partial(operators.span_pool, one, starts, ends, sizes) for one in inputs]
-    backwards = [partial(operators.span_pool_backward, *one, starts, ends, sizes, len(taps)) for one in pooled]
-    extremes = len(starts) * len(sizes) * size.channels * 4 * 4  # both extremes, or their gradients, and both places
-    covered = int((ends - starts).sum()) * taps.shape[1]
-    moved = {
-        "forward": min(covered, taps.numel()) * taps.element_size() + extremes,
-        "backward": taps.numel() * pooled[0][0].element_size() + extremes,
+    extremes = [torch.ops.spe_dist.span_pool(one, starts, ends, sizes) for one in inputs]
+    pooled = [torch.ops.spe_dist.span_gelu_pool(one, bias, starts, ends, sizes, True) for one in inputs]
+    again = (starts, ends, sizes, len(taps), taps.dtype)  # of a backward pass, after its gradients and places
+    calls: dict[str, Sequence[Callable[[], object]]] = {
+        "span_pool forward": [partial(torch.ops.spe_dist.span_pool, one, starts, ends, sizes) for one in inputs],
+        "span_pool backward": [partial(torch.ops.spe_dist.span_pool_backward, *one, *again) for one in extremes],
+        "span_gelu_pool forward": [
+            partial(torch.ops.spe_dist.span_gelu_pool, one, bias, starts, ends, sizes, True) for one in inputs
+        ],
+        "span_gelu_pool backward": [
+            partial(torch.ops.spe_dist.span_gelu_pool_backward, *one, *again) for one in pooled
+        ],
     }
+    read = min(int((ends - starts).sum()), len(taps)) * taps[:1].nbytes
     rows = []
-    for name, calls in (("forward", forwards), ("backward", backwards)):
-        case = f"{size}: {name} of the kernel alone"
-        rows.append(time_kernels(case, "span_pool", calls, repeats=repeats, device=device))
-        rows[-1].notes["GB/s"] = moved[name] / rows[-1].median / 1e9
+    for name, same in calls.items():
+        kept = extremes[0] if name.startswith("span_pool") else pooled[0]  # or their gradients, which are as large
+        moved = sum(part.nbytes for part in kept) + (read if "forward" in name else taps.nbytes)
+        rows.append(time_kernels(f"{size}: {name} alone", "operator", same, repeats=repeats, device=device))
+        rows[-1].notes["GB/s"] = moved / rows[-1].median / 1e9
+        rows[-1].notes["of a copy's speed"] = f"{moved / rows[-1].median / copied:.0%}"
     return rows
 
 

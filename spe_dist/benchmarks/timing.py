@@ -82,6 +82,15 @@ def time_kernels(
     return Timed(case, variant, seconds[1:])
 
 
+def copy_speed(device: torch.device, *, repeats: int) -> float:
+    """Bytes per second that a device reads and writes when it copies what no cache holds: a measured roofline."""
+    size = 2**30 if device.type == "cuda" else 2**26
+    source = torch.ones(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    timed = time_kernels("copy", "copy", [lambda: target.copy_(source)], repeats=repeats, device=device)
+    return 2 * size / timed.median
+
+
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     """Most bytes of tensors that a call holds at a time beyond those held before."""
     if device.type == "cuda":

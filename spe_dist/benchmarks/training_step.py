@@ -16,6 +16,7 @@ from spe_dist.benchmarks.masked_language_model import Mlm
 from spe_dist.benchmarks.timing import Timed, take_turns
 from spe_dist.config import Config, KernelsConfig
 from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.kernels import short_attention
 from spe_dist.methods.method import Method
 from spe_dist.methods.registry import spec_of
 from spe_dist.train.session import Session, open_session
@@ -114,8 +115,9 @@ def _steps(session: Session, loaded: list[list[Batch]]) -> Callable[[], None]:
 
 
 def _choose_kernels(session: Session) -> None:
-    """The body of span_pool is a choice of the process, so each variant makes its own again."""
+    """Kernels are a choice of the process, so each variant makes its own again."""
     span_pool_bodies.choose(session.config.kernels.span_pool, session.world.device)
+    short_attention.choose(session.config.kernels.attention, session.world.device)
 
 
 def _count_flops(session: Session, batches: list[Batch]) -> int:

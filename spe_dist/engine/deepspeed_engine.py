@@ -29,6 +29,7 @@ import deepspeed
 import torch
 from deepspeed.accelerator import get_accelerator
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -42,6 +43,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import PassingError, UserError
 from spe_dist.engine.compiler import one_at_a_time, require_compiler
+from spe_dist.engine.grouped_gradients import find_overflow_by_norm, group_gradients
 from spe_dist.engine.param_groups import RateOf, param_groups, same_rate
 from spe_dist.engine.tensor_owners import assign_to_ranks
 from spe_dist.engine.world import World
@@ -108,6 +110,10 @@ class Engine:
         if world.device.type == "cpu":
             require_compiler()
             _load_communication_op()
+        elif (
+            precision == "bf16"
+        ):  # similarities with the queue, in fp32: as exact as their bf16 vectors (docs/decisions.md)
+            torch.set_float32_matmul_precision("high")
         _require_complete_state(module)
         self.world = world
         self.accumulation = accumulation
@@ -123,8 +129,12 @@ class Engine:
         # It prints memory figures that no setting turns off.
         with redirect_stdout(io.StringIO()), _nothing_compiled(), _little_to_collect():
             self._engine, *_ = deepspeed.initialize(model=module, optimizer=self._adam, config=config)
-        if world.size == 1 and isinstance(self._engine.optimizer, BF16_Optimizer):
-            self._engine.enable_backward_allreduce = False  # it would copy all gradients out and in again
+        if isinstance(self._engine.optimizer, BF16_Optimizer):
+            group_gradients(self._engine.optimizer)
+            if world.size == 1:
+                self._engine.enable_backward_allreduce = False  # it would copy all gradients out and in again
+        elif isinstance(self._engine.optimizer, DeepSpeedZeroOptimizer):
+            find_overflow_by_norm(self._engine.optimizer)
         self._fill_optimizer_state()
 
     @property

@@ -64,7 +64,6 @@ def zero_transfers(
             Transfer("weights", "all-gather", flat * weight),
             Transfer("gradients", "all-reduce", 4 * times * sum(map(sum, groups))),
             Transfer("gradient norm", "all-reduce", 4 * len(groups)),
-            *([Transfer("overflow check", "all-reduce", 1)] if precision == "bf16" else []),
         ]
     return transfers[world_size == 1 :]  # a single rank gathers no weights
 
@@ -74,8 +73,8 @@ def zero_memory(
 ) -> dict[str, int]:
     """Bytes that a rank holds, by part; arguments as of `zero_transfers`.
 
-    "reduction buffers" exist during a backward pass at stages 1 and 2 (the bucket, and its fp32 copy where gradients
-    are bf16) and always at stage 3; "gathered weights" exist during a forward and backward pass.
+    "reduction buffers" exist during a backward pass at stages 1 and 2 (gradients in bf16; or the bucket, and its fp32
+    copy where gradients are bf16) and always at stage 3; "gathered weights" exist during a forward and backward pass.
     """
     weight = weight_bytes(precision)
     whole = padded_elements(groups, stage=stage, world_size=world_size)
@@ -85,7 +84,7 @@ def zero_memory(
         weights, buffers = share, 4 * (_BUCKET + min(whole, _BUCKET))
         gathered = weight * whole if world_size > 1 else 0
     elif stage == 1 and precision == "bf16":
-        gradients, buffers = (4 + weight) * whole, 0
+        gradients, buffers = 4 * whole, weight * whole
     elif precision == "bf16":
         buffers = weight * _BUCKET + 4 * min(whole, _BUCKET)
     else:

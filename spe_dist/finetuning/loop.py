@@ -52,6 +52,7 @@ from spe_dist.finetuning.predictions import write_gold, write_predictions
 from spe_dist.finetuning.start import Start, load_start
 from spe_dist.finetuning.task import Rows, Task
 from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.kernels import short_attention
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_lock import RunLock
@@ -164,6 +165,7 @@ def _train_and_predict(task: Task[Any, Any], world: World) -> Result:
     start_process_group(world)
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
+    short_attention.choose(config.kernels.attention, world.device)
     start = load_start(task, data.description)
     check_same_start(config, str(start.report))
     LOGGER.info("%s", start.report)

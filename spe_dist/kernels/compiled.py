@@ -1,4 +1,4 @@
-"""Compiled bodies of `span_pool`: built from csrc/ when first asked for, and kept in the user's cache folder.
+"""Which body of `span_pool` runs. Compiled ones are built from csrc/ when first asked for, and kept in a cache folder.
 
 The sources know nothing of torch, so a build takes seconds and fits every release of torch; they are called through
 ctypes. `make kernels` builds them ahead of time, for machines that have no compiler (into `prebuilt/`, which is looked
@@ -7,7 +7,6 @@ at first).
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import logging
 import os
@@ -16,24 +15,23 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from data_shards.errors import UserError
 from spe_dist.config import SpanPoolBody
-from spe_dist.kernels.span_pool_reference import value_dtype
+from spe_dist.kernels.bodies import Body, CppBody, CudaBody, ReferenceBody
 
 LOGGER = logging.getLogger(__name__)
 
 _SOURCES = Path(__file__).parent / "csrc"
 PREBUILT = Path(__file__).parent / "prebuilt"
-_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
+_REFERENCE = ReferenceBody()
 _DEVICES: dict[str, Literal["cpp", "cuda"]] = {"cpu": "cpp", "cuda": "cuda"}
 _PORTABLE = {"x86_64": "x86-64-v3"}  # what nearly every machine of the last ten years runs
 _GENERATIONS = (80, 90, 100)  # of GPUs, where they are not known: A100, H100 and H200, B200
@@ -42,98 +40,6 @@ _FLAGS = {
     "cuda": ["-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC"],
 }
 _chosen: SpanPoolBody = "auto"
-
-
-class _Sizes(ctypes.Structure):
-    _fields_ = (
-        ("words", ctypes.c_int64),
-        ("spans", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("num_sizes", ctypes.c_int64),
-        ("kernel_sizes", ctypes.POINTER(ctypes.c_int32)),
-    )
-
-
-class CompiledSpanPool:
-    """`span_pool` of a shared library.
-
-    Args:
-        path: of the library.
-        body: which of the two it is.
-    """
-
-    def __init__(self, path: Path, body: Literal["cpp", "cuda"]) -> None:
-        library = ctypes.CDLL(str(path))
-        suffix = "_cuda" if body == "cuda" else ""
-        self._forward = getattr(library, f"span_pool_forward{suffix}")
-        self._backward = getattr(library, f"span_pool_backward{suffix}")
-        self._on_gpu = body == "cuda"
-
-    def forward(
-        self, taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """As `span_pool_reference`."""
-        channels = taps.shape[1] // sum(kernel_sizes)
-        shape = (len(starts), channels * len(kernel_sizes))
-        dtype = value_dtype(taps.dtype)
-        lowest, highest = (taps.new_empty(shape, dtype=dtype) for _ in range(2))
-        lowest_at, highest_at = (taps.new_empty(shape, dtype=torch.int32) for _ in range(2))
-        taps, starts, ends = taps.contiguous(), _spans(starts), _spans(ends)
-        self._check_range(starts, ends, len(taps))
-        tensors = (taps, starts, ends, lowest, highest, lowest_at, highest_at)
-        self._call(self._forward, _TYPES[taps.dtype], (len(taps), len(starts), channels), kernel_sizes, tensors)
-        return lowest, highest, lowest_at, highest_at
-
-    def backward(
-        self,
-        grad_lowest: Tensor,
-        grad_highest: Tensor,
-        lowest_at: Tensor,
-        highest_at: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-    ) -> Tensor:
-        """As `span_pool_backward_reference`."""
-        channels = grad_lowest.shape[1] // len(kernel_sizes)
-        new = grad_lowest.new_empty if self._on_gpu else grad_lowest.new_zeros  # the GPU writes every place once
-        grad_taps = new((num_words, channels * sum(kernel_sizes)))
-        grads = (grad_lowest.contiguous(), grad_highest.contiguous())
-        tensors = (*grads, lowest_at, highest_at, _spans(starts), _spans(ends), grad_taps)
-        sizes = (num_words, len(starts), channels)
-        self._call(self._backward, _TYPES[grad_lowest.dtype], sizes, kernel_sizes, tensors)
-        return grad_taps
-
-    def _call(
-        self,
-        function: Callable[..., int],
-        kind: int,
-        sizes: tuple[int, int, int],
-        kernel_sizes: Sequence[int],
-        tensors: Sequence[Tensor],
-    ) -> None:
-        on_host = (ctypes.c_int32 * len(kernel_sizes))(*kernel_sizes)
-        given = _Sizes(*sizes, len(kernel_sizes), on_host)
-        arguments: list[ctypes.c_void_p | ctypes.c_int] = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-        if self._on_gpu:
-            device = tensors[0].device
-            arguments.append(ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream))
-            with torch.cuda.device(device):  # kernels are launched on the thread's device, whatever the stream's is
-                status = function(ctypes.byref(given), kind, *arguments)
-        else:
-            status = function(ctypes.byref(given), kind, *arguments, ctypes.c_int(torch.get_num_threads()))
-        if status:
-            raise RuntimeError(f"span_pool failed with status {status} for kernel sizes {list(kernel_sizes)}")
-
-    def _check_range(self, starts: Tensor, ends: Tensor, words: int) -> None:
-        """On a GPU the kernel looks itself; asking it would make the step wait."""
-        if self._on_gpu:
-            return
-        wrong = (starts < 0) | (starts > ends) | (ends > words)
-        if wrong.any():
-            span = int(wrong.nonzero()[0])
-            raise ValueError(f"span {span} is [{int(starts[span])}, {int(ends[span])}), there are {words} words")
 
 
 def choose(body: SpanPoolBody, device: torch.device) -> None:
@@ -152,23 +58,24 @@ def choose(body: SpanPoolBody, device: torch.device) -> None:
     _chosen = body
 
 
-def body_for(device: torch.device) -> CompiledSpanPool | None:
-    """The compiled body for tensors of a device; None for the reference."""
+def body_for(device: torch.device) -> Body:
+    """What computes on tensors of a device."""
     if _chosen == "reference" or device.type not in _DEVICES:
-        return None
+        return _REFERENCE
     return _load(_DEVICES[device.type])[0]
 
 
 @cache
-def _load(body: Literal["cpp", "cuda"]) -> tuple[CompiledSpanPool | None, str]:
-    """The body, or why there is none; said once."""
+def _load(body: Literal["cpp", "cuda"]) -> tuple[Body, str]:
+    """The body, or the reference and why there is no other; said once."""
     try:
-        return CompiledSpanPool(build(body), body), ""
+        path = build(body)
+        return (CppBody if body == "cpp" else CudaBody)(path), ""
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", "") or str(error)
         problem = f"it cannot be built: {detail.strip().splitlines()[0] if detail.strip() else error!r}"
         LOGGER.warning("span_pool uses its PyTorch reference, which is slower and needs more memory: %s", problem)
-        return None, problem
+        return _REFERENCE, problem
 
 
 def build(body: Literal["cpp", "cuda"], *, folder: Path | None = None) -> Path:
@@ -250,9 +157,15 @@ def _source(body: Literal["cpp", "cuda"]) -> Path:
     return _SOURCES / f"span_pool.{'cpp' if body == 'cpp' else 'cu'}"
 
 
+def _texts(body: Literal["cpp", "cuda"]) -> list[bytes]:
+    """Of the source and of what it includes."""
+    headers = _SOURCES.glob("*.h" if body == "cpp" else "*.*h")
+    return [path.read_bytes() for path in (*sorted(headers), _source(body))]
+
+
 def _name(body: Literal["cpp", "cuda"], *, portable: bool) -> str:
     """A file name that changes with the sources, the flags and, for this machine alone, its processor or GPUs."""
-    texts = [source.read_bytes() for source in (_SOURCES / "span_pool.h", _source(body))]
+    texts = _texts(body)
     if body == "cpp":
         texts.append(" ".join([*_FLAGS[body], *_tuned_for_processor(portable=portable)]).encode())
         texts += [] if portable else [_processor()]
@@ -270,10 +183,6 @@ def _processor() -> bytes:
     lines = path.read_text().splitlines() if path.exists() else []
     flags = [line for line in lines if line.startswith(("flags", "Features"))]
     return (flags[0] if flags else platform.processor()).encode()
-
-
-def _spans(bounds: Tensor) -> Tensor:
-    return bounds.to(torch.int64).contiguous()
 
 
 if __name__ == "__main__":  # make kernels

@@ -1,7 +1,7 @@
-"""The operator `spe_dist::span_pool`: span-CNN max-pooling over overlapping spans, one call for a whole batch.
+"""The operators `spe_dist::span_pool` and `spe_dist::span_gelu_pool`: span-CNN max-pooling over overlapping spans.
 
-Its bodies are a PyTorch reference (`span_pool_reference.py`, the definition) and compiled ones for CPU and CUDA
-(`compiled.py`); which of them runs never changes what is computed.
+One call takes a whole batch. Their bodies (`bodies.py`) are a PyTorch reference, whose definition is
+`span_pool_reference.py`, and compiled ones for CPU and CUDA; which of them runs never changes what is computed.
 """
 
 from __future__ import annotations
@@ -13,35 +13,49 @@ import torch
 from torch import Tensor
 
 from spe_dist.kernels.compiled import body_for
-from spe_dist.kernels.span_pool_reference import span_pool_backward_reference, span_pool_reference, value_dtype
+from spe_dist.kernels.span_pool_reference import place_dtype, value_dtype
+
+
+def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of the span convolution in each span, before bias and activation.
+
+    Args:
+        taps: all filter taps applied to all words, [words, sum(kernel_sizes) * channels]: for each kernel size, for
+            each tap, the channels. bf16 is accumulated in fp32.
+        starts: first word of each span, [spans], integer; spans come in any order.
+        ends: one past the last word of each span, [spans]; equal to the start for an empty span.
+        kernel_sizes: words per filter.
+
+    Returns:
+        lowest, highest: [spans, len(kernel_sizes) * channels] in fp32 (fp64 for fp64 taps); 0 for empty spans.
+    """
+    lowest, highest, _, _ = _span_pool(taps, starts, ends, list(kernel_sizes))
+    return lowest, highest
+
+
+def span_gelu_pool(taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> Tensor:
+    """Largest GELU of the span convolution with its bias in each span: the whole max-pooled span CNN, given its taps.
+
+    Args:
+        taps: as in `span_pool`.
+        bias: of each filter, [len(kernel_sizes) * channels], in the type of the taps or in fp32.
+        starts: as in `span_pool`.
+        ends: as in `span_pool`.
+        kernel_sizes: words per filter.
+
+    Returns:
+        [spans, len(kernel_sizes) * channels] in the type of the bias; the GELU of the bias for empty spans.
+    """
+    for_backward = torch.is_grad_enabled() and (taps.requires_grad or bias.requires_grad)
+    pooled, _, _ = _span_gelu_pool(taps, bias, starts, ends, list(kernel_sizes), for_backward)
+    return pooled
 
 
 @torch.library.custom_op("spe_dist::span_pool", mutates_args=())
 def _span_pool(
     taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    body = body_for(taps.device)
-    if body is not None:
-        return body.forward(taps, starts, ends, kernel_sizes)
-    return _reference_by_width(taps, starts, ends, kernel_sizes)
-
-
-def _reference_by_width(
-    taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The reference on spans of up to 4, 16, 64, … words at a time, as it pads to the widest span of a call."""
-    channels = taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes)
-    dtype = value_dtype(taps.dtype)
-    values = taps.new_zeros((2, len(starts), channels), dtype=dtype)
-    places = taps.new_zeros((2, len(starts), channels), dtype=torch.int32)
-    widths, narrower = ends - starts, -1
-    for widest in (4, 16, 64, int(widths.max()) if len(widths) else 0):
-        rows = ((widths > narrower) & (widths <= widest)).nonzero().squeeze(1)
-        if len(rows):
-            lowest, highest, lowest_at, highest_at = span_pool_reference(taps, starts[rows], ends[rows], kernel_sizes)
-            values[0, rows], values[1, rows], places[0, rows], places[1, rows] = lowest, highest, lowest_at, highest_at
-        narrower = max(narrower, widest)
-    return values[0].clone(), values[1].clone(), places[0].clone(), places[1].clone()
+    return body_for(taps.device).forward(taps, starts, ends, kernel_sizes)
 
 
 @torch.library.custom_op("spe_dist::span_pool_backward", mutates_args=())
@@ -54,35 +68,39 @@ def _span_pool_backward(
     ends: Tensor,
     kernel_sizes: Sequence[int],
     num_words: int,
+    dtype: torch.dtype,
 ) -> Tensor:
-    body = body_for(grad_lowest.device)
-    backward = body.backward if body is not None else span_pool_backward_reference
-    return backward(grad_lowest, grad_highest, lowest_at, highest_at, starts, ends, kernel_sizes, num_words)
+    extremes = [(grad_lowest, lowest_at), (grad_highest, highest_at)]
+    return body_for(grad_lowest.device).backward(extremes, starts, ends, kernel_sizes, num_words, dtype)
 
 
-def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Smallest and largest value of the span convolution in each span, before bias and activation.
+@torch.library.custom_op("spe_dist::span_gelu_pool", mutates_args=())
+def _span_gelu_pool(
+    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return body_for(taps.device).gelu_forward(taps, bias, starts, ends, kernel_sizes, for_backward=for_backward)
 
-    Args:
-        taps: all filter taps applied to all words, [words, sum(kernel_sizes) * channels]: for each kernel size, for
-            each tap, the channels. bf16 is accumulated in fp32.
-        starts: first word of each span, [spans], integer.
-        ends: one past the last word of each span, [spans]; equal to the start for an empty span.
-        kernel_sizes: words per filter.
 
-    Returns:
-        lowest, highest: [spans, len(kernel_sizes) * channels] in fp32 (fp64 for fp64 taps); 0 for empty spans.
-    """
-    lowest, highest, _, _ = _span_pool(taps, starts, ends, list(kernel_sizes))
-    return lowest, highest
+@torch.library.custom_op("spe_dist::span_gelu_pool_backward", mutates_args=())
+def _span_gelu_pool_backward(
+    grad: Tensor,
+    slope: Tensor,
+    at: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    kernel_sizes: Sequence[int],
+    num_words: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    body = body_for(grad.device)
+    return body.gelu_backward(grad, slope, at, starts, ends, kernel_sizes, num_words, dtype)
 
 
 @_span_pool.register_fake
 def _(taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    channels = taps.shape[1] // sum(kernel_sizes)
-    shape = (starts.shape[0], channels * len(kernel_sizes))
-    dtype = value_dtype(taps.dtype)
-    values, places = taps.new_empty(shape, dtype=dtype), taps.new_empty(shape, dtype=torch.int32)
+    shape = (starts.shape[0], taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes))
+    values = taps.new_empty(shape, dtype=value_dtype(taps.dtype))
+    places = taps.new_empty(shape, dtype=place_dtype(taps, kernel_sizes))
     return values, torch.empty_like(values), places, torch.empty_like(places)
 
 
@@ -96,24 +114,57 @@ def _(
     ends: Tensor,
     kernel_sizes: Sequence[int],
     num_words: int,
+    dtype: torch.dtype,
 ) -> Tensor:
     channels = grad_lowest.shape[1] // len(kernel_sizes)
-    return grad_lowest.new_empty(num_words, channels * sum(kernel_sizes))
+    return grad_lowest.new_empty((num_words, channels * sum(kernel_sizes)), dtype=dtype)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    taps, starts, ends, ctx.kernel_sizes = inputs
+@_span_gelu_pool.register_fake
+def _(
+    taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    spans, columns = starts.shape[0], bias.shape[0]
+    kept = (spans if for_backward else 0, columns)
+    slope = taps.new_empty(kept, dtype=value_dtype(taps.dtype))
+    return bias.new_empty((spans, columns)), slope, taps.new_empty(kept, dtype=place_dtype(taps, kernel_sizes))
+
+
+@_span_gelu_pool_backward.register_fake
+def _(
+    grad: Tensor,
+    slope: Tensor,
+    at: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    kernel_sizes: Sequence[int],
+    num_words: int,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    channels = grad.shape[1] // len(kernel_sizes)
+    return grad.new_empty((num_words, channels * sum(kernel_sizes)), dtype=dtype), grad.new_empty(grad.shape[1])
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    taps = inputs[0]
+    starts, ends, ctx.kernel_sizes = inputs[-4:-1] if len(output) == 3 else inputs[-3:]
     ctx.num_words, ctx.dtype = taps.shape[0], taps.dtype
-    ctx.save_for_backward(output[2], output[3], starts, ends)
-    ctx.mark_non_differentiable(output[2], output[3])
+    kept = output[1:] if len(output) == 3 else output[2:]  # slope and window, or the windows of both extremes
+    ctx.save_for_backward(*kept, starts, ends)
+    ctx.mark_non_differentiable(*kept)
 
 
-def _backward(ctx: Any, grad_lowest: Tensor, grad_highest: Tensor, *_: Tensor) -> tuple[Tensor, None, None, None]:
-    lowest_at, highest_at, starts, ends = ctx.saved_tensors
+def _backward(ctx: Any, grad_lowest: Tensor, grad_highest: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
     grad = _span_pool_backward(
-        grad_lowest, grad_highest, lowest_at, highest_at, starts, ends, ctx.kernel_sizes, ctx.num_words
+        grad_lowest, grad_highest, *ctx.saved_tensors, ctx.kernel_sizes, ctx.num_words, ctx.dtype
     )
-    return grad.to(ctx.dtype), None, None, None
+    return grad, None, None, None
 
 
-torch.library.register_autograd("spe_dist::span_pool", _backward, setup_context=_setup_context)
+def _gelu_backward(ctx: Any, grad_pooled: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    grads = _span_gelu_pool_backward(grad_pooled, *ctx.saved_tensors, ctx.kernel_sizes, ctx.num_words, ctx.dtype)
+    return *grads, None, None, None, None
+
+
+torch.library.register_autograd("spe_dist::span_pool", _backward, setup_context=_keep_for_backward)
+torch.library.register_autograd("spe_dist::span_gelu_pool", _gelu_backward, setup_context=_keep_for_backward)

@@ -108,6 +108,7 @@ class MethodSpec:
         require_data: raises a UserError if a dataset lacks what the method learns from.
         counted: names of what ranks add up in a step: items of the loss's terms, and what `before_step` counts.
         bytes_beside: what a rank keeps beside the trained weights, by part, from the configuration and the model.
+        bytes_made_again: what a rank keeps beside these and a checkpoint does not hold, likewise.
         transfers: what ranks send in a step beside gradients and counts, from these two and the plan.
         try_forward: losses of a batch as late in a run, from the configuration, the model and the batch.
     """
@@ -126,6 +127,7 @@ class MethodSpec:
     require_data: Callable[[ShardReader], None] = _any_data
     counted: Sequence[str] = ()
     bytes_beside: Callable[[Any, Any], dict[str, int]] = _nothing_kept
+    bytes_made_again: Callable[[Any, Any], dict[str, int]] = _nothing_kept
     transfers: Callable[[Any, Any, BatchPlan], list[Transfer]] = _nothing_sent
     try_forward: Callable[[Any, Any, Any], Tensor] = _losses_of
 

@@ -24,9 +24,7 @@ def encoder_flops(encoder: PretrainedConfig, workload: Workload) -> dict[str, in
     window = window_of(encoder)
     nearby = 0 if window is None else encoder.layer_types.count("sliding_attention")
     looked_at = (layers - nearby) * workload.squared_lengths
-    if (
-        window is not None
-    ):  # sums over sequences are known here, not lengths: a little much where short and long ones are mixed
+    if window is not None:  # sums are known here, not lengths: a little much where short and long ones are mixed
         looked_at += nearby * min(workload.squared_lengths, workload.pieces * (2 * window + 1))
     return {
         "encoder linears": 2 * workload.pieces * weights,

@@ -7,10 +7,12 @@ It starts as a copy, runs without dropout, covers only what makes keys, and is k
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from spe_dist.models.joint_projections import lay_side_by_side
 
 
 class MomentumEncoder:
@@ -20,27 +22,46 @@ class MomentumEncoder:
         query_encoder: the module to follow, with its initial weights in full precision.
         momentum: m of key ← m · key + (1 - m) · query.
         device: where keys are computed.
-        precision: what keys are computed in: weights stay fp32, bf16 computes under autocast.
+        precision: what keys are computed in: fp32 by the average itself, bf16 by a rounded copy of it.
     """
 
     def __init__(self, query_encoder: nn.Module, *, momentum: float, device: torch.device, precision: str) -> None:
         self.momentum = momentum
-        self.device = device
-        self.autocast = precision == "bf16"
         self.encoder = copy.deepcopy(query_encoder).float().to(device).eval().requires_grad_(False)
+        self.computing = self.encoder  # what makes keys
+        if precision == "bf16":
+            self.computing = copy.deepcopy(self.encoder).bfloat16()
+            lay_side_by_side(self.computing)
+        self._parameters: dict[str, Tensor] = dict(self.encoder.named_parameters())
+        self._rounded: list[Tensor] = list(self.computing.parameters())
+        self._moved = False  # since it was rounded
 
     @torch.no_grad()
     def encode(self, *inputs: object) -> Tensor:
         """Keys of a batch, in fp32."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.autocast):
-            return self.encoder(*inputs).float()
+        if self._moved and self.computing is not self.encoder:
+            torch._foreach_copy_(self._rounded, list(self._parameters.values()))
+        self._moved = False
+        return self.computing(*inputs).float()
 
     @torch.no_grad()
     def update(self, query_parameters: Mapping[str, Tensor]) -> None:
         """Move towards the query encoder's weights, given by name; after the optimizer step."""
-        for name, key in self.encoder.named_parameters():
-            key.lerp_(query_parameters[name].float(), 1 - self.momentum)
+        keys = list(self._parameters.values())
+        queries = [query_parameters[name] for name in self._parameters]
+        if any(query.dtype != torch.float32 for query in queries):
+            wide = [torch.empty_like(key) for key in keys]
+            torch._foreach_copy_(wide, queries)
+            queries = wide
+        torch._foreach_lerp_(keys, queries, 1 - self.momentum)
+        self._moved = True
+
+    @property
+    def names(self) -> Iterable[str]:
+        """Names of its parameters."""
+        return self._parameters.keys()
 
     def state(self) -> dict[str, Tensor]:
         """The live weights that a checkpoint saves and overwrites, by name."""
-        return dict(self.encoder.named_parameters())
+        self._moved = True  # as far as can be known here
+        return dict(self._parameters)

@@ -1,8 +1,8 @@
 """Attention over packed sequences; `sentence_encoder.py` registers it with transformers under the name "packed".
 
-On CUDA: `varlen_attn`, which reads the packed tensor as it is. On CPU: padding inside the attention only, to the
-longest of a few sequences of similar length, and none of long sequences and where many are equally long; linear layers
-run without padding.
+On GPUs: kernels that read the packed tensor as it is, `short_attention` for sentences and torch's `varlen_attn` for
+longer sequences. On CPU: padding inside the attention only, to the longest of a few sequences of similar length, and
+none of long sequences and where many are equally long; linear layers run without padding.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from spe_dist.batches.batch import PackedSequences, Tensors
+from spe_dist.kernels import short_attention as short
 
 NAME = "packed"
 _FEWEST_SEQUENCES = 4  # of a group
@@ -28,6 +29,7 @@ class VarlenLayout:
 
     sequence_starts: Tensor  # [S + 1] int32
     longest: int
+    tiles: tuple[Tensor, Tensor] | None = None  # of `short_attention`, for sentences
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,15 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
 
 def layout_of(packed: PackedSequences) -> VarlenLayout | PaddedLayout:
     """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
-    if packed.piece_ids.is_cuda:
-        return VarlenLayout(packed.sequence_starts, packed.longest)
-    return padded_layout(packed)
+    return padded_layout(packed) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
+
+
+def varlen_layout(packed: PackedSequences) -> VarlenLayout:
+    """Where the sequences are, and their tiles if they are so short that these are the faster ones."""
+    starts, pieces = packed.sequence_starts, len(packed.piece_ids)
+    if not short.suits(len(starts) - 1, pieces, packed.longest, starts.device):
+        return VarlenLayout(starts, packed.longest)
+    return VarlenLayout(starts, packed.longest, short.find_tiles(starts, pieces))
 
 
 def _group_sizes(sequences: int) -> list[int]:
@@ -159,7 +167,10 @@ def packed_attention(
     """
     window = None if sliding_window is None else sliding_window - 1
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
+    if isinstance(layout, VarlenLayout):
+        return attend_packed(torch.stack([query, key, value], dim=1), layout, scaling=scaling, last=last)[None], None
     if last is not None:
+<<<<<<< HEAD
         last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
     if isinstance(layout, VarlenLayout):
         starts, longest = layout.sequence_starts, layout.longest
@@ -170,6 +181,9 @@ def packed_attention(
         states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling, window_size=sides)
         assert isinstance(states, Tensor)
         return states.unsqueeze(0), None
+=======
+        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
+>>>>>>> main
     sizes = [group.pieces for group in layout.groups]
     queries, keys, values = (x.split(sizes) for x in (query, key, value))
     attended = [
@@ -179,6 +193,7 @@ def packed_attention(
     return torch.cat(attended).unsqueeze(0), None
 
 
+<<<<<<< HEAD
 def _attend(
     group: PaddedGroup,
     query: Tensor,
@@ -189,6 +204,25 @@ def _attend(
     dropout: float,
     window: int | None,
 ) -> Tensor:
+=======
+def attend_packed(qkv: Tensor, layout: VarlenLayout, *, scaling: float, last: LastAttention | None = None) -> Tensor:
+    """Attend within each sequence by a kernel of variable length; [P, 3, heads, size] → [P, heads, size]."""
+    query, key, value = qkv.unbind(1)
+    if last is not None:
+        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
+    starts, longest = layout.sequence_starts, layout.longest
+    if layout.tiles is not None and short.suits_heads(qkv):
+        return short.short_attention(qkv, starts, layout.tiles, scale=scaling)
+    # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
+    from torch.nn.attention.varlen import varlen_attn
+
+    states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
+    assert isinstance(states, Tensor)
+    return states
+
+
+def _attend(group: PaddedGroup, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
+>>>>>>> main
     """Attention within the sequences of a group, [P, heads, size]."""
     query, key, value = (pad(x, group).transpose(1, 2) for x in (query, key, value))
     # Written out: at these sizes scaled_dot_product_attention is slower on CPU, and its backward five times as slow.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from spe_dist.kernels.span_pool import span_pool
+from spe_dist.kernels.span_pool import span_gelu_pool
 from spe_dist.models.transform_block import TransformBlock
 
 
@@ -44,10 +44,8 @@ class SpanEncoder(nn.Module):
         Returns:
             [spans, size].
         """
-        lowest, highest = span_pool(self.taps(words), starts, ends, kernel_sizes=self.kernel_sizes)
-        gelu, bias = nn.functional.gelu, self.bias.float() if self.bias.dtype == torch.bfloat16 else self.bias
-        pooled = torch.maximum(gelu(lowest + bias), gelu(highest + bias))
-        return self.block(self.dropout(pooled.to(self.taps.weight.dtype)))
+        pooled = span_gelu_pool(self.taps(words), self.bias, starts, ends, kernel_sizes=self.kernel_sizes)
+        return self.block(self.dropout(pooled))
 
     def _initialise_as_convolutions(self, hidden_size: int, channels: int) -> None:
         """As `nn.Conv1d` would be: uniform within 1/√fan_in of each filter."""

@@ -20,7 +20,8 @@ def rank_memory(config: Config, model: Any, *, world_size: int) -> dict[str, int
     """Bytes by part."""
     train = config.train
     zero = zero_memory(_groups(model), stage=train.zero_stage, precision=train.precision, world_size=world_size)
-    return zero | spec_of(config).bytes_beside(config, model)
+    spec = spec_of(config)
+    return zero | spec.bytes_beside(config, model) | spec.bytes_made_again(config, model)
 
 
 def step_transfers(config: Config, model: Any, plan: BatchPlan, *, accumulation: int | None = None) -> list[Transfer]:

@@ -37,6 +37,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.deepspeed_engine import Engine, load_masters_into
 from spe_dist.engine.world import World, start_process_group
 from spe_dist.kernels import compiled as span_pool_bodies
+from spe_dist.kernels import short_attention
 from spe_dist.methods.method import Method
 from spe_dist.methods.registry import spec_of
 from spe_dist.models.sentence_encoder import check_encoder_kind
@@ -271,6 +272,7 @@ def _set_up(
         require_same_vocabulary(config.encoder.name_or_path, reader.tokenizer_folder())
     seed_random_generators(config.run.seed)
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
+    short_attention.choose(config.kernels.attention, world.device)
     method = make_method(config, reader, device=world.device)
     if config.compute.compile:
         method.compile()

@@ -1,9 +1,12 @@
 """One optimizer step over ranks is the step a single process would take."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 
 from data_shards.errors import UserError
+from spe_dist.engine import deepspeed_engine
 from tests.distributed.ranks import run_ranks
 from tests.distributed.toy import PLAN, build_engine, build_toy, lane_ids, run_forwards, train, whole_state
 
@@ -103,8 +106,8 @@ def test_gathered_parameters_are_the_rounded_masters_and_training_goes_on(two):
 
 def mistakes():
     found = {}
-    for stage in (1, 3):
-        engine = build_engine(build_toy(), stage, "bf16")
+    for stage, precision in ((1, "bf16"), (1, "fp32"), (2, "bf16"), (2, "fp32"), (3, "bf16")):
+        engine = build_engine(build_toy(), stage, precision)
         engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
         before = whole_state(engine)
         with pytest.raises(RuntimeError) as too_early:
@@ -116,7 +119,7 @@ def mistakes():
             engine.step(0.1)
         after = whole_state(engine)
         unchanged = all(torch.equal(before[name], after[name]) for name in before)
-        found[stage] = (str(too_early.value), str(not_finite.value), unchanged)
+        found[stage, precision] = (str(too_early.value), str(not_finite.value), unchanged)
     return found
 
 
@@ -126,6 +129,32 @@ def test_a_step_too_early_and_a_gradient_that_is_not_finite_are_named_on_every_r
             assert "exactly 2 forward and backward passes" in too_early
             assert "gradient of this step is not finite, no weight was changed" in not_finite
             assert unchanged
+
+
+def grouped_and_not():
+    """States and norms after steps of two forwards, as DeepSpeed computes them and grouped; clipped and not."""
+    found = {}
+    for clip in (0.0, 0.01):
+        for grouped in (False, True):
+            how = deepspeed_engine.group_gradients if grouped else id
+            with patch.object(deepspeed_engine, "group_gradients", how):
+                engine = build_engine(build_toy(), 1, "bf16", clip=clip)
+            engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
+            train(engine, range(3))
+            found[clip, grouped] = whole_state(engine), engine.grad_norm
+            assert not any(parameter.grad is not None for parameter in engine.module.parameters()) or not grouped
+    return found
+
+
+def test_grouped_gradients_are_added_up_as_deepspeed_does_and_clipped_by_the_same_norm(two):
+    for found in (rank["grouped"] for rank in two):
+        (plain, norm), (grouped, grouped_norm) = found[0.0, False], found[0.0, True]
+        assert all(torch.equal(plain[name], grouped[name]) for name in plain)
+        assert grouped_norm == pytest.approx(norm, rel=1e-6)
+        (plain, norm), (grouped, grouped_norm) = found[0.01, False], found[0.01, True]
+        assert norm > 0.1 and grouped_norm == pytest.approx(norm, rel=1e-6)
+        for name, expected in plain.items():
+            torch.testing.assert_close(grouped[name], expected, rtol=1e-4, atol=1e-7, msg=name)
 
 
 def unsaved_state():
@@ -151,6 +180,7 @@ def on_two_ranks():
         "dry_run": dry_run(),
         "gather": gather_inside_and_outside(),
         "mistakes": mistakes(),
+        "grouped": grouped_and_not(),
     }
 
 

@@ -66,6 +66,13 @@ FAULTS = (
         (f"{MOCO}/test_momentum_encoder.py", f"{EXACT}/test_key_encoder.py"),
     ),
     Fault(
+        "keys by what was before a checkpoint",
+        "spe_dist/moco/momentum_encoder.py",
+        "self._moved = True  # as far as can be known here",
+        "pass",
+        (f"{MOCO}/test_momentum_encoder.py",),
+    ),
+    Fault(
         "a queue not restored",
         "spe_dist/checkpoint/training_state.py",
         "    for name, target in extra_tensors.items():\n        _copy(",

@@ -66,18 +66,18 @@ FEWEST_RECORDS = {"spe": 1, "enpar": 1, "erica": 2, "mlm": 1}  # of a lane; ERIC
 @contextmanager
 def watched(seen, method_class):
     """Note the counts of every forward, and keys, queue and chosen windows of every step."""
-    forward, after_step, pool = method_class.forward, method_class.after_step, span_pool._span_pool
+    forward, after_step, pool = method_class.forward, method_class.after_step, span_pool._span_gelu_pool
 
     def watched_pool(*args):
-        lowest, highest, *places = pool(*args)
+        pooled, slope, at = pool(*args)
         if torch.is_grad_enabled():
-            weights = torch.arange(1, places[0].shape[1] + 1) ** 2
-            seen["windows"][-1] += sum(int((place * weights).sum()) for place in places)
-        return lowest, highest, *places
+            weights = torch.arange(1, at.shape[1] + 1) ** 2
+            seen["windows"][-1] += int((at * weights).sum())
+        return pooled, slope, at
 
     def watched_forward(method, engine, batch):
         seen["counts"][-1].append(batch.counts.tolist())
-        with patch.object(span_pool, "_span_pool", watched_pool):
+        with patch.object(span_pool, "_span_gelu_pool", watched_pool):
             return forward(method, engine, batch)
 
     def watched_after_step(method, engine):

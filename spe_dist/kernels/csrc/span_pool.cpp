@@ -91,6 +91,7 @@ void backward(const SpanPoolSizes& sizes, const Value* grad_lowest, const Value*
   for (int64_t k = 0; k < sizes.num_sizes; ++k) tap_rows += sizes.kernel_sizes[k];
   const int64_t row = tap_rows * sizes.channels, width = sizes.num_sizes * sizes.channels;
   const int64_t blocks = (sizes.channels + 31) / 32;
+  const int extremes = grad_highest == nullptr ? 1 : 2;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
   for (int64_t k = 0; k < sizes.num_sizes; ++k) {
     for (int64_t block = 0; block < blocks; ++block) {
@@ -103,7 +104,7 @@ void backward(const SpanPoolSizes& sizes, const Value* grad_lowest, const Value*
         if (start == end) continue;
         for (int64_t c = block * 32; c < last; ++c) {
           const int64_t here = span * width + k * sizes.channels + c;
-          for (int extreme = 0; extreme < 2; ++extreme) {
+          for (int extreme = 0; extreme < extremes; ++extreme) {
             const Value grad = extreme ? grad_highest[here] : grad_lowest[here];
             if (grad == Value(0)) continue;  // of the two extremes, GELU chose one
             const int64_t first = start - (size - 1) + (extreme ? highest_at : lowest_at)[here];
@@ -141,6 +142,7 @@ extern "C" int span_pool_forward(const SpanPoolSizes* sizes, int type, const voi
   }
 }
 
+// Without grad_highest and highest_at, the other two are of the only extreme that passes a gradient back.
 extern "C" int span_pool_backward(const SpanPoolSizes* sizes, int type, const void* grad_lowest,
                                   const void* grad_highest, const int32_t* lowest_at, const int32_t* highest_at,
                                   const int64_t* starts, const int64_t* ends, void* grad_taps,

@@ -14,12 +14,19 @@ from spe_dist.moco.key_queue import Negatives
 
 
 def bytes_beside(config: SpeConfig, model: SpeModel) -> dict[str, int]:
-    """Memory of a rank: the fp32 key encoder and the two queues."""
+    """Memory of a rank that a checkpoint holds: the fp32 key encoder and the two queues."""
     if not config.cspo.weight:
         return {}
     key_encoder = sum(parameter.numel() for parameter in model.encoder.parameters())
     of_a_record = 2 * 4 * model.encoder.key_size + 8  # its two keys and its id
     return {"key encoder": 4 * key_encoder, "queues": config.cspo.queue_size * of_a_record}
+
+
+def bytes_made_again(config: SpeConfig, model: SpeModel) -> dict[str, int]:
+    """Memory of a rank that a checkpoint does not hold: the rounded copy of the key encoder that makes keys."""
+    if not config.cspo.weight or config.train.precision == "fp32":
+        return {}
+    return {"key encoder in bf16": 2 * sum(parameter.numel() for parameter in model.encoder.parameters())}
 
 
 def transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Transfer]:

@@ -112,7 +112,7 @@ class SpeWithContrast(Spe):
     def compile(self) -> None:
         """Compile the layers of both sentence encoders."""
         super().compile()
-        cast(SpeEncoder, self.momentum_encoder.encoder).sentence_encoder.compile_layers()
+        cast(SpeEncoder, self.momentum_encoder.computing).sentence_encoder.compile_layers()
 
     # Figure 6, in the order of a step: keys and queries, losses; backward passes; the optimizer; momentum, enqueue.
     # `Session.take_step` calls these four hooks; between the last two it calls engine.step, the optimizer.
@@ -141,7 +141,7 @@ class SpeWithContrast(Spe):
 
     def after_step(self, engine: Engine) -> Tensor:
         """Move the momentum encoder, then enqueue the keys; how many records found their own in the step, [1]."""
-        names = {f"encoder.{name}": name for name in self.momentum_encoder.state()}
+        names = {f"encoder.{name}": name for name in self.momentum_encoder.names}
         with engine.gather_parameters(names) as parameters:
             self.momentum_encoder.update({names[name]: parameters[name] for name in names})
         gathered = self._gather.wait()

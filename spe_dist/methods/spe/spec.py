@@ -56,6 +56,7 @@ SPEC = MethodSpec(
     find_warnings=warnings_of_spe,
     counted=(*TERMS, *COUNTED),
     bytes_beside=on_use("spe_dist.methods.spe.footprint:bytes_beside"),
+    bytes_made_again=on_use("spe_dist.methods.spe.footprint:bytes_made_again"),
     transfers=on_use("spe_dist.methods.spe.footprint:transfers"),
     try_forward=on_use("spe_dist.methods.spe.footprint:try_forward"),
 )

@@ -10,7 +10,8 @@ import torch
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.benchmarks import loader, saving, span_pool
+from spe_dist.benchmarks import launches, loader, saving, span_pool
+from spe_dist.benchmarks.launches import PartLaunches
 from spe_dist.benchmarks.span_pool import Size
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.lively import save_lively
@@ -44,13 +45,11 @@ def bench(case, tmp_path, *settings):
 def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, capsys):
     with patch.object(span_pool, "ON_CPU", (Size(4, 12, 5, 16, 8), Size(4, 12, 20, 16, 8))):
         data, table = bench("span-pool", tmp_path)
-    assert [len(row["seconds"]) for row in data["rows"]] == [2] * 8
-    for padded, ours, *kernels in zip(*(data["rows"][first::4] for first in range(4)), strict=True):
-        assert [row["case"].partition(": ")[2] for row in kernels] == [
-            "forward of the kernel alone",
-            "backward of the kernel alone",
-        ]
-        assert all(row["notes"]["GB/s"] > 0 for row in kernels)
+    assert [len(row["seconds"]) for row in data["rows"]] == [2] * 12
+    for padded, ours, *alone in zip(*(data["rows"][first::6] for first in range(6)), strict=True):
+        names = [f"{name} {what} alone" for name in ("span_pool", "span_gelu_pool") for what in ("forward", "backward")]
+        assert [row["case"].partition(": ")[2] for row in alone] == names
+        assert all(row["notes"]["GB/s"] > 0 and row["notes"]["of a copy's speed"].endswith("%") for row in alone)
         assert ours["case"] == padded["case"]
         assert ours["notes"]["largest difference"] < 1e-5
         assert ours["notes"]["peak MiB"] < padded["notes"]["peak MiB"]
@@ -155,6 +154,17 @@ def test_gradients_are_those_of_the_recipes_objectives(tmp_path, settings):
     assert sum(row["share"] for row in data["rows"]) == pytest.approx(1, abs=1e-4)
     assert all(row["norm"] > 0 for row in data["rows"])
     assert re.search(r"\| cspo +\| +0\.3 \|", table)
+
+
+def test_launches_of_parts_are_added_up(tmp_path, settings):
+    parts = [PartLaunches("key pass", 3, {"aten.mm": 2, "aten.add": 1}), PartLaunches("queue", 4, {"aten.mm": 4})]
+    with patch.object(launches, "count_launches", return_value=parts) as count:
+        data, table = bench("launches", tmp_path, *settings)
+    assert count.call_args.args[0].encoder.layers == 1
+    assert [row["launches"] for row in data["rows"]] == [3, 4]
+    assert re.search(r"\| key pass +\| +3 \| aten.mm 2, aten.add 1 +\|", table) and re.search(
+        r"\| a step +\| +7 \|", table
+    )
 
 
 def test_gradients_of_an_objective_that_is_off_are_left_out(tmp_path, settings):

@@ -44,6 +44,13 @@ CHARACTERS = [
     {"id": number, "text": sentence, "entities": [{"type": "P", "start": start, "end": start + len(name)}]}
     for number, (sentence, start, name) in enumerate(zip(SENTENCES, (0, 5), ("Ada", "Cy"), strict=True))
 ]
+LABEL_STUDIO = [
+    {"data": {"text": one["text"]}, "annotations": [{"result": [
+        {"type": "labels", "value": {"start": found["start"], "end": found["end"], "labels": ["P"]}}
+        for found in one["entities"]]}]}
+    for one in CHARACTERS
+]  # fmt: skip
+GLINER = [{"tokenized_text": words, "ner": [[place, place, "P"]]} for words, place in zip(WORDS, (0, 2), strict=True)]
 ARTICLES = [
     {"id": str(n), "url": f"https://en.wikipedia.org/wiki?curid={n}", "title": f"T{n}", "text": f"T{n}\n{escaped}"}
     for n, escaped in enumerate(sentence.replace("&", "&amp;") for sentence in SENTENCES)
@@ -88,6 +95,8 @@ FORMS = {  # name of the file, content
     "DyGIE, indented": ("d.json", indented([DYGIE])),
     "DocRED": ("e.json", json.dumps([DOCRED])),
     "SPE program": ("f.json", lines(SPE)),
+    "Label Studio": ("g.json", json.dumps(LABEL_STUDIO)),
+    "GLiNER": ("h.json", json.dumps(GLINER)),
 }
 TO_GOLD = "--gold-entities takes its words"
 NO_ENTITIES = "has no entities: give JSON .* --ner"
@@ -95,7 +104,7 @@ TO_PREDICT = "spe predict finds"
 BAD_LINE = "no fields of annotated data|no entities in a"
 REFUSED = {  # what a command says to a form, where it does not read it; by what it takes
     "texts": {
-        **dict.fromkeys([form for form in FORMS if form.startswith(("unified", "D", "SPE"))], TO_GOLD),
+        **dict.fromkeys([form for form in FORMS if form.startswith(("unified", "D", "SPE", "La", "GLi"))], TO_GOLD),
     },
     "entities": {
         **dict.fromkeys([form for form in FORMS if form.startswith("WikiExtractor")], NO_ENTITIES),
@@ -105,7 +114,6 @@ REFUSED = {  # what a command says to a form, where it does not read it; by what
     "annotated": {
         **dict.fromkeys([form for form in FORMS if form.startswith("WikiExtractor")], TO_PREDICT),
         **dict.fromkeys(["text", "Parquet"], TO_PREDICT),
-        **dict.fromkeys(["columns", "columns in text", "table"], "spe shards build --gold-entities reads"),
         **dict.fromkeys(["JSON lines", "JSON list"], "no known format, its fields are: (id, )?text"),
     },
     "anything": {},

@@ -1,5 +1,6 @@
 """`spe predict` as a person types it."""
 
+import csv
 import gzip
 import io
 import json
@@ -10,9 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx
 import pytest
 
-from data_shards.annotated.read import read_annotated
+from data_shards.annotated.read import read_annotated, read_documents
 from data_shards.errors import UserError
 from launcher.cli import dispatch
 from tests.integration.command import clean_environment
@@ -166,7 +168,7 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
         ([tmp_path / "a.txt", "--out", tmp_path / "a.txt"], "is an input file"),
         ([tmp_path / "a.txt", "--out", tmp_path, "--format", "html"], "is a folder"),
         ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b.txt"], "in a folder that does not exist"),
-        (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, \.json, \.html, \.txt, or give --format"),
+        (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, .*\.nt, or give --format"),
         (["--text", "a", "--device", "gpu"], "device 'gpu'"),
     ):
         with pytest.raises(UserError, match=complaint):
@@ -254,3 +256,63 @@ def test_it_may_be_interrupted(model):
     _, stderr = process.communicate(timeout=100)
     assert process.returncode == 130
     assert stderr.decode().startswith("error: interrupted after ") and stderr.count(b"\n") == 1
+
+
+def test_what_other_programs_read(predict, tmp_path):
+    """Annotation tools read the predictions as annotation; graphs have what JSON lines have."""
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"id": f"d{n}", "text": t}) + "\n" for n, t in enumerate(TEXTS))
+    )
+    expected = predict(tmp_path / "in.jsonl")
+    assert predict(tmp_path / "in.jsonl", "--out", tmp_path / "tasks.json", "--format", "label_studio") == []
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"] for task in tasks] == [{"id": f"d{n}", "text": text} for n, text in enumerate(TEXTS)]
+    scores = [one["score"] for one in expected[0]["entities"] + expected[0]["relations"]]
+    (prediction,) = tasks[0]["predictions"]
+    assert prediction["score"] == min(scores) and [one["score"] for one in prediction["result"]] == scores
+    assert predict(tmp_path / "tasks.json") == [  # tasks are input, too
+        {"data": task["data"], "predictions": task["predictions"]}
+        | {name: line[name] for name in ("entities", "relations")}
+        for task, line in zip(tasks, expected, strict=True)
+    ]
+    for task in tasks:
+        task["annotations"] = task.pop("predictions")
+    (tmp_path / "annotated.json").write_text(json.dumps(tasks))
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "brat", "--format", "brat")
+    (tmp_path / "expected.jsonl").write_text("".join(json.dumps(line) + "\n" for line in expected))
+    (from_json, _), (from_tool, _), (from_brat, _) = (
+        read_documents(tmp_path / name) for name in ("expected.jsonl", "annotated.json", "brat")
+    )
+    assert from_tool == from_json and [one.mentions for one in from_brat] == [one.mentions for one in from_json]
+    assert [one.name for one in from_brat] == ["d0", "d1", "d2", "d3"]
+    entities = sum(len(line["entities"]) for line in expected)
+    for nodes in ("corpus", "text"):
+        arguments = ("--format", "neo4j", "--graph-nodes", nodes)
+        predict(tmp_path / "in.jsonl", "--out", tmp_path / nodes, *arguments)
+        rows = list(csv.DictReader((tmp_path / nodes / "nodes.csv").open(newline="")))
+        assert sum(int(row["count:int"]) for row in rows) == entities
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "found.graphml")
+    assert len(networkx.read_graphml(tmp_path / "found.graphml")) == len({(one["type"], one["text"].casefold())
+        for line in expected for one in line["entities"]})  # fmt: skip
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "found.nt")
+    assert (tmp_path / "found.nt").read_text().count("22-rdf-syntax-ns#Statement>") > 0
+    with pytest.raises(UserError, match="--format brat needs a new or empty folder"):
+        predict(tmp_path / "in.jsonl", "--out", tmp_path / "brat", "--format", "brat")
+    with pytest.raises(UserError, match="--format neo4j is a folder: name it with --out"):
+        predict(tmp_path / "in.jsonl", "--format", "neo4j")
+    with pytest.raises(UserError, match="is a folder of brat: spe data convert"):
+        predict(tmp_path / "brat")
+
+
+def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path, capsysbinary):
+    (tmp_path / "pool.txt").write_text("".join(f"{text}\n" for text in TEXTS))
+    found = {line["text"]: line for line in predict(tmp_path / "pool.txt")}
+    dispatch(["suggest", str(model), str(tmp_path / "pool.txt"), "--count", "2", "--out", str(tmp_path / "a.jsonl")])
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert len(lines) == 2 and all(found[line["text"]] == line for line in lines)
+    assert b"2 texts: 1 chosen, doubt " in capsysbinary.readouterr().err
+    dispatch(["suggest", str(model), str(tmp_path / "pool.txt"), "--count", "2", "--out", str(tmp_path / "a.json"),
+              "--format", "label_studio"])  # fmt: skip
+    assert [task["data"]["text"] for task in json.loads((tmp_path / "a.json").read_text())] == [
+        one["text"] for one in lines
+    ]

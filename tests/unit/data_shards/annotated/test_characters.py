@@ -310,7 +310,6 @@ BAD_ITEMS = {
     "nothing listed": ({"text": "Ada."}, r"no field 'entities' \(Prodigy: 'spans'; Doccano"),
     "a label of the whole text": ({"text": "Ada.", "label": ["good"]}, "text classification"),
     "a choice": ({"text": "Ada.", "label": "good", "answer": "accept"}, "text classification"),
-    "JSON-MIN": ({"text": "Ada", "label": [{"start": 0, "end": 3, "labels": ["P"]}]}, r"Label Studio \(JSON-MIN\)"),
     "misspelt": (OURS | {"relations": [{"type": "r", "haed": 0, "tail": 1}]}, "unknown field 'haed'"),
 }
 

@@ -175,7 +175,7 @@ def test_a_text_that_was_refused_is_passed_over() -> None:
         ({"text": "abc", "entities": None}, "entities is null: expected a list"),
         ({"tokens": ["\ud800"], "entities": []}, "surrogate"),
         ({"text": "abc", "entities": [[0, 1, "\ud800"]]}, "surrogate"),
-        ({"data": {}, "annotations": []}, "this looks like Label Studio"),
+        ({"data": {}, "annotations": []}, "no field 'data.text' holds the text"),
     ],
 )
 def test_what_is_malformed_is_told(fields: dict, reason: str) -> None:

@@ -332,10 +332,9 @@ def test_files_that_hold_no_sentences(tmp_path, content, error):
 
 
 OTHER_PROGRAMS = {
-    "Label Studio (JSON)": {"id": 1, "data": {"text": "Ada"}, "annotations": []},
+    "predictions for Label Studio": {"id": 1, "data": {"text": "Ada"}, "predictions": []},
     "Doccano before": {"id": 1, "data": "Ada", "label": [[0, 3, "P"]]},
     "INCEpTION": {"%TYPES": {}, "%FEATURE_STRUCTURES": []},
-    "GLiNER": {"tokenized_text": ["Ada"], "ner": [[0, 0, "P"]]},
     "PubAnnotation": {"text": "Ada", "denotations": []},
     "spaCy": {"text": "Ada", "ents": [], "tokens": [{"id": 0, "start": 0, "end": 3}]},
     "TACRED": {"token": ["Ada"], "relation": "no_relation", "subj_start": 0},

@@ -5,11 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from networkx import read_graphml
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
 from launcher.finetune import read_arguments
 from spe_dist.document_relations.folder import load_description
+from spe_dist.extraction.graphs.graph import normalised
 from spe_dist.finetuning.data import read_data
 from spe_dist.finetuning.loop import describe, finetune
 from spe_dist.train.run_log import read_metrics
@@ -58,6 +60,15 @@ def test_documents_become_graphs(learned, tmp_path, capsys):
     assert facts[0] == facts[1] and sum(map(len, facts[0])) > 20
     assert all(0 < edge["score"] <= 1 for line in lines for edge in line["edges"])
     assert "documents are longer than the encoder's 128 positions" in capsys.readouterr().err
+    graph = tmp_path / "found.graphml"
+    dispatch(["predict", str(folder / "seed-1" / "model"), config.data.test, "--out", str(graph),
+              "--graph-nodes", "text"])  # fmt: skip
+    merged = {  # nodes of one name in a document are one
+        (number, *(normalised(line["nodes"][edge[end]]["name"]) for end in ("head", "tail")), edge["type"])
+        for number, line in enumerate(lines)
+        for edge in line["edges"]
+    }
+    assert len(read_graphml(graph, force_multigraph=True).edges) == len(merged)
     dispatch(["predict", str(folder / "seed-1" / "model"), config.data.test, "--out", str(out),
               "--min-relation-score", "0.9"])  # fmt: skip
     fewer = [json.loads(line) for line in out.read_text().splitlines()]
@@ -72,7 +83,7 @@ def test_mistakes_of_prediction_are_one_line(learned, tmp_path):
         (["--text", "Marie Curie"], "--text is not for .*: it reads documents that give their mentions"),
         (["--format", "html", str(plain)], "--format is not for"),
         ([str(plain)], "no document of .*plain.jsonl gives mentions of entities"),
-        ([str(plain), "--out", str(tmp_path / "x.html")], "writes JSON lines: end its name in .jsonl"),
+        ([str(plain), "--out", str(tmp_path / "x.html")], "writes JSON lines or a graph: end its name in .jsonl"),
         ([str(plain), "--min-relation-score", "2"], "--min-relation-score is 2: scores are from 0 to 1"),
         ([str(tmp_path / "none.json")], "none.json"),
     ):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import conv1d, gelu
 
-from spe_dist.kernels.span_pool import _span_pool, span_pool
+from spe_dist.kernels.span_pool import _span_pool, span_gelu_pool, span_pool
 
 KERNEL_SIZES = (2, 3, 4)
 CHANNELS, HIDDEN, WORDS = 3, 6, 12
@@ -63,8 +63,7 @@ def test_extremes_and_gradients_are_those_of_conv1d_on_padded_spans(spans):
 def test_with_bias_and_gelu_it_is_the_max_pooled_span_cnn(spans):
     words, weights = drawn(WORDS, HIDDEN).requires_grad_(), filters(torch.float32)
     bias = drawn(3 * CHANNELS, seed=9).requires_grad_()
-    lowest, highest = span_pool(taps_of(words, weights), *ends_of(spans), kernel_sizes=KERNEL_SIZES)
-    found = torch.maximum(gelu(lowest + bias), gelu(highest + bias))
+    found = span_gelu_pool(taps_of(words, weights), bias, *ends_of(spans), kernel_sizes=KERNEL_SIZES)
     expected = torch.stack([
         torch.cat([
             gelu(conv1d(words[start:end].T, weight, part, padding=weight.shape[2] - 1)).amax(1)
@@ -131,6 +130,15 @@ def test_words_outside_every_span_get_no_gradient():
     (lowest + highest).sum().backward()
     touched = taps.grad.abs().sum(1).nonzero().flatten().tolist()
     assert touched == [3, 4]
+
+
+def test_empty_spans_give_the_gelu_of_the_bias_and_pass_their_gradient_to_it():
+    taps, bias = drawn(WORDS, CHANNELS * 9).requires_grad_(), drawn(3 * CHANNELS, seed=9).requires_grad_()
+    found = span_gelu_pool(taps, bias, *ends_of([(3, 3), (0, 0)]), kernel_sizes=KERNEL_SIZES)
+    torch.testing.assert_close(found, gelu(bias).expand(2, -1))
+    gradients = torch.autograd.grad(found.sum(), (taps, bias))
+    assert not gradients[0].any()
+    torch.testing.assert_close(gradients[1], torch.autograd.grad(2 * gelu(bias).sum(), bias)[0])
 
 
 def test_no_words_at_all():

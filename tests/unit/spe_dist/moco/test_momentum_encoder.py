@@ -51,13 +51,33 @@ def test_a_bf16_query_is_kept_in_fp32():
 def test_keys_have_no_dropout_and_no_gradient_and_are_fp32(precision):
     query, momentum = build(precision)
     inputs = torch.randn(4, 8, requires_grad=True)
+    given = inputs if precision == "fp32" else inputs.bfloat16()
     query.train()
-    one, other = momentum.encode(inputs), momentum.encode(inputs)
+    one, other = momentum.encode(given), momentum.encode(given)
     assert torch.equal(one, other)
     assert one.dtype == torch.float32
     assert not one.requires_grad
     assert not any(parameter.requires_grad for parameter in momentum.state().values())
     torch.testing.assert_close(one, query.eval()(inputs).detach(), rtol=0, atol=0 if precision == "fp32" else 0.05)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_updates_equal_those_of_one_parameter_after_another_and_reach_the_keys(precision):
+    query, momentum = build(precision, momentum=0.5)
+    weights = {name: (p.detach() + 1).to(torch.bfloat16) for name, p in query.named_parameters()}
+    expected = {name: key.clone().lerp_(weights[name].float(), 0.5) for name, key in momentum.state().items()}
+    inputs = torch.randn(4, 8, dtype=torch.float32 if precision == "fp32" else torch.bfloat16)
+    before = momentum.encode(inputs)
+    momentum.update(weights)
+    assert all(torch.equal(key, expected[name]) for name, key in momentum.state().items())
+    rounded = query.to(inputs.dtype).eval()
+    rounded.load_state_dict(expected)
+    assert torch.equal(momentum.encode(inputs), rounded(inputs).float())
+    for key in momentum.state().values():  # as a checkpoint that is loaded
+        key.copy_(key + 1)
+    assert not torch.equal(momentum.encode(inputs), before)
+    rounded.load_state_dict(momentum.state())
+    assert torch.equal(momentum.encode(inputs), rounded(inputs).float())
 
 
 def test_the_query_is_left_alone():

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -16,9 +17,15 @@ from transformers import (
 )
 
 from spe_dist.batches.batch import PackedSequences
+<<<<<<< HEAD
 from spe_dist.config import EncoderConfig
 from spe_dist.models.architectures import architecture_of, set_dropout
 from spe_dist.models.packed_attention import AttentionRows, layout_of
+=======
+from spe_dist.models import sentence_encoder
+from spe_dist.models.joint_projections import lay_side_by_side
+from spe_dist.models.packed_attention import AttentionRows, layout_of, varlen_layout
+>>>>>>> main
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 
 SIZES = {
@@ -153,6 +160,31 @@ def test_padding_of_the_whole_forward_changes_no_state_and_no_gradient(kind):
         each(batch).backward(into)
     torch.testing.assert_close(padded(batch), encoder(batch), rtol=1e-5, atol=1e-6)
     for (name, one), other in zip(encoder.named_parameters(), padded.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])  # windows need varlen_attn, no CPU has
+def test_the_way_of_a_gpu_gives_the_same_states_gradients_and_attention(kind, side_by_side):
+    config = copy.deepcopy(CONFIGS[kind])
+    config.hidden_size = 64
+    torch.manual_seed(0)
+    encoder = new_sentence_encoder(config)
+    joint = copy.deepcopy(encoder)  # its self-attentions must use their own weights
+    if side_by_side:
+        lay_side_by_side(joint)
+    packed = pack([torch.arange(2, 2 + length) for length in LENGTHS[0]])
+    pieces = int(packed.sequence_starts[-1])
+    rows = AttentionRows(torch.arange(pieces), tuple(LENGTHS[0]), tuple(LENGTHS[0]))
+    into = torch.randn(pieces, 64)
+    expected, expected_attention = encoder.with_attention(packed, rows)
+    expected.backward(into)
+    with patch.object(sentence_encoder, "layout_of", varlen_layout):
+        states, attention = joint.with_attention(packed, rows)
+    states.backward(into)
+    torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attention, expected_attention, rtol=1e-5, atol=1e-5)
+    for (name, one), other in zip(encoder.named_parameters(), joint.parameters(), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5, msg=name)
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from spe_dist.kernels.compiled import CompiledSpanPool
+from spe_dist.kernels.bodies import CppBody
 from spe_dist.moco.key_queue import Negatives
 from spe_dist.models import sentence_encoder
 from spe_dist.models.packed_attention import layout_of
@@ -93,7 +93,7 @@ def test_a_step_runs_few_operators_and_waits_for_nothing():
     spe, _ = build_spe()
     batch, negatives = step_of(spe), spe.queue.negatives()
     with ExitStack() as stack:  # without what is not done on a GPU: the kernel checks ranges, attention needs no groups
-        stack.enter_context(patch.object(CompiledSpanPool, "_check_range"))
+        stack.enter_context(patch.object(CppBody, "_check_range"))
         stack.enter_context(patch.object(sentence_encoder, "layout_of", Mock(return_value=layout_of(batch.packed))))
         operators = stack.enter_context(Operators())
         loss_of(spe, batch, negatives).backward()

@@ -1,0 +1,162 @@
+"""Graphs against a merge by plain dictionaries, read back by programs that are not ours."""
+
+import csv
+import io
+import json
+import re
+from collections import defaultdict
+from urllib.parse import unquote
+
+import networkx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spe_dist.extraction.graphs.graph import Found, graphs_of, normalised
+from spe_dist.extraction.graphs.graphml import graphml
+from spe_dist.extraction.graphs.neo4j import NODES, RELATIONSHIPS, write_neo4j
+from spe_dist.extraction.graphs.ntriples import ntriples
+
+NAMES = st.sampled_from(
+    ["Ada  Byron", "ada byron", "AD\uff21", "Ada", 'say "<&>"; \\n', "\x00\x1b\ud800", "Zürich\n🎉", ""]
+)
+TYPES = st.sampled_from(["Person", "a;b", "<T>", "Ort é"])
+
+
+@st.composite
+def corpora(draw) -> list[Found]:
+    texts = []
+    for number in range(draw(st.integers(0, 4))):
+        entities = []
+        for _ in range(draw(st.integers(0, 4))):
+            start = draw(st.integers(0, 50))
+            mentions = [(start + shift, start + shift + 3, draw(NAMES)) for shift in range(draw(st.integers(1, 2)))]
+            entities.append((draw(TYPES), mentions, draw(st.none() | st.sampled_from([0.25, 0.5, 1.0]))))
+        numbers = st.integers(0, len(entities) - 1)
+        relations = [
+            (draw(numbers), draw(numbers), draw(TYPES), draw(st.sampled_from([0.25, 0.75])))
+            for _ in range(draw(st.integers(0, 4)) if entities else 0)
+        ]
+        texts.append(Found(draw(st.sampled_from(["", f"doc {number};,#", "ü"])), entities, relations))
+    return texts
+
+
+def oracle(texts: list[Found], scope: str) -> tuple[dict, dict]:
+    """Places and scores of each node and edge, by their keys."""
+    nodes, edges = defaultdict(list), defaultdict(list)
+    for number, found in enumerate(texts):
+        name = found.name or str(number + 1)
+        keys = []
+        for type, mentions, score in found.entities:
+            keys.append((number if scope == "text" else 0, type, normalised(mentions[0][2])))
+            nodes[keys[-1]] += [((name, start, end), score) for start, end, _ in mentions]
+        for head, tail, type, score in found.relations:
+            ends = [found.entities[one][1][0] for one in (head, tail)]
+            place = (name, min(end[0] for end in ends), max(end[1] for end in ends))
+            edges[keys[head], type, keys[tail]].append((place, score))
+    return nodes, edges
+
+
+def told(places: list) -> tuple:
+    """What a file says of a node or edge: its places, number of places, and best score."""
+    scores = [score for _, score in places if score is not None]
+    return sorted(place for place, _ in places), len(places), max(scores, default=None)
+
+
+def parsed(places: str, separator: str) -> list:
+    found = [re.fullmatch(r"(.*)#char=(\d+),(\d+)", place) for place in places.split(separator) if place]
+    return sorted((unquote(one[1]), int(one[2]), int(one[3])) for one in found)
+
+
+CLEAN = {ord(one): "\ufffd" for one in "\x00\x1b\ud800"}  # what XML does not hold
+
+
+@settings(deadline=None, max_examples=50)
+@given(corpora(), st.sampled_from(["corpus", "text"]))
+def test_graphml_loads_into_networkx(texts, scope):
+    nodes, edges = oracle(texts, scope)
+    content = "".join(graphml(graphs_of(texts, scope))).encode()
+    graph = networkx.read_graphml(io.BytesIO(content), force_multigraph=True)
+    assert graph.is_directed()
+
+    def seen(values: dict) -> tuple:
+        return parsed(values.get("places") or "", " "), values["count"], values.get("score")
+
+    got = sorted((values["type"], seen(values)) for _, values in graph.nodes(data=True))
+    assert got == sorted((type, told(places)) for (_, type, _), places in nodes.items())
+    for _, values in graph.nodes(data=True):
+        names = (values["names"] or "").split("\n")
+        assert (values["label"] or "") in names
+        assert len({normalised(name) for name in names}) <= len(names)
+    got = sorted((values["label"], seen(values)) for _, _, values in graph.edges(data=True))
+    assert got == sorted((type, told(places)) for (_, type, _), places in edges.items())
+
+
+@settings(deadline=None, max_examples=50)
+@given(corpora(), st.sampled_from(["corpus", "text"]))
+def test_files_for_neo4j(tmp_path_factory, texts, scope):
+    nodes, edges = oracle(texts, scope)
+    folder = tmp_path_factory.mktemp("neo4j")
+    write_neo4j(graphs_of(texts, scope), folder)
+    rows, relationships = (
+        list(csv.DictReader(io.StringIO((folder / name).read_text(), newline=""))) for name in (NODES, RELATIONSHIPS)
+    )
+    ids = [row["id:ID"] for row in rows]
+    assert len(set(ids)) == len(rows) == len(nodes)
+
+    def seen(row: dict) -> tuple:
+        return parsed(row["places:string[]"], ";"), int(row["count:int"]), float(row["score:double"] or -1)
+
+    def expected(places: list) -> tuple:
+        *rest, score = told(places)
+        return (*rest, -1 if score is None else score)
+
+    assert sorted((row[":LABEL"], seen(row)) for row in rows) == sorted(
+        (type.replace(";", ","), expected(places)) for (_, type, _), places in nodes.items()
+    )
+    assert all(row["name"] in json.loads(row["names"]) and "\n" not in row["name"] for row in rows)
+    assert {row[":START_ID"] for row in relationships} | {row[":END_ID"] for row in relationships} <= set(ids)
+    assert sorted((row[":TYPE"], seen(row)) for row in relationships) == sorted(
+        (type, expected(places)) for (_, type, _), places in edges.items()
+    )
+
+
+# The grammar of N-Triples (W3C, 2014), without language tags.
+IRI = r"<(?:[^\x00-\x20<>\"{}|^`\\]|\\u[0-9A-Fa-f]{4})*>"
+TERM = rf'{IRI}|_:\w+|"(?:[^"\\\n\r]|\\[tbnrf"\'\\]|\\u[0-9A-Fa-f]{{4}})*"(?:\^\^{IRI})?'
+LINE = re.compile(rf"({IRI}|_:\w+) ({IRI}) ({TERM}) \.")
+
+
+@settings(deadline=None, max_examples=50)
+@given(corpora(), st.sampled_from(["corpus", "text"]))
+def test_n_triples_keep_the_grammar_and_all_edges(texts, scope):
+    nodes, edges = oracle(texts, scope)
+    content = "".join(ntriples(graphs_of(texts, scope)))
+    matches = [LINE.fullmatch(line) for line in content.split("\n")[:-1]]
+    content.encode()  # raises where half of a pair is left
+    assert all(matches)
+    triples = [match.groups() for match in matches]
+    rdf = "<http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+    entities = {subject for subject, relation, object in triples if relation == f"{rdf}type>" and ":entity:" in subject}
+    assert len(entities) == len(nodes)
+    statements = defaultdict(list)
+    for subject, relation, object in triples:
+        if subject.startswith("_:"):
+            statements[subject].append((relation, object))
+    assert len(statements) == len(edges)
+    for parts in statements.values():
+        values = dict(parts)
+        edge = tuple(values[f"{rdf}{name}>"] for name in ("subject", "predicate", "object"))
+        assert edge in triples and {edge[0], edge[2]} <= entities
+        score = re.match(r'"([\d.]+)"', values["<urn:spe-dist:score>"])
+        assert float(score[1]) in (0.25, 0.75)
+
+
+def test_n_triples_load_into_rdflib():
+    rdflib = pytest.importorskip("rdflib")
+    entities = [("Person", [(0, 3, 'A "q" \\ \n é🎉')], 0.5), ("Place", [(5, 9, "Rome")], 0.5)]
+    graph = rdflib.Graph().parse(
+        data="".join(ntriples(graphs_of([Found("t", entities, [(0, 1, "in", 0.5)])], "corpus")))
+    )
+    labels = {str(label) for label in graph.objects(None, rdflib.RDFS.label)}
+    assert labels == {'A "q" \\ é🎉', "Rome"} and len(list(graph.subjects(rdflib.RDF.type, rdflib.RDF.Statement))) == 1
