@@ -168,22 +168,10 @@ def packed_attention(
     window = None if sliding_window is None else sliding_window - 1
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
     if isinstance(layout, VarlenLayout):
-        return attend_packed(torch.stack([query, key, value], dim=1), layout, scaling=scaling, last=last)[None], None
+        qkv = torch.stack([query, key, value], dim=1)
+        return attend_packed(qkv, layout, scaling=scaling, window=window, last=last)[None], None
     if last is not None:
-<<<<<<< HEAD
         last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
-    if isinstance(layout, VarlenLayout):
-        starts, longest = layout.sequence_starts, layout.longest
-        # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
-        from torch.nn.attention.varlen import varlen_attn
-
-        sides = (-1, -1) if window is None or window + 1 >= longest else (window, window)
-        states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling, window_size=sides)
-        assert isinstance(states, Tensor)
-        return states.unsqueeze(0), None
-=======
-        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
->>>>>>> main
     sizes = [group.pieces for group in layout.groups]
     queries, keys, values = (x.split(sizes) for x in (query, key, value))
     attended = [
@@ -193,7 +181,29 @@ def packed_attention(
     return torch.cat(attended).unsqueeze(0), None
 
 
-<<<<<<< HEAD
+def attend_packed(
+    qkv: Tensor, layout: VarlenLayout, *, scaling: float, window: int | None = None, last: LastAttention | None = None
+) -> Tensor:
+    """Attend within each sequence by a kernel of variable length; [P, 3, heads, size] → [P, heads, size].
+
+    With a window, only to pieces so far to either side.
+    """
+    query, key, value = qkv.unbind(1)
+    if last is not None:
+        last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
+    starts, longest = layout.sequence_starts, layout.longest
+    whole = window is None or window + 1 >= longest
+    if whole and layout.tiles is not None and short.suits_heads(qkv):
+        return short.short_attention(qkv, starts, layout.tiles, scale=scaling)
+    # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
+    from torch.nn.attention.varlen import varlen_attn
+
+    sides = (-1, -1) if whole or window is None else (window, window)
+    states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling, window_size=sides)
+    assert isinstance(states, Tensor)
+    return states
+
+
 def _attend(
     group: PaddedGroup,
     query: Tensor,
@@ -204,25 +214,6 @@ def _attend(
     dropout: float,
     window: int | None,
 ) -> Tensor:
-=======
-def attend_packed(qkv: Tensor, layout: VarlenLayout, *, scaling: float, last: LastAttention | None = None) -> Tensor:
-    """Attend within each sequence by a kernel of variable length; [P, 3, heads, size] → [P, heads, size]."""
-    query, key, value = qkv.unbind(1)
-    if last is not None:
-        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
-    starts, longest = layout.sequence_starts, layout.longest
-    if layout.tiles is not None and short.suits_heads(qkv):
-        return short.short_attention(qkv, starts, layout.tiles, scale=scaling)
-    # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
-    from torch.nn.attention.varlen import varlen_attn
-
-    states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
-    assert isinstance(states, Tensor)
-    return states
-
-
-def _attend(group: PaddedGroup, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
->>>>>>> main
     """Attention within the sequences of a group, [P, heads, size]."""
     query, key, value = (pad(x, group).transpose(1, 2) for x in (query, key, value))
     # Written out: at these sizes scaled_dot_product_attention is slower on CPU, and its backward five times as slow.

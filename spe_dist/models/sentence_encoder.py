@@ -15,7 +15,6 @@ from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
-<<<<<<< HEAD
 from spe_dist.models.architectures import (
     architecture_of,
     first_position,
@@ -25,9 +24,7 @@ from spe_dist.models.architectures import (
     set_dropout,
 )
 from spe_dist.models.hugging_face import check_vocabulary, load_config, new_config, quiet_transformers, reason_of
-=======
 from spe_dist.models.joint_projections import join_projections
->>>>>>> main
 from spe_dist.models.packed_attention import (
     NAME,
     AttentionRows,
@@ -70,13 +67,9 @@ class SentenceEncoder(nn.Module):
         super().__init__()
         self.model: Any = model
         self.packed = packed
-<<<<<<< HEAD
         self.first_position = first_position(model.config)
         self.can_pack = architecture_of(model.config).packed
-=======
-        self.first_position = _first_position(model.config)
         join_projections(model)
->>>>>>> main
 
     @property
     def hidden_size(self) -> int:

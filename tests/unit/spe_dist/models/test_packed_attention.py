@@ -17,15 +17,11 @@ from transformers import (
 )
 
 from spe_dist.batches.batch import PackedSequences
-<<<<<<< HEAD
 from spe_dist.config import EncoderConfig
-from spe_dist.models.architectures import architecture_of, set_dropout
-from spe_dist.models.packed_attention import AttentionRows, layout_of
-=======
 from spe_dist.models import sentence_encoder
+from spe_dist.models.architectures import architecture_of, set_dropout
 from spe_dist.models.joint_projections import lay_side_by_side
 from spe_dist.models.packed_attention import AttentionRows, layout_of, varlen_layout
->>>>>>> main
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 
 SIZES = {
