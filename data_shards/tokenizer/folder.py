@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-from tokenizers.models import BPE
+from tokenizers.models import BPE, Unigram
 
 from data_shards.errors import UserError
 from data_shards.tokenizer.wordpiece import (
@@ -30,16 +30,18 @@ TOKENIZER_JSON, SETTINGS, VOCAB_TXT, VOCAB_JSON, MERGES = (
 _CONFIG, _SPECIAL_PIECES, _ADDED_TOKENS = "config.json", "special_tokens_map.json", "added_tokens.json"
 FILES = (TOKENIZER_JSON, SETTINGS, VOCAB_TXT, VOCAB_JSON, MERGES, _CONFIG, _SPECIAL_PIECES, _ADDED_TOKENS)
 
-_BERT, _ROBERTA, _UNIGRAM, _AS_IT_IS = "bert", "roberta", "unigram", "tokenizer.json"
+_BERT, _ROBERTA, _UNIGRAM, _DEBERTA, _AS_IT_IS = "bert", "roberta", "unigram", "deberta", "tokenizer.json"
 _CLASSES = {
     "BertTokenizer": _BERT, "ElectraTokenizer": _BERT, "DistilBertTokenizer": _BERT,
     "RobertaTokenizer": _ROBERTA,
     "XLMRobertaTokenizer": _UNIGRAM, "CamembertTokenizer": _UNIGRAM,
+    "DebertaV2Tokenizer": _DEBERTA,
     "PreTrainedTokenizer": _AS_IT_IS, "TokenizersBackend": _AS_IT_IS,
 }  # fmt: skip
 _CLASS_OF_MODEL = {
     "bert": "BertTokenizer", "electra": "BertTokenizer", "distilbert": "BertTokenizer", "roberta": "RobertaTokenizer",
     "xlm-roberta": "XLMRobertaTokenizer", "camembert": "CamembertTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer", "modernbert": "PreTrainedTokenizer",
 }  # fmt: skip
 _ROBERTA_NAMES = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 _USUAL_NAMES = {role: (BERT_NAMES[role], _ROBERTA_NAMES[role]) for role in BERT_NAMES}
@@ -93,9 +95,11 @@ class _FolderReader:
             raise UserError(f"{self.source}: lowercase can be set for a vocabulary file; tokenizer.json decides it")
         kind = self._kind()
         given = {role: name for role in _USUAL_NAMES if (name := _content(self.settings.get(f"{role}_token")))}
-        given = {_BERT: BERT_NAMES, _AS_IT_IS: {}}.get(kind, _ROBERTA_NAMES) | given
+        given = {_BERT: BERT_NAMES, _DEBERTA: BERT_NAMES, _AS_IT_IS: {}}.get(kind, _ROBERTA_NAMES) | given
         if kind == _BERT:
             tokenizer = self._bert(given["unk"], given.values())
+        elif kind == _DEBERTA:
+            tokenizer = self._deberta(given["unk"])
         else:
             tokenizer = self._roberta() if kind == _ROBERTA else self._as_it_is(unigram=kind == _UNIGRAM)
         self._add_listed_tokens(tokenizer, given.values())
@@ -139,14 +143,15 @@ class _FolderReader:
     def _refused(self, reason: str) -> UserError:
         advice = f"; {_RESAVE}" if self._has(TOKENIZER_JSON) else ""
         return UserError(
-            f"{self.source}: this tokenizer is not supported ({reason}); those of BERT, ELECTRA, DistilBERT and "
-            f"RoBERTa are, and any PreTrainedTokenizerFast with a {TOKENIZER_JSON}{advice}"
+            f"{self.source}: this tokenizer is not supported ({reason}); those of BERT, ELECTRA, DistilBERT, RoBERTa, "
+            f"XLM-R, DeBERTa-v2 and -v3 are, and any PreTrainedTokenizerFast with a {TOKENIZER_JSON}{advice}"
         )
 
     def _missing(self, *names: str) -> UserError:
         return UserError(
             f"{self.source} holds no tokenizer that can be read: no {', no '.join(names)}; other files, such as a "
-            f"sentencepiece model, are not read: save the tokenizer with a {TOKENIZER_JSON}"
+            f"sentencepiece model, are not read: save the tokenizer with a {TOKENIZER_JSON} "
+            "(AutoTokenizer.from_pretrained(...).save_pretrained(FOLDER) of transformers 5 makes one)"
         )
 
     def _as_it_is(self, *, unigram: bool) -> Tokenizer:
@@ -154,6 +159,29 @@ class _FolderReader:
             return Tokenizer.from_str(json.dumps(self._document("Unigram" if unigram else None)))
         names = (TOKENIZER_JSON,) if self.has_class else (TOKENIZER_JSON, VOCAB_TXT)
         raise self._missing(*names)
+
+    def _deberta(self, unk: str) -> Tokenizer:
+        """tokenizer.json, if the class of transformers 5 makes the same of its pieces (that of 4 normalizes more)."""
+        if not self._has(TOKENIZER_JSON):
+            raise self._missing(TOKENIZER_JSON)
+        document = self._document("Unigram")
+        steps: list[Any] = [normalizers.Lowercase()] if self.settings.get("do_lower_case") else []
+        steps += [normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " "), normalizers.NFC()]
+        splits = [pre_tokenizers.Punctuation(behavior="isolated")] if self.settings.get("split_by_punct") else []
+        spaces = "always" if self.settings.get("add_prefix_space", True) else "first"
+        model = document["model"]
+        pieces = [piece for piece, score in model["vocab"]]
+        unk_id = pieces.index(unk) if unk in pieces else 1
+        built = Tokenizer(Unigram([("a", 0.0)], 0, byte_fallback=False))
+        built.normalizer = normalizers.Sequence([*steps, normalizers.Strip(left=False, right=True)])
+        built.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.Metaspace("▁", prepend_scheme=spaces)])
+        expected = json.loads(built.to_str())
+        for part in ("normalizer", "pre_tokenizer"):
+            if document[part] != expected[part]:
+                raise self._contradiction(part)
+        if (model["unk_id"], model.get("byte_fallback", False)) != (unk_id, False):
+            raise self._contradiction("model")
+        return Tokenizer.from_str(json.dumps(document))
 
     def _bert(self, unk: str, specials: Collection[str]) -> Tokenizer:
         if self._has(TOKENIZER_JSON):

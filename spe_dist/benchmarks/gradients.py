@@ -82,7 +82,7 @@ def gradients_of_step(
     counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
     counts += torch.tensor([more.get(term, 0) for term in method.terms])
     scale = (torch.tensor(method.term_weights) / counts.clamp(min=1)).to(world.device)
-    layers = list(cast(Any, method.model).encoder.sentence_encoder.model.encoder.parameters())
+    layers = list(cast(Any, method.model).encoder.sentence_encoder.layers.parameters())
     gradients = {name: [torch.zeros_like(parameter) for parameter in layers] for name in objectives}
     losses = dict.fromkeys(objectives, 0.0)
     for batch in batches:

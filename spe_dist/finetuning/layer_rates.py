@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-_LAYER = re.compile(r"sentence_encoder\.model\.encoder\.layer\.(\d+)\.")
+_LAYER = re.compile(r"sentence_encoder\.model\.(?:encoder\.layer|layers)\.(\d+)\.")  # the latter: ModernBERT's
+_BEHIND_LAYERS = "sentence_encoder.model.final_norm."
 
 
 def layer_rate(
@@ -23,6 +24,8 @@ def layer_rate(
     layer = _LAYER.match(name)
     if layer:
         return decay ** (layers - 1 - int(layer[1]))
+    if name.startswith(_BEHIND_LAYERS):
+        return 1.0
     if name.startswith("sentence_encoder."):
         return decay ** (layers - 1) if embeddings == "lowest_layer" else 1.0
     return heads

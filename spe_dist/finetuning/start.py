@@ -26,13 +26,14 @@ from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import check_start
 from spe_dist.finetuning.model_folder import read_parts
 from spe_dist.finetuning.model_stem import read_description, stem_of
+from spe_dist.models.architectures import set_dropout
 from spe_dist.models.sentence_encoder import (
     SentenceEncoder,
     check_encoder_kind,
     load_sentence_encoder_strictly,
     new_sentence_encoder,
     resolve_encoder_config,
-    set_dropout,
+    tell_how_it_runs,
 )
 from spe_dist.train.run_folder import read_dataset
 
@@ -249,6 +250,7 @@ def _bert(config: FinetuneConfig) -> Pretrained:
         check_encoder_kind(config.encoder)
     word_pieces = WordPieces.load(tokenizer, language=config.start.language)
     hf_config = resolve_encoder_config(config.encoder, vocab_size=word_pieces.vocab_size, tokenizer=tokenizer)
+    tell_how_it_runs(hf_config)
     unused: tuple[str, ...] = ()
     if name is None:
         encoder = new_sentence_encoder(hf_config)

@@ -8,6 +8,7 @@ none of long sequences and where many are equally long; linear layers run withou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -127,6 +128,7 @@ class LastAttention:
     key: Tensor | None = None
     layout: VarlenLayout | PaddedLayout | None = None
     scaling: float = 1.0
+    window: int | None = None  # pieces that a piece looks to either side; None: all
 
     def of_rows(self, rows: AttentionRows) -> list[Tensor]:
         """Of each sequence, the probabilities of its rows, [heads, rows, pieces of it], fp32, before dropout."""
@@ -136,7 +138,12 @@ class LastAttention:
             wanted, key = self.layout.places[wanted], key[self.layout.places]
         queries = (query[wanted].float() * self.scaling).split(rows.counts)
         keys = key.float().split(rows.lengths)
-        return [(q.transpose(0, 1) @ k.permute(1, 2, 0)).softmax(dim=2) for q, k in zip(queries, keys, strict=True)]
+        scores = [q.transpose(0, 1) @ k.permute(1, 2, 0) for q, k in zip(queries, keys, strict=True)]
+        if self.window is not None:
+            starts = accumulate(rows.lengths, initial=0)
+            places = [pieces - start for pieces, start in zip(rows.pieces.split(rows.counts), starts, strict=False)]
+            scores = [_look_nearby(*of_one, self.window) for of_one in zip(scores, places, strict=True)]
+        return [of_one.softmax(dim=2) for of_one in scores]
 
 
 def packed_attention(
@@ -150,47 +157,69 @@ def packed_attention(
     scaling: float,
     dropout: float = 0.0,
     last: LastAttention | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size].
 
-    Query and key are left in `last`, where each layer replaces those of the one before.
+    Query and key are left in `last`, where each layer replaces those of the one before. A layer with a window attends
+    to pieces less than `sliding_window` away.
     """
+    window = None if sliding_window is None else sliding_window - 1
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
     if isinstance(layout, VarlenLayout):
-        return attend_packed(torch.stack([query, key, value], dim=1), layout, scaling=scaling, last=last)[None], None
+        qkv = torch.stack([query, key, value], dim=1)
+        return attend_packed(qkv, layout, scaling=scaling, window=window, last=last)[None], None
     if last is not None:
-        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
+        last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
     sizes = [group.pieces for group in layout.groups]
     queries, keys, values = (x.split(sizes) for x in (query, key, value))
     attended = [
-        _attend(*parts, scaling=scaling, dropout=dropout)
+        _attend(*parts, scaling=scaling, dropout=dropout, window=window)
         for parts in zip(layout.groups, queries, keys, values, strict=True)
     ]
     return torch.cat(attended).unsqueeze(0), None
 
 
-def attend_packed(qkv: Tensor, layout: VarlenLayout, *, scaling: float, last: LastAttention | None = None) -> Tensor:
-    """Attend within each sequence by a kernel of variable length; [P, 3, heads, size] → [P, heads, size]."""
+def attend_packed(
+    qkv: Tensor, layout: VarlenLayout, *, scaling: float, window: int | None = None, last: LastAttention | None = None
+) -> Tensor:
+    """Attend within each sequence by a kernel of variable length; [P, 3, heads, size] → [P, heads, size].
+
+    With a window, only to pieces so far to either side.
+    """
     query, key, value = qkv.unbind(1)
     if last is not None:
-        last.query, last.key, last.layout, last.scaling = query, key, layout, scaling
+        last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
     starts, longest = layout.sequence_starts, layout.longest
-    if layout.tiles is not None and short.suits_heads(qkv):
+    whole = window is None or window + 1 >= longest
+    if whole and layout.tiles is not None and short.suits_heads(qkv):
         return short.short_attention(qkv, starts, layout.tiles, scale=scaling)
     # On use: it brings all of Dynamo, a second that predicting on a CPU does not need.
     from torch.nn.attention.varlen import varlen_attn
 
-    states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling)
+    sides = (-1, -1) if whole or window is None else (window, window)
+    states = varlen_attn(query, key, value, starts, starts, longest, longest, scale=scaling, window_size=sides)
     assert isinstance(states, Tensor)
     return states
 
 
-def _attend(group: PaddedGroup, query: Tensor, key: Tensor, value: Tensor, scaling: float, dropout: float) -> Tensor:
+def _attend(
+    group: PaddedGroup,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scaling: float,
+    dropout: float,
+    window: int | None,
+) -> Tensor:
     """Attention within the sequences of a group, [P, heads, size]."""
-    query, key, value = (_pad(x, group).transpose(1, 2) for x in (query, key, value))
+    query, key, value = (pad(x, group).transpose(1, 2) for x in (query, key, value))
     # Written out: at these sizes scaled_dot_product_attention is slower on CPU, and its backward five times as slow.
     scores = (query * scaling) @ key.transpose(2, 3)
+    if window is not None and window + 1 < group.longest:
+        scores = _look_nearby(scores, torch.arange(group.longest, device=scores.device), window)
     if group.is_piece is not None:
         scores = scores.masked_fill(~group.is_piece, float("-inf"))
     weights = scores.softmax(dim=3, dtype=torch.float32).to(value.dtype)
@@ -198,8 +227,17 @@ def _attend(group: PaddedGroup, query: Tensor, key: Tensor, value: Tensor, scali
     return attended if group.slots is None else attended[group.slots]
 
 
-def _pad(packed: Tensor, group: PaddedGroup) -> Tensor:
-    """[P, heads, size] → [S, longest, heads, size]."""
+def _look_nearby(scores: Tensor, places: Tensor, window: int) -> Tensor:
+    """Scores [..., rows, pieces] of rows at these places, only of pieces up to `window` away.
+
+    Others get the lowest number, not -inf: a row of padding may have no piece nearby, and NaN would reach gradients.
+    """
+    distances = places[:, None] - torch.arange(scores.shape[-1], device=scores.device)
+    return scores.masked_fill(distances.abs() > window, torch.finfo(scores.dtype).min)
+
+
+def pad(packed: Tensor, group: PaddedGroup) -> Tensor:
+    """[P, ...] → [S, longest, ...], zeros where there is no piece."""
     if group.slots is not None:
         padded = packed.new_zeros(group.sequences * group.longest, *packed.shape[1:])
         packed = padded.index_copy(0, group.slots, packed)

@@ -1,8 +1,9 @@
-"""States of word pieces: any Hugging Face encoder of BERT's kind, run on packed sequences."""
+"""States of word pieces: a Hugging Face encoder, run on packed sequences or, where it cannot be, on padded groups."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,15 @@ from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
+from spe_dist.models.architectures import (
+    architecture_of,
+    first_position,
+    how_it_runs,
+    layers_of,
+    most_pieces,
+    set_dropout,
+)
+from spe_dist.models.hugging_face import check_vocabulary, load_config, new_config, quiet_transformers, reason_of
 from spe_dist.models.joint_projections import join_projections
 from spe_dist.models.packed_attention import (
     NAME,
@@ -25,12 +35,18 @@ from spe_dist.models.packed_attention import (
     layout_of,
     packed_attention,
 )
+from spe_dist.models.padded_groups import (
+    attention_of_last_layer,
+    attention_of_rows,
+    grouped_layout,
+    states_of_groups,
+)
 from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-_POSITION_OFFSETS = {"bert": 0, "electra": 0, "roberta": 1, "xlm-roberta": 1, "camembert": 1}  # in padding indices + 1
+_logger = logging.getLogger(__name__)
 _ONE_PIECE = PackedSequences(
     piece_ids=torch.zeros(1, dtype=torch.int64),
     positions=torch.zeros(1, dtype=torch.int64),
@@ -40,18 +56,19 @@ _ONE_PIECE = PackedSequences(
 
 
 class SentenceEncoder(nn.Module):
-    """A BERT-like encoder without pooler.
+    """An encoder without pooler.
 
     Args:
-        model: a Hugging Face encoder that was built with the "packed" attention, or its stand-in.
-        packed: whether its layers run without padding.
+        model: a Hugging Face encoder, built with the "packed" attention if its architecture is; or its stand-in.
+        packed: whether its layers run without padding; if its architecture cannot, whether on groups of similar length.
     """
 
     def __init__(self, model: PreTrainedModel | PlainEncoder, *, packed: bool = True) -> None:
         super().__init__()
         self.model: Any = model
         self.packed = packed
-        self.first_position = _first_position(model.config)
+        self.first_position = first_position(model.config)
+        self.can_pack = architecture_of(model.config).packed
         join_projections(model)
 
     @property
@@ -62,12 +79,22 @@ class SentenceEncoder(nn.Module):
     @property
     def max_pieces(self) -> int:
         """Longest sequence it has positions for, [CLS] and [SEP] included."""
-        return self.model.config.max_position_embeddings - self.first_position
+        return most_pieces(self.model.config)
 
     @property
     def word_embeddings(self) -> nn.Embedding:
         """The table of piece embeddings, [vocabulary, embedding size]."""
         return self.model.get_input_embeddings()
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The lowest first."""
+        return layers_of(self.model)
+
+    @property
+    def token_types(self) -> int:
+        """How many texts of a sequence it tells apart; 0 or 1: none."""
+        return getattr(self.model.config, "type_vocab_size", 0)
 
     def forward(
         self, packed: PackedSequences, added: Tensor | None = None, last: LastAttention | None = None
@@ -81,6 +108,10 @@ class SentenceEncoder(nn.Module):
         """
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
             return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
+        if not self.can_pack:
+            if last is not None:
+                raise ValueError("this encoder leaves no queries and keys")
+            return self._states_of_groups(packed, self._groups(packed), added)
         if not self.packed:
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
@@ -103,15 +134,36 @@ class SentenceEncoder(nn.Module):
         Returns:
             The states; for each sequence, probabilities [heads, its rows, its pieces], fp32, before dropout.
         """
+        if not self.can_pack:
+            layout = self._groups(packed)
+            with attention_of_last_layer(self.model) as attention:
+                states = self._states_of_groups(packed, layout)
+            return states, attention_of_rows(attention, layout, packed, rows)
         last = LastAttention()
         states = self(packed, last=last)
         return states, last.of_rows(rows)
 
     def _segments(self, packed: PackedSequences) -> Tensor:
         """Of each piece, [P]; all 0 for encoders that know one segment alone (RoBERTa, new ones)."""
-        if packed.segments is None or self.model.config.type_vocab_size < 2:
+        if packed.segments is None or self.token_types < 2:
             return torch.zeros_like(packed.piece_ids)
         return packed.segments
+
+    def _groups(self, packed: PackedSequences) -> PaddedLayout:
+        """Of similar length; all together where lengths are not known, and at ZeRO's stage 3.
+
+        There every rank must call the layers equally often.
+        """
+        table = self.word_embeddings.weight
+        return grouped_layout(packed, together=not self.packed or hasattr(table, "ds_id") or table.is_meta)
+
+    def _states_of_groups(self, packed: PackedSequences, layout: PaddedLayout, added: Tensor | None = None) -> Tensor:
+        inputs = {"token_type_ids": self._segments(packed)}
+        if added is None:
+            inputs["input_ids"] = packed.piece_ids
+        else:
+            inputs["inputs_embeds"] = self.word_embeddings(packed.piece_ids) + added
+        return states_of_groups(self.model, layout, inputs)
 
     def _padded_states(self, packed: PackedSequences) -> Tensor:
         """The same with every sequence padded to the longest, in all layers."""
@@ -151,14 +203,26 @@ class SentenceEncoder(nn.Module):
             if added is None
             else {"inputs_embeds": (self.word_embeddings(piece_ids) + added)[None]}
         )
+        if self.token_types:  # ModernBERT has none
+            pieces["token_type_ids"] = segments[None]
         states = self.model(
             **pieces,
             position_ids=positions[None] + self.first_position,
-            token_type_ids=segments[None],
             layout=layout,
             last=last,
         )
         return states.last_hidden_state[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """As of any module, but frequencies of rotary positions stay in fp32: in bf16 far positions would be wrong."""
+        frequencies = {name: buffer for name, buffer in self.model.named_buffers() if buffer.is_floating_point()}
+        super()._apply(fn, recurse)
+        for name, buffer in frequencies.items():
+            owner, _, own_name = name.rpartition(".")
+            moved = self.model.get_buffer(name)
+            if moved.dtype != buffer.dtype:
+                setattr(self.model.get_submodule(owner), own_name, buffer.to(moved.device))
+        return self
 
 
 def resolve_encoder_config(
@@ -175,16 +239,14 @@ def resolve_encoder_config(
     Raises:
         UserError: it cannot be found, is of an unknown kind, or does not fit.
     """
-    hf_config = _load_config(config) if config.name_or_path else _new_config(config, vocab_size)
-    _check_kind(hf_config)
+    hf_config = load_config(config) if config.name_or_path else new_config(config, vocab_size)
     set_dropout(hf_config, config)
     name = config.name_or_path or "the new encoder"
-    _check_vocabulary(hf_config, name, vocab_size, tokenizer)
-    positions = hf_config.max_position_embeddings - _first_position(hf_config)
-    if positions < max_pieces:
+    check_vocabulary(hf_config, name, vocab_size, tokenizer)
+    if most_pieces(hf_config) < max_pieces:
         raise UserError(
-            f"encoder {name} has {positions} positions, the shards hold sentences of up to {max_pieces} pieces: "
-            "build the shards with a smaller --max-pieces"
+            f"encoder {name} has {most_pieces(hf_config)} positions, the shards hold sentences of up to {max_pieces} "
+            "pieces: build the shards with a smaller --max-pieces"
         )
     return hf_config
 
@@ -195,25 +257,14 @@ def check_encoder_kind(config: EncoderConfig) -> None:
     Raises:
         UserError: it cannot be found or is of another kind.
     """
-    _check_kind(_load_config(config))
-
-
-def set_dropout(hf_config: PretrainedConfig, config: EncoderConfig) -> None:
-    """Dropout as the configuration says.
-
-    Raises:
-        UserError: this machine's attention has none.
-    """
-    if torch.cuda.is_available() and config.attention_dropout > 0:
-        raise UserError("encoder.attention_dropout must be 0 on CUDA: its packed attention has no dropout")
-    hf_config.hidden_dropout_prob = config.dropout
-    hf_config.attention_probs_dropout_prob = config.attention_dropout
+    architecture_of(load_config(config))
 
 
 def build_sentence_encoder(
     config: EncoderConfig, compute: ComputeConfig, hf_config: PretrainedConfig
 ) -> SentenceEncoder:
     """The encoder that a run begins with: loaded or new, computed as the run says; not compiled yet."""
+    tell_how_it_runs(hf_config)
     if config.name_or_path:
         encoder = load_sentence_encoder(config.name_or_path, hf_config, packed=compute.packed)
     else:
@@ -223,9 +274,15 @@ def build_sentence_encoder(
     return encoder
 
 
+def tell_how_it_runs(hf_config: PretrainedConfig) -> None:
+    """A line in the log if an encoder's layers cannot run packed."""
+    if not architecture_of(hf_config).packed:
+        _logger.info("encoder: %s", how_it_runs(hf_config))
+
+
 def new_sentence_encoder(hf_config: PretrainedConfig, *, packed: bool = True) -> SentenceEncoder:
     """An encoder of the given sizes with new weights."""
-    model = _auto_model().from_config(hf_config, attn_implementation=NAME, **_no_pooler(hf_config))
+    model = _auto_model().from_config(hf_config, **_built_with(hf_config))
     return SentenceEncoder(model, packed=packed)
 
 
@@ -251,21 +308,20 @@ def load_sentence_encoder_strictly(
             model, info = _auto_model().from_pretrained(
                 name_or_path,
                 config=hf_config,
-                attn_implementation=NAME,
                 dtype=torch.float32,
                 output_loading_info=True,
                 use_safetensors=True,  # no pickles
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # they are reported with the missing ones
-                **_no_pooler(hf_config),
+                **_built_with(hf_config),
             )
         except OSError as error:
             raise UserError(
-                f"encoder {name_or_path}: cannot read model.safetensors there ({_reason(error)}); pickled weights "
+                f"encoder {name_or_path}: cannot read model.safetensors there ({reason_of(error)}); pickled weights "
                 "(pytorch_model.bin) are not read: save them as safetensors"
             ) from error
         except (SafetensorError, ValueError, RuntimeError, KeyError) as error:  # the last: of odd sizes
-            raise UserError(f"encoder {name_or_path} cannot be loaded ({_reason(error)})") from error
+            raise UserError(f"encoder {name_or_path} cannot be loaded ({reason_of(error)})") from error
     missing = sorted({*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])})
     if missing:
         raise UserError(
@@ -315,7 +371,7 @@ def save_sentence_encoder(encoder: SentenceEncoder, folder: Path, weights: Mappi
         weights: of the Hugging Face model, by name; None: the encoder's own.
     """
     weights = dict(encoder.model.state_dict() if weights is None else weights)
-    if _has_pooler(encoder.model.config):
+    if architecture_of(encoder.model.config).pooler:
         weights["pooler.dense.weight"] = torch.eye(encoder.hidden_size)
         weights["pooler.dense.bias"] = torch.zeros(encoder.hidden_size)
     with quiet_transformers():
@@ -324,7 +380,7 @@ def save_sentence_encoder(encoder: SentenceEncoder, folder: Path, weights: Mappi
 
 def save_tokenizer(word_pieces: WordPieces, encoder: SentenceEncoder, folder: Path) -> None:
     """Write what `AutoTokenizer` reads for an encoder: `truncation=True` cuts to its positions."""
-    word_pieces.save(folder, max_pieces=encoder.max_pieces, token_types=encoder.model.config.type_vocab_size > 1)
+    word_pieces.save(folder, max_pieces=encoder.max_pieces, token_types=encoder.token_types > 1)
 
 
 def _auto_model() -> Any:
@@ -335,94 +391,7 @@ def _auto_model() -> Any:
     return AutoModel
 
 
-def _has_pooler(hf_config: PretrainedConfig) -> bool:
-    return hf_config.model_type != "electra"
-
-
-def _no_pooler(hf_config: PretrainedConfig) -> dict[str, bool]:
-    return {"add_pooling_layer": False} if _has_pooler(hf_config) else {}
-
-
-def _load_config(config: EncoderConfig) -> PretrainedConfig:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(config.name_or_path, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:  # the last three: odd values in it
-        kind = "folder" if Path(str(config.name_or_path)).exists() else "folder, and no model of that name was reached"
-        raise UserError(
-            f"encoder.name_or_path: cannot load {config.name_or_path!r}: not an encoder {kind} ({_reason(error)})"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What another library's message begins with; its advice comes behind."""
-    first_line = next(iter(str(error).splitlines()), "") or type(error).__name__
-    return first_line.split(". ")[0].rstrip(".")
-
-
-def _new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
-    from transformers import BertConfig
-
-    return BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        intermediate_size=config.intermediate_size,
-        max_position_embeddings=config.max_positions,
-        type_vocab_size=1,
-    )
-
-
-def _check_vocabulary(hf_config: PretrainedConfig, name: str, vocab_size: int, tokenizer: str | None) -> None:
-    if hf_config.vocab_size >= vocab_size:
-        return
-    if tokenizer is None:
-        raise UserError(
-            f"encoder {name} knows {hf_config.vocab_size} pieces, the shards were built with {vocab_size}: "
-            "build the shards with this encoder's tokenizer (spe shards build --tokenizer ...)"
-        )
-    raise UserError(
-        f"encoder {name} knows {hf_config.vocab_size} pieces, but its tokenizer {tokenizer} has {vocab_size}: name the "
-        "tokenizer that the encoder was trained with (start.tokenizer)"
-    )
-
-
-def _check_kind(hf_config: PretrainedConfig) -> None:
-    """Before anything else is read: configurations of other kinds have other fields."""
-    if hf_config.model_type not in _POSITION_OFFSETS:
-        raise UserError(
-            f"encoders of type {hf_config.model_type!r} are not supported; these are: {', '.join(_POSITION_OFFSETS)}"
-        )
-    for wrong, reason in (
-        (hf_config.is_decoder, "is_decoder: a piece sees only those before it"),
-        (getattr(hf_config, "position_embedding_type", None) not in (None, "absolute"), "position_embedding_type"),
-        (_POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id is None, "no pad_token_id"),
-    ):
-        if wrong:
-            raise UserError(f"this {hf_config.model_type} is of a kind that is not supported (config.json: {reason})")
-
-
-def _first_position(hf_config: PretrainedConfig) -> int:
-    _check_kind(hf_config)
-    return _POSITION_OFFSETS[hf_config.model_type] and hf_config.pad_token_id + 1
-
-
-class quiet_transformers:
-    """No report about the pooler and heads that are left out on purpose, and no progress bars."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        self.verbosity = transformers_logging.get_verbosity()
-        self.progress_bar = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.set_verbosity(self.verbosity)
-        if self.progress_bar:
-            transformers_logging.enable_progress_bar()
+def _built_with(hf_config: PretrainedConfig) -> dict[str, Any]:
+    architecture = architecture_of(hf_config)
+    without_pooler = {"add_pooling_layer": False} if architecture.pooler else {}
+    return {"attn_implementation": NAME if architecture.packed else "eager", **without_pooler}

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
-from spe_dist.models.sentence_encoder import quiet_transformers
+from spe_dist.models.hugging_face import quiet_transformers
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import classify
 
+_HEADS = ("cls.predictions", "lm_head", "head.", "decoder.bias")  # weights begin so; the last two: ModernBERT's
 _logger = logging.getLogger(__name__)
 
 
@@ -33,7 +34,7 @@ class MaskedLanguageModelling(nn.Module):
         self.decoder.weight = word_embeddings.weight
 
     def start_from(self, name_or_path: str | None) -> None:
-        """Take the head of a Hugging Face checkpoint of BERT's or RoBERTa's kind; stay new where it has none."""
+        """Take the head of a Hugging Face checkpoint of BERT's, RoBERTa's or ModernBERT's kind, else stay new."""
         if name_or_path and self._load(name_or_path):
             _logger.info("loaded the head of masked language modelling from %s", name_or_path)
         elif name_or_path:
@@ -50,18 +51,24 @@ class MaskedLanguageModelling(nn.Module):
             )
         if hasattr(model, "lm_head"):  # RoBERTa
             linear, norm, bias = model.lm_head.dense, model.lm_head.layer_norm, model.lm_head.bias
+        elif model.config.model_type == "modernbert":
+            if model.config.classifier_activation != "gelu":
+                return False
+            linear, norm, bias = model.head.dense, model.head.norm, model.decoder.bias
         elif not hasattr(model, "cls"):  # ELECTRA's generator has another head
             return False
         else:
             head = model.cls.predictions
             linear, norm, bias = head.transform.dense, head.transform.LayerNorm, head.bias
-        if any(name.startswith(("cls.predictions", "lm_head")) for name in info["missing_keys"]):
+        if any(name.startswith(_HEADS) for name in info["missing_keys"]):
             return False
-        self.block.linear.load_state_dict(linear.state_dict())
-        self.block.norm.load_state_dict(norm.state_dict())
         self.block.norm.eps = norm.eps
         with torch.no_grad():
-            self.decoder.bias[: len(bias)] = bias  # markers, behind the vocabulary, have none there
+            for ours, theirs in ((self.block.linear, linear), (self.block.norm, norm)):
+                ours.weight.copy_(theirs.weight)
+                ours.bias.zero_() if theirs.bias is None else ours.bias.copy_(theirs.bias)
+            if bias is not None:
+                self.decoder.bias[: len(bias)] = bias  # markers, behind the vocabulary, have none there
         return True
 
     def forward(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

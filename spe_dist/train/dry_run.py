@@ -22,6 +22,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import spec_of
+from spe_dist.models.architectures import how_it_runs
 from spe_dist.models.sentence_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
@@ -172,7 +173,7 @@ def _sizes(config: Config, encoder: PretrainedConfig) -> str:
     return (
         f"{name}: {encoder.num_hidden_layers} layers of {encoder.hidden_size}, {encoder.num_attention_heads} heads, "
         f"{encoder.intermediate_size} inside, {encoder.max_position_embeddings} positions, vocabulary of "
-        f"{encoder.vocab_size:,}"
+        f"{encoder.vocab_size:,}; {how_it_runs(encoder)}"
     )
 
 

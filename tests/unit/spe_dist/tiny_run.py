@@ -49,11 +49,13 @@ SMALL_SPANBERT = {
 SMALL_ERICA = SMALL | {"encoder": SMALL["encoder"] | {"max_positions": 200}}
 
 
-def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entities: bool = False) -> Manifest:
+def write_dataset(
+    folder: Path, sentences: int = 200, shards: int = 1, *, entities: bool = False, tokenizer: str = str(DEBUG_VOCAB)
+) -> Manifest:
     """A dataset of shards of equally many sentences; with entities, of those that have two or more."""
-    tokenizer = WordPieces.load(str(DEBUG_VOCAB))
+    word_pieces = WordPieces.load(tokenizer)
     folder.mkdir(parents=True)
-    tokenizer.save(folder / TOKENIZER_FOLDER)
+    word_pieces.save(folder / TOKENIZER_FOLDER)
     told = list(generate(sentences, seed=3))
     if entities:
         lines = [json.dumps(_as_json(sentence)).encode() + b"\n" for sentence in told]
@@ -69,7 +71,7 @@ def write_dataset(folder: Path, sentences: int = 200, shards: int = 1, *, entiti
         build_unit(plan, WorkUnit(0, i, 1 + i * size, b"".join(lines[i * size : (i + 1) * size])))[0]
         for i in range(shards)
     ]
-    tokenizer_info = _tokenizer_info(folder / TOKENIZER_FOLDER, tokenizer)
+    tokenizer_info = _tokenizer_info(folder / TOKENIZER_FOLDER, word_pieces)
     build: dict[str, Any] = {"language": "en"}
     statistics = sum((unit.statistics for unit in built), Statistics())
     listed = tuple(unit.shard for unit in built if unit.shard is not None)

@@ -19,6 +19,13 @@ def test_rates_fall_from_layer_to_layer():
     assert rate(word_embeddings, embeddings="full") == 1
 
 
+def test_layers_of_modernbert_are_found():
+    prefix = "sentence_encoder.model."
+    assert rate(f"{prefix}layers.10.attn.Wqkv.weight") == 0.9
+    assert rate(f"{prefix}final_norm.weight") == 1
+    assert rate(f"{prefix}embeddings.tok_embeddings.weight") == pytest.approx(0.9**11)
+
+
 def test_heads_have_a_rate_of_their_own():
     for name in ("tags.weight", "span_encoder.taps.weight", "pair_encoder.positions.weight", "relations.scores.bias"):
         assert rate(name) == 1

@@ -48,7 +48,7 @@ def test_another_kind_is_named(config: PretrainedConfig, tmp_path: Path) -> None
         ({"position_embedding_type": "relative_key"}, r"not supported \(config\.json: position_embedding_type\)"),
         ({"model_type": "roberta", "pad_token_id": None}, r"not supported \(config\.json: no pad_token_id\)"),
         ({"model_type": "of mine"}, r"cannot load .*: not an encoder folder \(.*`of mine`[^.]*\)"),
-        ({"model_type": "of mine", "auto_map": {"AutoConfig": "a.B"}}, "not an encoder folder .* custom code"),
+        ({"model_type": "of mine", "auto_map": {"AutoConfig": "a.B"}}, "code of its own .*NeoBERT.* never run here"),
         ({"num_attention_heads": 3}, "cannot be loaded .*not a multiple of the number of attention heads"),
         ({"hidden_act": "none"}, "cannot be loaded"),
         ({"vocab_size": 25}, "lacks 1 of the weights"),

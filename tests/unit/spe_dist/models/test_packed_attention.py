@@ -1,4 +1,4 @@
-"""Packed sequences give what the Hugging Face model gives on padded ones."""
+"""Packed sequences, and groups of them where layers must be padded, give what the Hugging Face model gives."""
 
 import copy
 from dataclasses import replace
@@ -6,10 +6,20 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, ElectraConfig, RobertaConfig
+from transformers import (
+    AutoModel,
+    BertConfig,
+    DebertaV2Config,
+    ElectraConfig,
+    ModernBertConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from spe_dist.batches.batch import PackedSequences
+from spe_dist.config import EncoderConfig
 from spe_dist.models import sentence_encoder
+from spe_dist.models.architectures import architecture_of, set_dropout
 from spe_dist.models.joint_projections import lay_side_by_side
 from spe_dist.models.packed_attention import AttentionRows, layout_of, varlen_layout
 from spe_dist.models.sentence_encoder import new_sentence_encoder
@@ -22,7 +32,21 @@ CONFIGS = {
     "bert": BertConfig(**SIZES, pad_token_id=0),
     "roberta": RobertaConfig(**SIZES, pad_token_id=1),
     "electra": ElectraConfig(**SIZES, embedding_size=8, pad_token_id=0),
-}
+    "xlm-roberta": XLMRobertaConfig(**SIZES, pad_token_id=1),
+    "modernbert": ModernBertConfig(  # the second layer looks three pieces to either side
+        **{name: size for name, size in SIZES.items() if "dropout" not in name}, local_attention=6,
+        global_attn_every_n_layers=2, pad_token_id=0, bos_token_id=1, eos_token_id=1, cls_token_id=1, sep_token_id=1,
+    ),
+    "deberta-v2": DebertaV2Config(
+        **SIZES, pad_token_id=0, relative_attention=True, pos_att_type=["p2c", "c2p"], conv_kernel_size=3,
+        conv_act="gelu", type_vocab_size=2,
+    ),
+    "deberta-v3": DebertaV2Config(
+        **SIZES, pad_token_id=0, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=4,
+        share_att_key=True, norm_rel_ebd="layer_norm", position_biased_input=False, type_vocab_size=0,
+    ),
+}  # fmt: skip
+PACKED = [kind for kind, config in CONFIGS.items() if architecture_of(config).packed]
 MANY_OF_A_LENGTH = [3, 5] * 12 + [5] * 8  # as when predicting
 LENGTHS = [[5, 1, 12, 3], [7], [2, 2, 2], MANY_OF_A_LENGTH]
 
@@ -40,7 +64,7 @@ def pack(sequences):
 def encoder_and_its_padded_twin(kind):
     torch.manual_seed(0)
     encoder = new_sentence_encoder(copy.deepcopy(CONFIGS[kind]))
-    pooling = {} if kind == "electra" else {"add_pooling_layer": False}
+    pooling = {"add_pooling_layer": False} if architecture_of(CONFIGS[kind]).pooler else {}
     twin = AutoModel.from_config(copy.deepcopy(CONFIGS[kind]), attn_implementation="eager", **pooling)
     twin.load_state_dict(encoder.model.state_dict())
     return encoder, twin
@@ -56,7 +80,7 @@ def padded_states(twin, sequences, pad):
 
 
 @pytest.mark.parametrize(("packed", "known"), [(True, True), (False, True), (True, False)])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind != "modernbert"])  # which has no segments
 def test_the_second_of_two_texts_has_a_segment_of_its_own(kind, packed, known, monkeypatch):
     monkeypatch.setattr(CONFIGS[kind], "type_vocab_size", 1 + known)
     encoder, twin = encoder_and_its_padded_twin(kind)
@@ -96,7 +120,7 @@ def test_attention_of_rows_equals_what_transformers_returns(kind, lengths):
     encoder, twin = encoder_and_its_padded_twin(kind)
     with torch.no_grad():  # so that queries and keys are more than noise around 0
         for name, weight in encoder.model.named_parameters():
-            if "query" in name or "key" in name:
+            if any(part in name for part in ("query", "key", "Wqkv")):
                 weight.normal_()
     twin.load_state_dict(encoder.model.state_dict())
     generator = torch.Generator().manual_seed(1)
@@ -136,7 +160,7 @@ def test_padding_of_the_whole_forward_changes_no_state_and_no_gradient(kind):
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "xlm-roberta"])  # windows need varlen_attn, no CPU has
 def test_the_way_of_a_gpu_gives_the_same_states_gradients_and_attention(kind, side_by_side):
     config = copy.deepcopy(CONFIGS[kind])
     config.hidden_size = 64
@@ -178,6 +202,31 @@ def test_compiled_layers_are_two_graphs_for_all_shapes():
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
+def test_what_is_added_to_embeddings_is_added_to_each_piece(kind):
+    encoder, twin = encoder_and_its_padded_twin(kind)
+    sequences = [torch.arange(5, 9), torch.arange(20, 30), torch.arange(20, 24)]
+    table = encoder.word_embeddings
+    added = [torch.randn(len(one), table.embedding_dim) for one in sequences]
+    expected = [
+        twin(inputs_embeds=(table(one) + more)[None]).last_hidden_state[0]
+        for one, more in zip(sequences, added, strict=True)
+    ]
+    states = encoder(pack(sequences), torch.cat(added))
+    torch.testing.assert_close(states, torch.cat(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_rotary_frequencies_stay_in_fp32():
+    encoder, twin = encoder_and_its_padded_twin("modernbert")
+    encoder.bfloat16()
+    assert encoder.word_embeddings.weight.dtype == torch.bfloat16
+    buffers = dict(encoder.model.named_buffers())
+    assert len(buffers) == 4
+    for name, buffer in twin.named_buffers():
+        assert buffers[name].dtype == torch.float32 and torch.equal(buffers[name], buffer)
+    assert encoder(pack([torch.arange(5, 15)])).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
 def test_a_sequence_does_not_see_its_neighbours(kind):
     encoder, _ = encoder_and_its_padded_twin(kind)
     sequences = [torch.arange(5, 9), torch.arange(20, 30)]
@@ -200,7 +249,7 @@ def test_no_sequences_give_every_parameter_a_gradient_of_zeros(kind):
 def test_attention_drops_weights_in_training_only(kind):
     torch.manual_seed(0)
     config = copy.deepcopy(CONFIGS[kind])
-    config.attention_probs_dropout_prob = 0.5
+    set_dropout(config, EncoderConfig(name_or_path=None, dropout=0.0, attention_dropout=0.5))
     encoder, batch = new_sentence_encoder(config), pack([torch.arange(5, 15)])
     assert not torch.equal(encoder.train()(batch), encoder(batch))
     assert torch.equal(encoder.eval()(batch), encoder(batch))

@@ -24,7 +24,7 @@ def saved(kind, folder):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if not kind.startswith(("modernbert", "deberta"))])
 def test_states_are_those_of_transformers_to_the_last_bit(kind, precision, tmp_path):
     folder = saved(kind, tmp_path)
     theirs, ours = load_saved_encoder(folder).eval().to(precision), load_to_predict(folder).to(precision)
