@@ -15,11 +15,13 @@ def formula_and_count(kind: str, length: int) -> tuple[int, int]:
     encoder, _ = encoder_and_its_padded_twin(kind)
     with FlopCounterMode(display=False) as counter:
         encoder(pack([torch.arange(2, 2 + length)] * SEQUENCES))
+    # Older transformers compute the angles of positions as a product, which is not of the formula.
+    angles = sum(sum(of.values()) for name, of in counter.get_flop_counts().items() if name.endswith("rotary_emb"))
     pieces = SEQUENCES * length
     work = Workload(
         counts={}, forwards=1, pieces=pieces, squared_lengths=pieces * length, padded_pieces=pieces, words=pieces
     )
-    return sum(encoder_flops(encoder.model.config, work).values()), counter.get_total_flops()
+    return sum(encoder_flops(encoder.model.config, work).values()), counter.get_total_flops() - angles
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
