@@ -111,6 +111,7 @@ build_with_summary(BuildConfig(
 """
 
 
+@pytest.mark.slow  # test_build.py kills builds of sentences, which share the units, in every run
 def test_a_build_that_is_killed_again_and_again_gives_the_same_bytes(
     sample: Path, linked: BuildConfig, tmp_path: Path
 ) -> None:
