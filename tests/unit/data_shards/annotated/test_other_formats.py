@@ -341,6 +341,14 @@ def test_sentences_there_and_back(tmp_path_factory, given):
     assert sum(count for what, count in lost.items() if what.startswith("entities")) == left_out
 
 
+def test_the_nearest_mentions_and_the_longest_entities_are_kept(tmp_path):
+    mentions = [Mention(0, 3, "P", 0), Mention(30, 33, "L", 1), Mention(20, 23, "P", 0), Mention(14, 17, "L", 1)]
+    assert between_mentions(Document(" " * 40, tuple(mentions), (Fact(1, 0, "of"),)), Counter()) == [(3, 2, "of")]
+    entities = (Entity(0, 1, "A"), Entity(0, 2, "B"), Entity(1, 3, "C"))
+    write_sentences([AnnotatedSentence(("a", "b", "c"), entities)], tmp_path / "a.conll", "conll")
+    assert read_annotated(tmp_path / "a.conll")[0][0].entities == entities[1:2]
+
+
 def test_docbins_there_and_back(tmp_path):
     text = Document(
         "Ada Byron  lived\nin London.", (Mention(0, 9, "PER", 0), Mention(0, 26, "ALL", 1), Mention(20, 26, "LOC", 2)),
