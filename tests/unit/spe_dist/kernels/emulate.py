@@ -67,7 +67,7 @@ class EmulatedBody(bodies.CudaBody):
         self.traps, self.at_end, self.alignment = ctypes.CDLL(str(library)).emulation_traps, True, 16
         self.record = record
 
-    def _launch(self, device, function, sizes, *arguments):
+    def _launch(self, function, sizes, *arguments):
         tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
         outputs = tensors[-OUTPUTS[function.__name__] :]
         with Guarded(at_end=self.at_end, alignment=self.alignment) as guarded:
