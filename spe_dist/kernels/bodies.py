@@ -232,10 +232,10 @@ def shape_of_taps(grad: Tensor, kernel_sizes: Sequence[int], num_words: int) -> 
     return num_words, grad.shape[1] // len(kernel_sizes) * sum(kernel_sizes)
 
 
-def _pairs(extremes: _Extremes) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor | None]:
+def _pairs(extremes: _Extremes) -> list[Tensor | None]:
     """Two gradients and two places; nothing in the room of the second, if there is one only."""
-    (grad, at), (second, second_at) = (*extremes, (None, None))[:2]
-    return grad.contiguous(), None if second is None else second.contiguous(), at, second_at
+    missing = [None] * (2 - len(extremes))
+    return [*(grad.contiguous() for grad, _ in extremes), *missing, *(at for _, at in extremes), *missing]
 
 
 def _room_for_chunks(spans: Spans) -> Tensor:

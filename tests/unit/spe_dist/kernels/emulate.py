@@ -17,11 +17,10 @@ HEADERS = Path(__file__).parent / "emulation"
 FLAGS = ["-O1", "-g", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing"]
 UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
 ADDRESSES = [*UNDEFINED, "-fsanitize=address"]
-OUTPUTS = {"span_pool_forward_cuda": 4, "span_pool_backward_cuda": 2} | {
-    "span_gelu_pool_forward_cuda": 3, "span_gelu_pool_backward_cuda": 2
+OUTPUTS = {
+    "span_pool_forward_cuda": 4, "span_pool_backward_cuda": 2,
+    "span_gelu_pool_forward_cuda": 3, "span_gelu_pool_backward_cuda": 2,
 }  # fmt: skip
-
-
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
 LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
