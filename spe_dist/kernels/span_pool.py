@@ -6,7 +6,7 @@ One call takes a whole batch. Their bodies (`bodies.py`) are a PyTorch reference
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -51,14 +51,25 @@ def span_gelu_pool(taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, *, 
     return pooled
 
 
-@torch.library.custom_op("spe_dist::span_pool", mutates_args=())
+def _operator(body: Callable[..., Any]) -> Any:
+    """An operator of torch with the name of its body.
+
+    Not `torch.library.custom_op`: its first call imports Dynamo, most of a second that a prediction does not need.
+    """
+    name = f"spe_dist::{body.__name__.removeprefix('_')}"
+    torch.library.define(name, torch.library.infer_schema(body, mutates_args=()))
+    torch.library.impl(name, ("cpu", "cuda"), body)
+    return getattr(torch.ops.spe_dist, name.partition("::")[2]).default
+
+
+@_operator
 def _span_pool(
     taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return body_for(taps.device).forward(taps, Spans(starts, ends, kernel_sizes))
 
 
-@torch.library.custom_op("spe_dist::span_pool_backward", mutates_args=())
+@_operator
 def _span_pool_backward(
     grad_lowest: Tensor,
     grad_highest: Tensor,
@@ -75,7 +86,7 @@ def _span_pool_backward(
     return body_for(grad_lowest.device).backward(extremes, spans, num_words, dtype)
 
 
-@torch.library.custom_op("spe_dist::span_gelu_pool", mutates_args=())
+@_operator
 def _span_gelu_pool(
     taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -83,7 +94,7 @@ def _span_gelu_pool(
     return body_for(taps.device).gelu_forward(taps, bias, spans, for_backward=for_backward)
 
 
-@torch.library.custom_op("spe_dist::span_gelu_pool_backward", mutates_args=())
+@_operator
 def _span_gelu_pool_backward(
     grad: Tensor,
     slope: Tensor,
@@ -98,25 +109,25 @@ def _span_gelu_pool_backward(
     return body_for(grad.device).gelu_backward(grad, slope, at, spans, num_words, dtype)
 
 
-@_span_pool.register_fake
+@torch.library.register_fake("spe_dist::span_pool")
 def _(taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]) -> tuple[Tensor, ...]:
     return room_for_extremes(taps, Spans(starts, ends, kernel_sizes))
 
 
-@_span_pool_backward.register_fake
+@torch.library.register_fake("spe_dist::span_pool_backward")
 def _(grad_lowest: Tensor, *others: Any) -> Tensor:
     *_, kernel_sizes, num_words, dtype = others
     return grad_lowest.new_empty(shape_of_taps(grad_lowest, kernel_sizes, num_words), dtype=dtype)
 
 
-@_span_gelu_pool.register_fake
+@torch.library.register_fake("spe_dist::span_gelu_pool")
 def _(
     taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     return room_for_gelu(taps, bias, Spans(starts, ends, kernel_sizes), for_backward=for_backward)
 
 
-@_span_gelu_pool_backward.register_fake
+@torch.library.register_fake("spe_dist::span_gelu_pool_backward")
 def _(grad: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     *_, kernel_sizes, num_words, dtype = others
     taps = grad.new_empty(shape_of_taps(grad, kernel_sizes, num_words), dtype=dtype)
