@@ -26,7 +26,7 @@ from launcher.predict_corpus.counts import Counts, speed_text
 from launcher.predict_corpus.progress import Progress
 from launcher.predict_formats import FOLDERS, check_folder, file_writer, title_of, write_folder
 from launcher.predict_input import Item, Reading, read_items
-from launcher.predict_results import Result, json_line, json_text, streamed
+from launcher.predict_results import Result, json_line, as_json, streamed
 from spe_dist.extraction.graphs.graph import Scope
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
@@ -224,7 +224,7 @@ def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     )
     with opened(command.out) as file:
         for fields in found:
-            file.write((json_text(fields) + "\n").encode())
+            file.write((as_json(fields) + "\n").encode())
             progress.add(1)
 
 

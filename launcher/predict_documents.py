@@ -15,7 +15,7 @@ from data_shards.input.stream import STANDARD_INPUT
 from data_shards.text.offset_units import OffsetUnit
 from launcher.predict import Predict, refuse
 from launcher.predict_formats import graph_writer
-from launcher.predict_results import json_text
+from launcher.predict_results import as_json
 from spe_dist.extraction.graphs.graph import Found, graphs_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _parts(command: Predict, graphs: Iterator[DocumentGraph]) -> Iterator[str]:
     form = command.format or ("" if command.out is None else command.out.suffix[1:])
     if form in ("graphml", "nt"):
         return graph_writer(form)(graphs_of(map(_found_in, graphs), command.graph_nodes))
-    return (json_text(graph.as_json()) + "\n" for graph in graphs)
+    return (as_json(graph.as_json()) + "\n" for graph in graphs)
 
 
 def _found_in(graph: DocumentGraph) -> Found:

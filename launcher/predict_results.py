@@ -33,11 +33,11 @@ def json_line(fields: dict[str, Any], extracted: ExtractedText) -> str:
     """A line of JSON: the fields of the item, of which entities and relations are replaced by those found."""
     found = extracted.as_json()
     document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
-    return json_text(document) + "\n"
+    return as_json(document) + "\n"
 
 
-def json_text(value: dict[str, Any]) -> str:
-    """JSON that can be written as UTF-8."""
+def as_json(value: dict[str, Any]) -> str:
+    """JSON of any texts, that UTF-8 can hold."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode()
