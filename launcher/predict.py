@@ -26,7 +26,7 @@ from launcher.predict_corpus.counts import Counts, speed_text
 from launcher.predict_corpus.progress import Progress
 from launcher.predict_formats import FOLDERS, check_folder, file_writer, title_of, write_folder
 from launcher.predict_input import Item, Reading, read_items
-from launcher.predict_results import Result, json_line, as_json, streamed
+from launcher.predict_results import Result, as_json, json_line, streamed
 from spe_dist.extraction.graphs.graph import Scope
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
