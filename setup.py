@@ -50,7 +50,7 @@ def rewritten(source: str) -> str:
     Raises:
         ValueError: an import binds a short name, of which any later use would have to be found.
     """
-    lines = [line.encode() for line in source.splitlines(keepends=True)]
+    lines = source.encode().splitlines(keepends=True)  # as Python counts them: those of text end at form feeds, too
     places = []  # line and byte column where the prefix goes
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").partition(".")[0] in FOLDERS:

@@ -12,7 +12,7 @@ from launcher.run_command import run_command
 
 USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; spe --version)
 
-  shards build|annotate|show|verify|audit|train-vocab|sample-corpus   build shards from text, and inspect them
+  shards build|annotate|info|show|verify|audit|train-vocab|sample-corpus   build shards from text, and inspect them
   data check|convert|split|wikihop-from-docred FILE …   check annotated data, convert them to a format or task, or split
   kb convert SOURCE … --out FOLDER                      make a knowledge base for linking documents
   pretrain                                              pre-train (the same as python launcher/pretrain.py)

@@ -65,14 +65,12 @@ def main(argv: list[str]) -> None:
         scoring = scoring.with_symmetric(command.symmetric, runs[0].gold)
     scored = [score_run(scoring, run, resamples=command.resamples) for run in runs]
     tests = compare_scored_runs(*scored, resamples=command.resamples)
-    if command.json and command.out is None:
+    text, files = (score_text(scored, tests), ()) if command.out is None else write_scores(command.out, scored, tests)
+    if command.json:
         print_json(score_json(scored, tests))
         return
-    if command.out is None:
-        print(f"{score_text(scored, tests)}\n{_settings_line(*settings)}")
-        return
-    text, files = write_scores(command.out, scored, tests)
-    print(f"{text}\n{_settings_line(*settings)}\nwrote {', '.join(files)} to {command.out}")
+    wrote = f"\nwrote {', '.join(files)} to {command.out}" if files else ""
+    print(f"{text}\n{_settings_line(*settings)}{wrote}")
 
 
 def _settings_line(first: dict[str, Any] | None, second: dict[str, Any] | None) -> str:

@@ -41,7 +41,7 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
 
 def print_json(result: Any) -> None:
     """What `--json` of a command prints in place of its text: one JSON object, or list, on standard output."""
-    say(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+    say(json.dumps(result, indent=1, default=str))
 
 
 def flush_output() -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +21,12 @@ from data_shards.input.stream import STANDARD_INPUT
 from data_shards.stop_requests import every_request
 from data_shards.text.offset_units import OffsetUnit
 from launcher.arguments import parse_arguments
-from launcher.corpus.bad_lines import BadLines
-from launcher.corpus.counts import Counts, speed_text
-from launcher.corpus.progress import Progress
+from launcher.predict_corpus.bad_lines import BadLines
+from launcher.predict_corpus.counts import Counts, speed_text
+from launcher.predict_corpus.progress import Progress
 from launcher.predict_formats import FOLDERS, check_folder, file_writer, title_of, write_folder
 from launcher.predict_input import Item, Reading, read_items
-from launcher.predict_results import Result, json_line, streamed
+from launcher.predict_results import Result, as_json, json_line, streamed
 from spe_dist.extraction.graphs.graph import Scope
 from spe_dist.finetuning.model_stem import require_model, stem_of
 
@@ -52,7 +51,7 @@ class Predict:
 
     In a shell:
         spe predict MODEL --text "Marie Curie was born in Warsaw."
-        spe predict MODEL notes.txt wiki.jsonl.gz --out found.jsonl
+        spe predict MODEL notes.txt --out found.jsonl
         cat notes.txt | spe predict MODEL > found.jsonl
         spe predict MODEL corpus/ --out found/                  # shards; the same command resumes
         spe predict MODEL corpus/ --out found/ --ray            # on all GPUs or cores of a Ray cluster
@@ -144,6 +143,8 @@ def run_predict(command: Predict, progress: Progress) -> str:
     """Read, predict, write; gives what came out, for people."""
     if command.batch_size < 1:
         raise UserError(f"--batch-size {command.batch_size}: it must be at least 1")
+    if command.text is not None and command.files:
+        raise UserError("give either --text or files, not both")
     stem = stem_of(command.model)
     if stem == "document_relations":
         from launcher.predict_documents import predict_documents
@@ -170,7 +171,7 @@ def run_predict(command: Predict, progress: Progress) -> str:
     names = ("device", "precision", "batch_size", "min_entity_score", "min_relation_score")
     settings = {name: getattr(command, name) for name in names}
     if _writes_shards(command):
-        from launcher.corpus.run import predict_corpus
+        from launcher.predict_corpus.run import predict_corpus
 
         return predict_corpus(command, settings, progress)
     return _predict_texts(command, settings, items, bad_lines, progress)
@@ -204,13 +205,9 @@ def _predict_texts(
 def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     """With a model of a task whose items are more than texts."""
     _check_out(command, stem)
-    for name in _OF_TEXTS:
-        if getattr(command, name) != getattr(Predict(command.model), name):
-            raise UserError(f"--{name.replace('_', '-')} is for extractors, and {command.model} is none: remove it")
+    refuse(command, _OF_TEXTS, f"is for extractors, and {command.model} is none: remove it")
     if command.format not in (None, "jsonl"):
         raise UserError(f"--format {command.format}: this task writes JSON lines alone: remove it")
-    if command.text is not None and command.files:
-        raise UserError("give either --text or files, not both")
     files = [] if command.text is not None else list(command.files or (STANDARD_INPUT,))
     from spe_dist.finetuning.item_task import ItemTask
     from spe_dist.tasks import config_of_task
@@ -227,14 +224,12 @@ def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     )
     with opened(command.out) as file:
         for fields in found:
-            file.write((json.dumps(fields, ensure_ascii=False) + "\n").encode(errors="replace"))
+            file.write((as_json(fields) + "\n").encode())
             progress.add(1)
 
 
 def _items(command: Predict, bad_lines: BadLines, progress: Progress) -> Iterator[Item]:
     if command.text is not None:
-        if command.files:
-            raise UserError("give either --text or files, not both")
         return iter([Item(command.text)])
     return read_items(
         command.files or (STANDARD_INPUT,), Reading(command.input_format, command.text_field, bad_lines, progress)
@@ -247,11 +242,16 @@ def _writes_shards(command: Predict) -> bool:
     return command.out.is_dir() or not command.out.suffix
 
 
+def refuse(command: Predict, names: Sequence[str], reason: str) -> None:
+    """Raise a UserError if one of these settings is given."""
+    for name in names:
+        if getattr(command, name) != getattr(type(command), name):
+            raise UserError(f"--{name.replace('_', '-')} {reason}")
+
+
 def _check_out(command: Predict, stem: str = "extractor") -> None:
     if stem != "extractor" or not _writes_shards(command):
-        for name in _OF_SHARDS:
-            if getattr(command, name) != getattr(Predict(command.model), name):
-                raise UserError(f"--{name.replace('_', '-')} needs --out FOLDER: a name without an ending")
+        refuse(command, _OF_SHARDS, "needs --out FOLDER: a name without an ending")
         _check_file(command, stem)
     elif command.text is not None:
         raise UserError(
@@ -296,11 +296,10 @@ def _counted(results: Iterator[Result], counts: Counts, progress: Progress) -> I
 
 
 def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iterator[str]]:
-    form = command.format
-    if form is None:
-        in_terminal = sys.stdout.isatty()
-        form = _ENDINGS[command.out.suffix] if command.out is not None else "terminal" if in_terminal else "jsonl"
-    coloured = command.out is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    in_terminal = command.out is None and sys.stdout.isatty()
+    coloured = in_terminal and not os.environ.get("NO_COLOR")
+    by_place = "terminal" if in_terminal else "jsonl" if command.out is None else _ENDINGS[command.out.suffix]
+    form = command.format or by_place
     writers: dict[str, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
         "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -14,13 +13,15 @@ from data_shards.annotated.read import stream_documents
 from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
 from data_shards.text.offset_units import OffsetUnit
+from launcher.predict import Predict, refuse
 from launcher.predict_formats import graph_writer
+from launcher.predict_results import as_json
 from spe_dist.extraction.graphs.graph import Found, graphs_of
 
 if TYPE_CHECKING:
-    from launcher.predict import Predict
     from spe_dist.document_relations.graph import DocumentGraph
 
+_OF_TEXTS = ("text", "input_format", "text_field", "min_entity_score", "batch_size", "max_bad_lines")
 _PORTION = 256  # documents that are in memory at a time
 
 
@@ -80,7 +81,7 @@ def _parts(command: Predict, graphs: Iterator[DocumentGraph]) -> Iterator[str]:
     form = command.format or ("" if command.out is None else command.out.suffix[1:])
     if form in ("graphml", "nt"):
         return graph_writer(form)(graphs_of(map(_found_in, graphs), command.graph_nodes))
-    return (json.dumps(graph.as_json(), ensure_ascii=False) + "\n" for graph in graphs)
+    return (as_json(graph.as_json()) + "\n" for graph in graphs)
 
 
 def _found_in(graph: DocumentGraph) -> Found:
@@ -106,19 +107,12 @@ def _documents(names: Sequence[str], language: str, offsets: OffsetUnit) -> Iter
 
 
 def _check_options(command: Predict) -> None:
-    refused = {
-        "--text": command.text is not None,
-        "--format": command.format not in (None, "jsonl", "graphml", "nt"),
-        "--input-format": command.input_format is not None,
-        "--text-field": command.text_field != "text",
-        "--min-entity-score": command.min_entity_score != 0,
-        "--batch-size": command.batch_size != type(command).batch_size,
-    }
-    for option, given in refused.items():
-        if given:
-            raise UserError(
-                f"{option} is not for {command.model}, a model of document relations: it reads documents that give "
-                "their mentions, and writes JSON lines, GraphML or N-Triples"
-            )
+    refused = [*_OF_TEXTS, *([] if command.format in (None, "jsonl", "graphml", "nt") else ["format"])]
+    refuse(
+        command,
+        refused,
+        f"is not for {command.model}, a model of document relations: it reads documents that give their mentions, and "
+        "writes JSON lines, GraphML or N-Triples",
+    )
     if not 0 <= command.min_relation_score <= 1:
         raise UserError(f"--min-relation-score is {command.min_relation_score:g}: scores are from 0 to 1")

@@ -20,9 +20,9 @@ from data_shards.input.json_lines import parse_object, reason_of
 from data_shards.input.parquet import count_rows, read_objects, text_of_row
 from data_shards.input.stream import STANDARD_INPUT, InputStream, check_is_file, open_input
 from data_shards.input.wiki_extractor import fields_of_document
-from data_shards.pipeline.corpus import BadLine, files_of_folder, read_documents
-from launcher.corpus.bad_lines import BadLines
-from launcher.corpus.progress import Progress
+from data_shards.pipeline.corpus import files_of_folder, read_documents
+from launcher.predict_corpus.bad_lines import BadLines
+from launcher.predict_corpus.progress import Progress
 
 # Of documents that are given as sentences of words: the field of these, and the one that names the document.
 _DOCUMENTS = (("sentences", "doc_key"), ("sents", "title"))
@@ -97,11 +97,7 @@ def _items_of(name: str, reading: Reading, read_before: int) -> Iterator[Item]:
                 reading.progress.read = read_before + position
                 yield raw
 
-        for found in parse_documents(documents(), form, reading.text_field):
-            if isinstance(found, BadLine):
-                reading.bad_lines.add(describe_bad_line(stream.name, form, found))
-            else:
-                yield from found
+        yield from items_of_documents(documents(), stream.name, form, reading.text_field, reading.bad_lines)
 
 
 def located_documents(stream: InputStream, form: TextFormat, text_field: str) -> Iterator[tuple[bytes, int]]:
@@ -115,30 +111,33 @@ def located_documents(stream: InputStream, form: TextFormat, text_field: str) ->
             yield raw, stream.position
 
 
-def parse_documents(
-    documents: Iterable[bytes], form: TextFormat, text_field: str, number: int = 1
-) -> Iterator[list[Item] | BadLine]:
-    """The texts of each document, or what is wrong with it; of an empty line that is no text, nothing.
+def items_of_documents(
+    documents: Iterable[bytes], name: str, form: TextFormat, text_field: str, bad_lines: BadLines, number: int = 1
+) -> Iterator[Item]:
+    """The texts of documents; of an empty line that is no text, nothing.
 
     Args:
         documents: as they stand in a file of this format.
+        name: of the file, for people.
         form: the format.
         text_field: see `Reading`.
+        bad_lines: is told of those that are malformed, and where they stand.
         number: of the first line.
+
+    Raises:
+        UserError: too many are malformed.
     """
     parse = _parser(form, text_field)
     for raw in documents:
         if raw.strip() or form == "text":
             try:
-                yield list(parse(raw.decode()))
+                items = list(parse(raw.decode()))
             except (ValueError, RecursionError) as error:
-                yield BadLine(getattr(error, "line", number), reason_of(error))
+                place = f"{name}, {_UNITS.get(form, 'line')} {getattr(error, 'line', number)}"
+                bad_lines.add(f"{place}: {reason_of(error)}")
+            else:
+                yield from items
         number += raw.count(b"\n")
-
-
-def describe_bad_line(name: str, form: TextFormat, bad: BadLine) -> str:
-    """Where it is and what is wrong with it, for people."""
-    return f"{name}, {_UNITS.get(form, 'line')} {bad.line}: {bad.reason}"
 
 
 def _parser(form: TextFormat, text_field: str) -> Callable[[str], Iterator[Item]]:

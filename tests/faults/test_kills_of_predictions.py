@@ -12,7 +12,7 @@ import pytest
 
 from data_shards.stop_requests import STOPPED
 from launcher.cli import main
-from launcher.corpus.counts import Counts
+from launcher.predict_corpus.counts import Counts
 from tests.forked import clean_environment, forking_context
 from tests.unit.spe_dist.extraction.lively import save_lively
 

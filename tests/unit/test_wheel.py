@@ -65,7 +65,7 @@ def test_no_import_and_no_name_of_a_module_is_short(installed):
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("def f():\n    from data_shards.errors import UserError  # é\n", "spe_dist_data_shards.errors import"),
+        ("def f():\f\n    from data_shards.errors import UserError  # é\n", "spe_dist_data_shards.errors import"),
         ('é = ["-m", "launcher.cli"]\n', '["-m", "spe_dist_launcher.cli"]'),
         ('key = "cluster.workers", "launcher", "cluster"\n', 'key = "cluster.workers", "launcher", "cluster"'),
         (

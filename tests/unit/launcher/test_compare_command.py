@@ -49,8 +49,9 @@ def test_a_difference_is_found(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.startswith((tmp_path / "out" / "scores.txt").read_text())
     written = json.loads((tmp_path / "out" / "scores.json").read_text())
-    compare(weak, strong, "--json")
-    assert json.loads(capsys.readouterr().out) == written
+    for more in ([], ["--out", tmp_path / "out"]):
+        compare(weak, strong, "--json", *more)
+        assert json.loads(capsys.readouterr().out) == written
     for run, folder in zip(written["runs"], (weak, strong), strict=True):
         f1 = [f1_from_lines(folder, seed) for seed in (1, 2, 3)]
         assert [run["seeds"][str(seed)]["relation_f1"]["micro"]["f1"] for seed in (1, 2, 3)] == pytest.approx(f1)

@@ -15,10 +15,10 @@ import pytest
 from data_shards.errors import UserError
 from data_shards.pipeline.corpus import resolve_sources
 from launcher.cli import dispatch
-from launcher.corpus import on_ray, plan, progress
-from launcher.corpus.on_ray import Workers
-from launcher.corpus.plan import Plan, Unit, read_part
-from launcher.corpus.progress import Progress, duration_text
+from launcher.predict_corpus import on_ray, plan, progress
+from launcher.predict_corpus.on_ray import Workers
+from launcher.predict_corpus.plan import Plan, Unit, read_part
+from launcher.predict_corpus.progress import Progress, duration_text
 from spe_dist.engine.world import World
 from spe_dist.train import run_lock
 from spe_dist.train.run_lock import RunLock
@@ -132,6 +132,10 @@ def test_the_same_command_finds_it_finished_and_another_one_is_refused(predict, 
     (tmp_path / "a.txt").write_text("\n".join(TEXTS).replace("Ann", "Eve"))  # of equal size
     with pytest.raises(UserError, match=r"\(different: input a\.txt \(number 1\)\)"):
         predict(*command)
+    (tmp_path / "a.txt").write_text("\n".join(TEXTS))
+    (tmp_path / "found" / "00000-000001.jsonl").write_text("")
+    with pytest.raises(UserError, match=r"00000-000001\.jsonl is missing or was changed: remove .* and predict again"):
+        predict(*command)
 
 
 def test_bad_lines_are_named_and_passed_over_up_to_the_limit(predict, tmp_path):
@@ -143,6 +147,9 @@ def test_bad_lines_are_named_and_passed_over_up_to_the_limit(predict, tmp_path):
     with pytest.raises(UserError, match=r"a\.jsonl, line 8: field 'text' is int.*: fix or remove it \(--max-bad-lines"):
         predict(*command)
     assert [path.name for path in (tmp_path / "found").iterdir() if path.suffix] == ["00000-000000.jsonl"]
+    with pytest.raises(UserError, match=r"made otherwise \(different: setting batch_size\)"):
+        predict(*command, "--batch-size", "7")
+    (tmp_path / "found" / "00000-000000.jsonl").write_text("damaged")  # so it is predicted again
     with pytest.raises(UserError, match=r"more than 1 bad lines .*line 8: field 'text'.*; a\.jsonl, line 11: invalid"):
         predict(*command, "--max-bad-lines", "1")
     said = predict(*command, "--max-bad-lines", "2")
@@ -152,6 +159,7 @@ def test_bad_lines_are_named_and_passed_over_up_to_the_limit(predict, tmp_path):
     assert [(shard["counts"]["texts"], shard["bad_lines"]) for shard in manifest["shards"]] == [(5, 0), (4, 1), (1, 1)]
     said = predict(tmp_path / "a.jsonl", "--out", tmp_path / "found.jsonl", "--max-bad-lines", "2")
     assert "2 bad lines" in said and len(lines_of(tmp_path / "found.jsonl")) == 10
+    assert len(lines_of(*(tmp_path / "found").glob("*.jsonl"))) == 10
 
 
 def test_standard_input_is_a_corpus_too(predict, tmp_path, monkeypatch):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from launcher.corpus.bad_lines import BadLines
-from launcher.corpus.progress import duration_text, rate_text
+from launcher.predict_corpus.bad_lines import BadLines
+from launcher.predict_corpus.progress import duration_text, rate_text
 
 if TYPE_CHECKING:
     from spe_dist.extraction.predict.extracted_text import ExtractedText

@@ -17,10 +17,10 @@ from pydantic import TypeAdapter
 
 from data_shards.errors import UserError
 from data_shards.files import sha256_of_file, write_atomically
-from launcher.corpus.bad_lines import BadLines
-from launcher.corpus.counts import Counts
-from launcher.corpus.plan import MARKER_FOLDER, Plan
-from launcher.corpus.shard import Shard
+from launcher.predict_corpus.bad_lines import BadLines
+from launcher.predict_corpus.counts import Counts
+from launcher.predict_corpus.plan import MARKER_FOLDER, Plan
+from launcher.predict_corpus.shard import Shard
 
 MANIFEST, RUN = "manifest.json", "run.json"
 _FORMAT = "predictions 1"

@@ -17,13 +17,13 @@ from data_shards.input.stream import STANDARD_INPUT
 from data_shards.pipeline.corpus import resolve_sources
 from data_shards.pipeline.unit_pipeline import STOPPED_TEXT
 from data_shards.stop_requests import stopped_on_request
-from launcher.corpus.bad_lines import BadLines
-from launcher.corpus.counts import Counts, speed_text
-from launcher.corpus.manifest import Manifest, Origin, begin, check_folder, require_same
-from launcher.corpus.on_ray import Workers, predict_on_ray, workers_on_ray
-from launcher.corpus.plan import MARKER_FOLDER, Plan, read_part
-from launcher.corpus.progress import Progress
-from launcher.corpus.shard import Shard, find_shard, load_extractor, write_shard
+from launcher.predict_corpus.bad_lines import BadLines
+from launcher.predict_corpus.counts import Counts, speed_text
+from launcher.predict_corpus.manifest import Manifest, Origin, begin, check_folder, require_same
+from launcher.predict_corpus.on_ray import Workers, predict_on_ray, workers_on_ray
+from launcher.predict_corpus.plan import MARKER_FOLDER, Plan, read_part
+from launcher.predict_corpus.progress import Progress
+from launcher.predict_corpus.shard import Shard, find_shard, load_extractor, write_shard
 from spe_dist.engine.world import World
 from spe_dist.train.run_lock import RunLock
 

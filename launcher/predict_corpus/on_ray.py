@@ -17,8 +17,8 @@ from typing import Any
 
 from data_shards.errors import UserError
 from data_shards.pipeline.unit_pipeline import Row, rows_of_their_own, running_ray
-from launcher.corpus.plan import Plan, Unit, read_part
-from launcher.corpus.shard import Shard, find_shard, load_extractor, write_shard
+from launcher.predict_corpus.plan import Plan, Unit, read_part
+from launcher.predict_corpus.shard import Shard, find_shard, load_extractor, write_shard
 
 _READERS_CPUS = 0.25
 Finished = tuple[Shard, int, bool]
@@ -104,7 +104,7 @@ def predict_on_ray(plan: Plan, workers: Workers) -> Iterator[Finished]:
     import ray.exceptions
 
     rows = rows_of_their_own([{"part": number} for number in range(len(plan.parts))])
-    rows.context.enable_progress_bars = False  # launcher.corpus.progress tells more
+    rows.context.enable_progress_bars = False  # launcher.predict_corpus.progress tells more
     units = rows.flat_map(partial(_read, plan), num_cpus=_READERS_CPUS)
     finished = units.map_batches(
         _Predictor,

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter
 
 from data_shards.files import explain_write_errors, is_whole, write_atomically, written_atomically
-from data_shards.pipeline.corpus import BadLine, cut_again
-from launcher.corpus.bad_lines import BadLines
-from launcher.corpus.counts import Counts
-from launcher.corpus.plan import MARKER_FOLDER, Plan, Unit
-from launcher.predict_input import Item, describe_bad_line, parse_documents
+from data_shards.pipeline.corpus import cut_again
+from launcher.predict_corpus.bad_lines import BadLines
+from launcher.predict_corpus.counts import Counts
+from launcher.predict_corpus.plan import MARKER_FOLDER, Plan, Unit
+from launcher.predict_input import Item, items_of_documents
 from launcher.predict_results import json_line, streamed
 
 if TYPE_CHECKING:
@@ -119,8 +119,6 @@ def _items(plan: Plan, unit: Unit, bad_lines: BadLines) -> Iterator[Item]:
     for run in unit.runs:
         source = plan.sources[run.input_index]
         documents = cut_again(run.lines, source.format)
-        for found in parse_documents(documents, source.format, plan.text_field, run.first_line):
-            if isinstance(found, BadLine):
-                bad_lines.add(describe_bad_line(source.label, source.format, found))
-            else:
-                yield from found
+        yield from items_of_documents(
+            documents, source.label, source.format, plan.text_field, bad_lines, run.first_line
+        )
