@@ -73,6 +73,11 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
     sync(path.parent)
 
 
+def is_new(folder: Path) -> bool:
+    """Whether a folder is empty or not there, so that it can be written without harm."""
+    return not folder.exists() or (folder.is_dir() and next(folder.iterdir(), None) is None)
+
+
 @contextmanager
 def written_folder(path: Path) -> Iterator[Path]:
     """A folder to write into that gets its name when the block ends well; if it does not, nothing is left behind.
@@ -81,12 +86,12 @@ def written_folder(path: Path) -> Iterator[Path]:
         UserError: there is a file or a folder with files of that name already, or it cannot be written.
     """
     with explain_write_errors(path.parent):
-        if path.exists() and not (path.is_dir() and next(path.iterdir(), None) is None):
+        if not is_new(path):
             raise UserError(f"{path} is there already: remove it, or name another folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(path)
+        shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had the same number
         try:
-            temporary.mkdir()
+            temporary.mkdir(parents=True)
             yield temporary
             if path.exists():
                 path.rmdir()

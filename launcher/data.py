@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ class Check:
     triples: bool = False
     """Show how often each relation occurs between each pair of entity types, even if there are many."""
     json: bool = False
-    """Print JSON instead of tables."""
+    """Print JSON instead of tables; what was left out of the files goes to standard error."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def run_convert(command: Convert) -> None:
     if (command.source / MANIFEST_NAME).is_file():
         sentences, read = list(annotated_sentences(ShardReader(command.source))), []
     elif form in OF_TEXTS and not command.only_unrelated:
-        convert_documents(command, form)
+        _convert_documents(command, form)
         return
     else:
         sentences, report = read_annotated(
@@ -183,7 +184,7 @@ def run_convert(command: Convert) -> None:
     print("\n".join([*read, *_written(command.out, len(sentences), "sentences", form, lost)]))
 
 
-def convert_documents(command: Convert, form: WrittenFormat) -> None:
+def _convert_documents(command: Convert, form: WrittenFormat) -> None:
     """Convert to a format that holds whole texts, so that nothing is cut into sentences."""
     documents, report = read_documents(
         command.source, command.format, language=command.language, offsets=command.offsets
@@ -264,13 +265,14 @@ def run_check(command: Check) -> None:
         raise UserError("no input: name at least one file of annotated data")
     if len({file.resolve() for file in command.files}) < len(command.files):
         raise UserError("one of the files is named twice: name each once")
+    if command.json and (command.tokenizer or command.triples):
+        raise UserError("--json has all triples and counts no pieces: remove --triples and --tokenizer")
     data: dict[str, list[AnnotatedSentence]] = {}
     places: dict[str, list[str]] = {}
     for name, file in zip(_short_names(command.files), command.files, strict=True):
         data[name], report = read_annotated(file, command.format, language=command.language, offsets=command.offsets)
         places[name] = report.places
-        if not command.json:
-            print("\n".join(report.lines()))
+        print("\n".join(report.lines()), file=sys.stderr if command.json else sys.stdout)
     if command.json:
         print_json(check_json(data))
         return

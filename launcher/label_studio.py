@@ -100,7 +100,7 @@ class Interface:
         """
         try:
             root = ElementTree.fromstring(config)
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, TypeError) as error:
             raise ValueError(f"the labelling interface is no XML ({error})") from error
         texts = {tag.get("name", ""): tag.get("value", "") for tag in root.iter("Text")}
         for labels in root.iter("Labels"):

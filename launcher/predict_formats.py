@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from data_shards.annotated import brat, label_studio
 from data_shards.annotated.document import Document, Mention
 from data_shards.errors import UserError
-from data_shards.files import written_folder
-from launcher.predict_results import Result
+from data_shards.files import is_new, written_folder
+from launcher.predict_results import Result, as_json
 from spe_dist.extraction.graphs.graph import Found, Graph, Scope, graphs_of
 from spe_dist.extraction.graphs.graphml import graphml
 from spe_dist.extraction.graphs.neo4j import write_neo4j
@@ -49,7 +48,7 @@ def check_folder(form: str | None, out: Path | None) -> None:
     """Refuse an output that is no new or empty folder."""
     if out is None:
         raise UserError(f"--format {form} is a folder: name it with --out")
-    if out.exists() and not (out.is_dir() and next(out.iterdir(), None) is None):
+    if not is_new(out):
         raise UserError(f"--out {out} is there already, and --format {form} needs a new or empty folder: name another")
 
 
@@ -98,7 +97,7 @@ def label_studio_tasks(results: Iterable[Result], version: str) -> Iterator[str]
         given = fields["data"] if isinstance(fields.get("data"), dict) else fields
         kept = {name: value for name, value in given.items() if name not in _ANNOTATION}
         task = {"data": kept | {label_studio.TEXT: extracted.text}, "predictions": [prediction(extracted, version)]}
-        yield f"{before}{_json(task)}"
+        yield f"{before}{as_json(task)}"
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
 
@@ -116,12 +115,3 @@ def version_of(model: Path) -> str:
     """What a model is called: its run and seed, or its folder."""
     parts = model.resolve().parts
     return "/".join(parts[-3:-1]) if parts[-1] == "model" else parts[-1]
-
-
-def _json(value: dict[str, Any]) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: JSON can write it, UTF-8 cannot
-        return json.dumps(value)
-    return text

@@ -33,9 +33,14 @@ def json_line(fields: dict[str, Any], extracted: ExtractedText) -> str:
     """A line of JSON: the fields of the item, of which entities and relations are replaced by those found."""
     found = extracted.as_json()
     document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
-    line = json.dumps(document, ensure_ascii=False)
+    return as_json(document) + "\n"
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """JSON of any texts, that UTF-8 can hold."""
+    text = json.dumps(value, ensure_ascii=False)
     try:
-        line.encode()
+        text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair: JSON can write it, UTF-8 cannot
-        line = json.dumps(document)
-    return line + "\n"
+        return json.dumps(value)
+    return text

@@ -35,7 +35,7 @@ from data_shards.text.offset_units import OffsetUnit
 
 CONFIG = "annotation.conf"
 _LETTERS = "TREAMN#*"
-_ENTITY = re.compile(r"(\S+) (\d+ \d+(?:;\d+ \d+)*)")
+_ENTITY = re.compile(r"(\S+) (\d{1,9} \d{1,9}(?:;\d{1,9} \d{1,9})*)")
 _RELATION = re.compile(r"(\S+) [^\s:]+:(\S+) [^\s:]+:(\S+)\s*")
 _UNSAFE = re.compile(r'[%/\\:*?"<>|\x00-\x1f\x7f]|^\.|[. ]$')  # in names of files, on any system
 _MOST_BYTES = 240  # of the name of a file
@@ -97,8 +97,8 @@ def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, tri
         elif id[0] == "R":
             relations.append(_relation(rest, where))
         elif id == "*" and rest.startswith("Equiv "):
-            first, *others = (same.get(one, one) for one in rest.split()[1:])
-            same |= dict.fromkeys(others, first) | {one: first for one, was in same.items() if was in others}
+            ids = [same.get(one, one) for one in rest.split()[1:]]
+            same |= {one: ids[0] for one in (*ids, *same) if same.get(one, one) in ids}
         else:
             report.findings[BRAT_LINES[id[0]]] += 1
     listed = [entity._replace(name=same.get(entity.name, entity.name)) for entity in entities]

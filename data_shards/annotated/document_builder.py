@@ -60,7 +60,16 @@ class DocumentBuilder:
         self._facts.append(Fact(head, tail, type, tuple(evidence)))
 
     def add_relation(self, head: int, tail: int, type: str) -> None:
-        """Add a relation between two entities of their own, named by what `add_mention` returned; itself is refused."""
+        """Add a relation between two entities of their own, named by what `add_mention` returned.
+
+        Raises:
+            UserError: there is no such entity, or both are the same words.
+        """
+        if max(head, tail) >= len(self._mentions):
+            raise UserError(
+                f"{self._where}: relation {type!r} from entity {head} to {tail}, but the sentence has "
+                f"{len(self._mentions)} entities, counted from 0: correct the numbers"
+            )
         first, second = self._mentions[head], self._mentions[tail]
         if (*first[:3], first.sentence) == (*second[:3], second.sentence):
             text = " ".join(self._sentences[first.sentence][first.start : first.end])

@@ -19,7 +19,6 @@ from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import ReadReport
 from data_shards.annotated.schema import LIST, OBJECT, EntityList, Fields, Id, Index, Label, Text, form, parse
-from data_shards.errors import UserError
 
 
 class _Argument(Fields):
@@ -54,13 +53,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
         numbers.setdefault((first, last, type), builder.add_mention(first, last + 1, type))
     for relation in fields.relations:
         if isinstance(relation, tuple):
-            head, tail, type = relation
-            if max(head, tail) >= len(fields.ner):
-                raise UserError(
-                    f"{item.where}: relation {type!r} from entity {head} to {tail}, but 'ner' has {len(fields.ner)}, "
-                    "counted from 0: correct the numbers"
-                )
-            builder.add_relation(head, tail, type)
+            builder.add_relation(*relation)
             continue
         keys = [(*one.position, one.type) for one in (relation.head, relation.tail)]
         if all(key in numbers for key in keys):

@@ -28,21 +28,14 @@ from data_shards.annotated.read_report import (
     UNLABELLED_RELATIONS,
     ReadReport,
 )
-from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
-from data_shards.annotated.ways_of_writing import ListedEntity, ListedRelation
+from data_shards.annotated.schema import Fields, Id, Label, Text, parse
+from data_shards.annotated.ways_of_writing import LabelledSpan, ListedEntity, ListedRelation
 from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
 
 FROM_NAME, TO_NAME, TEXT = "label", "text", "text"  # tags of a labelling interface, and field of its texts
 _RELATION = "relation"
 _NAMES = ("id", "title", "name")  # fields of `data` that may name the text
-
-
-class _Value(Fields):
-    start: Index
-    end: Index
-    labels: Sequence[Label] = ()
-    text: Text | None = None
 
 
 class _Result(Fields):
@@ -56,7 +49,7 @@ class _Result(Fields):
 
 class _Region(_Result):
     id: Id = ""
-    value: _Value
+    value: LabelledSpan
 
 
 class _Relation(_Result):

@@ -125,7 +125,8 @@ def _format_of(first: Item, given: FormatName | None) -> FormatName:
     if given is None:
         return found or detect(first)
     if given != found and (found is not None or given in ("brat", "conll", "spacy")):
-        raise UserError(f"{first.where} is not of format {given}{f', but of format {found}' if found else ''}")
+        is_of = f", but of format {found}" if found else ""
+        raise UserError(f"{first.where} is not of format {given}{is_of}: leave --format out, or name another")
     return given
 
 

@@ -11,14 +11,20 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import Any
 
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.json_objects import Item
-from data_shards.annotated.read_report import ENTITIES_WITHOUT_WORDS, WIDENED, WITHOUT_ENTITY, ReadReport
+from data_shards.annotated.read_report import (
+    ENTITIES_ACROSS_SENTENCES,
+    ENTITIES_WITHOUT_WORDS,
+    WIDENED,
+    WITHOUT_ENTITY,
+    ReadReport,
+)
 from data_shards.annotated.schema import check_label
 from data_shards.errors import UserError
 
@@ -53,10 +59,7 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
     spans = list(doc.spans.get(_GROUP, doc.ents))
     for span in spans:
         check_label(span.label_, item.where)
-    numbers: dict[int, int] = {}  # first word → number of the entity, the longest if several begin there
-    for number, span in sorted(enumerate(spans), key=lambda one: (one[1].end - one[1].start, -one[0])):
-        numbers[span.start] = number
-    facts = []
+    numbers, facts = _by_first_word(dict(enumerate(spans))), []
     for (head, tail), types in dict(doc.user_data.get(_RELATIONS) or {}).items():
         meant = [type for type, share in types.items() if share >= _LEAST]
         if head in numbers and tail in numbers and head != tail:
@@ -68,17 +71,26 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
     if any(token.text.isspace() or not (token.whitespace_ or token.i == len(doc) - 1) for token in doc):
         mentions = [Mention(one.start_char, one.end_char, one.label_, number) for number, one in enumerate(spans)]
         return Document(doc.text, tuple(mentions), tuple(facts), name=name or f"text {index}")
-    return _of_words(doc, spans, facts, name)._replace(number=0 if name else index)
+    return _of_words(doc, spans, facts, name, report)._replace(number=0 if name else index)
 
 
-def _of_words(doc: Any, spans: Sequence[Any], facts: Sequence[Fact], name: str) -> Document:
+def _by_first_word(spans: Mapping[int, Any]) -> dict[int, int]:
+    """What relations name: first word → number of the entity, the longest if several begin there."""
+    ordered = sorted(spans.items(), key=lambda one: (one[1].end - one[1].start, -one[0]))
+    return {span.start: number for number, span in ordered}
+
+
+def _of_words(doc: Any, spans: Sequence[Any], facts: Sequence[Fact], name: str, report: ReadReport) -> Document:
     starts = [0, *(token.i for token in doc if token.i and token.is_sent_start)]
     sentences = [[token.text for token in doc[start:end]] for start, end in pairwise([*starts, len(doc)])]
     mentions = []
     for number, span in enumerate(spans):
         sentence = bisect_right(starts, span.start) - 1
-        begin = starts[sentence]
-        mentions.append(Mention(span.start - begin, span.end - begin, span.label_, number, sentence))
+        start, end = span.start - starts[sentence], span.end - starts[sentence]
+        if end > len(sentences[sentence]):
+            report.findings[ENTITIES_ACROSS_SENTENCES] += 1
+        else:
+            mentions.append(Mention(start, end, span.label_, number, sentence))
     return Document.of_words(sentences, mentions, facts, name=name)
 
 
@@ -126,9 +138,7 @@ def _doc(
     if len(doc.ents) < len(spans):
         findings['entities that share words, in doc.spans["sc"] alone'] += len(spans) - len(doc.ents)
         doc.spans[_GROUP] = list(spans.values())
-    first: dict[int, int] = {}  # as `read` finds them again
-    for number, span in sorted(spans.items(), key=lambda one: (one[1].end - one[1].start, -one[0])):
-        first[span.start] = number
+    first = _by_first_word(spans)
     written: dict[tuple[int, int], dict[str, float]] = {}
     for head, tail, type in relations:
         if head in spans and tail in spans and first[spans[head].start] == head and first[spans[tail].start] == tail:

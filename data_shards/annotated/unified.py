@@ -38,7 +38,6 @@ from data_shards.annotated.schema import (
     form,
     parse,
 )
-from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress}
@@ -87,11 +86,6 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
         head, tail, type = (
             (relation.head, relation.tail, relation.type) if isinstance(relation, RelationFields) else relation
         )
-        if max(head, tail) >= len(fields.entities):
-            raise UserError(
-                f"{item.where}: relation {type!r} from entity {head} to {tail}, but the sentence has "
-                f"{len(fields.entities)} entities, counted from 0: correct the numbers"
-            )
         builder.add_relation(head, tail, type)
     return builder.build(name=fields.document, number=number)
 

@@ -111,7 +111,9 @@ class DoccanoLabels(_Item):
         return [ListedEntity(*entity, str(number)) for number, entity in enumerate(self.label)], []
 
 
-class _Region(Fields):
+class LabelledSpan(Fields):
+    """What Label Studio says of a region of a text, in both of its forms."""
+
     start: Index
     end: Index
     labels: Sequence[Label] = ()
@@ -121,7 +123,7 @@ class _Region(Fields):
 class LabelStudioMin(_Item):
     """Label Studio's short form (JSON-MIN), which has no relations; the tag that marks entities is named `label`."""
 
-    label: Sequence[_Region]
+    label: Sequence[LabelledSpan]
 
     def listed(self, where: str) -> tuple[list[ListedEntity], list[ListedRelation]]:
         """Entities; a region of several labels is one of each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from data_shards.annotated import brat, conll, gliner, label_studio, spacy_docs,
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.read_report import WITHOUT_ENTITY
-from data_shards.annotated.unified import json_lines, write_file
+from data_shards.annotated.unified import write_file, write_unified
 from data_shards.errors import UserError
 from data_shards.files import written_folder
 
@@ -55,7 +55,7 @@ def write_sentences(sentences: Sequence[AnnotatedSentence], out: Path, format: W
     """Write sentences in a format of words; returns what it could not hold, and how often."""
     findings: Counter[str] = Counter()
     if format == "unified":
-        write_file(out, json_lines(sentences))
+        write_unified(sentences, out)
     elif format == "conll":
         write_file(out, "".join(conll.lines_of(sentences, findings)).encode())
     else:
@@ -192,9 +192,4 @@ def _count_lost_of_triples(documents: Sequence[Document], findings: Counter[str]
 
 
 def _json_lines(items: Iterable[dict[str, Any]]) -> bytes:
-    return "".join(_lines(items)).encode()
-
-
-def _lines(items: Iterable[dict[str, Any]]) -> Iterator[str]:
-    for item in items:
-        yield json.dumps(item, ensure_ascii=False) + "\n"
+    return "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items).encode()

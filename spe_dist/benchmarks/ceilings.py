@@ -8,10 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from spe_dist.benchmarks.timing import Timed, time_kernels
+from spe_dist.benchmarks.timing import Timed, time_copy, time_kernels
 from spe_dist.config import EncoderConfig
 
-_COPIED = {"cuda": 1 << 30, "cpu": 1 << 26}  # bytes
 _PIECES = {"cuda": (10_240, 40_960), "cpu": (256,)}  # of 256 and of 1,024 sentences in two views, roughly
 _KEYS = {"cuda": 65_536, "cpu": 1_024}  # of a queue
 _SETS = 4  # of operands, so that a product finds nothing in a cache that the one before has left
@@ -25,11 +24,6 @@ def measure_ceilings(encoder: EncoderConfig, device: torch.device, *, repeats: i
         device: to measure.
         repeats: of each.
     """
-    size = _COPIED[device.type]
-    source, target = (torch.empty(size, dtype=torch.uint8, device=device) for _ in range(2))
-    calls: list[Callable[[], object]] = [partial(target.copy_, source)] * _SETS
-    copy = time_kernels("copy", f"{size >> 20:,} MiB", calls, repeats=repeats, device=device)
-    copy.notes["GB/s"] = 2 * size / copy.median / 1e9
     hidden, inner = encoder.hidden_size, encoder.intermediate_size
     shapes = {
         "query, key or value": (hidden, hidden),
@@ -37,7 +31,7 @@ def measure_ceilings(encoder: EncoderConfig, device: torch.device, *, repeats: i
         "feed-forward, first": (hidden, inner),
         "feed-forward, second": (inner, hidden),
     }
-    rows = [copy]
+    rows = [time_copy(device, repeats=repeats)]
     for pieces in _PIECES[device.type]:
         for name, (width, out) in shapes.items():
             case = f"{pieces:,} pieces, {name}"

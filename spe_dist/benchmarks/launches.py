@@ -145,12 +145,9 @@ def _narrow(config: Config) -> Config:
 
 def _parameters(config: Config, session: Session) -> int:
     """Of the run as it is."""
-    model = spec_of(config).model_without_weights(config, _wide_encoder(config, session), session.steps.reader.manifest)
-    return _number(model)
-
-
-def _wide_encoder(config: Config, session: Session) -> Any:
-    return resolve_encoder_config(config.encoder, vocab_size=session.steps.reader.manifest.tokenizer.vocab_size)
+    manifest = session.steps.reader.manifest
+    encoder = resolve_encoder_config(config.encoder, vocab_size=manifest.tokenizer.vocab_size)
+    return _number(spec_of(config).model_without_weights(config, encoder, manifest))
 
 
 def _number(module: nn.Module) -> int:

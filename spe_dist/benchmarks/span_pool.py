@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spe_dist.benchmarks.timing import Timed, copy_speed, peak_bytes, take_turns, time_kernels
+from spe_dist.benchmarks.timing import Timed, peak_bytes, take_turns, time_copy, time_kernels
 from spe_dist.kernels.span_pool import span_gelu_pool
 from spe_dist.methods.spe.spans import sample_span_pairs
 
@@ -96,7 +96,7 @@ def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype,
     Then the operators alone, forward and backward, with the bytes that they must at least move and the share that this
     is of the speed at which the device copies.
     """
-    copied = copy_speed(device, repeats=repeats)
+    copied = float(time_copy(device, repeats=repeats).notes["GB/s"])
     rows = []
     for size in ON_GPU if device.type == "cuda" else ON_CPU:
         torch.manual_seed(0)
@@ -148,8 +148,8 @@ def _operators_alone(
         kept = extremes[0] if name.startswith("span_pool") else pooled[0]  # or their gradients, which are as large
         moved = sum(part.nbytes for part in kept) + (read if "forward" in name else taps.nbytes)
         rows.append(time_kernels(f"{size}: {name} alone", "operator", same, repeats=repeats, device=device))
-        rows[-1].notes["GB/s"] = moved / rows[-1].median / 1e9
-        rows[-1].notes["of a copy's speed"] = f"{moved / rows[-1].median / copied:.0%}"
+        speed = moved / rows[-1].median / 1e9
+        rows[-1].notes.update({"GB/s": speed, "of a copy's speed": f"{speed / copied:.0%}"})
     return rows
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 
 import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from spe_dist.benchmarks.timing import Timed
+from spe_dist.benchmarks.timing import Timed, wait
 from spe_dist.benchmarks.training_step import load_batches, opened
 from spe_dist.config import Config
 from spe_dist.methods.registry import spec_of
@@ -38,13 +40,11 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
         loaded = load_batches(session, _LOADED)
         if device.type == "cuda":
             loaded = [[batch.pin_memory() for batch in batches] for batches in loaded]
-        made = 0
+        in_turn = cycle(loaded)
 
         def steps(count: int) -> None:
-            nonlocal made
-            for _ in range(count):
-                session.take_step(loaded[made % _LOADED], config.optimizer.learning_rate)
-                made += 1
+            for batches in islice(in_turn, count):
+                session.take_step(batches, config.optimizer.learning_rate)
 
         steps(_WARM_UP)
         if device.type == "cuda":
@@ -58,7 +58,7 @@ def _timed(session: Session, steps: Callable[[int], None], *, repeats: int) -> T
     metrics, count = session.metrics, _STEPS[session.world.device.type]
     seconds, host = [], []
     for _ in range(repeats):
-        _finish(session)
+        wait(session.world.device)
         metrics.start_clock()
         began = time.perf_counter()
         steps(count)
@@ -71,13 +71,8 @@ def _timed(session: Session, steps: Callable[[int], None], *, repeats: int) -> T
     row.notes["pieces/s"] = speeds["pieces_per_second"]
     row.notes["TFLOP/s"] = speeds["model_tflops_per_second"]
     row.notes["MFU"] = f"{float(speeds['mfu']):.1%}" if "mfu" in speeds else ""
-    row.notes["host ms"] = sorted(host)[len(host) // 2] * 1e3
+    row.notes["host ms"] = statistics.median(host) * 1e3
     return row
-
-
-def _finish(session: Session) -> None:
-    if session.world.device.type == "cuda":
-        torch.cuda.synchronize(session.world.device)
 
 
 def _on_gpu(row: Timed, steps: Callable[[int], None]) -> list[Timed]:

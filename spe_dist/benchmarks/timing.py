@@ -47,10 +47,10 @@ def take_turns(
         call()
     for _ in range(repeats):
         for name, call in variants.items():
-            _wait(device)
+            wait(device)
             started = time.perf_counter()
             call()
-            _wait(device)
+            wait(device)
             seconds[name].append(time.perf_counter() - started)
     return [Timed(case, name, times) for name, times in seconds.items()]
 
@@ -68,7 +68,7 @@ def time_kernels(
         return Timed(case, variant, [seconds / len(calls) for seconds in timed.seconds])
     for call in calls:
         call()
-    _wait(device)
+    wait(device)
     graph, seconds = torch.cuda.CUDAGraph(), []
     with torch.cuda.graph(graph):
         results = [call() for call in calls]  # kept until the graph is gone: each has memory of its own
@@ -82,13 +82,14 @@ def time_kernels(
     return Timed(case, variant, seconds[1:])
 
 
-def copy_speed(device: torch.device, *, repeats: int) -> float:
-    """Bytes per second that a device reads and writes when it copies what no cache holds: a measured roofline."""
+def time_copy(device: torch.device, *, repeats: int) -> Timed:
+    """A copy of what no cache holds, with GB/s that are read and written: a measured roofline."""
     size = 2**30 if device.type == "cuda" else 2**26
     source = torch.ones(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    timed = time_kernels("copy", "copy", [lambda: target.copy_(source)], repeats=repeats, device=device)
-    return 2 * size / timed.median
+    timed = time_kernels("copy", f"{size >> 20:,} MiB", [lambda: target.copy_(source)], repeats=repeats, device=device)
+    timed.notes["GB/s"] = 2 * size / timed.median / 1e9
+    return timed
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
@@ -109,6 +110,7 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int:
     return most
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given; a CPU has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

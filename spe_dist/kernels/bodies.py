@@ -6,6 +6,7 @@ import ctypes
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +21,15 @@ from spe_dist.kernels.span_pool_reference import (
 
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2}
 SPANS_PER_CHUNK = 256  # of the CUDA kernel, which writes two bounds of each
+_Extremes = Sequence[tuple[Tensor, Tensor]]
+
+
+class Spans(NamedTuple):
+    """Where to pool, and the sizes of the filters that slide over every span; as in span_pool.py."""
+
+    starts: Tensor
+    ends: Tensor
+    kernel_sizes: Sequence[int]
 
 
 class Body(ABC):
@@ -29,85 +39,50 @@ class Body(ABC):
     """
 
     @abstractmethod
-    def forward(
-        self, taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Both extremes and their windows."""
 
     @abstractmethod
-    def backward(
-        self,
-        extremes: Sequence[tuple[Tensor, Tensor]],
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def backward(self, extremes: _Extremes, spans: Spans, num_words: int, dtype: torch.dtype) -> Tensor:
         """Gradient of the taps in their type, from gradient and windows of one or two extremes."""
 
     def gelu_forward(
-        self,
-        taps: Tensor,
-        bias: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        *,
-        for_backward: bool,
+        self, taps: Tensor, bias: Tensor, spans: Spans, *, for_backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The larger GELU; its slope and its window, both without rows if no backward pass follows."""
-        extremes = self.forward(taps, starts, ends, kernel_sizes)
-        return gelu_of_extremes(*extremes, bias, for_backward=for_backward)
+        return gelu_of_extremes(*self.forward(taps, spans), bias, for_backward=for_backward)
 
     def gelu_backward(
-        self,
-        grad: Tensor,
-        slope: Tensor,
-        at: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-        dtype: torch.dtype,
+        self, grad: Tensor, slope: Tensor, at: Tensor, spans: Spans, num_words: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """Gradients of the taps, in their type, and of the bias, in that of `grad`."""
         before_gelu = grad * slope
-        taps = self.backward([(before_gelu, at)], starts, ends, kernel_sizes, num_words, dtype)
+        taps = self.backward([(before_gelu, at)], spans, num_words, dtype)
         return taps, before_gelu.sum(0).to(grad.dtype)
 
 
 class ReferenceBody(Body):
     """The definition."""
 
-    def forward(
-        self, taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """On spans of up to 4, 16, 64, … words at a time, as the definition pads to the widest span of a call."""
-        channels = taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes)
-        values = taps.new_zeros((2, len(starts), channels), dtype=value_dtype(taps.dtype))
-        places = taps.new_zeros((2, len(starts), channels), dtype=place_dtype(taps, kernel_sizes))
+        starts, ends, kernel_sizes = spans
+        results = room_for_extremes(taps, spans)
+        for result in results:
+            result.zero_()
         widths, narrower = ends - starts, -1
         for widest in (4, 16, 64, int(widths.max()) if len(widths) else 0):
             rows = ((widths > narrower) & (widths <= widest)).nonzero().squeeze(1)
             if len(rows):
-                lowest, highest, *both_at = span_pool_reference(taps, starts[rows], ends[rows], kernel_sizes)
-                values[0, rows], values[1, rows] = lowest, highest
-                places[0, rows], places[1, rows] = (at.to(places.dtype) for at in both_at)
+                found = span_pool_reference(taps, starts[rows], ends[rows], kernel_sizes)
+                for result, of_rows in zip(results, found, strict=True):
+                    result[rows] = of_rows.to(result.dtype)
             narrower = max(narrower, widest)
-        return values[0].clone(), values[1].clone(), places[0].clone(), places[1].clone()
+        return results
 
-    def backward(
-        self,
-        extremes: Sequence[tuple[Tensor, Tensor]],
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def backward(self, extremes: _Extremes, spans: Spans, num_words: int, dtype: torch.dtype) -> Tensor:
         """As the definition, summed in the type of the gradients."""
-        return span_pool_backward_reference(extremes, starts, ends, kernel_sizes, num_words).to(dtype)
+        return span_pool_backward_reference(extremes, *spans, num_words).to(dtype)
 
 
 class _Sizes(ctypes.Structure):
@@ -120,9 +95,11 @@ class _Sizes(ctypes.Structure):
     )
 
     @classmethod
-    def of(cls, words: int, spans: int, channels: int, kernel_sizes: Sequence[int]) -> _Sizes:
-        on_host = (ctypes.c_int32 * len(kernel_sizes))(*kernel_sizes)
-        return cls(words, spans, channels, len(kernel_sizes), on_host)
+    def of(cls, taps: Tensor, spans: Spans) -> _Sizes:
+        """From the taps or their gradient."""
+        sizes = spans.kernel_sizes
+        on_host = (ctypes.c_int32 * len(sizes))(*sizes)
+        return cls(len(taps), len(spans.starts), taps.shape[1] // sum(sizes), len(sizes), on_host)
 
 
 class CppBody(Body):
@@ -136,40 +113,25 @@ class CppBody(Body):
         library = ctypes.CDLL(str(path))
         self._forward, self._backward = library.span_pool_forward, library.span_pool_backward
 
-    def forward(
-        self, taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `span_pool_reference`.
 
         Raises:
             ValueError: a span ends before it starts or is not among the words.
         """
-        taps, starts, ends = taps.contiguous(), _bounds(starts), _bounds(ends)
-        self._check_range(starts, ends, len(taps))
-        channels = taps.shape[1] // sum(kernel_sizes)
-        results = _extremes_of(taps, len(starts), kernel_sizes)
-        sizes = _Sizes.of(len(taps), len(starts), channels, kernel_sizes)
-        _call(self._forward, sizes, _TYPES[taps.dtype], taps, starts, ends, *results, torch.get_num_threads())
+        taps, bounds = taps.contiguous(), _bounds(spans)
+        self._check_range(*bounds, len(taps))
+        results = room_for_extremes(taps, spans)
+        sizes, kind, threads = _Sizes.of(taps, spans), _TYPES[taps.dtype], torch.get_num_threads()
+        _call(self._forward, sizes, kind, taps, *bounds, *results, threads)
         return results
 
-    def backward(
-        self,
-        extremes: Sequence[tuple[Tensor, Tensor]],
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def backward(self, extremes: _Extremes, spans: Spans, num_words: int, dtype: torch.dtype) -> Tensor:
         """As `span_pool_backward_reference`."""
         template = extremes[0][0]
-        channels = template.shape[1] // len(kernel_sizes)
-        grad_taps = template.new_zeros((num_words, channels * sum(kernel_sizes)))
-        grads, places = _pairs(extremes)
-        sizes = _Sizes.of(num_words, len(starts), channels, kernel_sizes)
-        spans = (_bounds(starts), _bounds(ends))
-        kind, threads = _TYPES[template.dtype], torch.get_num_threads()
-        _call(self._backward, sizes, kind, *grads, *places, *spans, grad_taps, threads)
+        grad_taps = template.new_zeros(shape_of_taps(template, spans.kernel_sizes, num_words))
+        tensors = (*_pairs(extremes), *_bounds(spans), grad_taps)
+        _call(self._backward, _Sizes.of(grad_taps, spans), _TYPES[template.dtype], *tensors, torch.get_num_threads())
         return grad_taps.to(dtype)
 
     def _check_range(self, starts: Tensor, ends: Tensor, words: int) -> None:
@@ -194,81 +156,45 @@ class CudaBody(Body):
         self._gelu_forward = library.span_gelu_pool_forward_cuda
         self._gelu_backward = library.span_gelu_pool_backward_cuda
 
-    def forward(
-        self, taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `span_pool_reference`."""
-        taps, spans = taps.contiguous(), (_bounds(starts), _bounds(ends))
-        results = _extremes_of(taps, len(starts), kernel_sizes)
-        sizes = _Sizes.of(len(taps), len(starts), taps.shape[1] // sum(kernel_sizes), kernel_sizes)
+        taps, results = taps.contiguous(), room_for_extremes(taps, spans)
         kinds = (_TYPES[taps.dtype], results[2].dtype == torch.int16)
-        self._launch(taps.device, self._forward, sizes, *kinds, taps, *spans, *results)
+        self._launch(self._forward, _Sizes.of(taps, spans), *kinds, taps, *_bounds(spans), *results)
         return results
 
-    def backward(
-        self,
-        extremes: Sequence[tuple[Tensor, Tensor]],
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-        dtype: torch.dtype,
-    ) -> Tensor:
+    def backward(self, extremes: _Extremes, spans: Spans, num_words: int, dtype: torch.dtype) -> Tensor:
         """As `span_pool_backward_reference`; every gradient is written once, in its type."""
-        template = extremes[0][0]
-        channels = template.shape[1] // len(kernel_sizes)
-        grad_taps = template.new_empty((num_words, channels * sum(kernel_sizes)), dtype=dtype)
-        grads, places = _pairs(extremes)
-        sizes = _Sizes.of(num_words, len(starts), channels, kernel_sizes)
-        kinds = (_TYPES[dtype], extremes[0][1].dtype == torch.int16)
-        spans = (_bounds(starts), _bounds(ends))
-        tensors = (*grads, *places, *spans, _room_for_chunks(starts), grad_taps)
-        self._launch(template.device, self._backward, sizes, *kinds, *tensors)
+        template, at = extremes[0]
+        grad_taps = template.new_empty(shape_of_taps(template, spans.kernel_sizes, num_words), dtype=dtype)
+        kinds = (_TYPES[dtype], at.dtype == torch.int16)
+        tensors = (*_pairs(extremes), *_bounds(spans), _room_for_chunks(spans), grad_taps)
+        self._launch(self._backward, _Sizes.of(grad_taps, spans), *kinds, *tensors)
         return grad_taps
 
     def gelu_forward(
-        self,
-        taps: Tensor,
-        bias: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        *,
-        for_backward: bool,
+        self, taps: Tensor, bias: Tensor, spans: Spans, *, for_backward: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `gelu_of_extremes`, in one kernel."""
-        taps, bias, spans = taps.contiguous(), bias.contiguous(), (_bounds(starts), _bounds(ends))
-        kept, places = (len(starts) if for_backward else 0, len(bias)), place_dtype(taps, kernel_sizes)
-        pooled = bias.new_empty((len(starts), len(bias)))
-        slope, at = taps.new_empty(kept, dtype=value_dtype(taps.dtype)), taps.new_empty(kept, dtype=places)
-        sizes = _Sizes.of(len(taps), len(starts), taps.shape[1] // sum(kernel_sizes), kernel_sizes)
-        kinds = (_TYPES[taps.dtype], _TYPES[bias.dtype], places == torch.int16)
-        self._launch(taps.device, self._gelu_forward, sizes, *kinds, taps, bias, *spans, pooled, slope, at)
-        return pooled, slope, at
+        taps, bias = taps.contiguous(), bias.contiguous()
+        results = room_for_gelu(taps, bias, spans, for_backward=for_backward)
+        kinds = (_TYPES[taps.dtype], _TYPES[bias.dtype], results[2].dtype == torch.int16)
+        self._launch(self._gelu_forward, _Sizes.of(taps, spans), *kinds, taps, bias, *_bounds(spans), *results)
+        return results
 
     def gelu_backward(
-        self,
-        grad: Tensor,
-        slope: Tensor,
-        at: Tensor,
-        starts: Tensor,
-        ends: Tensor,
-        kernel_sizes: Sequence[int],
-        num_words: int,
-        dtype: torch.dtype,
+        self, grad: Tensor, slope: Tensor, at: Tensor, spans: Spans, num_words: int, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
         """The taps' in one kernel; the bias's is a sum over spans, which the framework does in a fixed order."""
-        grad, channels = grad.contiguous(), grad.shape[1] // len(kernel_sizes)
-        grad_taps = grad.new_empty((num_words, channels * sum(kernel_sizes)), dtype=dtype)
-        sizes = _Sizes.of(num_words, len(starts), channels, kernel_sizes)
+        grad = grad.contiguous()
+        grad_taps = grad.new_empty(shape_of_taps(grad, spans.kernel_sizes, num_words), dtype=dtype)
         kinds = (_TYPES[dtype], _TYPES[grad.dtype], at.dtype == torch.int16)
-        tensors = (grad, slope, at, _bounds(starts), _bounds(ends), _room_for_chunks(starts), grad_taps)
-        self._launch(grad.device, self._gelu_backward, sizes, *kinds, *tensors)
+        tensors = (grad, slope, at, *_bounds(spans), _room_for_chunks(spans), grad_taps)
+        self._launch(self._gelu_backward, _Sizes.of(grad_taps, spans), *kinds, *tensors)
         return grad_taps, (grad * slope).sum(0).to(grad.dtype)
 
-    def _launch(
-        self, device: torch.device, function: Callable[..., int], sizes: _Sizes, *arguments: Tensor | int | None
-    ) -> None:
+    def _launch(self, function: Callable[..., int], sizes: _Sizes, *arguments: Tensor | int | None) -> None:
+        device = next(one.device for one in arguments if isinstance(one, Tensor))
         with torch.cuda.device(device):  # kernels are launched on the thread's device, whatever the stream's is
             stream = ctypes.c_void_p(torch.cuda.current_stream(device).cuda_stream)
             _call(function, sizes, *arguments, stream)
@@ -282,25 +208,39 @@ def _call(function: Callable[..., int], sizes: _Sizes, *arguments: Tensor | ctyp
         raise RuntimeError(f"span_pool failed with status {status} for {of}")
 
 
-def _extremes_of(taps: Tensor, spans: int, kernel_sizes: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Room for both and for their windows."""
-    shape = (spans, taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes))
+def room_for_extremes(taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """For both and for their windows."""
+    kernel_sizes = spans.kernel_sizes
+    shape = (spans.starts.shape[0], taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes))
     values, places = value_dtype(taps.dtype), place_dtype(taps, kernel_sizes)
     lowest, highest = (taps.new_empty(shape, dtype=values) for _ in range(2))
     lowest_at, highest_at = (taps.new_empty(shape, dtype=places) for _ in range(2))
     return lowest, highest, lowest_at, highest_at
 
 
-def _pairs(extremes: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor | None], list[Tensor | None]]:
+def room_for_gelu(taps: Tensor, bias: Tensor, spans: Spans, *, for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """For the larger one, its slope and its window; no rows of the latter two without a backward pass."""
+    rows, columns = spans.starts.shape[0], bias.shape[0]
+    kept = (rows if for_backward else 0, columns)
+    slope = taps.new_empty(kept, dtype=value_dtype(taps.dtype))
+    at = taps.new_empty(kept, dtype=place_dtype(taps, spans.kernel_sizes))
+    return bias.new_empty((rows, columns)), slope, at
+
+
+def shape_of_taps(grad: Tensor, kernel_sizes: Sequence[int], num_words: int) -> tuple[int, int]:
+    """From the gradient of what was pooled."""
+    return num_words, grad.shape[1] // len(kernel_sizes) * sum(kernel_sizes)
+
+
+def _pairs(extremes: _Extremes) -> list[Tensor | None]:
     """Two gradients and two places; nothing in the room of the second, if there is one only."""
-    both: list[tuple[Tensor | None, Tensor | None]] = [(grad.contiguous(), at) for grad, at in extremes]
-    both += [(None, None)] * (2 - len(both))
-    return [grad for grad, _ in both], [at for _, at in both]
+    missing = [None] * (2 - len(extremes))
+    return [*(grad.contiguous() for grad, _ in extremes), *missing, *(at for _, at in extremes), *missing]
 
 
-def _room_for_chunks(starts: Tensor) -> Tensor:
-    return starts.new_empty((-(-len(starts) // SPANS_PER_CHUNK), 2), dtype=torch.int32)
+def _room_for_chunks(spans: Spans) -> Tensor:
+    return spans.starts.new_empty((-(-len(spans.starts) // SPANS_PER_CHUNK), 2), dtype=torch.int32)
 
 
-def _bounds(spans: Tensor) -> Tensor:
-    return spans.to(torch.int64).contiguous()
+def _bounds(spans: Spans) -> tuple[Tensor, Tensor]:
+    return spans.starts.to(torch.int64).contiguous(), spans.ends.to(torch.int64).contiguous()

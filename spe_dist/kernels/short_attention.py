@@ -8,6 +8,7 @@ which `varlen_attn`'s backward pass does not. On a CPU the operator is its defin
 from __future__ import annotations
 
 import logging
+import math
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -24,7 +25,6 @@ HEAD_SIZES = (32, 64)
 _LONGEST = 512  # pieces: a program goes through all tiles of its sequence, so a long one is waited for
 _MEAN_LENGTH = 64  # above it, tiles of 128 are full enough
 _MOST_ELEMENTS = 2**31  # the kernels count in 32 bits
-_LN_2 = 0.6931471805599453
 _chosen: AttentionKernel = "auto"
 
 
@@ -153,7 +153,7 @@ def _definition(qkv: Tensor, starts: Tensor, scale: float) -> tuple[Tensor, Tens
     for query, key, value in _sequences(qkv, starts):
         scores = query @ key.transpose(1, 2) * scale
         results.append((scores.softmax(dim=2) @ value).transpose(0, 1))
-        sums.append(scores.logsumexp(dim=2).T / _LN_2)
+        sums.append(scores.logsumexp(dim=2).T / math.log(2))
     return torch.cat(results).to(qkv.dtype), torch.cat(sums).float()
 
 

@@ -12,7 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 32
+from spe_dist.kernels.short_attention import TILE
+
 _WARPS = 4  # of 32 threads: compiled for sm_90, fewer keep values in local memory
 _LOG2_E = tl.constexpr(1.4426950408889634)  # the kernels compute in powers of 2
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spe_dist.kernels.bodies import Spans, room_for_extremes, room_for_gelu, shape_of_taps
 from spe_dist.kernels.compiled import body_for
-from spe_dist.kernels.span_pool_reference import place_dtype, value_dtype
 
 
 def span_pool(taps: Tensor, starts: Tensor, ends: Tensor, *, kernel_sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def span_gelu_pool(taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, *, 
 def _span_pool(
     taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return body_for(taps.device).forward(taps, starts, ends, kernel_sizes)
+    return body_for(taps.device).forward(taps, Spans(starts, ends, kernel_sizes))
 
 
 @torch.library.custom_op("spe_dist::span_pool_backward", mutates_args=())
@@ -71,14 +71,16 @@ def _span_pool_backward(
     dtype: torch.dtype,
 ) -> Tensor:
     extremes = [(grad_lowest, lowest_at), (grad_highest, highest_at)]
-    return body_for(grad_lowest.device).backward(extremes, starts, ends, kernel_sizes, num_words, dtype)
+    spans = Spans(starts, ends, kernel_sizes)
+    return body_for(grad_lowest.device).backward(extremes, spans, num_words, dtype)
 
 
 @torch.library.custom_op("spe_dist::span_gelu_pool", mutates_args=())
 def _span_gelu_pool(
     taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return body_for(taps.device).gelu_forward(taps, bias, starts, ends, kernel_sizes, for_backward=for_backward)
+    spans = Spans(starts, ends, kernel_sizes)
+    return body_for(taps.device).gelu_forward(taps, bias, spans, for_backward=for_backward)
 
 
 @torch.library.custom_op("spe_dist::span_gelu_pool_backward", mutates_args=())
@@ -92,64 +94,40 @@ def _span_gelu_pool_backward(
     num_words: int,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor]:
-    body = body_for(grad.device)
-    return body.gelu_backward(grad, slope, at, starts, ends, kernel_sizes, num_words, dtype)
+    spans = Spans(starts, ends, kernel_sizes)
+    return body_for(grad.device).gelu_backward(grad, slope, at, spans, num_words, dtype)
 
 
 @_span_pool.register_fake
 def _(taps: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int]) -> tuple[Tensor, ...]:
-    shape = (starts.shape[0], taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes))
-    values = taps.new_empty(shape, dtype=value_dtype(taps.dtype))
-    places = taps.new_empty(shape, dtype=place_dtype(taps, kernel_sizes))
-    return values, torch.empty_like(values), places, torch.empty_like(places)
+    return room_for_extremes(taps, Spans(starts, ends, kernel_sizes))
 
 
 @_span_pool_backward.register_fake
-def _(
-    grad_lowest: Tensor,
-    grad_highest: Tensor,
-    lowest_at: Tensor,
-    highest_at: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    kernel_sizes: Sequence[int],
-    num_words: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    channels = grad_lowest.shape[1] // len(kernel_sizes)
-    return grad_lowest.new_empty((num_words, channels * sum(kernel_sizes)), dtype=dtype)
+def _(grad_lowest: Tensor, *others: Any) -> Tensor:
+    *_, kernel_sizes, num_words, dtype = others
+    return grad_lowest.new_empty(shape_of_taps(grad_lowest, kernel_sizes, num_words), dtype=dtype)
 
 
 @_span_gelu_pool.register_fake
 def _(
     taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, kernel_sizes: Sequence[int], for_backward: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    spans, columns = starts.shape[0], bias.shape[0]
-    kept = (spans if for_backward else 0, columns)
-    slope = taps.new_empty(kept, dtype=value_dtype(taps.dtype))
-    return bias.new_empty((spans, columns)), slope, taps.new_empty(kept, dtype=place_dtype(taps, kernel_sizes))
+    return room_for_gelu(taps, bias, Spans(starts, ends, kernel_sizes), for_backward=for_backward)
 
 
 @_span_gelu_pool_backward.register_fake
-def _(
-    grad: Tensor,
-    slope: Tensor,
-    at: Tensor,
-    starts: Tensor,
-    ends: Tensor,
-    kernel_sizes: Sequence[int],
-    num_words: int,
-    dtype: torch.dtype,
-) -> tuple[Tensor, Tensor]:
-    channels = grad.shape[1] // len(kernel_sizes)
-    return grad.new_empty((num_words, channels * sum(kernel_sizes)), dtype=dtype), grad.new_empty(grad.shape[1])
+def _(grad: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    *_, kernel_sizes, num_words, dtype = others
+    taps = grad.new_empty(shape_of_taps(grad, kernel_sizes, num_words), dtype=dtype)
+    return taps, grad.new_empty(grad.shape[1])
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     taps = inputs[0]
     starts, ends, ctx.kernel_sizes = inputs[-4:-1] if len(output) == 3 else inputs[-3:]
     ctx.num_words, ctx.dtype = taps.shape[0], taps.dtype
-    kept = output[1:] if len(output) == 3 else output[2:]  # slope and window, or the windows of both extremes
+    kept = output[-2:]  # slope and window, or the windows of both extremes
     ctx.save_for_backward(*kept, starts, ends)
     ctx.mark_non_differentiable(*kept)
 

@@ -44,13 +44,12 @@ def states_of_groups(model: Any, layout: PaddedLayout, inputs: Mapping[str, Tens
         inputs: arguments of the model, [P, ...].
     """
     sizes = [group.pieces for group in layout.groups]
+    inputs = {**inputs, "attention_mask": torch.ones_like(layout.order)}  # padding gets zeros
     of_groups = {name: values[layout.order].split(sizes) for name, values in inputs.items()}
     found = []
     for number, group in enumerate(layout.groups):
         padded = {name: pad(parts[number], group) for name, parts in of_groups.items()}
-        shape, device = (group.sequences, group.longest), layout.order.device
-        mask = torch.ones(shape, device=device, dtype=torch.int64) if group.is_piece is None else group.is_piece.long()
-        states = model(**padded, attention_mask=mask.view(shape)).last_hidden_state.flatten(0, 1)
+        states = model(**padded).last_hidden_state.flatten(0, 1)
         found.append(states if group.slots is None else states[group.slots])
     return torch.cat(found).index_select(0, layout.places)
 

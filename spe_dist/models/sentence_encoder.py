@@ -158,12 +158,13 @@ class SentenceEncoder(nn.Module):
         return grouped_layout(packed, together=not self.packed or hasattr(table, "ds_id") or table.is_meta)
 
     def _states_of_groups(self, packed: PackedSequences, layout: PaddedLayout, added: Tensor | None = None) -> Tensor:
-        inputs = {"token_type_ids": self._segments(packed)}
-        if added is None:
-            inputs["input_ids"] = packed.piece_ids
-        else:
-            inputs["inputs_embeds"] = self.word_embeddings(packed.piece_ids) + added
+        inputs = self._inputs(packed.piece_ids, added) | {"token_type_ids": self._segments(packed)}
         return states_of_groups(self.model, layout, inputs)
+
+    def _inputs(self, piece_ids: Tensor, added: Tensor | None) -> dict[str, Tensor]:
+        if added is None:
+            return {"input_ids": piece_ids}
+        return {"inputs_embeds": self.word_embeddings(piece_ids) + added}
 
     def _padded_states(self, packed: PackedSequences) -> Tensor:
         """The same with every sequence padded to the longest, in all layers."""
@@ -198,19 +199,11 @@ class SentenceEncoder(nn.Module):
         added: Tensor | None = None,
         last: LastAttention | None = None,
     ) -> Tensor:
-        pieces = (
-            {"input_ids": piece_ids[None]}
-            if added is None
-            else {"inputs_embeds": (self.word_embeddings(piece_ids) + added)[None]}
-        )
+        pieces = {name: values[None] for name, values in self._inputs(piece_ids, added).items()}
         if self.token_types:  # ModernBERT has none
             pieces["token_type_ids"] = segments[None]
-        states = self.model(
-            **pieces,
-            position_ids=positions[None] + self.first_position,
-            layout=layout,
-            last=last,
-        )
+        places = positions[None] + self.first_position
+        states = self.model(**pieces, position_ids=places, layout=layout, last=last)
         return states.last_hidden_state[0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -21,7 +21,8 @@ from typing import Any
 
 from data_shards.files import write_atomically
 from spe_dist.versions import package_versions, this_machine
-from tests.faults.catalogue import FAULTS, Fault, Laboratory
+from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.laboratory import Laboratory
 from tests.faults.page import page
 from tests.faults.tally import Tally
 from tests.unit.spe_dist.tiny_run import ROOT

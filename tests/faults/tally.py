@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from tests.faults.catalogue import Tried
+from tests.faults.laboratory import Tried
 
 
 class Tally:

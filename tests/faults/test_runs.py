@@ -9,8 +9,8 @@ import pytest
 from spe_dist.checkpoint.reader import list_checkpoints
 from spe_dist.train.run_folder import CHECKPOINTS, METRICS
 from tests.faults import catalogue
-from tests.faults.catalogue import Laboratory
 from tests.faults.command_runs import CommandRun
+from tests.faults.laboratory import EVERY, Laboratory
 from tests.faults.trials import Injected, judge, trials_of
 
 pytestmark = [pytest.mark.distributed, pytest.mark.timeout(900)]
@@ -49,7 +49,7 @@ def test_a_worker_killed_under_torchrun(laboratory):
 @pytest.mark.ray
 def test_a_worker_killed_under_ray(laboratory):
     (trial,) = one_try(laboratory, catalogue.workers_killed_on_ray).trials
-    assert trial.steps_lost <= 2 * catalogue.EVERY + 1
+    assert trial.steps_lost <= 2 * EVERY + 1
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from spe_dist.train.start_times import read_starts
-from tests.faults.catalogue import Laboratory
 from tests.faults.command_runs import PATIENCE, CommandRun, free_port
+from tests.faults.laboratory import Laboratory
 from tests.faults.trials import judge_beginning, last_step, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 

@@ -177,6 +177,7 @@ _ANNOTATED = [
     _mistake("data check e.jsonl", "e.jsonl", e__jsonl=_DATA.replace('"end": 4', '"end": 9')),
     _mistake("data check a.jsonl a.jsonl", "twice", a__jsonl=_DATA),
     _mistake("data check a.jsonl --format csv", "--format csv", a__jsonl=_DATA),
+    _mistake("data check a.jsonl --json --triples", "--triples", a__jsonl=_DATA),
     _mistake("data check a.jsonl --tokenizer nosuch.txt", "no tokenizer there", a__jsonl=_DATA),
     _mistake("data convert a.jsonl a.jsonl", "the input file", a__jsonl=_DATA),
     _mistake("data convert a.jsonl b.json --to brat", "format brat is written as a folder", a__jsonl=_DATA),

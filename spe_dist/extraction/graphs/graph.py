@@ -53,8 +53,8 @@ class _Seen:
 
     def add(self, text: int, start: int, end: int, score: float | None) -> None:
         self.places.extend((text, start, end))
-        if score is not None and score > (self.score or 0.0):
-            self.score = score
+        if score is not None:
+            self.score = max(score, self.score or 0.0)
 
     @property
     def count(self) -> int:
@@ -112,7 +112,7 @@ class Graph:
     def add(self, found: Found) -> None:
         """Add a text."""
         text = len(self._texts)
-        self._texts.append(_encoded(found.name or str(self._first_text + text + 1)))
+        self._texts.append(encoded(found.name or str(self._first_text + text + 1)))
         nodes = []
         for type, mentions, score in found.entities:
             node = self._node(type, mentions[0][2] if mentions else "")
@@ -133,7 +133,7 @@ class Graph:
         if known not in self._nodes:
             number = self._first + len(self._nodes)
             parts = known if self._scope == "corpus" else (str(self._first_text + 1), *known)
-            self._nodes[known] = Node(number=number, key="/".join(map(_encoded, parts)), type=type)
+            self._nodes[known] = Node(number=number, key="/".join(map(encoded, parts)), type=type)
         return self._nodes[known]
 
     @property
@@ -174,5 +174,6 @@ def normalised(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
 
 
-def _encoded(part: str) -> str:
+def encoded(part: str) -> str:
+    """Percent-encoded, as a part of a key or IRI."""
     return quote(part, safe="", errors="replace")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from urllib.parse import quote
 
-from spe_dist.extraction.graphs.graph import Edge, Graph, Node
+from spe_dist.extraction.graphs.graph import Edge, Graph, Node, encoded
 
 _OWN = "urn:spe-dist:"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -25,12 +24,12 @@ def ntriples(graphs: Iterable[Graph]) -> Iterator[str]:
     for graph in graphs:
         for node in graph.nodes:
             subject = _own("entity", node.key)
-            yield _line(subject, f"<{_RDF}type>", _own("type", quote(node.type, safe="", errors="replace")))
+            yield _line(subject, f"<{_RDF}type>", _own("type", encoded(node.type)))
             yield from (_line(subject, _LABEL, _literal(name)) for name in node.names)
             yield from _seen(subject, graph, node)
         for edge in graph.edges:
             head, tail = _own("entity", edge.head.key), _own("entity", edge.tail.key)
-            relation, statement = _own("relation", quote(edge.type, safe="", errors="replace")), f"_:r{number}"
+            relation, statement = _own("relation", encoded(edge.type)), f"_:r{number}"
             yield _line(head, relation, tail)
             yield _line(statement, f"<{_RDF}type>", f"<{_RDF}Statement>")
             for name, value in (("subject", head), ("predicate", relation), ("object", tail)):

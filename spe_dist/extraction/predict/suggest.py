@@ -14,7 +14,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,7 @@ def suggest(results: Iterable[tuple[dict[str, Any], ExtractedText]], count: int,
     for one in drawn:
         if len(chosen) < count and one.extracted.text not in known:
             known.add(one.extracted.text)
-            chosen.append(Suggestion(one.number, one.fields, one.extracted, one.doubt, at_random=True))
+            chosen.append(replace(one, at_random=True))
     return chosen
 
 

@@ -72,6 +72,7 @@ def test_what_label_studio_asks_for(connection, extractor):
         ("/predict", {"tasks": [{"id": 7}]}, 400, "task 7 has no 'data'"),
         ("/predict", {"tasks": [{"data": {"a": 1}}]}, 400, r"no field 'data.text' holds the text"),
         ("/predict", {"tasks": [], "label_config": "<View>"}, 400, "no XML"),
+        ("/predict", {"tasks": [], "label_config": [1]}, 400, "no XML"),
         ("/predict", {"tasks": [], "label_config": "<View/>"}, 400, "no Labels for a Text"),
         ("/train", {}, 404, "there is no /train"),
     ],

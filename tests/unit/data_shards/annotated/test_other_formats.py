@@ -15,6 +15,7 @@ from data_shards.annotated.read import read_annotated, read_documents
 from data_shards.annotated.read_report import (
     BRAT_LINES,
     DISCONTINUOUS,
+    ENTITIES_ACROSS_SENTENCES,
     NOT_ANNOTATED,
     NOT_FOUND,
     OTHER_ANNOTATIONS,
@@ -61,6 +62,8 @@ def test_a_folder_of_brat(tmp_path):
         "R2\tabout Arg1:E1 Arg2:T2",
         "R3\tsame Arg1:T1 Arg2:T3",
         "*\tEquiv T1 T3",
+        "*\tEquiv T5 T3",
+        "*\tEquiv ",
         "A1\tNegation E1",
         "N1\tReference T1 Wikidata:Q7259\tAda Lovelace",
         "#1\tAnnotatorNotes T1\tsure",
@@ -72,7 +75,7 @@ def test_a_folder_of_brat(tmp_path):
     assert (document.name, document.text, empty.name) == ("doc2", EMOJI, "doc10")
     assert named(document) == [
         ("Ada Byron", "Person", 0), ("London", "Place", 1), ("She", "Person", 0),
-        ("Ada Byron lives in London", "Two", 2), ("London.\r\nShe", "OverLines", 3),
+        ("Ada Byron lives in London", "Two", 2), ("London.\r\nShe", "OverLines", 0),
     ]  # fmt: skip
     assert document.facts == (Fact(0, 1, "lives_in"),)
     other = Counter(BRAT_LINES[letter] for letter in "EAN#")
@@ -87,6 +90,7 @@ def test_a_folder_of_brat(tmp_path):
         ("T1\tPerson 0 9\tAda", "of type 'Person' .*but the text has 4"),
         ("T1 Person 0 3 Ada", r"a\.ann:1: 'T1 Person 0 3 Ada' is no line of brat"),
         ("T1\tPerson 0\tAda", r"a\.ann:1: 'Person 0': expected a type, first and last"),
+        (f"T1\tPerson 0 {10**20}\tAda", "expected a type, first and last"),
         ("R1\tin T1 T2", r"a\.ann:1: 'in T1 T2': expected a type and two arguments"),
     ],
 )
@@ -249,6 +253,12 @@ def test_a_docbin_as_the_tutorial_on_relations_writes_it(tmp_path):
     assert document.text == doc.text and not report.findings
     assert named(document) == [("Ada Byron", "PER", 0), ("London", "LOC", 1), ("Paris", "LOC", 2)]
     assert document.facts == (Fact(0, 1, "lives in"),)
+    words = Doc(spacy.blank("en").vocab, words=["Ada", "left", "Bob", "came"], sent_starts=[True, False, True, False])
+    words.ents = [words[:1].char_span(0, 3, label="PER"), words.char_span(4, 12, label="ACROSS")]
+    words._.rel = {(0, 1): {"r": 1.0}}
+    DocBin(docs=[words], store_user_data=True).to_disk(tmp_path / "words.spacy")
+    (document,), report = read_documents(tmp_path / "words.spacy")
+    assert named(document) == [("Ada", "PER", 0)] and report.findings == {ENTITIES_ACROSS_SENTENCES: 1}
     (tmp_path / "bad.spacy").write_bytes(b"no")
     with pytest.raises(UserError, match=r"bad\.spacy: no DocBin of spaCy"):
         read_documents(tmp_path / "bad.spacy")
@@ -311,7 +321,7 @@ def test_sentences_there_and_back(tmp_path_factory, given):
     sentences = []
     for number, one in enumerate(given):  # without relations of an entity with itself, which no reader takes
         spans = [(entity.word_start, entity.word_end) for entity in one.entities]
-        relations = tuple(r for r in one.relations if r.head != r.tail and (spans[r.head] != spans[r.tail] or False))
+        relations = tuple(r for r in one.relations if spans[r.head] != spans[r.tail])
         sentences.append(AnnotatedSentence(one.words, one.entities, relations, "", number))
     lost = write_sentences(sentences, folder / "a.jsonl", "glirel")
     found, report = read_annotated(folder / "a.jsonl")
@@ -329,6 +339,14 @@ def test_sentences_there_and_back(tmp_path_factory, given):
         assert all(a.word_end <= b.word_start for a, b in pairwise(sorted(read.entities)))
     left_out = sum(len(one.entities) for one in sentences) - sum(len(one.entities) for one in found)
     assert sum(count for what, count in lost.items() if what.startswith("entities")) == left_out
+
+
+def test_the_nearest_mentions_and_the_longest_entities_are_kept(tmp_path):
+    mentions = [Mention(0, 3, "P", 0), Mention(30, 33, "L", 1), Mention(20, 23, "P", 0), Mention(14, 17, "L", 1)]
+    assert between_mentions(Document(" " * 40, tuple(mentions), (Fact(1, 0, "of"),)), Counter()) == [(3, 2, "of")]
+    entities = (Entity(0, 1, "A"), Entity(0, 2, "B"), Entity(1, 3, "C"))
+    write_sentences([AnnotatedSentence(("a", "b", "c"), entities)], tmp_path / "a.conll", "conll")
+    assert read_annotated(tmp_path / "a.conll")[0][0].entities == entities[1:2]
 
 
 def test_docbins_there_and_back(tmp_path):

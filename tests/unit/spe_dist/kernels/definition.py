@@ -2,6 +2,7 @@
 
 import torch
 
+from spe_dist.kernels.bodies import Spans
 from spe_dist.kernels.span_pool_reference import (
     gelu_of_extremes,
     span_pool_backward_reference,
@@ -44,7 +45,8 @@ def random_case(seed, *, most_words=600, most_spans=300):
 def assert_as_defined(body, taps, starts, ends, kernel_sizes, *, device="cpu"):
     """Values and windows bit by bit, as both add taps in one order; gradients and GELU to rounding."""
     on_device = [part.to(device) for part in (taps, starts, ends)]
-    found = body.forward(*on_device, kernel_sizes)
+    spans = Spans(*on_device[1:], kernel_sizes)
+    found = body.forward(on_device[0], spans)
     if not len(starts):
         columns = taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes)
         assert [tuple(part.shape) for part in found] == [(0, columns)] * 4
@@ -60,25 +62,25 @@ def assert_as_defined(body, taps, starts, ends, kernel_sizes, *, device="cpu"):
     grads = [torch.randn(expected[0].shape, generator=generator, dtype=expected[0].dtype) for _ in range(2)]
     places = [part.cpu() for part in found[2:]]
     extremes = list(zip((grad.to(device) for grad in grads), found[2:], strict=True))
-    arguments = (*on_device[1:], kernel_sizes, len(taps), taps.dtype)
-    mine = body.backward(extremes, *arguments)
+    mine = body.backward(extremes, spans, len(taps), taps.dtype)
     other = span_pool_backward_reference(list(zip(grads, places, strict=True)), starts, ends, kernel_sizes, len(taps))
     _assert_close(mine, other)
-    assert torch.equal(mine, body.backward(extremes, *arguments))  # no atomics: the same bits every time
+    again = body.backward(extremes, spans, len(taps), taps.dtype)
+    assert torch.equal(mine, again)  # no atomics: the same bits every time
     for bias_dtype in {taps.dtype, value_dtype(taps.dtype)}:
-        _assert_gelu_as_defined(body, expected, grads[0].to(bias_dtype), taps, on_device, kernel_sizes)
+        _assert_gelu_as_defined(body, expected, grads[0].to(bias_dtype), on_device[0], spans)
 
 
-def _assert_gelu_as_defined(body, extremes, grad, taps, on_device, kernel_sizes):
+def _assert_gelu_as_defined(body, extremes, grad, taps, spans):
     bias = torch.randn(extremes[0].shape[1], generator=torch.Generator().manual_seed(7)).to(grad.dtype)
-    spans, device = on_device[1:], on_device[0].device
-    inputs = (on_device[0], bias.to(device), *spans, kernel_sizes)
+    inputs = (taps, bias.to(taps.device), spans)
     pooled, slope, at = body.gelu_forward(*inputs, for_backward=True)
     alone, *nothing = body.gelu_forward(*inputs, for_backward=False)
     assert alone.view(torch.uint8).equal(pooled.view(torch.uint8)) and not any(part.numel() for part in nothing)
     expected_pooled, expected_slope, expected_at = gelu_of_extremes(*extremes, bias, for_backward=True)
     assert pooled.dtype == bias.dtype and slope.dtype == extremes[0].dtype
-    filled = (spans[0] < spans[1]).cpu()[:, None]
+    starts, ends = spans.starts.cpu(), spans.ends.cpu()
+    filled = (starts < ends)[:, None]
     pooled, found_slope, found_at = (part.cpu() for part in (pooled, slope, at))
     finite = extremes[0].isfinite() & extremes[1].isfinite()
     assert not pooled[~finite].isfinite().any()  # which of the two it is depends on torch's GELU
@@ -89,10 +91,9 @@ def _assert_gelu_as_defined(body, extremes, grad, taps, on_device, kernel_sizes)
     assert torch.equal(found_at[clear].int(), expected_at[clear].int())
     torch.testing.assert_close(found_slope[clear], expected_slope[clear], rtol=1e-5, atol=2e-6)
     slope = slope.nan_to_num(0, 0, 0)  # the gradient of what is no number says nothing
-    grads = body.gelu_backward(grad.to(device), slope, at, *spans, kernel_sizes, len(taps), taps.dtype)
+    grads = body.gelu_backward(grad.to(taps.device), slope, at, spans, len(taps), taps.dtype)
     before_gelu = grad * slope.cpu()
-    starts, ends = (part.cpu() for part in spans)
-    other = span_pool_backward_reference([(before_gelu, at.cpu())], starts, ends, kernel_sizes, len(taps))
+    other = span_pool_backward_reference([(before_gelu, at.cpu())], starts, ends, spans.kernel_sizes, len(taps))
     _assert_close(grads[0], other)
     assert grads[0].dtype == taps.dtype and grads[1].dtype == bias.dtype
     _assert_close(grads[1], before_gelu.sum(0))

@@ -17,11 +17,10 @@ HEADERS = Path(__file__).parent / "emulation"
 FLAGS = ["-O1", "-g", "-std=c++17", "-shared", "-fPIC", "-fno-strict-aliasing"]
 UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
 ADDRESSES = [*UNDEFINED, "-fsanitize=address"]
-OUTPUTS = {"span_pool_forward_cuda": 4, "span_pool_backward_cuda": 2} | {
-    "span_gelu_pool_forward_cuda": 3, "span_gelu_pool_backward_cuda": 2
+OUTPUTS = {
+    "span_pool_forward_cuda": 4, "span_pool_backward_cuda": 2,
+    "span_gelu_pool_forward_cuda": 3, "span_gelu_pool_backward_cuda": 2,
 }  # fmt: skip
-
-
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.mmap.restype = ctypes.c_void_p
 LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -67,7 +66,7 @@ class EmulatedBody(bodies.CudaBody):
         self.traps, self.at_end, self.alignment = ctypes.CDLL(str(library)).emulation_traps, True, 16
         self.record = record
 
-    def _launch(self, device, function, sizes, *arguments):
+    def _launch(self, function, sizes, *arguments):
         tensors = [one for one in arguments if isinstance(one, torch.Tensor)]
         outputs = tensors[-OUTPUTS[function.__name__] :]
         with Guarded(at_end=self.at_end, alignment=self.alignment) as guarded:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data_shards.errors import UserError
 from spe_dist.kernels import compiled
-from spe_dist.kernels.bodies import ReferenceBody
+from spe_dist.kernels.bodies import ReferenceBody, Spans
 from spe_dist.kernels.span_pool import _span_gelu_pool, _span_pool, span_gelu_pool, span_pool
 from spe_dist.kernels.span_pool_reference import span_pool_reference
 from tests.unit.spe_dist.kernels.definition import assert_as_defined
@@ -57,7 +57,7 @@ def test_infinities_and_what_is_no_number_come_out_as_in_the_definition(dtype):
     taps[torch.rand(taps.shape) < 0.05] = float("-inf")
     starts = torch.arange(50)
     ends = starts + 1 + starts % 7
-    found = compiled.body_for(CPU).forward(taps, starts, ends, (2, 3, 4))
+    found = compiled.body_for(CPU).forward(taps, Spans(starts, ends, (2, 3, 4)))
     expected = span_pool_reference(taps, starts, ends, (2, 3, 4))
     assert found[0].isnan().any() and found[0].isfinite().any()
     for mine, other in zip(found, expected, strict=True):
@@ -67,7 +67,7 @@ def test_infinities_and_what_is_no_number_come_out_as_in_the_definition(dtype):
 def test_spans_of_512_words_and_bounds_of_any_integer_type():
     taps = torch.randn(600, 9 * 4)
     starts, ends = torch.tensor([0, 88], dtype=torch.int32), torch.tensor([512, 600], dtype=torch.int32)
-    found = compiled.body_for(CPU).forward(taps, starts, ends, (2, 3, 4))
+    found = compiled.body_for(CPU).forward(taps, Spans(starts, ends, (2, 3, 4)))
     expected = span_pool_reference(taps, starts, ends, (2, 3, 4))
     assert all(torch.equal(mine, other) for mine, other in zip(found, expected, strict=True))
 
@@ -76,7 +76,7 @@ def test_spans_of_512_words_and_bounds_of_any_integer_type():
 def test_a_span_outside_of_the_words_is_named(span):
     starts, ends = torch.tensor([[0, 5], span]).unbind(1)
     with pytest.raises(ValueError, match=rf"span 1 is \[{span[0]}, {span[1]}\), there are 5 words"):
-        compiled.body_for(CPU).forward(torch.randn(5, 3), starts, ends, (3,))
+        compiled.body_for(CPU).forward(torch.randn(5, 3), Spans(starts, ends, (3,)))
 
 
 def test_more_threads_change_no_bit():
@@ -86,9 +86,9 @@ def test_more_threads_change_no_bit():
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found = compiled.body_for(CPU).forward(taps, starts, ends, (2, 3, 4))
+        found = compiled.body_for(CPU).forward(taps, Spans(starts, ends, (2, 3, 4)))
         extremes = [(found[0], found[2]), (found[1], found[3])]
-        grads = compiled.body_for(CPU).backward(extremes, starts, ends, (2, 3, 4), 300, torch.float32)
+        grads = compiled.body_for(CPU).backward(extremes, Spans(starts, ends, (2, 3, 4)), 300, torch.float32)
         results.append((*found, grads))
     torch.set_num_threads(before)
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))

@@ -69,7 +69,7 @@ def check_many_spans(library):
 
 def check_a_bad_span(library):
     body = EmulatedBody(library)
-    body.forward(torch.randn(5, 4), torch.tensor([0, 2]), torch.tensor([5, 6]), [1])
+    body.forward(torch.randn(5, 4), bodies.Spans(torch.tensor([0, 2]), torch.tensor([5, 6]), [1]))
     assert body.traps() == 1  # the thread of the second span that has all four channels
 
 

@@ -133,14 +133,17 @@ def test_sentences_are_computed_in_small_tiles_and_long_texts_are_not():
         short.choose("short", cpu)
 
 
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_joint_products_equal_those_of_each_layer(side_by_side):
+@pytest.mark.parametrize(
+    ("side_by_side", "size"), [(False, 24), (True, 24), (True, 21)]
+)  # the last: gaps between biases
+def test_joint_products_equal_those_of_each_layer(side_by_side, size):
     torch.manual_seed(0)
-    layers = nn.ModuleList(nn.Linear(16, 24).double() for _ in range(3))
+    layers = nn.ModuleList(nn.Linear(16, size).double() for _ in range(3))
     if side_by_side:
         lay_side_by_side(layers)
     expected_weights = [weight.clone() for weight in layers.parameters()]
-    inputs, into = torch.randn(7, 16, dtype=torch.float64, requires_grad=True), torch.randn(7, 72, dtype=torch.float64)
+    inputs = torch.randn(7, 16, dtype=torch.float64, requires_grad=True)
+    into = torch.randn(7, 3 * size, dtype=torch.float64)
     leaves = (inputs, *layers.parameters())
     joint = joint_linear(inputs, [layer.weight for layer in layers], [layer.bias for layer in layers])
     apart = torch.cat([layer(inputs) for layer in layers], dim=1)

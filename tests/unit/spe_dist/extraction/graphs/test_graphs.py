@@ -68,7 +68,15 @@ def parsed(places: str, separator: str) -> list:
     return sorted((unquote(one[1]), int(one[2]), int(one[3])) for one in found)
 
 
-CLEAN = {ord(one): "\ufffd" for one in "\x00\x1b\ud800"}  # what XML does not hold
+def names_of_nodes(texts: list[Found], scope: str) -> list[tuple[str, set[str]]]:
+    """Type and names of each node, as XML holds them."""
+    clean = {ord(one): "\ufffd" for one in "\x00\x1b\ud800"}
+    names = defaultdict(set)
+    for number, found in enumerate(texts):
+        for type, mentions, _ in found.entities:
+            key = (number if scope == "text" else 0, type, normalised(mentions[0][2]))
+            names[key] |= {" ".join(name.split()).translate(clean) for *_, name in mentions}
+    return [(type, own) for (_, type, _), own in names.items()]
 
 
 @settings(deadline=None, max_examples=50)
@@ -86,10 +94,9 @@ def test_graphml_loads_into_networkx(texts, scope):
         [(values["type"], seen(values)) for _, values in graph.nodes(data=True)], key=repr
     )  # repr: some have no score
     assert got == sorted([(type, told(places)) for (_, type, _), places in nodes.items()], key=repr)
-    for _, values in graph.nodes(data=True):
-        names = (values["names"] or "").split("\n")
-        assert (values["label"] or "") in names
-        assert len({normalised(name) for name in names}) <= len(names)
+    names = [(values["type"], (values["names"] or "").split("\n")) for _, values in graph.nodes(data=True)]
+    assert [(type, set(own)) for type, own in names] == names_of_nodes(texts, scope)
+    assert all((values["label"] or "") in own for (_, own), values in zip(names, graph.nodes.values(), strict=True))
     got = sorted([(values["label"], seen(values)) for _, _, values in graph.edges(data=True)], key=repr)
     assert got == sorted([(type, told(places)) for (_, type, _), places in edges.items()], key=repr)
 

@@ -74,6 +74,12 @@ def test_suggestions_repeat_have_no_twins_and_some_are_drawn():
     assert all(results[one.number][1] is one.extracted for one in first)
 
 
+def test_each_text_is_drawn_as_often():
+    results = [({}, text(f"nothing {number}")) for number in range(5)]
+    drawn = Counter(suggest(iter(results), 1, seed=seed)[0].number for seed in range(500))
+    assert len(drawn) == 5 and min(drawn.values()) > 70
+
+
 def test_fewer_texts_than_wanted():
     results = [({}, text("a b", 0.5)), ({}, text("c")), ({}, text("d e", 1.0))]
     assert sorted(one.number for one in suggest(iter(results), 10, seed=1)) == [0, 1, 2]
