@@ -35,26 +35,13 @@ from spe_dist.finetuning.folder import check_same_run, read_result, remove_model
 from spe_dist.methods.registry import spec_of
 from spe_dist.recipe import config_values, config_yaml, load_recipe
 from spe_dist.settings import differences, differences_text
-from spe_dist.train.run_folder import CONFIG
-from spe_dist.train.run_storage import kept_steps, newest_step
+from spe_dist.train.run_folder import CONFIG, EXECUTION
+from spe_dist.train.run_storage import kept_steps
 
 TABLE = "comparison"
 # Settings of pre-training that change no result.
-FREE = (
-    *(
-        "run.name",
-        "run.folder",
-        "data.cache",
-        "data.workers",
-        "batch.lanes_per_forward",
-        "batch.pieces_per_forward",
-        "cluster",
-        "compute",
-        "kernels",
-    ),
-    *("train.zero_stage", "train.log_every", "train.checkpoint_every", "train.keep_last", "train.keep_every"),
-    *("train.failed_saves", "train.profile_steps"),
-)
+FREE = (*EXECUTION, "run.name", "run.folder", "train.zero_stage", "train.log_every", "train.checkpoint_every",
+        "train.keep_last", "train.keep_every", "train.failed_saves", "train.profile_steps")  # fmt: skip
 _STOPPED_TEXT = "stopped on request; the same command resumes"
 
 
@@ -258,7 +245,8 @@ def _is_done(run: Pretraining, step: int | None) -> bool:
         check_same_run(run)
         return read_result(run) is not None
     _check_same_pretraining(run)
-    return run.train.steps == newest_step(run) or step in kept_steps(run)
+    kept = kept_steps(run)
+    return run.train.steps == max(kept, default=0) or step in kept
 
 
 def _check_same_pretraining(run: Config) -> None:

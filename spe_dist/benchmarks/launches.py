@@ -17,14 +17,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spe_dist.config import Config
 from spe_dist.methods.registry import spec_of
-from spe_dist.models import sentence_encoder
 from spe_dist.models.packed_attention import varlen_layout
+from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.train.activations import as_on_a_gpu
 from spe_dist.train.session import Session, open_session
 
 _NOTHING = {  # operators that are no views and run nothing on the device
@@ -68,7 +68,7 @@ def count_launches(config: Config) -> list[PartLaunches]:
         session.method.prefill(None)
         scale = _parameters(config, session) / _number(session.engine.module)
         counted = _Counted(scale)
-        with _as_on_a_gpu(), ExitStack() as second:
+        with as_on_a_gpu(varlen_layout), ExitStack() as second:
             for step in range(2):
                 batches = session.steps[step]
                 if not isinstance(batches, list):
@@ -146,23 +146,12 @@ def _narrow(config: Config) -> Config:
 def _parameters(config: Config, session: Session) -> int:
     """Of the run as it is."""
     manifest = session.steps.reader.manifest
-    encoder = sentence_encoder.resolve_encoder_config(config.encoder, vocab_size=manifest.tokenizer.vocab_size)
+    encoder = resolve_encoder_config(config.encoder, vocab_size=manifest.tokenizer.vocab_size)
     return _number(spec_of(config).model_without_weights(config, encoder, manifest))
 
 
 def _number(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-@contextmanager
-def _as_on_a_gpu() -> Iterator[None]:
-    """Attention and dropout as a GPU computes them; their operators run on a CPU as well."""
-
-    def dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-        return torch.native_dropout(values, p, True)[0] if training and p else values
-
-    with patch.object(sentence_encoder, "layout_of", varlen_layout), patch.object(nn.functional, "dropout", dropout):
-        yield
 
 
 @contextmanager

@@ -237,12 +237,13 @@ def checkpoint_at(folder: Path, step: int) -> LoadedCheckpoint:
     Raises:
         UserError: there is none, or it does not hold.
     """
-    checkpoint = folder / name_of(step)
-    if checkpoint not in list_checkpoints(folder):
-        kept = ", ".join(str(step_of(each)) for each in list_checkpoints(folder)) or "none"
+    kept = {step_of(checkpoint): checkpoint for checkpoint in list_checkpoints(folder)}
+    if step not in kept:
+        steps = ", ".join(map(str, kept)) or "none"
         raise UserError(
-            f"{folder} has no checkpoint of step {step} (kept: {kept}): train.keep_every keeps more of them"
+            f"{folder} has no checkpoint of step {step} (kept: {steps}): train.keep_every keeps more of them"
         )
+    checkpoint = kept[step]
     if fault := fault_of(checkpoint):
         raise UserError(f"{checkpoint} cannot be used ({fault}): take another step, or restore it from a backup")
     loaded = LoadedCheckpoint(checkpoint)

@@ -123,9 +123,7 @@ def _require_equal_on_all_ranks(tensors: Mapping[str, Tensor], world: World) -> 
     if world.size == 1 or not tensors:
         return
     sums = torch.stack([_checksum(tensor).to(world.device) for tensor in tensors.values()])
-    largest, smallest = sums.clone(), sums.clone()
-    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-    dist.all_reduce(smallest, op=dist.ReduceOp.MIN)
+    largest, smallest = (world.all_reduce(sums.clone(), op) for op in (dist.ReduceOp.MAX, dist.ReduceOp.MIN))
     if not torch.equal(largest, smallest):
         names = [name for name, same in zip(tensors, (largest == smallest).tolist(), strict=True) if not same]
         raise UserError(

@@ -199,7 +199,7 @@ class Comparison:
 
 
 def pieces_of_step(run: Config, manifest: Manifest) -> float:
-    """Word pieces of the records of one step, [CLS] and [SEP] included: the mean over the dataset."""
+    """Word pieces of the records of one step, without [CLS] and [SEP]: the mean over the dataset."""
     statistics = manifest.statistics
     return run.batch.lanes * run.batch.lane_size * statistics.pieces / statistics.records
 

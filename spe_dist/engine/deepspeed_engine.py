@@ -110,9 +110,8 @@ class Engine:
         if world.device.type == "cpu":
             require_compiler()
             _load_communication_op()
-        elif (
-            precision == "bf16"
-        ):  # similarities with the queue, in fp32: as exact as their bf16 vectors (docs/decisions.md)
+        elif precision == "bf16":
+            # Similarities with the queue, in fp32: as exact as their bf16 vectors (docs/decisions.md).
             torch.set_float32_matmul_precision("high")
         _require_complete_state(module)
         self.world = world

@@ -25,6 +25,7 @@ from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.model_flops import encoder_flops
 from spe_dist.methods.workload import Workload
 from spe_dist.models.sentence_encoder import SentenceEncoder, build_sentence_encoder, resolve_encoder_config
+from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
     from spe_dist.engine.deepspeed_engine import Engine
@@ -64,7 +65,9 @@ class Method:
         return build_sentence_encoder(self.config.encoder, self.config.compute, self.encoder_config)
 
     def begin(self) -> None:
-        """Called where a run begins, not where it goes on: take weights that the new model has not got yet."""
+        """Called where a run begins, not where it goes on: take the checkpoint's MLM head, new where it has none."""
+        if isinstance(mlm := getattr(self.model, "mlm", None), MaskedLanguageModelling):
+            mlm.start_from(self.config.encoder.name_or_path)
 
     def compile(self) -> None:
         """Run the sentence encoder's layers through torch.compile; called once the method is built."""

@@ -110,7 +110,8 @@ class MethodSpec:
         bytes_beside: what a rank keeps beside the trained weights, by part, from the configuration and the model.
         bytes_made_again: what a rank keeps beside these and a checkpoint does not hold, likewise.
         transfers: what ranks send in a step beside gradients and counts, from these two and the plan.
-        try_forward: losses of a batch as late in a run, from the configuration, the model and the batch.
+        try_forward: losses of a batch as late in a run as its queues are full, from the configuration, the model
+            and the batch.
     """
 
     title: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
@@ -38,11 +40,11 @@ def activation_bytes(config: Config, reader: ShardReader, model: nn.Module, plan
         if lanes:
             ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
             batch = collate(records, ids, 0, lanes).to(torch.device("meta"))
-            kept.append(_kept_bytes(lambda batch=batch: spec.try_forward(config, model, batch), model))
+            kept.append(_kept_bytes(partial(spec.try_forward, config, model, batch), model))
     return max(kept)
 
 
-def _kept_bytes(forward: Any, model: nn.Module) -> int:
+def _kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
     """Of all tensors that autograd saves in a function, each memory once, parameters not counted."""
     parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, Tensor] = {}  # keeps them, or their numbers would be given again
@@ -53,11 +55,7 @@ def _kept_bytes(forward: Any, model: nn.Module) -> int:
             kept[storage._cdata] = tensor
         return tensor
 
-    with (
-        patch.object(nn.functional, "dropout", _dropout),
-        patch.object(sentence_encoder, "layout_of", _layout),
-        saved_tensors_hooks(keep, lambda tensor: tensor),
-    ):
+    with as_on_a_gpu(_layout), saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = forward()
     assert loss.requires_grad
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
@@ -67,6 +65,12 @@ def _layout(packed: PackedSequences) -> VarlenLayout:
     return VarlenLayout(packed.sequence_starts, packed.longest)
 
 
-def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """As on a GPU, where a mask takes a byte an element."""
-    return torch.native_dropout(x, p, True)[0] if training and p else x
+@contextmanager
+def as_on_a_gpu(layout_of: Callable[[PackedSequences], VarlenLayout]) -> Iterator[None]:
+    """Attention of this layout, and dropout in one operator with a mask of a byte an element; both run on a CPU too."""
+
+    def dropout(values: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        return torch.native_dropout(values, p, True)[0] if training and p else values
+
+    with patch.object(sentence_encoder, "layout_of", layout_of), patch.object(nn.functional, "dropout", dropout):
+        yield

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from data_shards.errors import PassingError
@@ -173,10 +172,7 @@ class MetricsAccumulator:
         return speeds | ({"mfu": flops_per_second / self._peak} if self._peak else {})
 
     def _global_sums(self) -> Tensor:
-        sums = self._local.clone()
-        if self._world.size > 1:
-            dist.all_reduce(sums)
-        return sums
+        return self._world.all_reduce(self._local.clone())
 
 
 def _require_finite(metrics: MetricSums, step: int) -> None:

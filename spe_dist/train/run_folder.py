@@ -36,9 +36,11 @@ DATASET, LATEST = "dataset.json", "latest"
 TOKENIZER, TENSORBOARD, LOGS, CHECKPOINTS = "tokenizer", "tensorboard", "logs", "checkpoints"
 PROFILE = "profile"
 
+# How a run computes, not what: batches, model and results stay the same.
+EXECUTION = ("data.cache", "data.workers", "batch.lanes_per_forward", "batch.pieces_per_forward", "cluster", "compute",
+             "kernels")  # fmt: skip
 # What may differ between a run and its continuation, because the stream of batches and the model stay the same.
-_FREE = ("run", "data.shards", "data.cache", "data.workers", "batch.lanes_per_forward", "batch.pieces_per_forward",
-         "encoder.name_or_path", "train", "cluster", "compute", "kernels", "optimizer.learning_rate")  # fmt: skip
+_FREE = (*EXECUTION, "run", "data.shards", "encoder.name_or_path", "train", "optimizer.learning_rate")
 _FIXED = ("run.seed", "train.precision")
 _CHANGES_COURSE = ("train.steps", "optimizer.learning_rate")
 

@@ -1,6 +1,5 @@
 """Forwards cut by a budget of pieces: the run of uncut ones, on ranks that need unequally many of them."""
 
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -52,12 +51,7 @@ class Watched:
         self.calls = []  # what comes before an update
 
     def train(self, config):
-        as_many, forward, step, wait = (
-            Session._as_many_as_any_rank,
-            Engine.forward,
-            Engine.step,
-            HostBuffers.wait_for_copies,
-        )
+        as_many, forward = Session._as_many_as_any_rank, Engine.forward
 
         def watched(session, batches):
             even = as_many(session, batches)
@@ -76,15 +70,13 @@ class Watched:
         def noted(function, name):
             return lambda *args: (self.calls.append(name), function(*args))[1]
 
-        with ExitStack() as stack:
-            for kind, name, function in (
-                (Session, "_as_many_as_any_rank", watched),
-                (Engine, "forward", weighed),
-                (Engine, "step", noted(step, "update")),
-                (HostBuffers, "wait_for_copies", noted(wait, "wait")),
-            ):
-                stack.enter_context(patch.object(kind, name, lambda *args, function=function: function(*args)))
-            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        with (
+            patch.object(Session, "_as_many_as_any_rank", watched),
+            patch.object(Engine, "forward", weighed),
+            patch.object(Engine, "step", noted(Engine.step, "update")),
+            patch.object(HostBuffers, "wait_for_copies", noted(HostBuffers.wait_for_copies, "wait")),
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        ):
             train(config)
         return self.forwards, self.kept, self.calls
 

@@ -72,11 +72,12 @@ def configure(shards: Path, runs: Path, *, method: str = "spe", **overrides: Any
 
 def run(world_size: int, configs: Sequence[Any]) -> list[Path]:
     """Train several runs, one after another, on the same processes; their folders."""
-    run_ranks(_train_all, world_size, configs)
+    run_ranks(train_all, world_size, configs)
     return [Path(config.run_folder) for config in configs]
 
 
-def _train_all(configs: Sequence[Any]) -> None:
+def train_all(configs: Sequence[Any]) -> None:
+    """Train several runs on this rank, one after another."""
     for config in configs:
         train(config)
 

@@ -37,9 +37,11 @@ def main() -> None:
     parser.add_argument("--python", default="3.12", help="Python of the other machine")
     parser.add_argument("--machine", default=platform.machine(), help="its processor: x86_64 or aarch64")
     given = parser.parse_args()
-    if given.out.exists():
+    if (given.out / "source" / "Makefile").is_file():
         shutil.rmtree(given.out)
-    given.out.mkdir(parents=True)
+    given.out.mkdir(parents=True, exist_ok=True)
+    if any(given.out.iterdir()):
+        parser.error(f"{given.out} holds something else: give --out a folder of its own")
     copy_sources(given.out / "source")
     write_data(given.out, given.shards)
     fetch_wheels(given.out / "wheels", given.python, given.machine)

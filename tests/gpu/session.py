@@ -203,23 +203,14 @@ def _whole_run(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage
     tune += ["--name=tuned", "--train.epochs=6", "--sampling.gold-epochs=2"]
     tune += [part for name, file in annotated.items() for part in (f"--{name}", file)]
     model = run.parent / "tuned" / "seed-1" / "model"
-    device = "cuda:0" if gpu else "cpu"
-    predict = [
-        *SPE,
-        "predict",
-        str(model),
-        annotated["test"],
-        "--device",
-        device,
-        "--out",
-        str(scratch / "found.jsonl"),
-    ]
+    predict = [*SPE, "predict", str(model), annotated["test"], f"--out={scratch / 'found.jsonl'}"]
+    predict += ["--device", "cuda:0" if gpu else "cpu"]
     return [
         Stage("pretrain", 110 if gpu else 300, pretrain, progress, on_cpu=True, meanwhile=stop_half_way),
         Stage("resume", 110 if gpu else 300, pretrain, progress, on_cpu=True),
         Stage("export", 30, [*SPE, "export", str(run)], on_cpu=True),
         Stage("fine-tune", 60 if gpu else 300, tune, _scores, on_cpu=True),
-        Stage("predict", 30 if gpu else 60, predict, lambda text: text.splitlines()[-1:], on_cpu=True),
+        Stage("predict", 30 if gpu else 60, predict, on_cpu=True),
     ]
 
 

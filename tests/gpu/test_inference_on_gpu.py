@@ -8,9 +8,8 @@ from tests.unit.spe_dist.extraction.lively import lively_model
 from tests.unit.spe_dist.extraction.tiny import SENTENCES, word_pieces
 
 pytestmark = on_device
-TEXTS = [
-    list(sentence.words) * repeats for repeats in range(1, 5) for sentence in SENTENCES
-]  # no rules for words needed
+# Of words, so that no rules for words are needed.
+TEXTS = [list(sentence.words) * repeats for repeats in range(1, 5) for sentence in SENTENCES]
 
 
 def predicted(device):

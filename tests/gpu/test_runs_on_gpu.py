@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from spe_dist.checkpoint.reader import list_checkpoints
+from spe_dist.checkpoint.reader import list_checkpoints, step_of
 from spe_dist.train import session
 from spe_dist.train.loop import train
 from spe_dist.train.run_log import read_metrics
@@ -24,6 +24,7 @@ from tests.exactness.runs import (
     disturbed_before_loading,
     final_state,
     metrics_of,
+    train_all,
 )
 from tests.gpu.device import ON_GPU, on_device, only_on_a_gpu
 
@@ -43,11 +44,6 @@ def settings(folder: Path, shards: Path, *, method: str, workers: int = 0, dropo
         data={"workers": workers},
         **({"heads_dropout": 0.1} if dropout else {}),
     )
-
-
-def train_all(configs):
-    for config in configs:
-        train(config)
 
 
 @contextmanager
@@ -138,7 +134,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(method, left_alone
     assert STOPPED_AFTER <= stopped < STEPS == finished
     assert wrong == []
     assert not (folder / STOP_FILE).exists()
-    saved = {int(path.name[5:]) for path in list_checkpoints(folder / "checkpoints")}
+    saved = {step_of(path) for path in list_checkpoints(folder / "checkpoints")}
     assert {2, 4, stopped, STEPS} <= saved
     assert_same_run(folder, left_alone[method], method, losses=OF_BF16)
     same = metrics_of(folder) == metrics_of(left_alone[method])

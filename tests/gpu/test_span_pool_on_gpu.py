@@ -6,9 +6,10 @@ import torch
 from spe_dist.kernels import compiled
 from spe_dist.kernels.bodies import CudaBody
 from spe_dist.kernels.span_pool import _span_gelu_pool, _span_pool, span_gelu_pool, span_pool
+from tests.gpu.device import only_on_a_gpu
 from tests.unit.spe_dist.kernels.definition import assert_as_defined, random_case
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+pytestmark = [pytest.mark.gpu, only_on_a_gpu]
 GPU = torch.device("cuda")
 
 

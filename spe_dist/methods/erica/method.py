@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,7 +49,6 @@ from spe_dist.methods.erica.model import METRICS, EricaEncoder, EricaModel, add_
 from spe_dist.methods.method import Method
 from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.workload import Workload
-from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it
     from spe_dist.engine.deepspeed_engine import Engine
@@ -107,11 +105,6 @@ class Erica(Method):
         self._relation_metrics = torch.zeros(len(RELATION_METRICS), device=device)
         self._of_step = (0, 0)  # relations that took part, and 1, on the first rank
         self._digest = torch.zeros((), dtype=torch.int64)  # of all that relation discrimination has drawn
-
-    def begin(self) -> None:
-        """Take the checkpoint's MLM head; it stays new where there is none."""
-        if isinstance(self.model.mlm, MaskedLanguageModelling):
-            self.model.mlm.start_from(self.config.encoder.name_or_path)
 
     def before_step(
         self, engine: Engine, world: World, plan: BatchPlan, batches: Sequence[DocumentBatch]
@@ -208,9 +201,7 @@ class Erica(Method):
         own = drawn.of_rows(*first_rows[world.rank : world.rank + 2])
         entities = gather.wait().float().requires_grad_()
         loss, found = own.add_gradients(entities)
-        gradient = torch.zeros_like(entities) if entities.grad is None else entities.grad
-        if world.size > 1:
-            dist.all_reduce(gradient)
+        gradient = world.all_reduce(torch.zeros_like(entities) if entities.grad is None else entities.grad)
         first = first_entities[world.rank]
         for forward, part in zip(self._forwards, gradient[first : first + sum(sizes)].split(sizes), strict=True):
             forward.gradient, forward.loss = part, torch.zeros_like(loss)

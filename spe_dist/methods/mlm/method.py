@@ -19,7 +19,6 @@ from spe_dist.methods.mlm.config import TERMS, MaskedLanguageConfig
 from spe_dist.methods.mlm.flops import masked_language_flops
 from spe_dist.methods.mlm.model import METRICS, MaskedLanguageModel
 from spe_dist.methods.workload import Workload
-from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 
 def build_masked_language(config: MaskedLanguageConfig, reader: ShardReader, *, device: torch.device) -> MaskedLanguage:
@@ -44,11 +43,6 @@ class MaskedLanguage(Method):
         self.collate = build_collate(config, reader)
         self.model = MaskedLanguageModel(config, self.new_encoder())
         self.term_weights = (config.mlm.weight, config.sbo.weight)
-
-    def begin(self) -> None:
-        """Take the checkpoint's MLM head; it stays new where there is none."""
-        if isinstance(self.model.mlm, MaskedLanguageModelling):
-            self.model.mlm.start_from(self.config.encoder.name_or_path)
 
     def model_flops(self, workload: Workload) -> int:
         """FLOPs of some steps on all ranks."""

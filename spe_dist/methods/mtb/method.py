@@ -19,7 +19,6 @@ from spe_dist.methods.mtb.config import TERMS, MtbConfig
 from spe_dist.methods.mtb.model import METRICS, MtbModel
 from spe_dist.methods.workload import Workload
 from spe_dist.models.sentence_encoder import add_rows
-from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 
 def build_mtb(config: MtbConfig, reader: ShardReader, *, device: torch.device) -> Mtb:
@@ -48,11 +47,6 @@ class Mtb(Method):
         self.encoder_config = encoder.model.config
         self.model = MtbModel(config, encoder)
         self.term_weights = (config.mtb.weight, config.mlm.weight)
-
-    def begin(self) -> None:
-        """Take the checkpoint's MLM head; it stays new where there is none."""
-        if isinstance(self.model.mlm, MaskedLanguageModelling):
-            self.model.mlm.start_from(self.config.encoder.name_or_path)
 
     def model_flops(self, workload: Workload) -> int:
         """FLOPs of some steps on all ranks, forward and backward."""

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from data_shards.errors import UserError
+from launcher import compare_pretraining
 from launcher.ablate import main as ablate
 from launcher.compare_pretraining import ComparePretraining, _check_same_pretraining, main, read_settings
 from launcher.recipe_arguments import find_recipe
@@ -89,11 +90,14 @@ def test_what_cannot_be_done_is_said_in_one_line(arguments, message):
         main(["--config", "ablations_spe_cpu", *arguments])
 
 
-def test_a_pre_training_of_other_settings_is_refused(given, tmp_path):
+def test_a_pre_training_is_done_at_its_step_and_one_of_other_settings_is_refused(given, tmp_path, monkeypatch):
     config = read_settings(ComparePretraining(config="ablations_spe_cpu", pretrain=(given[1],), folder=str(tmp_path)))
     run = Comparison(config, find_recipe).pretrainings["full"]
     Path(run.run_folder).mkdir(parents=True)
     (Path(run.run_folder) / "config.yaml").write_text(config_yaml(run))
     _check_same_pretraining(replace(run, cluster=replace(run.cluster, workers=1)))
+    for kept, done in (([], []), ([200], [200]), ([200, 400], [None, 100, 200])):
+        monkeypatch.setattr(compare_pretraining, "kept_steps", lambda _, kept=kept: kept)
+        assert [step for step in (None, 100, 200) if compare_pretraining._is_done(run, step)] == done
     with pytest.raises(UserError, match=r"train\.steps was 400 and is 200.*its own name"):
         _check_same_pretraining(replace(run, train=replace(run.train, steps=200)))
