@@ -32,7 +32,8 @@ for command in commands:
         main()
     except SystemExit as end:
         said = end.code
-    heavy = [name for name in ("torch", "torch._dynamo", "transformers", "spacy", "webdataset") if sys.modules.get(name)]
+    heavy = ("torch", "torch._dynamo", "transformers", "spacy", "webdataset")
+    heavy = [name for name in heavy if sys.modules.get(name)]
     print(json.dumps([said, heavy]), file=sys.stderr)
 """
 
