@@ -34,6 +34,8 @@ class PlainEncoder(nn.Module):
         config: values of its config.json.
     """
 
+    backend = "torch"
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.config = SimpleNamespace(**config)
