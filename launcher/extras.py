@@ -6,6 +6,7 @@ EXTRAS = {
     "train": ("deepspeed", "ray", "webdataset", "tensorboard", "grpc", "psutil"),
     "parquet": ("pyarrow",),
     "plots": ("matplotlib",),
+    "export": ("onnx", "onnxruntime"),
 }  # by the names under which they are imported
 
 

@@ -36,6 +36,7 @@ from spe_dist.extraction.predict.prediction import (
     put_together,
     scored_at_least,
 )
+from spe_dist.models.sentence_encoder import SentenceEncoder
 
 Precision = Literal["bf16", "fp32"]
 
@@ -148,6 +149,11 @@ class Extractor:
         there |= {id(one): one.cpu() for one in buffers}
         model = deepcopy(self._model, there)  # there may be no GPU where it is unpickled
         return partial(Extractor, model, self._word_pieces, **settings, **self._asked_for), ()
+
+    @property
+    def sentence_encoder(self) -> SentenceEncoder:
+        """What reads the pieces of a sentence."""
+        return self._model.sentence_encoder
 
     @property
     def entity_types(self) -> tuple[str, ...]:
