@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from spe_dist.models.packed_attention import packed_attention
+from spe_dist.kernels.int8_attention import LEVELS, Grid, attend_to_steps, attends, to_steps
+from spe_dist.models.packed_attention import VarlenLayout, packed_attention
 from spe_dist.models.plain_encoder import PlainEncoder
 
 BACKEND = "int8"
 
-_LEVELS = 255  # steps of an input; of a weight 127 to either side
+_WEIGHT_STEPS = 127  # to either side
 _PROJECTIONS = ("attention.self.query", "attention.self.key", "attention.self.value")
 _OTHERS = ("attention.output.dense", "intermediate.dense", "output.dense")
 
@@ -35,10 +36,19 @@ class Bounds:
         """So that these lie between them, too."""
         return Bounds(min(self.low, low), max(self.high, high))
 
-    def grid(self) -> tuple[float, int]:
-        """Width of a step, and which one is zero."""
-        step = max(self.high - self.low, 1e-6) / _LEVELS
-        return step, min(max(round(-self.low / step), 0), _LEVELS)
+    def grid(self) -> Grid:
+        """Steps from the lowest to the highest of them."""
+        width = max(self.high - self.low, 1e-6) / LEVELS
+        return Grid(width, min(max(round(-self.low / width), 0), LEVELS))
+
+
+class _Ready(NamedTuple):
+    """What a layer computes with, made when it is first asked."""
+
+    weight: Tensor  # in oneDNN's order, which fits this processor alone
+    zeros: Tensor
+    inputs: Grid
+    activated: Grid | None
 
 
 class Int8Linear(nn.Module):
@@ -58,37 +68,45 @@ class Int8Linear(nn.Module):
     def __init__(self, layers: Sequence[nn.Linear], inputs: Bounds, *, activated: Bounds | None = None) -> None:
         super().__init__()
         weight = torch.cat([layer.weight.detach().float() for layer in layers])
-        steps = weight.abs().amax(dim=1).clamp(min=1e-8) / 127
+        steps = weight.abs().amax(dim=1).clamp(min=1e-8) / _WEIGHT_STEPS
         biases = [weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach() for layer in layers]
         self.register_buffer("weight", (weight / steps[:, None]).round().to(torch.int8))
         self.register_buffer("weight_steps", steps)
         self.register_buffer("bias", torch.cat(biases).float())
         grids = [*inputs.grid(), *(activated.grid() if activated else ())]
         self.register_buffer("grid", torch.tensor(grids, dtype=torch.float64, device=weight.device))
-        self._ready: tuple[Any, ...] | None = None
+        self._ready: _Ready | None = None
 
     def forward(self, inputs: Tensor, added: Tensor | None = None) -> Tensor:
         """Compute; `inputs` [P, K] are fp32 or steps, `added` [P, N] is added to the results."""
-        if self._ready is None:
-            self._ready = self._prepare()
-        packed, zeros, (step, zero, *activated) = self._ready
-        zero = int(zero)
+        ready = self._ready = self._ready or self._prepare()
         if inputs.dtype != torch.uint8:
-            inputs = _steps(inputs, step, zero)
-        weights = (inputs, step, zero, packed, self.weight_steps, zeros)
+            inputs = to_steps(inputs, ready.inputs)
+        weights = (inputs, *ready.inputs, ready.weight, self.weight_steps, ready.zeros)
         product = torch.ops.onednn.qlinear_pointwise
         if added is not None:
             return product.binary(*weights, added, self.bias, 1.0, 0, torch.float32, 1.0, 0, "add", 1.0, "none", [], "")
-        if activated:
-            return product.default(*weights, self.bias, activated[0], int(activated[1]), torch.uint8, "gelu", [], "none")
+        if ready.activated is not None:
+            return product.default(*weights, self.bias, *ready.activated, torch.uint8, "gelu", [], "none")
         return product.default(*weights, self.bias, 1.0, 0, torch.float32, "none", [], "")
 
-    def _prepare(self) -> tuple[Any, ...]:
-        packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
-        return packed, torch.zeros(len(self.weight), dtype=torch.int32), self.grid.tolist()
+    @property
+    def inputs(self) -> Grid:
+        """The steps of what it reads."""
+        self._ready = self._ready or self._prepare()
+        return self._ready.inputs
+
+    def _prepare(self) -> _Ready:
+        width, zero, *activated = self.grid.tolist()
+        return _Ready(
+            weight=torch.ops.onednn.qlinear_prepack(self.weight, None),
+            zeros=torch.zeros(len(self.weight), dtype=torch.int32),
+            inputs=Grid(width, int(zero)),
+            activated=Grid(activated[0], int(activated[1])) if activated else None,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what is made again: oneDNN's own order of the weights fits this processor alone."""
+        """Without what is made again."""
         return {**self.__dict__, "_ready": None}
 
 
@@ -115,9 +133,14 @@ class Int8Layer(nn.Module):
     def forward(self, states: Tensor, attention: Mapping[str, Any]) -> Tensor:
         """States [1, P, H] of the next layer."""
         states = states[0]
-        qkv = self.projections(states).view(1, len(states), 3, self.num_heads, -1).transpose(1, 3)
-        attended, _ = packed_attention(self, *qkv.unbind(2), None, scaling=self.scaling, **attention)
-        states = self.attended_norm(self.attended(attended[0].flatten(1), states))
+        qkv, layout = self.projections(states).view(len(states), 3, self.num_heads, -1), attention["layout"]
+        if isinstance(layout, VarlenLayout):
+            starts = layout.sequence_starts
+            attended = attend_to_steps(qkv, starts, scaling=self.scaling, grid=self.attended.inputs)
+        else:
+            by_head = qkv.permute(1, 2, 0, 3)[:, None]
+            attended = packed_attention(self, *by_head, None, scaling=self.scaling, **attention)[0][0].flatten(1)
+        states = self.attended_norm(self.attended(attended, states))
         return self.norm(self.outer(self.inner(states), states))[None]
 
 
@@ -135,6 +158,7 @@ def with_int8_layers(encoder: PlainEncoder, bounds: Mapping[str, Bounds] | None)
             layer, {name: Bounds() if bounds is None else bounds[f"{number}.{name}"] for name in names}
         )
     encoder.backend = BACKEND
+    encoder.attends_packed = attends(encoder.config.hidden_size // encoder.config.num_attention_heads)
     return encoder
 
 
@@ -164,9 +188,3 @@ def _of(
 ) -> Int8Linear:
     layers: list[Any] = [layer.get_submodule(name) for name in names]
     return Int8Linear(layers, bounds[names[0]], activated=activated)
-
-
-def _steps(inputs: Tensor, step: float, zero: int) -> Tensor:
-    """The nearest step of each number, [P, K] uint8; torch's own quantised tensors are deprecated."""
-    places = torch.add(inputs.new_full((), zero + 0.5), inputs, alpha=1 / step)
-    return places.clamp_(0, _LEVELS).to(torch.uint8)  # cuts off, so it rounds

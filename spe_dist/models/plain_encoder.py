@@ -35,6 +35,7 @@ class PlainEncoder(nn.Module):
     """
 
     backend = "torch"
+    attends_packed = False  # on CPUs, where sequences are padded inside the attention otherwise
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

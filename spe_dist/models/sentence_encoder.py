@@ -36,6 +36,7 @@ from spe_dist.models.packed_attention import (
     VarlenLayout,
     layout_of,
     packed_attention,
+    varlen_layout,
 )
 from spe_dist.models.padded_groups import (
     attention_of_last_layer,
@@ -123,7 +124,8 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
-        layout, segments = layout_of(packed), self._segments(packed)
+        segments = self._segments(packed)
+        layout = varlen_layout(packed) if getattr(self.model, "attends_packed", False) else layout_of(packed)
         if isinstance(layout, VarlenLayout):
             return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
         ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
