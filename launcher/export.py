@@ -40,7 +40,7 @@ class Export:
     weights: Weights = "query"
     """Of a run, the weights to export: query (the trained encoder) or momentum (MoCo's key encoder)."""
     step: int | None = None
-    """Of a run, the step of the checkpoint to export, one that the run keeps (train.keep_every). Default: the newest."""
+    """Of a run, the step of the checkpoint to export, one that it keeps (train.keep_every). Default: the newest."""
     format: ExportFormat | None = None
     """Of an extractor: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with VNNI)."""
     texts: tuple[str, ...] = ()

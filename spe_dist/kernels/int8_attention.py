@@ -37,9 +37,7 @@ def to_steps(values: Tensor, grid: Grid) -> Tensor:
         return places.clamp_(0, LEVELS).to(torch.uint8)  # cuts off, so it rounds
     values = values.contiguous()
     steps = torch.empty(values.shape, dtype=torch.uint8)
-    library.int8_steps(
-        _at(values), ctypes.c_int64(values.numel()), *_grid(grid), _at(steps), torch.get_num_threads()
-    )
+    library.int8_steps(_at(values), ctypes.c_int64(values.numel()), *_grid(grid), _at(steps), torch.get_num_threads())
     return steps
 
 

@@ -20,7 +20,6 @@ from spe_dist.models.int8_layers import Bounds, with_int8_layers
 from spe_dist.models.onnx_encoder import OnnxEncoder, write_graph
 from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
 
-
 GRAPH, EMBEDDINGS, INT8 = "encoder.onnx", "embeddings.safetensors", "encoder_int8.safetensors"
 _CONFIG = "config.json"
 

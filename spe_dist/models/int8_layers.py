@@ -69,7 +69,9 @@ class Int8Linear(nn.Module):
         super().__init__()
         weight = torch.cat([layer.weight.detach().float() for layer in layers])
         steps = weight.abs().amax(dim=1).clamp(min=1e-8) / _WEIGHT_STEPS
-        biases = [weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach() for layer in layers]
+        biases = [
+            weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach() for layer in layers
+        ]
         self.register_buffer("weight", (weight / steps[:, None]).round().to(torch.int8))
         self.register_buffer("weight_steps", steps)
         self.register_buffer("bias", torch.cat(biases).float())
@@ -138,8 +140,9 @@ class Int8Layer(nn.Module):
             starts = layout.sequence_starts
             attended = attend_to_steps(qkv, starts, scaling=self.scaling, grid=self.attended.inputs)
         else:
-            by_head = qkv.permute(1, 2, 0, 3)[:, None]
-            attended = packed_attention(self, *by_head, None, scaling=self.scaling, **attention)[0][0].flatten(1)
+            query, key, value = qkv.permute(1, 2, 0, 3)[:, None]
+            found, _ = packed_attention(self, query, key, value, None, scaling=self.scaling, **attention)
+            attended = found[0].flatten(1)
         states = self.attended_norm(self.attended(attended, states))
         return self.norm(self.outer(self.inner(states), states))[None]
 

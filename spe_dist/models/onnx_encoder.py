@@ -11,11 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-
-from spe_dist.models.architectures import architecture_of
 
 _INPUTS = ("inputs_embeds", "attention_mask", "token_type_ids")
 _STATES = "states"

@@ -24,8 +24,8 @@ from spe_dist.extraction.predict.cut_texts import Text
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.predict.extractor_folder import DESCRIPTION, WEIGHTS
 from spe_dist.finetuning.model_stem import require_model
-from spe_dist.models.exported_encoders import check_int8, write_int8_encoder, write_onnx_encoder
 from spe_dist.models.export_formats import ExportFormat
+from spe_dist.models.exported_encoders import check_int8, write_int8_encoder, write_onnx_encoder
 from spe_dist.models.int8_layers import Bounds, bounds_of
 from spe_dist.versions import package_versions, this_machine
 
@@ -92,7 +92,9 @@ def export_extractor(model: Path, out: Path, format: ExportFormat, evidence: Evi
         (unfinished / PROOF).write_text(about)
         card = model / MODEL_CARD
         (unfinished / MODEL_CARD).write_text(
-            (card.read_text("utf-8") if card.is_file() else "# An extractor\n") + "\n" + _section(proof, format, export),
+            (card.read_text("utf-8") if card.is_file() else "# An extractor\n")
+            + "\n"
+            + _section(proof, format, export),
             encoding="utf-8",
         )
         for file in unfinished.iterdir():  # safetensors' own are for their owner only
@@ -146,15 +148,19 @@ def _versions() -> dict[str, str]:
 
 
 def _section(proof: Proof, format: ExportFormat, export: Extractor) -> str:
-    encoder = "an ONNX graph in fp32" if format == "onnx" else "products of 8-bit integers"
-    return "\n\n".join(
-        (
-            f"## This export ({format})",
-            f"The sentence encoder is {encoder}, computed by {'torch' if format == 'int8' else export.backend} on a "
-            "CPU; all else is as in the model above. `AutoModel` does not read it.",
-            *proof_lines(proof, format),
+    encoder = "an ONNX graph in fp32" if format == "onnx" else "of 8-bit integers"
+    backend = export.backend if format == "onnx" else "torch"
+    return (
+        "\n\n".join(
+            (
+                f"## This export ({format})",
+                f"The sentence encoder is {encoder}, computed by {backend} on a CPU; all else is as in the model above. "
+                "`AutoModel` does not read it.",
+                *proof_lines(proof, format),
+            )
         )
-    ) + "\n"
+        + "\n"
+    )
 
 
 def _check_out(out: Path) -> None:

@@ -96,7 +96,7 @@ def _timed(extractor: Extractor, texts: list[Text]) -> tuple[list[ExtractedText]
 def _answers(sentence: ExtractedSentence) -> tuple[tuple[list, list], list[float]]:
     entities = {number: (e.start, e.end, e.type) for number, e in sentence.entities.items()}
     relations = [(entities[r.head], entities[r.tail], r.type) for r in sentence.relations]
-    scores = [found.score for found in (*sentence.entities.values(), *sentence.relations)]
+    scores = [e.score for e in sentence.entities.values()] + [r.score for r in sentence.relations]
     return (list(entities.values()), relations), scores
 
 

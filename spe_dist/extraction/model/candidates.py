@@ -110,7 +110,7 @@ def words_inside(spans: IntArray, num_words: int) -> tuple[NDArray[np.int64], Sp
     """
     steps = np.bincount(spans[:, 0], minlength=num_words + 1) - np.bincount(spans[:, 1], minlength=num_words + 1)
     inside = steps[:-1].cumsum() > 0
-    return np.flatnonzero(inside), offsets_from_lengths(inside)[spans]
+    return np.flatnonzero(inside), offsets_from_lengths(inside.astype(np.int64))[spans]
 
 
 def span_pairs(spans: IntArray, sentences: IntArray) -> NDArray[np.int64]:

@@ -252,7 +252,9 @@ def _device_of_export(backend: str, device: str | None, precision: str | None) -
     if device is not None and torch.device(device).type != "cpu":
         raise UserError(f"device is {device!r}, but this model was exported for CPUs ({backend}): leave it out")
     if precision not in (None, "fp32"):
-        raise UserError(f"precision is {precision!r}, but this model was exported with its own ({backend}): leave it out")
+        raise UserError(
+            f"precision is {precision!r}, but this model was exported with its own ({backend}): leave it out"
+        )
     return "cpu"
 
 

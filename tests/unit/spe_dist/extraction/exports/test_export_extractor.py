@@ -16,9 +16,11 @@ from spe_dist.extraction.exports.export_extractor import PROOF, Evidence, export
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.predict.extractor_folder import STEM, ExtractorDescription
 from spe_dist.finetuning.model_folder import save_model
-from spe_dist.models.exported_encoders import EMBEDDINGS, GRAPH, INT8, load_exported_encoder
-from spe_dist.models.int8_layers import Bounds, Int8Linear, bounds_of
+from spe_dist.kernels import int8_attention
+from spe_dist.models.exported_encoders import EMBEDDINGS, GRAPH, INT8, load_exported_encoder, write_onnx_encoder
+from spe_dist.models.int8_layers import Bounds, Int8Linear, bounds_of, with_int8_layers
 from spe_dist.models.onnx_encoder import OnnxEncoder
+from spe_dist.models.plain_encoder import PlainEncoder
 from spe_dist.models.sentence_encoder import SentenceEncoder, save_sentence_encoder
 from tests.unit.spe_dist.extraction.lively import LABELS
 from tests.unit.spe_dist.extraction.predict.test_extractor import facts, scores
@@ -38,7 +40,7 @@ def needs_onnx():
 
 def random_sentences(count):
     draw = np.random.default_rng(0)
-    words = sorted({word for sentence in SENTENCES for word in sentence.words}) + ["zebra-like", "4711"]
+    words = [*sorted({word for sentence in SENTENCES for word in sentence.words}), "zebra-like", "4711"]
     return [draw.choice(words, size=draw.integers(1, 12)).tolist() for _ in range(count)]
 
 
@@ -92,8 +94,6 @@ def test_every_kind_of_encoder_becomes_a_graph(kind, tmp_path):
         for weight in encoder.parameters():
             weight.normal_(std=0.3)
     save_sentence_encoder(encoder, tmp_path)
-    from spe_dist.models.exported_encoders import write_onnx_encoder
-
     (tmp_path / "out").mkdir()
     write_onnx_encoder(tmp_path, tmp_path / "out")
     graph = SentenceEncoder(load_exported_encoder(tmp_path / "out"))
@@ -130,8 +130,11 @@ def test_a_damaged_export_and_a_missing_library_are_one_line(tmp_path, monkeypat
         with pytest.raises(UserError, match=r'spe predict needs onnxruntime.*pip install "spe_dist\[export\]"'):
             dispatch(ask)
     whole = (out / GRAPH).read_bytes()
-    for name, change in ((GRAPH, lambda path: path.write_bytes(whole[: len(whole) // 2])), (GRAPH, lambda path: path.unlink()),
-                         (EMBEDDINGS, lambda path: path.write_bytes(b"no"))):  # fmt: skip
+    for name, change in (
+        (GRAPH, lambda path: path.write_bytes(whole[: len(whole) // 2])),
+        (GRAPH, lambda path: path.unlink()),
+        (EMBEDDINGS, lambda path: path.write_bytes(b"no")),
+    ):
         change(out / name)
         with pytest.raises(UserError, match=r"is not a complete extractor .*exported encoder") as error:
             dispatch(ask)
@@ -181,7 +184,11 @@ def test_products_of_integers_are_those_written_out(added):
 def test_int8_is_near_and_reads_each_sentence_by_itself(tmp_path):
     model, out, texts = saved(tmp_path / "model"), tmp_path / "out", random_sentences(200)
     proof = export_extractor(model, out, "int8", Evidence(texts, SENTENCES))
-    assert proof.other_answers < 0.3 * proof.sentences and set(proof.f1) == {"entity_f1", "relation_f1", "relation_strict_f1"}
+    assert proof.other_answers < 0.3 * proof.sentences and set(proof.f1) == {
+        "entity_f1",
+        "relation_f1",
+        "relation_strict_f1",
+    }
     assert (out / INT8).stat().st_size < (model / "model.safetensors").stat().st_size
     exact, export = Extractor.from_pretrained(model, device="cpu"), Extractor.from_pretrained(out)
     assert "int8" in repr(export)
@@ -212,3 +219,42 @@ def test_bounds_are_of_all_that_is_read(tmp_path):
     everything = torch.cat([part.flatten() for part in read["all"]])
     assert bounds["1.output.dense"] == Bounds(min(everything.min().item(), 0), everything.max().item())
     assert len(bounds) == 12 and not layers.get_submodule("0.output.dense")._forward_pre_hooks
+
+
+@needs_vnni
+def test_layers_attend_within_each_sequence(monkeypatch):
+    torch.manual_seed(0)
+    grid = int8_attention.Grid(0.02, 100)
+    lengths = (5, 1, 20, 16, 17, 33)
+    starts = torch.tensor([0, *lengths]).cumsum(0).int()
+    for size in (16, 32, 64):
+        qkv = torch.randn(sum(lengths), 3, 2, size) * 3
+        given = {"scaling": size**-0.5, "grid": grid}
+        compiled = int8_attention.attend_to_steps(qkv, starts, **given)
+        with monkeypatch.context() as patched:
+            patched.setattr(int8_attention, "cpu_library", lambda: None)
+            plain = int8_attention.attend_to_steps(qkv, starts, **given)
+        apart = (compiled.int() - plain.int()).abs()
+        assert apart.max() <= 1 and apart.float().mean() < 0.01  # the nearest of two is a near-tie
+    config = CONFIGS["bert"].to_dict() | {"hidden_size": 32, "intermediate_size": 40}
+    packed = pack([torch.randint(2, 40, (length,)) for length in (5, 1, 12, 3)])
+    encoder = SentenceEncoder(with_int8_layers(_random_encoder(config), Everywhere()))
+    assert encoder.model.attends_packed
+    with torch.no_grad():
+        found = encoder(packed)
+        encoder.model.attends_packed = False  # padded inside the attention
+        assert (found - encoder(packed)).abs().mean() < 0.02 * found.std()
+
+
+class Everywhere(dict):
+    """The same bounds for every layer."""
+
+    def __missing__(self, name):
+        return Bounds(-4.0, 4.0)
+
+
+def _random_encoder(config):
+    encoder = PlainEncoder(config)
+    drawn = {name: torch.randn(weight.shape) * 0.3 for name, weight in encoder.state_dict().items()}
+    encoder.load_state_dict(drawn, assign=True)
+    return encoder
