@@ -57,7 +57,8 @@ def attend_to_steps(qkv: Tensor, starts: Tensor, *, scaling: float, grid: Grid) 
     library = cpu_library()
     if library is None or size not in _SIZES:
         return to_steps(_attended(qkv, starts, scaling), grid)
-    qkv, steps = qkv.contiguous(), torch.empty(pieces, heads * size, dtype=torch.uint8)
+    qkv, starts = qkv.contiguous(), starts.to(torch.int32).contiguous()
+    steps = torch.empty(pieces, heads * size, dtype=torch.uint8)
     sizes = (ctypes.c_int64(each) for each in (len(starts) - 1, heads, size))
     library.int8_attend(
         _at(qkv), _at(starts), *sizes, ctypes.c_float(scaling), *_grid(grid), _at(steps), torch.get_num_threads()

@@ -28,7 +28,7 @@ def load_exported_encoder(folder: Path) -> OnnxEncoder | PlainEncoder | None:
     """The exported encoder of a folder; None if there is none.
 
     Raises:
-        UserError: it is damaged, or cannot be computed on this machine.
+        UserError: it is damaged.
         ModuleNotFoundError: onnxruntime is not installed.
     """
     if not any((folder / name).exists() for name in (GRAPH, EMBEDDINGS, INT8)):
@@ -36,7 +36,6 @@ def load_exported_encoder(folder: Path) -> OnnxEncoder | PlainEncoder | None:
     try:
         config = json.loads((folder / _CONFIG).read_bytes())
         if (folder / INT8).exists():
-            check_int8()
             encoder = with_int8_layers(PlainEncoder(config), None)
             encoder.load_state_dict(load_file(folder / INT8), assign=True)
             return encoder.eval()

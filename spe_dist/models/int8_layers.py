@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
@@ -169,11 +170,13 @@ def with_int8_layers(encoder: PlainEncoder, bounds: Mapping[str, Bounds] | None)
 def bounds_of(encoder: PlainEncoder) -> Iterator[dict[str, Bounds]]:
     """What the linear layers of an encoder's layers read while the context lasts, by their names there."""
     found: dict[str, Bounds] = {}
+    one_at_a_time = Lock()  # forwards may run side by side
 
     def watch(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             low, high = (end.item() for end in inputs[0].aminmax())
-            found[name] = found.get(name, Bounds()).extended(low, high)
+            with one_at_a_time:
+                found[name] = found.get(name, Bounds()).extended(low, high)
 
         return hook
 

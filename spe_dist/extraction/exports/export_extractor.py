@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from spe_dist.export.export_format import MODEL_CARD
 from spe_dist.export.export_run import written_whole
-from spe_dist.extraction.exports.proof import Proof, compare, f1_of
+from spe_dist.extraction.exports.proof import TURN, Proof, compare, f1_of
 from spe_dist.extraction.predict.cut_texts import Text
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.predict.extractor_folder import DESCRIPTION, WEIGHTS
@@ -68,8 +69,6 @@ def export_extractor(model: Path, out: Path, format: ExportFormat, evidence: Evi
     of_torch = Extractor.from_pretrained(model, device="cpu", precision="fp32")
     if of_torch.backend != "torch":
         raise UserError(f"{model} is an export already ({of_torch.backend}): name the fine-tuned model")
-    if not evidence.texts:
-        raise UserError("there is no text to compare the export on")
     with written_whole(out) as unfinished:
         for name in _COPIED:
             shutil.copyfile(model / name, unfinished / name)
@@ -80,6 +79,8 @@ def export_extractor(model: Path, out: Path, format: ExportFormat, evidence: Evi
             write_int8_encoder(model, unfinished, _bounds(of_torch, evidence.texts))
         export = Extractor.from_pretrained(unfinished)
         proof = compare(of_torch, export, evidence.texts, sentences=evidence.sentences)
+        if not proof.sentences:
+            raise _no_text()
         if format == "onnx" and proof.other_answers:
             raise UserError(
                 f"{proof.other_answers:,} of {proof.sentences:,} sentences have other entities or relations in ONNX "
@@ -127,15 +128,18 @@ def _answers_text(proof: Proof) -> str:
 
 
 def _bounds(extractor: Extractor, texts: Sequence[Text]) -> dict[str, Bounds]:
-    sentences = 0
+    """What the encoder's linear layers read in the first sentences."""
+    sentences, left = 0, iter(texts)
     with bounds_of(extractor.sentence_encoder.model) as bounds:
-        for found in extractor.stream(texts):
-            sentences += len(found.sentences)
-            if sentences >= CALIBRATION_SENTENCES:
-                break
+        while sentences < CALIBRATION_SENTENCES and (some := list(islice(left, TURN))):
+            sentences += sum(len(found.sentences) for found in extractor(some))
     if not bounds:
-        raise UserError("the texts hold no word: give text like that which the model will read (--texts)")
+        raise _no_text()
     return bounds
+
+
+def _no_text() -> UserError:
+    return UserError("there is no sentence to compare the export on: give text like that which the model will read")
 
 
 def _as_json(proof: Proof, format: ExportFormat, gold: int) -> dict[str, Any]:
@@ -150,17 +154,11 @@ def _versions() -> dict[str, str]:
 def _section(proof: Proof, format: ExportFormat, export: Extractor) -> str:
     encoder = "an ONNX graph in fp32" if format == "onnx" else "of 8-bit integers"
     backend = export.backend if format == "onnx" else "torch"
-    return (
-        "\n\n".join(
-            (
-                f"## This export ({format})",
-                f"The sentence encoder is {encoder}, computed by {backend} on a CPU; all else is as in the model above. "
-                "`AutoModel` does not read it.",
-                *proof_lines(proof, format),
-            )
-        )
-        + "\n"
+    about = (
+        f"The sentence encoder is {encoder}, computed by {backend} on a CPU; all else is as in the model above. "
+        "`AutoModel` does not read it."
     )
+    return "\n\n".join((f"## This export ({format})", about, *proof_lines(proof, format))) + "\n"
 
 
 def _check_out(out: Path) -> None:

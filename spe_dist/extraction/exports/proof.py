@@ -13,7 +13,7 @@ from spe_dist.extraction.predict.extracted_text import ExtractedSentence, Extrac
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.scores.scoring import MEASURES, score
 
-_TURN = 256  # texts that one extractor reads before it is the other one's turn
+TURN = 256  # texts that one extractor reads before it is the other one's turn
 
 
 @dataclass
@@ -70,7 +70,7 @@ def compare(of_torch: Extractor, export: Extractor, texts: Iterable[Text], *, se
     proof, left = Proof(), iter(texts)
     for extractor in (of_torch, export):  # makes its kernels
         extractor(["It begins."])
-    while proof.sentences < sentences and (turn := list(islice(left, _TURN))):
+    while proof.sentences < sentences and (turn := list(islice(left, TURN))):
         found, seconds = zip(*(_timed(extractor, turn) for extractor in (of_torch, export)), strict=True)
         proof.torch_seconds += seconds[0]
         proof.export_seconds += seconds[1]

@@ -86,7 +86,7 @@ def test_a_graph_gives_the_answers_of_torch(detector, pair_encoder, tmp_path):
         export_extractor(out, tmp_path / "twice", "int8", Evidence(texts))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in ("bert", "xlm-roberta")])
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in ("bert", "xlm-roberta", "deberta-v2")])
 def test_every_kind_of_encoder_becomes_a_graph(kind, tmp_path):
     needs_onnx()
     encoder, _ = encoder_and_its_padded_twin(kind)
@@ -142,9 +142,12 @@ def test_a_damaged_export_and_a_missing_library_are_one_line(tmp_path, monkeypat
         (out / GRAPH).write_bytes(whole)
 
 
+@needs_vnni
 def test_what_cannot_be_exported_is_refused(tmp_path):
     model = saved(tmp_path / "model")
     (tmp_path / "a.txt").write_text("Ann\n")
+    with pytest.raises(UserError, match="no sentence to compare the export on"):
+        export_extractor(model, tmp_path / "out", "int8", Evidence(["", " "]))
     for arguments, line in (
         ([], "give --format onnx or --format int8"),
         (["--format", "int8"], "give texts to compare answers on"),
@@ -181,7 +184,7 @@ def test_products_of_integers_are_those_written_out(added):
 
 
 @needs_vnni
-def test_int8_is_near_and_reads_each_sentence_by_itself(tmp_path):
+def test_int8_is_near_and_reads_each_sentence_by_itself(tmp_path, monkeypatch):
     model, out, texts = saved(tmp_path / "model"), tmp_path / "out", random_sentences(200)
     proof = export_extractor(model, out, "int8", Evidence(texts, SENTENCES))
     assert proof.other_answers < 0.3 * proof.sentences and set(proof.f1) == {
@@ -201,6 +204,11 @@ def test_int8_is_near_and_reads_each_sentence_by_itself(tmp_path):
         assert facts(alone) == facts(together)  # steps are fixed beforehand, so what else is in the batch is not felt
         assert scores([alone]) == pytest.approx(scores([together]), abs=0.02)
     assert pickle.loads(pickle.dumps(export))(texts) == found  # noqa: S301
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cpu, "get_capabilities", dict)
+        with pytest.raises(UserError, match="need a processor with VNNI") as error:
+            Extractor.from_pretrained(out)
+        assert "not a complete" not in str(error.value)
     (out / INT8).write_bytes((out / INT8).read_bytes()[:-10])
     with pytest.raises(UserError, match="is not a complete extractor"):
         Extractor.from_pretrained(out)
