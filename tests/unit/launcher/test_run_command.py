@@ -9,6 +9,8 @@ import pytest
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.tiny_run import ROOT
 
+pytestmark = pytest.mark.any_version
+
 SPE = [sys.executable, "-c", "from launcher.cli import main; main()"]
 
 

@@ -14,6 +14,8 @@ from data_shards.shards.record import Records
 from spe_dist.batches.loader import Steps, load_steps
 from spe_dist.engine.batch_plan import BatchPlan
 
+pytestmark = pytest.mark.any_version
+
 
 class Reader:
     """Records that are their own ids."""

@@ -8,6 +8,8 @@ from spe_dist.methods.enpar.rearrangements import PERTURBATIONS, permute, pertur
 from tests.unit.spe_dist.batches.entity_sentences import random_entities
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of, sentences_of
 
+pytestmark = pytest.mark.any_version
+
 ORDERS = list(itertools.permutations(range(5)))
 
 
