@@ -37,9 +37,10 @@ pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 test: $(VENV)/.installed-dev
 	$(PYTEST) -n 2 --dist loadfile -m "not ray and not slurm" tests/unit tests/paper tests/distributed
 
-# All but what is marked slow. Two processes: much of the time is spent starting Ray and ranks.
+# All but what is marked slow. Two processes: much of the time is spent starting Ray and ranks. In the order of folders,
+# so that the last files are short ones; else those of one long test would be, and a process would wait for the other.
 test-all: $(VENV)/.installed-dev
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-dev

@@ -23,7 +23,7 @@ from tests.unit.spe_dist.extraction.random_sentences import ENTITY_TYPES, any_en
 
 pytestmark = pytest.mark.any_version
 
-THOROUGHLY = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+THOROUGHLY = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tags_of(sentence):
