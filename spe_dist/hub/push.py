@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
 from data_shards.errors import UserError
 from data_shards.hub import reason_of
@@ -50,7 +51,7 @@ def push(model: SharedModel, card: ModelCard, place: Place, *, token: str | None
         )
     api = HfApi(token=token)
     try:
-        _check_card(card, place.name)  # before there is anything on the hub
+        _check_card(card, place.name, api.endpoint)  # before there is anything on the hub
         address = api.create_repo(place.name, private=place.private or None, exist_ok=True)
         if place.private and not api.model_info(place.name).private:
             raise UserError(
@@ -72,11 +73,14 @@ def push(model: SharedModel, card: ModelCard, place: Place, *, token: str | None
     return str(address)
 
 
-def _check_card(card: ModelCard, name: str) -> None:
+def _check_card(card: ModelCard, name: str, endpoint: str) -> None:
+    """As `card.validate` does, which older releases ask of huggingface.co, whatever HF_ENDPOINT says."""
+    asked = {"repoType": "model", "content": str(card)}
+    response = get_session().post(f"{endpoint}/api/validate-yaml", json=asked, headers=build_hf_headers(token=False))
     try:
-        card.validate()
-    except HfHubHTTPError:
-        raise
-    except ValueError as error:  # what the hub has said of it
-        said = " ".join(str(error).split())[:300]
+        hf_raise_for_status(response)
+    except HfHubHTTPError as error:
+        if response.status_code != 400:
+            raise
+        said = " ".join((error.server_message or str(error)).split())[:300]
         raise UserError(f"{name} was not pushed: the hub refuses its card ({said})") from error
