@@ -63,7 +63,7 @@ def build_extractor(
 
 def calibrate(folder: Path, calibration: Calibration) -> None:
     """Keep the scaling of scores with an extractor that is there."""
-    write_atomically(folder / DESCRIPTION, as_json(replace(_load_description(folder), calibration=calibration)))
+    write_atomically(folder / DESCRIPTION, as_json(replace(load_description(folder), calibration=calibration)))
 
 
 def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
@@ -73,7 +73,7 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
         UserError: not an extractor, a damaged one, or one that this version or this machine does not read.
         ModuleNotFoundError: it was exported for ONNX Runtime, which is not installed.
     """
-    description = _load_description(folder)
+    description = load_description(folder)
     if (folder / INT8).exists():
         check_int8()
     return load_model(
@@ -85,7 +85,12 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
     )
 
 
-def _load_description(folder: Path) -> ExtractorDescription:
+def load_description(folder: Path) -> ExtractorDescription:
+    """What an extractor's folder says of it.
+
+    Raises:
+        UserError: not an extractor, a damaged one, or one that this version does not read.
+    """
     require_model(folder, STEM)
     path = folder / DESCRIPTION
     _check_version(folder)
