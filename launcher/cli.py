@@ -30,7 +30,6 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
 <<<<<<< HEAD
   export RUN | MODEL --format onnx|int8                 export a run for Hugging Face, or an extractor for fast CPUs
 =======
-  export RUN                                            export a run as a Hugging Face folder
   push FOLDER USER/MODEL                                share a model on the Hugging Face hub, without pickles
 >>>>>>> main
   probe RUN --shards DIR | --documents FILE             test what vectors encode without fine-tuning: words, relations
