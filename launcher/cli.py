@@ -27,11 +27,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage
   doctor --config RECIPE                                check every node of the cluster before a run
   checkpoint list|verify RUN                            list a run's checkpoints, or verify every byte
-<<<<<<< HEAD
   export RUN | MODEL --format onnx|int8                 export a run for Hugging Face, or an extractor for fast CPUs
-=======
   push FOLDER USER/MODEL                                share a model on the Hugging Face hub, without pickles
->>>>>>> main
   probe RUN --shards DIR | --documents FILE             test what vectors encode without fine-tuning: words, relations
   embeddings RUN --documents FILE --out FOLDER          draw entity and pair vectors of documents, and measure clusters
   report RUN --out FOLDER                               write a run's curves, table and JSON summary
