@@ -21,7 +21,7 @@ from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
 from launcher.arguments import parse_arguments
 from launcher.predict_formats import version_of
-from launcher.serving.settings import Limits, ReplicaSettings, ServiceSettings
+from launcher.serving.settings import Batching, Limits, ReplicaSettings, ServiceSettings
 from launcher.serving.token import digest_of, new_token, token_of_file
 from spe_dist.finetuning.model_stem import require_model
 
@@ -63,17 +63,17 @@ class Serve:
     """Processes for each model: a number, or LEAST:MOST, between which the load decides."""
     threads: int = 1
     """Threads of each process, on a CPU."""
-    batch_texts: int = 32
-    """Maximum number of texts that a process reads at once."""
-    batch_wait_ms: float = 2.0
-    """Milliseconds that a text waits for others to be read with."""
+    batch_texts: int = Batching.texts
+    """Maximum number of texts that a process reads at once, of one request or several."""
+    batch_wait_ms: float = 1000 * Batching.wait_seconds
+    """Milliseconds that a request waits for others to be read with."""
     max_texts: int = Limits.texts
     """Maximum number of texts in a request."""
     max_characters: int = Limits.characters
     """Maximum number of characters in a text."""
     max_body_bytes: int = Limits.body_bytes
     """Maximum size of a request."""
-    max_queued: int = 200
+    max_queued: int = Batching.queue
     """Requests that may wait for a process of a model; more are refused until there is room."""
     timeout: float = Limits.seconds
     """Seconds in which a request must have come, and in which it must be answered."""
@@ -95,14 +95,13 @@ def main(argv: list[str]) -> None:
     from launcher.serving.service import Address, Scaling, Service
 
     limits = Limits(command.max_texts, command.max_characters, command.max_body_bytes, command.timeout)
-    replicas = ReplicaSettings(
-        command.device, command.precision, command.threads, command.batch_texts, command.batch_wait_ms / 1000
-    )
+    batching = Batching(command.batch_texts, command.batch_wait_ms / 1000, most, command.max_queued)
+    replicas = ReplicaSettings(command.device, command.precision, command.threads, command.batch_texts)
     with TemporaryDirectory(prefix="spe-serve-") as folder:
         metrics_port = free_port("0.0.0.0", command.metrics_port, "--metrics-port")
         digest = digest_of(token) if token else ""
-        settings = ServiceSettings(tuple(models), digest, limits, folder, metrics_port)
-        scaling, address = Scaling(least, most, command.max_queued), Address(host, port)
+        settings = ServiceSettings(tuple(models), digest, limits, batching, folder, metrics_port)
+        scaling, address = Scaling(least, most), Address(host, port)
         service = Service(models, settings, replicas, scaling, address, command.grace)
         asked: SimpleQueue[str] = SimpleQueue()
         with service.running(), first_request(lambda: asked.put("end")):

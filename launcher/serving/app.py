@@ -70,6 +70,7 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
         title="spe serve",
         description="Entities and relations of texts, found by models that `spe finetune` made.",
         redoc_url=None,
+        redirect_slashes=False,
         exception_handlers={
             RequestValidationError: _invalid,
             HTTPException: _unknown,
@@ -81,7 +82,7 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
     @app.post("/v1/extract", response_model=ExtractResponse, responses=_ERRORS, dependencies=token)
     async def extract(request: ExtractRequest) -> Response:
         """Find entities and relations with the model that the request names, or the first."""
-        return await _extract(backend, settings, request.model or settings.models[0], request)
+        return await _extract(backend, settings, settings.models[0] if request.model is None else request.model, request)
 
     @app.post("/v1/models/{name}/extract", response_model=ExtractResponse, responses=_ERRORS, dependencies=token)
     async def extract_with(name: str, request: ExtractRequest) -> Response:

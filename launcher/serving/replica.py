@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-from ray import serve
 
 from launcher.predict_results import as_json
 from launcher.serving.settings import ReplicaSettings
@@ -18,9 +17,23 @@ if TYPE_CHECKING:
 _WARM_UP = "Marie Curie was born in Warsaw and worked at the University of Paris."
 
 
+class Asked(NamedTuple):
+    """What a request wants to know.
+
+    Args:
+        texts: to read.
+        min_entity: least score of an entity.
+        min_relation: least score of a relation.
+    """
+
+    texts: list[str]
+    min_entity: float
+    min_relation: float
+
+
 @dataclass(frozen=True)
 class FoundTexts:
-    """What was found.
+    """What was found for a request.
 
     Args:
         version: of the model.
@@ -31,14 +44,8 @@ class FoundTexts:
     lines: list[str]
 
 
-class _Asked(NamedTuple):
-    text: str
-    min_entity: float
-    min_relation: float
-
-
 class Replica:
-    """An extractor behind a queue. Texts of several requests are read as one batch while another is computed.
+    """An extractor; it reads one batch after another.
 
     Args:
         folder: of the model.
@@ -52,40 +59,32 @@ class Replica:
         torch.set_num_threads(settings.threads)
         self._version = version
         self._extractor = load(folder, settings)
+        self._thread = ThreadPoolExecutor(max_workers=1)
         for texts in (1, 2, settings.batch_texts):  # kernels are made for the first batches
             self._extractor([_WARM_UP] * texts)
-        self._find = serve.batch(
-            self._find_together,
-            max_batch_size=settings.batch_texts,
-            batch_wait_timeout_s=settings.batch_wait_seconds,
-        )
 
-    async def extract(self, texts: Sequence[str], min_entity: float, min_relation: float) -> FoundTexts:
-        """What is in texts.
-
-        Args:
-            texts: to read.
-            min_entity: least score of an entity.
-            min_relation: least score of a relation.
-        """
-        lines = await asyncio.gather(*(self._find(_Asked(text, min_entity, min_relation)) for text in texts))
-        return FoundTexts(self._version, list(lines))
+    async def extract(self, batch: Sequence[Asked]) -> list[FoundTexts]:
+        """What is in the texts of some requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._find, batch)
 
     async def describe(self) -> dict[str, Any]:
         """The version and what it tells apart."""
         entities, relations = self._extractor.entity_types, self._extractor.relation_types
         return {"version": self._version, "entity_types": list(entities), "relation_types": list(relations)}
 
-    async def _find_together(self, asked: list[_Asked]) -> list[str]:
-        return await asyncio.to_thread(self._lines, asked)
-
-    def _lines(self, asked: list[_Asked]) -> list[str]:
+    def _find(self, batch: Sequence[Asked]) -> list[FoundTexts]:
         from spe_dist.extraction.predict.prediction import scored_at_least
 
-        found = self._extractor([one.text for one in asked])
+        found = iter(self._extractor(text for asked in batch for text in asked.texts))
         return [
-            as_json(scored_at_least(text, one.min_entity, one.min_relation).as_json())
-            for text, one in zip(found, asked, strict=True)
+            FoundTexts(
+                self._version,
+                [
+                    as_json(scored_at_least(next(found), asked.min_entity, asked.min_relation).as_json())
+                    for _ in asked.texts
+                ],
+            )
+            for asked in batch
         ]
 
 

@@ -32,6 +32,8 @@ _ENVIRONMENT = {
     "RAY_worker_niceness": "0",
 }
 _CHARACTERS_OF_VERSION = 12
+_BUSY = 0.7  # batches that a replica computes at a time, on average, if there are enough of them
+_MOST_CALLS = 100  # of a replica at a time: no limit, as batches are counted where they are collected
 _KEEP_ALIVE_SECONDS = 75  # of an idle connection: longer than clients and balancers keep theirs
 
 
@@ -42,12 +44,10 @@ class Scaling:
     Args:
         least: at any time.
         most: under load.
-        queue: most requests that wait for a replica.
     """
 
     least: int
     most: int
-    queue: int
 
 
 @dataclass(frozen=True)
@@ -201,20 +201,18 @@ class Service:
         from launcher.serving.replica import Replica
 
         on, scaling = self._on_this_machine(), self._scaling
-        batches = 2 * on.batch_texts  # one that is computed, one that is collected
         replicas: dict[str, Any] = {"num_replicas": scaling.least}
         if scaling.most > scaling.least:
             replicas = {
                 "autoscaling_config": {
                     "min_replicas": scaling.least,
                     "max_replicas": scaling.most,
-                    "target_ongoing_requests": on.batch_texts,
+                    "target_ongoing_requests": _BUSY,
                 }
             }
         deployment = serve.deployment(Replica).options(
             **replicas,
-            max_ongoing_requests=batches,
-            max_queued_requests=scaling.queue,
+            max_ongoing_requests=_MOST_CALLS,
             max_surge_percent=100,
             graceful_shutdown_timeout_s=self._grace_seconds,
             graceful_shutdown_wait_loop_s=0.5,

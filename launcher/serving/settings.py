@@ -32,6 +32,23 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Batching:
+    """How texts of several requests are read together.
+
+    Args:
+        texts: of a batch, at most, unless a request alone has more.
+        wait_seconds: that a request waits for others.
+        at_once: batches of a model that are computed at the same time.
+        queue: requests that wait for a model, at most.
+    """
+
+    texts: int = 32
+    wait_seconds: float = 0.002
+    at_once: int = 1
+    queue: int = 200
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """A service.
 
@@ -39,6 +56,7 @@ class ServiceSettings:
         models: their names; the first answers if a request names none.
         token_sha256: of the token that requests must bring; empty if they need none.
         limits: of requests.
+        batching: of each model.
         folder: of the service itself; see `stopping`.
         metrics_port: where Ray publishes the metrics of this machine.
     """
@@ -46,6 +64,7 @@ class ServiceSettings:
     models: tuple[str, ...]
     token_sha256: str
     limits: Limits
+    batching: Batching
     folder: str
     metrics_port: int
 
@@ -72,12 +91,10 @@ class ReplicaSettings:
         device: "cpu" or "cuda"; None takes GPUs if there are any.
         precision: "fp32", "bf16" or None for the device's default.
         threads: of a batch, on a CPU.
-        batch_texts: most texts of a batch.
-        batch_wait_seconds: that a batch waits for more texts.
+        batch_texts: texts of a batch, at most.
     """
 
     device: str | None
     precision: str | None
     threads: int
     batch_texts: int
-    batch_wait_seconds: float
