@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 
 from launcher.predict_results import as_json
-from launcher.serving.guard import Load
+from launcher.serving.guard import FAILED, Load
 from launcher.serving.messages import (
     ErrorMessage,
     ExtractRequest,
@@ -75,7 +75,8 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
             RequestValidationError: _invalid,
             HTTPException: _unknown,
             Refused: _refused,
-        },  # fmt: skip
+            Exception: _failed,
+        },
     )
     token = [Depends(HTTPBearer(auto_error=False, description="Checked before the body is read."))]
 
@@ -145,6 +146,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
     if errors[0]["type"] == "json_invalid":
         place, reason = errors[0]["loc"][-1], errors[0]["ctx"]["error"]
         return _respond(Refused(400, f"the body is no JSON: {reason[:1].lower()}{reason[1:]}, at character {place}"))
+    if errors[0]["type"] == "missing" and errors[0]["loc"] == ("body",):
+        return _respond(Refused(400, "the body is empty: send JSON, such as {\"text\": \"…\"}"))
     if not _is_json(request.headers.get("content-type", "")):
         return _respond(Refused(400, "the body must be JSON, with the header Content-Type: application/json"))
     return _respond(Refused(422, explain(errors)))
@@ -167,6 +170,10 @@ async def _unknown(request: Request, error: Exception) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return _respond(error)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _respond(FAILED)
 
 
 def _respond(refused: Refused) -> Response:

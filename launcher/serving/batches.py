@@ -48,7 +48,7 @@ class Batches(Generic[_Item, _Result]):
         self._most, self._at_once, self._most_waiting = most, at_once, most_waiting
         self._wait_seconds = wait_seconds
         self._waiting: deque[tuple[_Item, asyncio.Future[_Result]]] = deque()
-        self._workers: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[None] | None] = set()
 
     async def __call__(self, item: _Item) -> _Result:
         """The result of one item; raises what computing it raises, or Full."""
@@ -57,16 +57,17 @@ class Batches(Generic[_Item, _Result]):
         result: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
         if len(self._workers) < self._at_once:
-            worker = asyncio.create_task(self._work())
-            self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            self._workers.add(asyncio.create_task(self._work()))
         return await result
 
     async def _work(self) -> None:
-        await asyncio.sleep(self._wait_seconds)
-        while batch := self._take():
-            self._observe(sum(self._size(item) for item, _ in batch))
-            await self._answer(batch)
+        try:
+            await asyncio.sleep(self._wait_seconds)
+            while batch := self._take():
+                self._observe(sum(self._size(item) for item, _ in batch))
+                await self._answer(batch)
+        finally:  # in the same step that saw that nothing waits: what comes from now on needs a new worker
+            self._workers.remove(asyncio.current_task())
 
     def _take(self) -> list[tuple[_Item, asyncio.Future[_Result]]]:
         batch: list[tuple[_Item, asyncio.Future[_Result]]] = []

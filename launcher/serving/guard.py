@@ -22,6 +22,7 @@ LOGGER = logging.getLogger("ray.serve")
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})  # for anybody: they tell nothing of texts
 _DRAINED_BYTES, _DRAINED_SECONDS = 64 << 20, 2.0  # of a body that is refused: a client that still sends reads no answer
+FAILED = Refused(500, "the service failed to answer this request; its log says more")
 Observe = Callable[[str, int, float], None]
 
 
@@ -58,7 +59,7 @@ class Guard:
             await answer.refuse(refused)
         except Exception as error:
             LOGGER.error("request failed: %s", type(error).__name__)  # what it says may hold a client's text
-            await answer.refuse(Refused(500, "the service failed to answer this request; its log says more"))
+            await answer.refuse(FAILED)
         finally:
             self._load.requests -= 1
             route = getattr(scope.get("route"), "path", "other")
