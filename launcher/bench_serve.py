@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -34,6 +35,7 @@ from spe_dist.benchmarks.service_load import (
 from spe_dist.text_table import markdown_table
 
 _TOLERANCE = {"fp32": 2e-4, "bf16": 0.05}  # of scores: batches of other shapes are rounded differently
+_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _START_SECONDS, _BETWEEN_KILLS = 300, 2.0
 
 
@@ -74,38 +76,44 @@ class Part:
 
     Args:
         name: of it.
-        rate: of requests in a second.
-        seconds: latencies of those answered.
+        requests: that were sent.
         refused: answers 503.
         lost: neither an answer nor 503.
         wrong: answers that are not the extractor's.
+        milliseconds: share of the answers → time in which they came.
         notes: what else is known.
     """
 
     name: str
-    rate: float
-    seconds: list[float] = field(default_factory=list)
+    requests: int
     refused: int = 0
     lost: int = 0
     wrong: int = 0
-    notes: dict[str, Any] = field(default_factory=dict)
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
 
-    def add(self, answer: Answer, expected: Any, tolerance: float) -> None:
-        """One more."""
-        import json
 
+class _Answers:
+    """Counts those of a part."""
+
+    def __init__(self, part: Part, tolerance: float) -> None:
+        self._part, self._tolerance = part, tolerance
+        self._seconds: list[float] = []
+
+    def add(self, answer: Answer, expected: Any) -> None:
         if answer.status == 503:
-            self.refused += 1
+            self._part.refused += 1
         elif answer.status != 200:
-            self.lost += 1
+            self._part.lost += 1
         else:
-            self.seconds.append(answer.seconds)
-            self.wrong += not is_same(json.loads(answer.body)["results"], [expected], tolerance)
+            self._seconds.append(answer.seconds)
+            self._part.wrong += not is_same(json.loads(answer.body)["results"], [expected], self._tolerance)
 
-    def milliseconds(self, share: float) -> float:
-        """That this share of the answers takes at most."""
-        ordered = sorted(self.seconds) or [float("nan")]
-        return 1000 * ordered[min(int(share * len(ordered)), len(ordered) - 1)]
+    def finish(self) -> None:
+        ordered = sorted(self._seconds) or [float("nan")]
+        for name, share in _SHARES.items():
+            place = min(int(share * len(ordered)), len(ordered) - 1)
+            self._part.milliseconds[name] = round(1000 * ordered[place], 1)
 
 
 def measure_service(settings: ServeBench) -> tuple[list[Part], str]:
@@ -127,20 +135,11 @@ def measure_service(settings: ServeBench) -> tuple[list[Part], str]:
         service.send_signal(signal.SIGTERM)
         ended = service.wait(_START_SECONDS)
     parts[-1].notes["status of the service at its end"] = ended
-    header = ["part", "requests", "answered", "refused", "lost", "wrong", "p50 ms", "p90 ms", "p99 ms", "max ms"]
+    header = ["part", "requests", "refused", "lost", "wrong", *(f"{share} ms" for share in _SHARES)]
     rows = [
-        [
-            part.name,
-            len(part.seconds) + part.refused + part.lost,
-            len(part.seconds),
-            part.refused,
-            part.lost,
-            part.wrong,
-            *(f"{part.milliseconds(share):.1f}" for share in (0.5, 0.9, 0.99, 1.0)),
-        ]
-        for part in parts
+        [part.name, part.requests, part.refused, part.lost, part.wrong, *part.milliseconds.values()] for part in parts
     ]
-    notes = "".join(f"{part.name}: {name} {value}\n" for part in parts for name, value in part.notes.items())
+    notes = "".join(f"{part.name}: {name}: {value:g}\n" for part in parts for name, value in part.notes.items())
     return parts, f"{markdown_table(header, rows)}\n\n{notes}"
 
 
@@ -191,16 +190,18 @@ async def _load(
     tolerance = _TOLERANCE[settings.precision]
 
     async def part(name: str, rate: float, seconds: float) -> Part:
-        measured = Part(name, rate)
         requests = requests_for(target, texts, round(rate * seconds))
-        before = _cpu_seconds(service)
+        measured = Part(name, len(requests))
+        answers, before = _Answers(measured, tolerance), _cpu_seconds(service)
 
         def each(number: int, answer: Answer) -> None:
-            measured.add(answer, expected[number % len(texts)], tolerance)
+            answers.add(answer, expected[number % len(texts)])
 
         await at_a_rate(connections, requests, rate, each)
+        answers.finish()
         spent = 1000 * (_cpu_seconds(service) - before) / len(requests)
-        measured.notes["processor time of the service, ms a request"] = round(spent, 2)
+        if spent > 0:  # killed processes take theirs with them
+            measured.notes["processor time of the service, ms a request"] = round(spent, 2)
         measured.notes["load average of the machine"] = round(os.getloadavg()[0], 1)
         return measured
 
@@ -253,8 +254,6 @@ async def _kill(service: psutil.Process, count: int) -> int:
 
 async def _send_bad(target: Target, settings: ServeBench) -> int:
     """Sixteen at a time; the number of those that were answered otherwise than they should be."""
-    from json import loads
-
     bad = islice(bad_requests(target, random.Random(settings.seed)), settings.bad_requests)
     wrong = 0
 
@@ -264,7 +263,7 @@ async def _send_bad(target: Target, settings: ServeBench) -> int:
         for request, statuses in bad:
             answer = await connections.send(request)
             try:
-                told = loads(answer.body)
+                told = json.loads(answer.body)
                 good = answer.status in statuses and told.keys() == {"error"} and "\n" not in told["error"]
             except ValueError:
                 good = False

@@ -185,7 +185,8 @@ def free_port(host: str, port: int, option: str) -> int:
             listener.bind((host, port))
             return listener.getsockname()[1]
     except (OSError, OverflowError) as error:
-        raise UserError(f"cannot listen at {host}, port {port}: {error}: choose another {option}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen at {host}, port {port}: {reason}: choose another {option}") from error
 
 
 def _check_numbers(command: Serve) -> None:

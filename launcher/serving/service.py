@@ -137,7 +137,7 @@ class Service:
         """Take what the folders hold now; old replicas answer until new ones do.
 
         Yields:
-            A line about each model that has changed, or that cannot be loaded and stays as it was.
+            A line about each model; one that cannot be loaded stays as it was.
         """
         for name in self._models:
             before = self._versions[name]
@@ -146,9 +146,11 @@ class Service:
             except UserError as error:
                 yield f"{name} stays as it was ({before}): {error}"
                 continue
-            if self._versions[name] != before:
-                shutil.rmtree(self._copy_of(name, before), ignore_errors=True)
-                yield f"{name}: {before} is replaced by {self._versions[name]}"
+            if self._versions[name] == before:
+                yield f"{name} has not changed ({before})"
+                continue
+            shutil.rmtree(self._copy_of(name, before), ignore_errors=True)
+            yield f"{name}: {before} is replaced by {self._versions[name]}"
 
     def _deploy(self, name: str) -> None:
         version = self._take_copy(name)

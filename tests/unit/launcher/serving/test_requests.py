@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytest.importorskip("fastapi", reason="needs the extra serve")
+
 from launcher.predict_results import json_line
 from launcher.serving.app import application
 from launcher.serving.guard import Guard, Load
