@@ -213,7 +213,9 @@ async def _load(
         parts[-1].notes["processes killed"] = await disturbed
     if settings.bad_requests:
         disturbed = asyncio.create_task(_send_bad(target, settings))
-        parts.append(await part(f"the same beside {settings.bad_requests:,} bad requests", settings.rate, settings.seconds))
+        parts.append(
+            await part(f"the same beside {settings.bad_requests:,} bad requests", settings.rate, settings.seconds)
+        )
         parts[-1].notes["bad requests not refused as they should be"] = await disturbed
     connections.close()
     return parts

@@ -83,7 +83,9 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
     @app.post("/v1/extract", response_model=ExtractResponse, responses=_ERRORS, dependencies=token)
     async def extract(request: ExtractRequest) -> Response:
         """Find entities and relations with the model that the request names, or the first."""
-        return await _extract(backend, settings, settings.models[0] if request.model is None else request.model, request)
+        return await _extract(
+            backend, settings, settings.models[0] if request.model is None else request.model, request
+        )
 
     @app.post("/v1/models/{name}/extract", response_model=ExtractResponse, responses=_ERRORS, dependencies=token)
     async def extract_with(name: str, request: ExtractRequest) -> Response:
@@ -147,7 +149,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         place, reason = errors[0]["loc"][-1], errors[0]["ctx"]["error"]
         return _respond(Refused(400, f"the body is no JSON: {reason[:1].lower()}{reason[1:]}, at character {place}"))
     if errors[0]["type"] == "missing" and errors[0]["loc"] == ("body",):
-        return _respond(Refused(400, "the body is empty: send JSON, such as {\"text\": \"…\"}"))
+        return _respond(Refused(400, 'the body is empty: send JSON, such as {"text": "…"}'))
     if not _is_json(request.headers.get("content-type", "")):
         return _respond(Refused(400, "the body must be JSON, with the header Content-Type: application/json"))
     return _respond(Refused(422, explain(errors)))

@@ -83,7 +83,9 @@ class Connections:
         try:
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            length = next(int(line.partition(":")[2]) for line in head.split("\r\n") if line.startswith("content-length:"))
+            length = next(
+                int(line.partition(":")[2]) for line in head.split("\r\n") if line.startswith("content-length:")
+            )
             body = await reader.readexactly(length)
             keep = "connection: close" not in head
             return int(head.split(" ", 2)[1]), body

@@ -125,5 +125,10 @@ def test_nothing_is_lost_or_wrong_whatever_happens(tmp_path):
     assert {one["version"] for one in answered} == set(expected)
     assert answered[0]["version"] == version_of_files(old) and answered[-1]["version"] == version_of_files(new)
     assert all(one["results"] == expected[one["version"]] for one in answered)
-    for name in ("ray_spe_requests_total", "ray_spe_request_seconds_bucket", "ray_spe_texts_total", "ray_spe_batch_texts"):
+    for name in (
+        "ray_spe_requests_total",
+        "ray_spe_request_seconds_bucket",
+        "ray_spe_texts_total",
+        "ray_spe_batch_texts",
+    ):
         assert name in published

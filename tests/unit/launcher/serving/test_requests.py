@@ -170,7 +170,12 @@ def test_without_the_token_nothing_is_told_but_health(app):
         assert status(path, "") == status(path, TOKEN + "x") == status(path, TOKEN[:-1]) == 401
     assert status("/v1/extract", "", "POST") == 401
     assert [status(path, "") for path in ("/healthz", "/readyz", "/docs", "/openapi.json")] == [200] * 4
-    assert [status(path, TOKEN) for path in ("/v1/models", "/metrics", "/nosuch", "/v1/extract")] == [200, 200, 404, 405]
+    assert [status(path, TOKEN) for path in ("/v1/models", "/metrics", "/nosuch", "/v1/extract")] == [
+        200,
+        200,
+        404,
+        405,
+    ]
 
 
 def test_large_slow_and_broken_bodies(app):
