@@ -96,8 +96,8 @@ def main(argv: list[str]) -> None:
     if command.cases == ("serve",):
         from launcher.bench_serve import ServeBench, measure_service
 
-        parts, table = measure_service(parse_arguments(ServeBench, settings, prog="spe bench serve --"))
-        _report("serve", command, argv, parts, table, None)
+        served, table = measure_service(parse_arguments(ServeBench, settings, prog="spe bench serve --"))
+        _report("serve", command, argv, served, table, None)
         return
     if command.cases == ("predict",):
         predict: PredictBench = parse_arguments(PredictBench, settings, prog="spe bench predict --")

@@ -1,4 +1,4 @@
-"""`spe bench serve -- MODEL FILE …`: a real service under load, while its processes are killed and bad requests come."""
+"""`spe bench serve -- MODEL FILE …`: a service under load, while its processes are killed and bad requests come."""
 
 from __future__ import annotations
 

@@ -2,9 +2,10 @@
 
     client ──HTTP──▶ proxy of Ray Serve (one process)                  replicas of a model (processes)
                      guard.py   token, size, how many at once
-                     app.py     JSON, limits, errors, OpenAPI   ──▶    replica.py   batches of texts ──▶ Extractor
-                     proxy.py   routes, tries again if a replica dies
+                     app.py     JSON, limits, errors, OpenAPI   ──▶    replica.py   a batch ──▶ Extractor
+                     proxy.py   batches, another try if a replica dies
 
-service.py starts, updates and ends all of it. The application runs inside Serve's proxy, through the callback that Serve
-has for this, because only there can it refuse a body before it is read, and repeat a request whose replica was killed.
+service.py starts, updates and ends all of it. The application runs in Serve's proxy, by the callback that Serve has for
+this: only there can it refuse a body before it is read, collect batches over all requests, and repeat a call to a
+replica that was killed.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 from fastapi import Depends, FastAPI, Request, Response
@@ -21,6 +20,7 @@ from launcher.serving.messages import (
     explain,
 )
 from launcher.serving.refusal import Refused
+from launcher.serving.replica import FoundTexts
 from launcher.serving.settings import Limits, ServiceSettings
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -33,22 +33,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Found(Protocol):
-    """What a model answers.
-
-    Args:
-        version: of the model.
-        lines: JSON of each text.
-    """
-
-    version: str
-    lines: Sequence[str]
-
-
 class Backend(Protocol):
     """Who has the models."""
 
-    async def extract(self, model: str, texts: list[str], min_entity: float, min_relation: float) -> Found:
+    async def extract(self, model: str, texts: list[str], min_entity: float, min_relation: float) -> FoundTexts:
         """What is in texts; raises Refused."""
 
     async def describe(self, model: str) -> ModelDescription:

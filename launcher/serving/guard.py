@@ -47,6 +47,7 @@ class Guard:
         self._app, self._settings, self._load, self._observe = app, settings, load, observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI says it; never raises."""
         if scope["type"] != "http":
             await receive()
             await send({"type": "websocket.close", "code": 1008})

@@ -6,6 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -95,6 +96,6 @@ class ReplicaSettings:
     """
 
     device: str | None
-    precision: str | None
+    precision: Literal["bf16", "fp32"] | None
     threads: int
     batch_texts: int

@@ -195,5 +195,6 @@ def _unknown_model(target: Target, _: Target, good: bytes, draw: random.Random) 
 
 
 _KINDS = (
-    _broken_json, _random_bytes, _wrong_types, _deep, _too_much, _wrong_token, _wrong_path, _wrong_method, _unknown_model,
+    _broken_json, _random_bytes, _wrong_types, _deep, _too_much, _wrong_token, _wrong_path, _wrong_method,
+    _unknown_model,
 )  # fmt: skip
