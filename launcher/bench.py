@@ -90,8 +90,8 @@ def main(argv: list[str]) -> None:
     """Run `spe bench`."""
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command: Bench = parse_arguments(Bench, mine, prog="spe bench")
-    for alone in {"predict", "serve"}.intersection(command.cases):
-        if len(command.cases) > 1:
+    for alone in ("predict", "serve"):
+        if alone in command.cases and len(command.cases) > 1:
             raise UserError(f"{alone} takes other settings after -- than the other cases: measure it alone")
     if command.cases == ("serve",):
         from launcher.bench_serve import ServeBench, measure_service
