@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from data_shards.errors import UserError
 from data_shards.shards.order import Order
 
+pytestmark = pytest.mark.any_version
+
 
 @st.composite
 def orders(draw: st.DrawFn) -> Order:
