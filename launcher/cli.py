@@ -20,6 +20,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
   predict MODEL [FILE …] [--text TEXT]                  find entities and relations with a fine-tuned model
   suggest MODEL FILE … --count N                        pick the texts that are worth annotating next
+  serve MODEL …                                         answer over HTTP with what extractors find
   label-studio MODEL                                    answer Label Studio's requests for predictions
   compare-pretraining --config RECIPE                   pre-train variants, fine-tune all alike, compare their scores
   ablate                                                the same with the ablations of a paper
@@ -45,6 +46,7 @@ COMMANDS = {
     "tune": "launcher.tune",
     "predict": "launcher.predict",
     "suggest": "launcher.suggest",
+    "serve": "launcher.serve",
     "label-studio": "launcher.label_studio",
     "compare-pretraining": "launcher.compare_pretraining",
     "ablate": "launcher.ablate",
