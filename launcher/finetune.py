@@ -162,11 +162,13 @@ def _print_scores(config: FinetuneConfig, results: list[Result]) -> None:
     from spe_dist.finetuning.score_report import report_run
 
     run, scoring = Path(config.run_folder), config.scoring()
-    print(f"\n{report_run(scoring, run)}")
+    report, headline = report_run(scoring, run)
+    print(f"\n{report}")
     best = max(results, key=lambda result: scoring.selection_score(result.dev))
     chosen = f"best seed on dev: {best.seed}; " if len(results) > 1 else ""
     print(f"{chosen}model: {run / f'seed-{best.seed}' / MODEL}")
     print(f"curves: tensorboard --logdir {run}")
+    print(headline)
 
 
 def _told(failures: dict[int, str]) -> str:

@@ -63,7 +63,7 @@ class RunLog:
     def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add points to the curves in TensorBoard alone; `write` does it too."""
         numbers = {name: value for name, value in metrics.items() if name != "step" and isinstance(value, int | float)}
-        self._curves.add(step, {name.replace("_", "/", 1): value for name, value in numbers.items()})
+        self._curves.add(step, {curve_name(name): value for name, value in numbers.items()})
 
     def write_config(self, text: str) -> None:
         """Show the configuration in TensorBoard."""
@@ -87,29 +87,58 @@ def read_metrics(folder: Path) -> list[dict]:
     return metrics
 
 
+# Sections of TensorBoard: by how a metric's name begins, by the whole name, and for all others.
+_BEGINNINGS = {"held_out": "held_out", "probe": "probe", "dev": "dev", "best": "best"}
+_SECTIONS = {
+    "learning_rate": "optimizer",
+    "gradient_norm": "optimizer",
+    **dict.fromkeys(("epoch", "records_seen", "pieces_seen", "elapsed_seconds", "saved_step", "failed_saves"), "run"),
+    **dict.fromkeys(OF_THE_MACHINE - {"elapsed_seconds", "saved_step", "failed_saves"}, "speed"),
+}
+_OTHERS = "objective"
+
+
+def curve_name(metric: str) -> str:
+    """What TensorBoard calls a metric: its section, a slash and its name."""
+    for beginning, section in _BEGINNINGS.items():
+        if metric.startswith(f"{beginning}_"):
+            return f"{section}/{metric.removeprefix(f'{beginning}_')}"
+    return f"{_SECTIONS.get(metric, _OTHERS)}/{metric}"
+
+
+_WIDTH = 100  # of a line
 _FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"), ("loss", "loss {:6.3f}"))
-_LAST = (
-    ("records_per_second", "{:6.0f} records/s"),
-    ("pieces_per_second", "{:8,.0f} pieces/s"),
-    ("mfu", "MFU {:5.1%}"),
-    ("span_loss", "span {:6.4f}"),
-    ("entity_loss", "entity {:6.4f}"),
-    ("relation_loss", "relation {:6.4f}"),
-    ("dev_entity_f1", "dev: entities {:6.2%}"),
-    ("dev_relation_f1", "relations {:6.2%}"),
-    ("dev_relation_strict_f1", "strict {:6.2%}"),
-)
+_LAST = (("records_per_second", "{:.0f} records/s"),)
+_SHORT = {"entity_f1": "entities", "relation_f1": "relations", "relation_strict_f1": "strict"}
 
 
 def format_metrics(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> str:
-    """One line for a terminal or a log, with the columns of the run's method."""
-    of_method = [(column.metric, column.log) for column in columns if column.log]
+    """One line of at most 100 columns for a terminal or a log: what there is room for.
+
+    Args:
+        metrics: of a step, or of an epoch of fine-tuning.
+        columns: of the run's method. A format that begins with its value follows the column before it.
+    """
+    dev = [name.removeprefix("dev_") for name in metrics if name.startswith("dev_")]
+    first, last = _cells(metrics, _FIRST), _cells(metrics, _LAST)
+    middle = _cells(metrics, [(column.metric, column.log) for column in columns if column.log])
+    middle += _cells(metrics, [(f"dev_{name}", f"{_SHORT.get(name, name)} {{:.1%}}") for name in dev], before="dev: ")
+    while middle and len("".join([*first, *middle, *last])) > _WIDTH + 2:
+        middle.pop()
+    return "".join([*first, *middle, *last]).strip()
+
+
+def _cells(
+    metrics: Mapping[str, float | int | str | None], templates: Sequence[tuple[str, str]], *, before: str = ""
+) -> list[str]:
     cells = []
-    for name, template in (*_FIRST, *of_method, *_LAST):
+    for name, template in templates:
         value = metrics.get(name)
         if isinstance(value, int | float) and not math.isnan(value):
-            cells.append(template.format(value))
-    return "  ".join(cells)
+            space = " " if template.startswith("{:") and cells else "  "
+            cells.append(space + before + template.format(value))
+            before = ""
+    return cells
 
 
 def _truncate(path: Path, first_step: int) -> None:

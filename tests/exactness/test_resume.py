@@ -155,11 +155,15 @@ def test_curves_and_counters_go_on_where_they_were(forgetful_runs):
     """Stopped after step 4 of 7; lines at 3, 6 and 7, of which the last two were written twice."""
     events = EventAccumulator(str(forgetful_runs["nothing"] / "tensorboard"))
     events.Reload()
-    for tag, expected in (("records/seen", [24, 48, 56]), ("loss", None), ("elapsed/seconds", None)):
+    for tag, expected in (
+        ("run/records_seen", [24, 48, 56]),
+        ("objective/loss", None),
+        ("run/elapsed_seconds", None),
+    ):
         points = events.Scalars(tag)
         assert [point.step for point in points] == [3, 6, 7]
         assert expected in (None, [point.value for point in points])
-    seconds = [point.value for point in events.Scalars("elapsed/seconds")]
+    seconds = [point.value for point in events.Scalars("run/elapsed_seconds")]
     assert 0 < seconds[0] < seconds[1] < seconds[2] < 1000
     state = LoadedCheckpoint(list_checkpoints(forgetful_runs["nothing"] / "checkpoints")[0]).metadata
     assert state["elapsed_seconds"] < seconds[1]
