@@ -48,6 +48,9 @@ class DataConfig:
     """Cache folder for shards at a URL. Null: the user's cache folder."""
     fraction: Part = 1.0
     """Share of the records to train on, selected by the seed; a smaller share is a subset of a larger one."""
+    held_out: Count = 0
+    """Records that are never trained on, the same for every seed; their losses are measured every
+    `train.evaluate_every` steps. 0, or at least a global batch."""
     shuffle_window: Positive = 4096
     """Number of records of a lane that are shuffled together."""
     workers: Count = 1
@@ -121,6 +124,8 @@ class TrainConfig:
     """Precision of forward and backward passes: bf16 (with fp32 master weights) or fp32."""
     log_every: Positive = 10
     """Steps between two lines of metrics; each is the mean over these steps."""
+    evaluate_every: Positive = 1000
+    """Steps after which losses on `data.held_out` are measured, at the next line of metrics; also at the last step."""
     checkpoint_every: Positive = 1000
     """Steps between checkpoints."""
     keep_last: Positive = 3

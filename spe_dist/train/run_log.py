@@ -32,6 +32,7 @@ OF_THE_MACHINE = frozenset(
         "failed_saves",
         "memory_gib",
         "elapsed_seconds",
+        "held_out_seconds",
     )
 )
 
@@ -58,7 +59,8 @@ class RunLog:
         """Write one line; `step` counts finished steps."""
         self._lines.append(json.dumps(metrics).encode() + b"\n")
         self.draw(int(metrics["step"] or 0), metrics)
-        LOGGER.info(format_metrics(metrics, self._columns))
+        for line in format_lines(metrics, self._columns):
+            LOGGER.info(line)
 
     def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add points to the curves in TensorBoard alone; `write` does it too."""
@@ -93,7 +95,7 @@ _SECTIONS = {
     "learning_rate": "optimizer",
     "gradient_norm": "optimizer",
     **dict.fromkeys(("epoch", "records_seen", "pieces_seen", "elapsed_seconds", "saved_step", "failed_saves"), "run"),
-    **dict.fromkeys(OF_THE_MACHINE - {"elapsed_seconds", "saved_step", "failed_saves"}, "speed"),
+    **dict.fromkeys(OF_THE_MACHINE - {"elapsed_seconds", "saved_step", "failed_saves", "held_out_seconds"}, "speed"),
 }
 _OTHERS = "objective"
 
@@ -110,6 +112,15 @@ _WIDTH = 100  # of a line
 _FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"), ("loss", "loss {:6.3f}"))
 _LAST = (("records_per_second", "{:.0f} records/s"),)
 _SHORT = {"entity_f1": "entities", "relation_f1": "relations", "relation_strict_f1": "strict"}
+
+
+def format_lines(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> list[str]:
+    """The line of `format_metrics`, and one of what was measured on held-out records, if it was."""
+    held_out = {name.removeprefix("held_out_"): value for name, value in metrics.items() if name.startswith("held_out_")}
+    lines = [format_metrics(metrics, columns)]
+    if held_out:
+        lines.append(format_metrics({"step": metrics["step"], **held_out}, columns).replace("  loss", "  held out: loss"))
+    return lines
 
 
 def format_metrics(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> str:

@@ -44,6 +44,7 @@ from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
+from spe_dist.train.held_out import HeldOut
 from spe_dist.train.metrics_accumulator import MetricsAccumulator
 from spe_dist.train.rehearsal import largest_forwards
 from spe_dist.train.remote_sync import RemoteSync
@@ -79,6 +80,7 @@ class Session:
     metrics: MetricsAccumulator
     log: RunLog | None  # on the first rank
     remote_sync: RemoteSync | None  # on the first rank of a run at a URL
+    held_out: HeldOut | None  # if records are held out
     first_step: int
     start: StartClock | None  # until the first step is made
 
@@ -165,6 +167,8 @@ class Session:
             "step": step,
             "loss": loss,
             **self.method.report(sums),
+            **self.method.report_state(),
+            **self._held_out_report(step),
             "learning_rate": learning_rate,
             "gradient_norm": self.engine.grad_norm,
             "records_seen": step * self.plan.global_batch,
@@ -179,6 +183,18 @@ class Session:
             self.log.write(metrics)
         if self.world.device.type == "cpu":
             _give_back_freed_memory()
+
+    def _held_out_report(self, step: int) -> dict[str, float | str]:
+        """Of the records that are held out, if it is time for that; not counted as time of training."""
+        train = self.config.train
+        if self.held_out is None or not self.held_out.is_due(
+            step, log_every=train.log_every, last=step == train.steps
+        ):
+            return {}
+        cut = self.plan.pieces_per_forward is not None
+        report = self.held_out.report(self._as_many_as_any_rank if cut else list)
+        self.metrics.start_clock()
+        return report
 
     def save(self, step: int, *, required: bool, while_waiting: Callable[[], None]) -> None:
         """Save in the background; every rank must call this.
@@ -312,8 +328,13 @@ def _set_up(
         log.write_config(config_yaml(config))
     cut = None if plan.pieces_per_forward is None else partial(plan.cut, world.rank)
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank), cut)
+    held_out = None
+    if order.held_out:
+        shown = {column.metric for column in spec_of(config).columns if column.log}
+        every = config.train.evaluate_every
+        held_out = HeldOut(reader, order, method, plan, world, metrics=shown, every=every)
     return Session(
-        config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, first_step, start
+        config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, held_out, first_step, start
     )
 
 
