@@ -11,9 +11,9 @@
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
-(cluster.parallel). `--config` selects a recipe other than the paper's: a file, or the name of one in
-launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). TASK selects the recipe
-finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
+(cluster.parallel), --track (run.track). `--config` selects a recipe other than the paper's: a file, or the name of one
+in launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). TASK selects the
+recipe finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
 
 Several seeds are trained with Ray, as many at the same time as there are cores or GPUs. Finished seeds are not
 trained again, and killed ones resume. Scores over all seeds are printed and written to RUN/scores, those on dev to
@@ -64,6 +64,7 @@ SHORT = {
     "--seed": "--run.seed",
     "--name": "--run.name",
     "--parallel": "--cluster.parallel",
+    "--track": "--run.track",
 }
 
 

@@ -5,6 +5,7 @@ Starts Ray on this machine, joins a given cluster, or runs as one rank under tor
 of this machine and the size of the encoder, and says which.
 `--dry-run` checks settings, data, encoder and machine without training and prints the plan, with the expected time if
 `--speed RECORDS_PER_SECOND` is given or the run has measured one. `--profile` traces a few steps into the run's folder.
+`--track wandb`, `trackio` or `mlflow` (short for run.track) tells a tracker what TensorBoard is told.
 `--print-run-folder` prints that folder. `--help` lists all settings.
 
 Exit status: 0 the run is finished and saved; 75 (EX_TEMPFAIL) stopped on request and saved, the same command resumes;

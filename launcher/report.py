@@ -113,7 +113,8 @@ def _lines(
     axes.grid(alpha=0.3)
     for number, name in enumerate(names):
         for logged, style, suffix in ((name, "-", ""), (f"{_HELD_OUT}{name}", ".--", ", held out")):
-            points = [(line["step"], line[logged] * (100 if share else 1)) for line in metrics if _is_number(line, logged)]
+            there = [line for line in metrics if line.get(logged) is not None]
+            points = [(line["step"], line[logged] * (100 if share else 1)) for line in there]
             if points:  # an older run may not have logged it
                 what = f"{headings.get(name, name)}{suffix}"
                 axes.plot(*zip(*points, strict=True), style, color=f"C{number}", linewidth=1.3, label=what)
@@ -121,7 +122,3 @@ def _lines(
         axes.legend(fontsize=8, frameon=False)
     if not share:
         axes.ticklabel_format(scilimits=(-3, 4))
-
-
-def _is_number(line: Mapping[str, Any], name: str) -> bool:
-    return line.get(name) is not None

@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 SpanPoolBody = Literal["auto", "cpp", "cuda", "reference"]
+Tracker = Literal["wandb", "trackio", "mlflow"]
 AttentionKernel = Literal["auto", "short", "varlen"]
 
 
@@ -36,6 +37,9 @@ class RunConfig:
     """Folder of runs. On a cluster, a folder that all nodes share, or a URL (s3, gs, abfs, hdfs)."""
     seed: Count
     """Random seed for data order, all sampling (spans, masks, permutations, subsets) and weight initialisation."""
+    track: Tracker | None = None
+    """Experiment tracker that is told what TensorBoard is told; its library must be installed. `--track` is short for
+    it. Null: none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -23,7 +23,12 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 
-_SHARDS, _WINDOW, _FRACTION, _HELD_OUT = 1, 2, 3, 4  # what a generator is for: keeps the streams of random numbers apart
+_SHARDS, _WINDOW, _FRACTION, _HELD_OUT = (
+    1,
+    2,
+    3,
+    4,
+)  # what a generator is for: keeps random streams apart
 _HELD_OUT_SHARDS = 16  # that held-out records come from, if these have enough: each of them is opened to evaluate
 
 

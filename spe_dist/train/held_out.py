@@ -93,7 +93,8 @@ class HeldOut:
             counts=dict(zip(method.terms, counts, strict=True)),
             sums=dict(zip(names, metrics, strict=True)),
         )
-        loss = sum(weight * sums.mean_loss(term) for weight, term in zip(method.term_weights, method.terms, strict=True))
+        weights = zip(method.term_weights, method.terms, strict=True)
+        loss = sum(weight * sums.mean_loss(term) for weight, term in weights)
         found = {name: value for name, value in method.report(sums).items() if name in self._metrics}
         found |= {"loss": loss, "seconds": time.perf_counter() - began}
         return {f"{_PREFIX}{name}": value for name, value in found.items()}

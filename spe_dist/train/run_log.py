@@ -10,31 +10,15 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from spe_dist.config import Tracker
 from spe_dist.methods.method_spec import Column
 from spe_dist.train.curves import Curves
 from spe_dist.train.line_files import AppendedFile, read_json_lines
+from spe_dist.train.metric_names import curve_name
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
+from spe_dist.train.tracking import TrackedRun
 
 LOGGER = logging.getLogger(__name__)
-
-# What a machine made of a step, not what the step came to.
-OF_THE_MACHINE = frozenset(
-    (
-        "records_per_second",
-        "pieces_per_second",
-        "seconds_per_step",
-        "model_tflops_per_second",
-        "mfu",
-        "padding_saved",  # of the forwards, which are the machine's: lanes_per_forward and ranks change no result
-        "waiting_share",
-        "saving_share",
-        "saved_step",  # at the time of writing, which a thread is doing
-        "failed_saves",
-        "memory_gib",
-        "elapsed_seconds",
-        "held_out_seconds",
-    )
-)
 
 
 class RunLog:
@@ -46,14 +30,25 @@ class RunLog:
         folder: of the run.
         first_step: the number of steps already made.
         columns: of the run's method, for the log.
+        tracker: that is told the same, from a process of its own.
+        name: of the run there.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, columns: Sequence[Column] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        first_step: int,
+        columns: Sequence[Column] = (),
+        tracker: Tracker | None = None,
+        name: str = "",
+    ) -> None:
         self._columns = columns
         with explain_write_errors(folder):
             _truncate(folder / METRICS, first_step)
             self._lines = AppendedFile(folder / METRICS)
             self._curves = Curves(folder / TENSORBOARD, first_step=first_step)
+        self._tracked = TrackedRun(tracker, folder, name) if tracker else None
 
     def write(self, metrics: Mapping[str, float | int | str | None]) -> None:
         """Write one line; `step` counts finished steps."""
@@ -61,6 +56,8 @@ class RunLog:
         self.draw(int(metrics["step"] or 0), metrics)
         for line in format_lines(metrics, self._columns):
             LOGGER.info(line)
+        if self._tracked is not None:
+            self._tracked.look()
 
     def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add points to the curves in TensorBoard alone; `write` does it too."""
@@ -75,6 +72,8 @@ class RunLog:
         """Write out what is waiting."""
         self._lines.close()
         self._curves.close()
+        if self._tracked is not None:
+            self._tracked.close()
 
 
 def read_metrics(folder: Path) -> list[dict]:
@@ -89,25 +88,6 @@ def read_metrics(folder: Path) -> list[dict]:
     return metrics
 
 
-# Sections of TensorBoard: by how a metric's name begins, by the whole name, and for all others.
-_BEGINNINGS = {"held_out": "held_out", "probe": "probe", "dev": "dev", "best": "best"}
-_SECTIONS = {
-    "learning_rate": "optimizer",
-    "gradient_norm": "optimizer",
-    **dict.fromkeys(("epoch", "records_seen", "pieces_seen", "elapsed_seconds", "saved_step", "failed_saves"), "run"),
-    **dict.fromkeys(OF_THE_MACHINE - {"elapsed_seconds", "saved_step", "failed_saves", "held_out_seconds"}, "speed"),
-}
-_OTHERS = "objective"
-
-
-def curve_name(metric: str) -> str:
-    """What TensorBoard calls a metric: its section, a slash and its name."""
-    for beginning, section in _BEGINNINGS.items():
-        if metric.startswith(f"{beginning}_"):
-            return f"{section}/{metric.removeprefix(f'{beginning}_')}"
-    return f"{_SECTIONS.get(metric, _OTHERS)}/{metric}"
-
-
 _WIDTH = 100  # of a line
 _FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"), ("loss", "loss {:6.3f}"))
 _LAST = (("records_per_second", "{:.0f} records/s"),)
@@ -116,10 +96,11 @@ _SHORT = {"entity_f1": "entities", "relation_f1": "relations", "relation_strict_
 
 def format_lines(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> list[str]:
     """The line of `format_metrics`, and one of what was measured on held-out records, if it was."""
-    held_out = {name.removeprefix("held_out_"): value for name, value in metrics.items() if name.startswith("held_out_")}
     lines = [format_metrics(metrics, columns)]
+    held_out = [name for name in metrics if name.startswith("held_out_")]
     if held_out:
-        lines.append(format_metrics({"step": metrics["step"], **held_out}, columns).replace("  loss", "  held out: loss"))
+        plain = {"step": metrics["step"], **{name.removeprefix("held_out_"): metrics[name] for name in held_out}}
+        lines.append(format_metrics(plain, columns).replace("  loss", "  held out: loss", 1))
     return lines
 
 

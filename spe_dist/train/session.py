@@ -61,6 +61,7 @@ from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
 from spe_dist.train.run_storage import checkpoint_storage, open_remote_sync
 from spe_dist.train.start_times import StartClock, write_start
+from spe_dist.train.tracking import require_tracker
 
 LOGGER = logging.getLogger(__name__)
 
@@ -187,9 +188,7 @@ class Session:
     def _held_out_report(self, step: int) -> dict[str, float | str]:
         """Of the records that are held out, if it is time for that; not counted as time of training."""
         train = self.config.train
-        if self.held_out is None or not self.held_out.is_due(
-            step, log_every=train.log_every, last=step == train.steps
-        ):
+        if self.held_out is None or not self.held_out.is_due(step, log_every=train.log_every, last=step == train.steps):
             return {}
         cut = self.plan.pieces_per_forward is not None
         report = self.held_out.report(self._as_many_as_any_rank if cut else list)
@@ -250,6 +249,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     world = World.from_environment()
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
+    require_tracker(config.run.track)
     plan = build_plan(config, world.size)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))
     order = build_order(config, reader.manifest)
@@ -323,8 +323,10 @@ def _set_up(
         saved_step=first_step,
         on_saved=partial(note_saved, folder) if world.is_first else None,
     )
-    log = RunLog(folder, first_step=first_step, columns=spec_of(config).columns) if world.is_first else None
-    if log is not None:
+    log = None
+    if world.is_first:
+        columns, run = spec_of(config).columns, config.run
+        log = RunLog(folder, first_step=first_step, columns=columns, tracker=run.track, name=run.name)
         log.write_config(config_yaml(config))
     cut = None if plan.pieces_per_forward is None else partial(plan.cut, world.rank)
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank), cut)
@@ -334,7 +336,20 @@ def _set_up(
         every = config.train.evaluate_every
         held_out = HeldOut(reader, order, method, plan, world, metrics=shown, every=every)
     return Session(
-        config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, held_out, first_step, start
+        config=config,
+        folder=folder,
+        world=world,
+        plan=plan,
+        steps=steps,
+        method=method,
+        engine=engine,
+        saver=saver,
+        metrics=metrics,
+        log=log,
+        remote_sync=remote_sync,
+        held_out=held_out,
+        first_step=first_step,
+        start=start,
     )
 
 

@@ -1,5 +1,6 @@
 """Losses on held-out records: against one record at a time, and at other ranks and stages."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,10 +37,10 @@ def test_losses_are_those_of_each_lane_by_itself_without_dropout(name, shards, t
     method = spec.build(config, reader, device=torch.device("cpu"))
     if name == "spe":
         method.prefill(None)  # the queue
-    names = {column.metric for column in spec.columns if column.log}
+    wanted = {column.metric for column in spec.columns if column.log}
     state = {key: value.clone() for key, value in method.state().items()}
     before = torch.get_rng_state()
-    found = HeldOut(reader, order, method, plan, world, metrics=names, every=5).report(list)
+    found = HeldOut(reader, order, method, plan, world, metrics=wanted, every=5).report(list)
     assert torch.equal(before, torch.get_rng_state()) and method.model.training
     assert all(torch.equal(value, state[key]) for key, value in method.state().items())
 
@@ -51,18 +52,17 @@ def test_losses_are_those_of_each_lane_by_itself_without_dropout(name, shards, t
         for lane, of_lane in enumerate(ids):
             batch = method.collate(reader.take(of_lane), of_lane[None], 0, (lane,))
             sums = [one + other for one, other in zip(sums, method.evaluate(batch), strict=True)]
-    losses, metrics, counts = (dict(zip(names, part.tolist(), strict=True)) for names, part in zip(
-        (method.terms, (*method.metrics, *method.step_metrics), method.terms), sums, strict=True))  # fmt: skip
+    keys = (method.terms, (*method.metrics, *method.step_metrics), method.terms)
+    of_keys = zip(keys, sums, strict=True)
+    losses, metrics, counts = (dict(zip(names, part.tolist(), strict=True)) for names, part in of_keys)
     expected = method.report(MetricSums(losses, counts, metrics))
     for loss in LOSSES[name][1:]:
         assert found[f"held_out_{loss}"] == pytest.approx(expected[loss], rel=1e-5) and expected[loss] > 0
         accuracy = loss.replace("_loss", "_accuracy")
         assert found[f"held_out_{accuracy}"] == pytest.approx(expected[accuracy])
-    assert found["held_out_loss"] == pytest.approx(
-        sum(weight * losses[term] / max(counts[term], 1) for weight, term in zip(method.term_weights, method.terms, strict=True)),
-        rel=1e-5,
-    )  # fmt: skip
-    assert all(name.removeprefix("held_out_") in names | {"loss", "seconds"} for name in found)
+    means = [losses[term] / max(counts[term], 1) for term in method.terms]
+    assert found["held_out_loss"] == pytest.approx(np.dot(method.term_weights, means), rel=1e-5)
+    assert all(name.removeprefix("held_out_") in wanted | {"loss", "seconds"} for name in found)
 
 
 def test_losses_are_the_same_at_other_ranks_and_with_sharded_weights(shards, tmp_path):

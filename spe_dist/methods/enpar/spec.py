@@ -43,14 +43,10 @@ SPEC = MethodSpec(
         Column("pp_moved_accuracy", "without the identity"),
     ),
     panels=(
-        Panel(
-            "Masked entity typing", ("met_loss",), ("met_accuracy", "met_hidden_accuracy")
-        ),
+        Panel("Masked entity typing", ("met_loss",), ("met_accuracy", "met_hidden_accuracy")),
         Panel("Masked entity prediction", ("mep_loss",), ("mep_accuracy",)),
         Panel("Adversarial context discrimination", ("acd_loss",), ("acd_accuracy",)),
-        Panel(
-            "Permutation prediction", ("pp_loss",), ("pp_accuracy", "pp_moved_accuracy")
-        ),
+        Panel("Permutation prediction", ("pp_loss",), ("pp_accuracy", "pp_moved_accuracy")),
     ),
     require_data=require_entity_pairs,
     counted=(*TERMS, *COUNTED),

@@ -24,7 +24,9 @@ def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys):
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     report.main([str(run), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
-    assert "held out: MTB loss" in printed and "held out: MTB accuracy" in printed and "held out: MLM loss" not in printed
+    assert (
+        "held out: MTB loss" in printed and "held out: MTB accuracy" in printed and "held out: MLM loss" not in printed
+    )
     rows = json.loads((tmp_path / "out" / "run.json").read_text())["rows"]
     assert [row["held_out_mtb_loss"] for row in rows] == [None, 0.25] * 6
     assert Image.open(tmp_path / "out" / "run.png").size == (1000, 4 * 260)  # two objectives, two rows of every run

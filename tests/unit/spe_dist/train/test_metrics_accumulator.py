@@ -2,8 +2,9 @@
 
 import json
 
+from spe_dist.train.metric_names import OF_THE_MACHINE
 from spe_dist.train.run_folder import METRICS
-from spe_dist.train.run_log import OF_THE_MACHINE, format_metrics
+from spe_dist.train.run_log import format_metrics
 from tests.unit.spe_dist.tiny_run import train_tiny_run
 
 

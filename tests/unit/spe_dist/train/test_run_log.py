@@ -6,8 +6,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from spe_dist.methods.registry import find_method
+from spe_dist.train.metric_names import curve_name
 from spe_dist.train.run_folder import METRICS
-from spe_dist.train.run_log import RunLog, curve_name, format_metrics, read_metrics
+from spe_dist.train.run_log import RunLog, format_metrics, read_metrics
 from tests.faults.small_disk import filled, mounted
 
 
@@ -88,7 +89,8 @@ def test_a_line_leaves_out_what_has_no_room_and_no_value():
 
 def test_curves_are_in_sections():
     expected = {
-        "loss": "objective/loss", "rd_ss_accuracy": "objective/rd_ss_accuracy", "queue_filled": "objective/queue_filled",
+        "loss": "objective/loss", "rd_ss_accuracy": "objective/rd_ss_accuracy",
+        "queue_filled": "objective/queue_filled",
         "learning_rate": "optimizer/learning_rate", "gradient_norm": "optimizer/gradient_norm",
         "records_per_second": "speed/records_per_second", "mfu": "speed/mfu", "memory_gib": "speed/memory_gib",
         "records_seen": "run/records_seen", "failed_saves": "run/failed_saves",

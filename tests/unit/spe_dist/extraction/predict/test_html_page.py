@@ -34,11 +34,12 @@ MARKUP = replace(MARKUP, entities=(MARKUP.entities[0], replace(MARKUP.entities[1
 
 # What a person does, one act after the other; each says what is shown and where the keyboard is.
 ACTS = """
+const active = () => document.activeElement;
 const seen = [], note = () => seen.push([
   document.getElementById("shown").value, [...document.querySelectorAll("button b")].map((b) => b.textContent).join(),
-  document.activeElement.tagName, document.activeElement.textContent.slice(0, 3), document.querySelectorAll("g.on").length,
+  active().tagName, active().textContent.slice(0, 3), document.querySelectorAll("g.on").length,
 ]);
-const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const press = (key) => active().dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
 addEventListener("load", () => document.fonts.ready.then(() => {
   document.body.style.width = "330px"; redraw(); drawAll();
   const wide = document.body.scrollWidth > document.body.clientWidth;
