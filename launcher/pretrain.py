@@ -95,8 +95,11 @@ def _starts_own_ray(config: Config) -> bool:
 
 
 def _check_machine(config: Config, machine: Machine) -> None:
-    """Is there a GPU for every worker, and what is there and not used, or used twice?"""
+    """Is there a GPU for every worker, and the tracker; and what is there and not used, or used twice?"""
+    from spe_dist.train.tracking import require_tracker
+
     cluster = config.cluster
+    require_tracker(config.run.track)
     machine.require_gpus(cluster)
     used = cluster.gpus_per_worker * cluster.workers
     setting = f"--cluster.gpus-per-worker 1 --cluster.workers {machine.gpus} --train.precision bf16 uses all"

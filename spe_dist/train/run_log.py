@@ -123,7 +123,7 @@ def format_metrics(metrics: Mapping[str, float | int | str | None], columns: Seq
 def _cells(
     metrics: Mapping[str, float | int | str | None], templates: Sequence[tuple[str, str]], *, before: str = ""
 ) -> list[str]:
-    cells = []
+    cells: list[str] = []
     for name, template in templates:
         value = metrics.get(name)
         if isinstance(value, int | float) and not math.isnan(value):

@@ -15,6 +15,7 @@ from spe_dist.config import Tracker
 LOGGER = logging.getLogger(__name__)
 
 LOG = "tracker.log"
+KEPT_BY_TRACKER = "wandb"  # a folder whose files come and go while a run is copied
 _SECONDS_TO_END = 30.0
 
 

@@ -65,15 +65,16 @@ def test_losses_are_those_of_each_lane_by_itself_without_dropout(name, shards, t
     assert all(name.removeprefix("held_out_") in wanted | {"loss", "seconds"} for name in found)
 
 
-def test_losses_are_the_same_at_other_ranks_and_with_sharded_weights(shards, tmp_path):
+@pytest.mark.parametrize("name", ["spe", *(pytest.param(n, marks=pytest.mark.slow) for n in ("enpar", "erica", "mlm"))])
+def test_losses_are_the_same_at_other_ranks_and_with_sharded_weights(name, shards, tmp_path):
     """Measured at every second step; of CP and MTB, see test_runs_of_marked_facts.py."""
     settings = {"data": {"held_out": 20}}
     train = {"steps": 5, "evaluate_every": 2}
     pieces = {"batch": {"lanes": 4, "lane_size": 4, "lanes_per_forward": 4, "pieces_per_forward": 150}}
-    one = configure(shards, tmp_path / "one", **settings, train=train | {"zero_stage": 1})
-    two = configure(shards, tmp_path / "two", **settings, train=train | {"zero_stage": 3}, **pieces)
+    one = configure(shards, tmp_path / "one", method=name, **settings, train=train | {"zero_stage": 1})
+    two = configure(shards, tmp_path / "two", method=name, **settings, train=train | {"zero_stage": 3}, **pieces)
     (one,), (two,) = run(1, [one]), run(2, [two])
     comparison = compare_runs(one, two, rtol=1e-5)
     assert comparison.difference is None, comparison.difference
-    assert [line["step"] for line in read_metrics(two) if "held_out_cspo_loss" in line] == [2, 4, 5]
+    assert [line["step"] for line in read_metrics(two) if f"held_out_{LOSSES[name][-1]}" in line] == [2, 4, 5]
     assert "step      4  held out: loss " in (two / "logs" / "rank-0.log").read_text()
