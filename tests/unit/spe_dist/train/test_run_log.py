@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from spe_dist.methods.registry import find_method
 from spe_dist.train.metric_names import curve_name
 from spe_dist.train.run_folder import METRICS
-from spe_dist.train.run_log import RunLog, format_metrics, read_metrics
+from spe_dist.train.run_log import RunLog, format_lines, format_metrics, read_metrics
 from tests.faults.small_disk import filled, mounted
 
 
@@ -79,6 +79,12 @@ def test_a_line_of_a_step_has_every_objective_in_a_hundred_columns(method):
     objectives = {column.metric.removesuffix("_loss") for column in columns if column.metric.endswith("_loss")}
     assert {name for name in objectives if f" {name} 9.43" in line} == objectives
     assert line.count(" 100%") == len(objectives)
+
+
+def test_what_was_measured_on_held_out_records_has_a_line_of_its_own():
+    metrics = {"step": 20, "loss": 3.0, "mlm_loss": 2.0, "held_out_mlm_loss": 2.5, "held_out_mlm_accuracy": 0.25}
+    lines = format_lines(metrics | {"held_out_loss": 4.0}, find_method("mlm", source="").columns)
+    assert lines == ["step     20  loss  3.000  mlm 2.000", "step     20  held out: loss  4.000  mlm 2.500 25%"]
 
 
 def test_a_line_leaves_out_what_has_no_room_and_no_value():

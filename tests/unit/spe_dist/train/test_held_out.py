@@ -1,4 +1,4 @@
-"""Losses on held-out records: against one record at a time, and at other ranks and stages."""
+"""Losses on held-out records, against one lane at a time; at other ranks and stages: test_forwards_cut_by_pieces.py."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,9 @@ from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.registry import spec_of
 from spe_dist.train.data_order import build_order, build_plan, open_reader
 from spe_dist.train.held_out import HeldOut
-from spe_dist.train.run_diff import compare_runs
-from spe_dist.train.run_log import read_metrics
-from tests.exactness.runs import DROPOUT, LOSSES, configure, run
+from tests.exactness.runs import DROPOUT, LOSSES, configure
 from tests.unit.spe_dist.random_documents import write_documents
 from tests.unit.spe_dist.tiny_run import write_dataset
-
-pytestmark = pytest.mark.distributed
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +59,3 @@ def test_losses_are_those_of_each_lane_by_itself_without_dropout(name, shards, t
     means = [losses[term] / max(counts[term], 1) for term in method.terms]
     assert found["held_out_loss"] == pytest.approx(np.dot(method.term_weights, means), rel=1e-5)
     assert all(name.removeprefix("held_out_") in wanted | {"loss", "seconds"} for name in found)
-
-
-@pytest.mark.parametrize("name", ["spe", *(pytest.param(n, marks=pytest.mark.slow) for n in ("enpar", "erica", "mlm"))])
-def test_losses_are_the_same_at_other_ranks_and_with_sharded_weights(name, shards, tmp_path):
-    """Measured at every second step; of CP and MTB, see test_runs_of_marked_facts.py."""
-    settings = {"data": {"held_out": 20}}
-    train = {"steps": 5, "evaluate_every": 2}
-    pieces = {"batch": {"lanes": 4, "lane_size": 4, "lanes_per_forward": 4, "pieces_per_forward": 150}}
-    one = configure(shards, tmp_path / "one", method=name, **settings, train=train | {"zero_stage": 1})
-    two = configure(shards, tmp_path / "two", method=name, **settings, train=train | {"zero_stage": 3}, **pieces)
-    (one,), (two,) = run(1, [one]), run(2, [two])
-    comparison = compare_runs(one, two, rtol=1e-5)
-    assert comparison.difference is None, comparison.difference
-    assert [line["step"] for line in read_metrics(two) if f"held_out_{LOSSES[name][-1]}" in line] == [2, 4, 5]
-    assert "step      4  held out: loss " in (two / "logs" / "rank-0.log").read_text()
