@@ -24,7 +24,7 @@ LOCK ?=
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python -m pytest
 SHARDS := data/$(NAME)
 
-.PHONY: install pretrain test test-all test-slow test-exact test-floors faults kernels gpu gpu-pack check format lock outdated audit sbom clean
+.PHONY: install pretrain test test-all test-slow test-exact test-floors install-floors faults kernels gpu gpu-pack check format lock outdated audit sbom clean
 
 pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 	spe shards build $(if $(TEXT),$(TEXT),data/sample.jsonl) --out $(SHARDS) --tokenizer $(TOKENIZER) \
@@ -37,9 +37,10 @@ pretrain: $(VENV)/.installed $(if $(TEXT),,data/sample.jsonl)
 test: $(VENV)/.installed-dev
 	$(PYTEST) -n 2 --dist loadfile -m "not ray and not slurm" tests/unit tests/paper tests/distributed
 
-# All but what is marked slow. Two processes: much of the time is spent starting Ray and ranks.
+# All but what is marked slow. Two processes: much of the time is spent starting Ray and ranks. In the order of folders,
+# so that the last files are short ones; else those of one long test would be, and a process would wait for the other.
 test-all: $(VENV)/.installed-dev
-	$(PYTEST) -n 2 --dist loadfile
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder
 
 # 50 random stop points at every stage and precision; then every planted fault must turn a test red.
 test-exact: $(VENV)/.installed-dev
@@ -78,10 +79,14 @@ check: $(VENV)/.installed-dev
 	lint-imports
 
 # The unit tests with the lowest version of each direct dependency that pyproject.toml admits; torch is the locked one
-# unless FLOOR_TORCH=2.11.0 says otherwise. Without simulations, which ask nothing of a version.
+# unless FLOOR_TORCH=2.11.0 says otherwise, and then kernels are tried too. Without tests marked any_version.
 test-floors: $(FLOORS)/.installed
 	PATH="$(abspath $(FLOORS)/bin):$$PATH" OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE \
-		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile --deselect tests/unit/spe_dist/finetuning/test_bootstrap.py
+		$(FLOORS)/bin/python -m pytest tests/unit -n 2 --dist loadfile -m "not any_version" \
+		$(if $(FLOOR_TORCH),,--ignore tests/unit/spe_dist/kernels)
+
+# What the floors are tested in, as CI installs it while it checks.
+install-floors: $(FLOORS)/.installed
 
 # The lock files anew, as pyproject.toml asks; LOCK=--upgrade takes the newest releases that it admits.
 lock: $(TOOLS)/.installed

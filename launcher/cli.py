@@ -28,6 +28,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   doctor --config RECIPE                                check every node of the cluster before a run
   checkpoint list|verify RUN                            list a run's checkpoints, or verify every byte
   export RUN                                            export a run as a Hugging Face folder
+  push FOLDER USER/MODEL                                share a model on the Hugging Face hub, without pickles
   probe RUN --shards DIR | --documents FILE             test what vectors encode without fine-tuning: words, relations
   embeddings RUN --documents FILE --out FOLDER          draw entity and pair vectors of documents, and measure clusters
   report RUN --out FOLDER                               write a run's curves, table and JSON summary
@@ -52,6 +53,7 @@ COMMANDS = {
     "doctor": "launcher.doctor",
     "checkpoint": "launcher.checkpoints",
     "export": "launcher.export",
+    "push": "launcher.push",
     "probe": "launcher.probe",
     "embeddings": "launcher.embeddings",
     "report": "launcher.report",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +21,7 @@ import tyro
 
 from data_shards.annotated.label_studio import FROM_NAME, TO_NAME, text_of_task
 from data_shards.errors import UserError
+from data_shards.hub import fetch_model
 from launcher.arguments import parse_arguments
 from launcher.predict_formats import prediction, version_of
 from spe_dist.finetuning.model_stem import require_model
@@ -40,7 +41,7 @@ class LabelStudio:
     """
 
     model: tyro.conf.Positional[Path]
-    """Folder of a fine-tuned extractor, such as RUN/seed-1/model."""
+    """Folder of a fine-tuned extractor, such as RUN/seed-1/model, or USER/MODEL on the Hugging Face hub."""
     host: str = "127.0.0.1"
     """Address to listen at. The default is for this machine alone; 0.0.0.0 is for all networks."""
     port: int = 9090
@@ -54,6 +55,7 @@ class LabelStudio:
 def main(argv: list[str]) -> None:
     """Run `spe label-studio` until it is interrupted."""
     command: LabelStudio = parse_arguments(LabelStudio, argv, prog="spe label-studio")
+    command = replace(command, model=fetch_model(command.model))
     require_model(command.model, "extractor")
     from spe_dist.extraction.predict.extractor import Extractor
 

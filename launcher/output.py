@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
 import threading
@@ -41,7 +42,16 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
 
 def print_json(result: Any) -> None:
     """What `--json` of a command prints in place of its text: one JSON object, or list, on standard output."""
-    say(json.dumps(result, indent=1, default=str))
+    say(json.dumps(_without_nan(result), indent=1, default=str, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no number that is none: it becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def flush_output() -> None:

@@ -13,6 +13,7 @@ import tyro
 
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
+from launcher.output import print_json
 from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
 from spe_dist.engine.zero_config import STAGES
@@ -24,6 +25,7 @@ from spe_dist.train.activations import activation_bytes
 from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import checkpoint_bytes, rank_memory, step_transfers
 
+_KEPT = "kept by the largest forward"
 ConfigOfMethod = TypeVar("ConfigOfMethod", bound=Config)
 
 
@@ -34,6 +36,8 @@ class Plan(Generic[ConfigOfMethod]):
     recipe: Annotated[ConfigOfMethod, tyro.conf.arg(name="")]
     vocabulary: int | None = None
     """Vocabulary size of a new encoder. If given, no shards are read."""
+    json: bool = False
+    """Print one JSON object; lists have a number of bytes for each ZeRO stage."""
 
 
 def main(argv: list[str]) -> None:
@@ -44,11 +48,23 @@ def main(argv: list[str]) -> None:
     command: Plan = parse_arguments(
         generic[type(recipe)], rest, default=Plan(recipe), prog="spe plan", description=__doc__
     )
-    print(plan_text(command.recipe, command.vocabulary))
+    planned = plan_run(command.recipe, command.vocabulary)
+    if command.json:
+        print_json(planned)
+    else:
+        print(
+            _text(
+                planned, exact=command.recipe.batch.pieces_per_forward is None, with_shards=command.vocabulary is None
+            )
+        )
 
 
-def plan_text(config: Config, vocabulary: int | None) -> str:
-    """Two tables with a column for each ZeRO stage, and the size of a checkpoint."""
+def plan_run(config: Config, vocabulary: int | None) -> dict[str, Any]:
+    """Bytes by part and ZeRO stage, and the size of a checkpoint.
+
+    Raises:
+        UserError: shards or encoder cannot be read, or the settings do not fit.
+    """
     reader, manifest, longest = None, None, 1
     if vocabulary is None:
         try:
@@ -75,18 +91,35 @@ def plan_text(config: Config, vocabulary: int | None) -> str:
         for part, size in rank_memory(staged, model, world_size=plan.world_size).items():
             memory.setdefault(part, [0.0] * len(STAGES))[column] = size
         if kept:
-            memory.setdefault("kept by the largest forward", [0.0] * len(STAGES))[column] = kept
+            memory.setdefault(_KEPT, [0.0] * len(STAGES))[column] = kept
         for transfer in step_transfers(staged, model, plan, accumulation=accumulation):
             row = sent.setdefault(f"{transfer.part} ({transfer.collective})", [0.0] * len(STAGES))
             row[column] = transfer.sent_bytes(plan.world_size)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    cut = "" if plan.pieces_per_forward is None else "about " if reader is not None else "at least "
+    return {
+        "run": config.run.name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "precision": config.train.precision,
+        "ranks": plan.world_size,
+        "forwards_a_step": accumulation,
+        "bytes_of_a_checkpoint": checkpoint_bytes(config, model),
+        "zero_stages": list(STAGES),
+        "bytes_of_a_rank": memory,
+        "bytes_sent_by_a_rank_in_a_step": sent,
+    }
+
+
+def _text(planned: dict[str, Any], *, exact: bool, with_shards: bool) -> str:
+    """Two tables with a column for each ZeRO stage; forwards cut by a budget are not counted exactly."""
+    cut = "" if exact else "about " if with_shards else "at least "
     about = (
-        f"{config.run.name}: {parameters:,} parameters, {config.train.precision}, {plan.world_size} ranks with "
-        f"{cut}{accumulation} forward passes a step; {checkpoint_bytes(config, model):,} bytes a checkpoint"
+        f"{planned['run']}: {planned['parameters']:,} parameters, {planned['precision']}, {planned['ranks']} ranks "
+        f"with {cut}{planned['forwards_a_step']} forward passes a step; {planned['bytes_of_a_checkpoint']:,} bytes a "
+        "checkpoint"
     )
-    of_memory = _table("bytes of a rank" if kept else "bytes of a rank, without activations", memory)
-    return "\n\n".join([about, of_memory, _table("bytes that a rank sends in a step (ring)", sent)])
+    memory = planned["bytes_of_a_rank"]
+    title = "bytes of a rank" if _KEPT in memory else "bytes of a rank, without activations"
+    sent = _table("bytes that a rank sends in a step (ring)", planned["bytes_sent_by_a_rank_in_a_step"])
+    return "\n\n".join([about, _table(title, memory), sent])
 
 
 def _table(title: str, rows: dict[str, list[float]]) -> str:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
@@ -16,6 +16,7 @@ import tyro
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, written_atomically
+from data_shards.hub import fetch_model
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from data_shards.stop_requests import every_request
@@ -68,7 +69,7 @@ class Predict:
     """
 
     model: tyro.conf.Positional[Path]
-    """Folder of a fine-tuned model, such as RUN/seed-1/model."""
+    """Folder of a fine-tuned model, such as RUN/seed-1/model, or USER/MODEL on the Hugging Face hub (spe push)."""
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files or folders, compressed (.gz, .bz2) or not."""
     text: str | None = None
@@ -145,6 +146,7 @@ def run_predict(command: Predict, progress: Progress) -> str:
         raise UserError(f"--batch-size {command.batch_size}: it must be at least 1")
     if command.text is not None and command.files:
         raise UserError("give either --text or files, not both")
+    command = replace(command, model=fetch_model(command.model))
     stem = stem_of(command.model)
     if stem == "document_relations":
         from launcher.predict_documents import predict_documents

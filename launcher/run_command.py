@@ -37,6 +37,7 @@ def run_command(command: Callable[[list[str]], None]) -> None:
     """
     programs = Path(sys.executable).parent  # where pip puts ninja
     os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
+    os.environ["MPLBACKEND"] = "agg"  # pictures are files; a notebook names a backend that may not be installed here
     logging.getLogger("huggingface_hub.utils._http").addFilter(_HubRetries())
     try:
         _run(command)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from data_shards.errors import UserError
+from data_shards.hub import fetch_model
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
@@ -30,7 +31,7 @@ class Suggest:
     """
 
     model: tyro.conf.Positional[Path]
-    """Folder of a fine-tuned extractor, such as RUN/seed-1/model."""
+    """Folder of a fine-tuned extractor, such as RUN/seed-1/model, or USER/MODEL on the Hugging Face hub."""
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files or folders of texts, as spe predict reads them; - , or none, is standard input."""
     count: int = 100
@@ -64,6 +65,7 @@ def run_suggest(command: Suggest) -> None:
         check_folder(command.format, command.out)
     elif command.out is not None and (command.out.is_dir() or not command.out.parent.is_dir()):
         raise UserError(f"--out {command.out}: name a file in a folder that exists")
+    command = replace(command, model=fetch_model(command.model))
     require_model(command.model, "extractor")
     from spe_dist.extraction.predict.extractor import Extractor
     from spe_dist.extraction.predict.suggest import suggest

@@ -1,12 +1,18 @@
+import functools
+
 import pytest
 from hypothesis import settings
 
+from data_shards.text import word_rules
 from spe_dist.engine.compiler import extension_folder
 from tests.unit.spe_dist.tiny_run import write_dataset
 
 # A busy machine makes no example wrong.
 settings.register_profile("any speed", deadline=None)
 settings.load_profile("any speed")
+
+# spaCy reads the rules of a language in a tenth of a second, and hundreds of tests begin with tiny models and data.
+word_rules._load_tokenizer = functools.cache(word_rules._load_tokenizer)
 
 
 def pytest_addoption(parser):

@@ -23,12 +23,8 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 
-_SHARDS, _WINDOW, _FRACTION, _HELD_OUT = (
-    1,
-    2,
-    3,
-    4,
-)  # what a generator is for: keeps random streams apart
+# What a generator is for: keeps the streams of random numbers apart.
+_SHARDS, _WINDOW, _FRACTION, _HELD_OUT = 1, 2, 3, 4
 _HELD_OUT_SHARDS = 16  # that held-out records come from, if these have enough: each of them is opened to evaluate
 
 
@@ -78,7 +74,7 @@ class Order:
 
     @property
     def records_in_use(self) -> tuple[int, ...]:
-        """Of each shard, how many of its first records are read: all or none but for one shard."""
+        """Of each shard, how many of its first records are read: all that are not held out, or none, but for one."""
         return _records_in_use(self.shard_records, self.held_out, self.fraction, self.seed)
 
     def held_out_ids(self) -> NDArray[np.int64]:
@@ -124,6 +120,8 @@ class Order:
 def _held_out_of_shards(shard_records: tuple[int, ...], held_out: int) -> tuple[int, ...]:
     """How many of the last records of each shard are held out: of neighbours, nearly all are on the same side."""
     counts = np.asarray(shard_records, dtype=np.int64)
+    if not held_out:
+        return (0,) * len(counts)
     permutation = _permutation(len(counts), (_HELD_OUT,))
     sums = np.cumsum(counts[permutation])
     enough = int(np.searchsorted(sums, min(4 * held_out, sums[-1]))) + 1  # a quarter of what they hold at most

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import BertProcessing, RobertaProcessing
 
 from data_shards.errors import UserError
+from data_shards.hub import fetch
 from data_shards.tokenizer.folder import FILES, parse_tokenizer, read_folder, special_pieces
 from data_shards.tokenizer.wordpiece import BertSettings, has_upper_case, read_vocabulary, wordpiece_tokenizer
 
@@ -84,26 +85,7 @@ def load_tokenizer_files(source: str, *, lowercase: bool | None = None) -> Token
         return _finish(tokenizer, special_pieces(tokenizer, {}, source))
     if path.exists() or path.is_absolute() or source.startswith(".") or path.suffix in (".txt", ".json"):
         raise UserError(f"{source}: no tokenizer there: name a folder with tokenizer.json, a vocab.txt, or a hub model")
-    return _finish(*read_folder(_fetch(source), lowercase, source))
-
-
-def _fetch(name: str) -> Path:
-    """The folder where the tokenizer files of a hub model are, now or from an earlier time."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
-    except Exception as error:  # of the network, the name and the cache; all say that there is nothing to read
-        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"tokenizer {name!r} is no local file or folder and could not be downloaded from the hub ({reason})"
-        ) from error
-    finally:
-        if shown:
-            enable_progress_bars()
+    return _finish(*read_folder(fetch(source, FILES, what="tokenizer"), lowercase, source))
 
 
 def _read_vocabulary_file(path: Path, lowercase: bool | None) -> TokenizerFiles:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from data_shards.errors import UserError
+from data_shards.hub import fetch_model
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.documents.pooled_vectors import PooledForwards, PooledText
 from spe_dist.export.export_format import SPAN_PAIR_WEIGHTS, Description
@@ -87,25 +88,32 @@ class SpanPairModel(nn.Module):
         self.eval()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> SpanPairModel:
-        """Load what `spe export` wrote, ready to encode; `.to("cuda")` moves it to a GPU.
+    def from_pretrained(
+        cls, model: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> SpanPairModel:
+        """Load what `spe export` wrote or `spe push` uploaded, ready to encode; `.to("cuda")` moves it to a GPU.
+
+        Args:
+            model: a folder, or USER/MODEL on the Hugging Face hub; what was downloaded is kept (HF_HOME).
+            revision: of a model on the hub: a branch, tag or commit.
+            token: for the hub; that of HF_TOKEN or of `hf auth login` if not given.
 
         Raises:
-            UserError: not an exported model, or one that this version does not read.
+            UserError: not an exported model, one that this version does not read, or one that the hub does not give.
         """
-        folder = Path(folder)
+        folder = fetch_model(model, SPAN_PAIR_WEIGHTS, revision=revision, token=token)
         description = Description.load(folder)
         word_pieces = WordPieces.load(str(folder), language=description.language)
-        model = cls(description, load_saved_encoder(folder), word_pieces)
+        loaded = cls(description, load_saved_encoder(folder), word_pieces)
         try:
             weights = load_file(folder / SPAN_PAIR_WEIGHTS)
         except (OSError, SafetensorError) as error:
             raise UserError(f"{folder / SPAN_PAIR_WEIGHTS} cannot be read ({error}): export the run again") from error
-        for name, part in model._span_pair_parts().items():
+        for name, part in loaded._span_pair_parts().items():
             part.load_state_dict(
                 {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
             )
-        return model.requires_grad_(False).eval()
+        return loaded.requires_grad_(False).eval()
 
     def save_pretrained(self, folder: Path) -> None:
         """Write everything that `from_pretrained`, `AutoModel` and `AutoTokenizer` read into an existing folder."""

@@ -13,6 +13,7 @@ from data_shards.sample.corpus import generate
 from data_shards.shards import manifest
 from data_shards.shards.reader import ShardReader, verify
 from tests.integration.test_build import kill_when_units_are_finished, names, tars
+from tests.unit.data_shards.conftest import build_here
 from tests.unit.data_shards.entity_pipelines import write_ruler
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_session")]
@@ -97,16 +98,16 @@ def test_gold_entities_are_built_the_same_at_any_parallelism(settings: AnnotateC
         (str(tmp_path / "sample.jsonl"),), tmp_path / "1", str(Path(settings.dataset) / "tokenizer"), unit_documents=60,
         gold_entities=True, min_entities=3, parallelism=1,
     )  # fmt: skip
-    built = build(gold)
+    built = build_here(gold)
     build(replace(gold, out=tmp_path / "2", parallelism=2))
     assert tars(tmp_path / "1") == tars(tmp_path / "2")
     assert verify(tmp_path / "1") == []
     assert list(built.entity_types) == ["Organisation", "Person", "Place", "Work", "Year"]
     assert built.build["entities"]["from"] == "gold" and built.statistics.dropped["too_few_entities"] > 0
-    ner = build(replace(gold, out=tmp_path / "found", gold_entities=False, ner=settings.ner))
+    ner = build_here(replace(gold, out=tmp_path / "found", gold_entities=False, ner=settings.ner))
     assert (
         ner.build["entities"]["from"]["name"] == "en_pipeline"
         and ner.statistics.entities >= 3 * ner.statistics.records > 60
     )
     with pytest.raises(UserError, match="built with other settings"):
-        build(replace(gold, out=tmp_path / "found"))
+        build_here(replace(gold, out=tmp_path / "found"))

@@ -11,16 +11,14 @@ import pytest
 
 from cluster.doctor.node_checks import Request
 from cluster.doctor.node_probe import NodeProbe
-from tests.forked import clean_environment
+from tests.forked import clean_environment, run_script
 from tests.integration.command import run, small_run
 from tests.integration.ray_head import free_port, ray_head, ray_node, wait_until
 from tests.unit.spe_dist.tiny_run import ROOT
 
-DOCTOR = [str(Path(sys.executable).parent / "spe"), "doctor"]
-
 
 def doctor(*arguments, **environment):
-    return run(*DOCTOR, *arguments, cwd=ROOT, **environment)
+    return run_script(ROOT / "launcher/cli.py", "doctor", *arguments, **environment)
 
 
 def problems_in(path):

@@ -34,7 +34,7 @@ def test_unknown_key_on_the_command_line(shards):
 
 
 def test_missing_shards(tmp_path):
-    error = only_error(run(*PRETRAIN, *small_run(tmp_path)))
+    error = only_error(run_script(SCRIPT, *small_run(tmp_path)))
     assert str(tmp_path / "shards") in error and "spe shards build" in error
     assert not (tmp_path / "runs").exists()
 
@@ -65,7 +65,7 @@ def test_no_compiler(shards, tmp_path):
     (tmp_path / "bin").mkdir()
     for program in ("env", "uname"):
         os.symlink(shutil.which(program), tmp_path / "bin" / program)
-    error = only_error(run(*PRETRAIN, *small_run(shards), PATH=str(tmp_path / "bin")))
+    error = only_error(run_script(SCRIPT, *small_run(shards), PATH=str(tmp_path / "bin")))
     assert "C++ compiler" in error and "install" in error
 
 
@@ -155,7 +155,7 @@ def test_the_address_of_rays_dashboard(shards):
 
 @pytest.mark.ray
 def test_a_home_that_cannot_be_written(shards):
-    error = only_error(run(*PRETRAIN, *small_run(shards), HOME="/proc"))
+    error = only_error(run_script(SCRIPT, *small_run(shards), HOME="/proc"))
     assert "/proc/.ray" in error and "set HOME" in error
 
 

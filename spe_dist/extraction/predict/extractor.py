@@ -22,13 +22,14 @@ from torch import nn
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.errors import UserError
+from data_shards.hub import fetch_model
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.engine.machine import find_device
 from spe_dist.extraction.model.encoded_sentences import SPECIALS
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.extraction.predict.cut_texts import CutTexts, Text, cut_texts
 from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
-from spe_dist.extraction.predict.extractor_folder import load_extractor
+from spe_dist.extraction.predict.extractor_folder import WEIGHTS, load_extractor
 from spe_dist.extraction.predict.prediction import (
     BATCH_SIZE,
     batches_by_length,
@@ -106,22 +107,36 @@ class Extractor:
     @classmethod
     def from_pretrained(
         cls,
-        folder: str | Path,
+        model: str | Path,
         *,
+        revision: str | None = None,
+        token: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
         batch_size: int = BATCH_SIZE,
         min_entity_score: float = 0.0,
         min_relation_score: float = 0.0,
     ) -> Extractor:
-        """Load what `spe finetune` wrote (RUN/seed-N/model); arguments as of the class.
+        """Load what `spe finetune` wrote (RUN/seed-N/model) or `spe push` uploaded; other arguments as of the class.
+
+        Args:
+            model: a folder, or USER/MODEL on the Hugging Face hub; what was downloaded is kept (HF_HOME).
+            revision: of a model on the hub: a branch, tag or commit.
+            token: for the hub; that of HF_TOKEN or of `hf auth login` if not given.
+            device: as of the class, and so on.
+            precision: of computing.
+            batch_size: most sentences of a forward.
+            min_entity_score: of what is given back.
+            min_relation_score: of what is given back.
 
         Raises:
-            UserError: not an extractor, a damaged one, or one that this version does not read.
+            UserError: not an extractor, a damaged one, one that this version does not read, or one that the hub does
+                not give.
         """
-        model, word_pieces = load_extractor(Path(folder))
+        folder = fetch_model(model, WEIGHTS, revision=revision, token=token)
+        extractor, word_pieces = load_extractor(folder)
         return cls(
-            model,
+            extractor,
             word_pieces,
             device=device,
             precision=precision,

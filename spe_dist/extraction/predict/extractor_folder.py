@@ -62,7 +62,7 @@ def build_extractor(
 
 def calibrate(folder: Path, calibration: Calibration) -> None:
     """Keep the scaling of scores with an extractor that is there."""
-    write_atomically(folder / DESCRIPTION, as_json(replace(_load_description(folder), calibration=calibration)))
+    write_atomically(folder / DESCRIPTION, as_json(replace(load_description(folder), calibration=calibration)))
 
 
 def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
@@ -71,7 +71,7 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
     Raises:
         UserError: not an extractor, a damaged one, or one that this version does not read.
     """
-    description = _load_description(folder)
+    description = load_description(folder)
     return load_model(
         folder,
         STEM,
@@ -81,7 +81,12 @@ def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
     )
 
 
-def _load_description(folder: Path) -> ExtractorDescription:
+def load_description(folder: Path) -> ExtractorDescription:
+    """What an extractor's folder says of it.
+
+    Raises:
+        UserError: not an extractor, a damaged one, or one that this version does not read.
+    """
     require_model(folder, STEM)
     path = folder / DESCRIPTION
     _check_version(folder)

@@ -14,6 +14,7 @@ from data_shards.pipeline import build
 from data_shards.pipeline.build_config import BuildConfig
 from data_shards.pipeline.unit_builder import UnitPlan
 from data_shards.sample.corpus import generate
+from data_shards.shards.manifest import Manifest
 
 DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 
@@ -30,10 +31,10 @@ class _Rows:
                 yield build._build_row(self._plan, row)
 
 
-def build_here(config: BuildConfig) -> None:
+def build_here(config: BuildConfig) -> Manifest:
     """Build without Ray, whose start takes longer than a small build."""
     with patch.object(build, "_pipeline", _Rows), patch.object(build, "running_ray", lambda workers: nullcontext(1)):
-        build.build(config)
+        return build.build(config)
 
 
 @pytest.fixture(scope="session")

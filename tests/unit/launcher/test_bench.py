@@ -17,6 +17,8 @@ from tests.forked import run_script
 from tests.unit.spe_dist.extraction.lively import save_lively
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
+pytestmark = pytest.mark.any_version
+
 TINY = {
     "encoder.layers": 1,
     "encoder.hidden-size": 32,

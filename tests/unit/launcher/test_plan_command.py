@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,10 @@ def test_a_plan_needs_neither_shards_nor_the_encoder(capsys: pytest.CaptureFixtu
     assert rows["Adam moments"] == pytest.approx([2 * parameters] * 3, rel=1e-4)
     assert rows["weights (all-gather)"][0] == pytest.approx(2 * parameters * 3 / 4, rel=1e-4)
     assert rows["queues"] == [65_536 * (2 * 768 * 4 + 8)] * 3
+    main([*NEW_ENCODER, "--vocabulary", "28996", "--cluster.workers", "4", "--json"])
+    planned = json.loads(capsys.readouterr().out)
+    assert (planned["parameters"], planned["ranks"]) == (parameters, 4)
+    assert planned["bytes_of_a_rank"]["weights"] == pytest.approx(rows["weights"], abs=1)
 
 
 def test_sizes_come_from_the_shards_if_no_vocabulary_is_given(

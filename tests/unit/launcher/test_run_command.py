@@ -1,13 +1,17 @@
 """How commands end when nobody reads what they print, or it cannot be written."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from launcher.output import print_json
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.tiny_run import ROOT
+
+pytestmark = pytest.mark.any_version
 
 SPE = [sys.executable, "-c", "from launcher.cli import main; main()"]
 
@@ -58,3 +62,9 @@ def test_what_does_not_live_by_its_output_goes_on_without(tmp_path):
     done = to_a_full_disk(sys.executable, "-c", says, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (0, 1)
     assert "cannot write to standard output any more (No space left on device)" in done.stderr
+
+
+def test_json_has_null_where_there_is_no_number(capsys):
+    print_json({"f1": [float("nan"), 1.5], "more": {"p": float("inf")}})
+
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {"f1": [None, 1.5], "more": {"p": None}}

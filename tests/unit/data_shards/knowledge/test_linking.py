@@ -1,24 +1,13 @@
-import functools
-from collections.abc import Iterator
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_shards.knowledge.linking import LinkedMentions, Linker
-from data_shards.text import word_rules
 from data_shards.text.word_pieces import WordPieces
 from tests.unit.data_shards.knowledge.knowledge_bases import load_kb
 from tests.unit.data_shards.text.test_word_pieces import DEBUG_VOCAB
-
-
-@pytest.fixture(autouse=True, scope="module")
-def rules_that_are_loaded_once() -> Iterator[None]:
-    """They take a tenth of a second, longer than all else here."""
-    with patch.object(word_rules, "_load_tokenizer", functools.cache(word_rules._load_tokenizer)):
-        yield
 
 
 def rows(found: LinkedMentions) -> list[tuple[int, int, int, int]]:

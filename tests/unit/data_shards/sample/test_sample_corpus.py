@@ -25,6 +25,8 @@ from data_shards.sample.corpus import (
     write_corpus,
 )
 
+pytestmark = pytest.mark.any_version
+
 # Which types a relation connects, and whether the head or the tail determines the other end.
 SIGNATURES = {
     "author_of": ("Person", "Work", "tail"),

@@ -7,11 +7,15 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from data_shards.annotated.read import read_documents
 from data_shards.sample.documents import SampleDocument, facts_of_world, generate_documents, write_documents
 from data_shards.sample.world import build_world
 from data_shards.text.sentences import split_sentences
 from data_shards.text.word_rules import WordRules
+
+pytestmark = pytest.mark.any_version
 
 YEAR = "Year"
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from data_shards.errors import UserError
 from data_shards.shards.order import Order
 
+pytestmark = pytest.mark.any_version
+
 
 @st.composite
 def orders(draw: st.DrawFn) -> Order:
@@ -144,7 +146,5 @@ def test_held_out_records_are_the_last_ones_of_a_few_shards() -> None:
     held = Order((1000,) * 100, lanes=2, lane_size=8, seed=1, held_out=500).held_out_ids()
     shards, within = np.divmod(held.ravel(), 1000)
     assert len(np.unique(shards)) == 16 and within.min() >= 1000 - 32
-    with pytest.raises(
-        UserError, match=r"data\.held_out is 15 of 100000 records: it must be 0, or leave and hold at le"
-    ):
+    with pytest.raises(UserError, match=r"data\.held_out is 15 of 100000 records: it must be 0, or leave and hold "):
         Order((1000,) * 100, lanes=2, lane_size=8, seed=1, held_out=15)

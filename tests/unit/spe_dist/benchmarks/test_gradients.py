@@ -8,6 +8,8 @@ from spe_dist.engine.world import World
 from tests.paper import tiny_enpar, tiny_spe
 from tests.paper.erica import tiny_erica
 
+pytestmark = pytest.mark.any_version
+
 
 def spe_step(lanes_per_forward):
     spe, engine = tiny_spe.build_spe(encoder={"dropout": 0.0}, tbo={"weight": 0.5}, spo={"weight": 2.0})

@@ -21,6 +21,8 @@ from spe_dist.recipe import config_values
 from spe_dist.settings import flatten
 from tests.unit.spe_dist.extraction.tiny import SENTENCES, sentence
 
+pytestmark = pytest.mark.any_version
+
 PLACES = {"run.name", "run.folder"}
 EXTRACTION = Column("extraction", 0.2)
 

@@ -5,7 +5,11 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from spe_dist.engine.compiler import extension_folder, one_at_a_time
+
+pytestmark = pytest.mark.any_version
 
 WAITS = """
 import os

@@ -19,6 +19,8 @@ from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.extraction.tiny import sentence
 from tests.unit.spe_dist.extraction.tiny_finetuning import TINY_MODEL, config_in
 
+pytestmark = pytest.mark.any_version
+
 PEOPLE = ("Ann", "Bob", "Marie", "Carl", "Eve", "Tom")
 PLACES = ("Warsaw", "Paris", "London", "Rome", "Berlin", "Madrid", "Oslo")
 # In the first three, an organisation has a place in its name; in the second, the two are related.

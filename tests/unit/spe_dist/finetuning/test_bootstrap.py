@@ -8,6 +8,8 @@ import pytest
 from spe_dist.finetuning.bootstrap import compare, detectable_difference, estimate, few_seeds_note, holm
 from spe_dist.finetuning.measures import micro_f1
 
+pytestmark = pytest.mark.any_version
+
 SENTENCES, SEEDS, RESAMPLES = 200, 5, 300
 
 

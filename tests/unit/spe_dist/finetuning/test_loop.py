@@ -20,6 +20,8 @@ from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.extraction.tiny import sentence
 from tests.unit.spe_dist.extraction.tiny_finetuning import config_in, finetune_until, start_of
 
+pytestmark = pytest.mark.any_version
+
 SCORING = JointScoring()
 
 

@@ -12,6 +12,8 @@ from spe_dist.engine.world import World
 from spe_dist.train import run_lock
 from spe_dist.train.run_lock import RunLock
 
+pytestmark = pytest.mark.any_version
+
 HOLDER = """
 import sys, time
 from pathlib import Path

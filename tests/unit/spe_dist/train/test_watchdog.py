@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.any_version
+
 RANK = """
 import sys, time
 from pathlib import Path

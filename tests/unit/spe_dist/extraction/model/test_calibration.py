@@ -13,6 +13,8 @@ from spe_dist.extraction.model.calibration import (
     relation_features,
 )
 
+pytestmark = pytest.mark.any_version
+
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-logits))

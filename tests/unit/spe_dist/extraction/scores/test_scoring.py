@@ -21,7 +21,9 @@ from spe_dist.extraction.scores.scoring import (
 )
 from tests.unit.spe_dist.extraction.random_sentences import ENTITY_TYPES, any_entities, corpora, separate_entities
 
-THOROUGHLY = settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+pytestmark = pytest.mark.any_version
+
+THOROUGHLY = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tags_of(sentence):

@@ -11,6 +11,8 @@ from tests.paper.tiny_enpar import LANE_SIZE, build_enpar
 from tests.unit.spe_dist.batches.entity_sentences import random_entities, with_entities
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of
 
+pytestmark = pytest.mark.any_version
+
 OFF = {"weight": 0.0}
 ENCODER = {"layers": 2, "hidden_size": 24, "heads": 3, "intermediate_size": 40}
 

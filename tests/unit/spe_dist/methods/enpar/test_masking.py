@@ -1,10 +1,13 @@
 from collections import Counter, defaultdict
 
 import numpy as np
+import pytest
 
 from spe_dist.methods.enpar.masking import mask_entities
 from tests.unit.spe_dist.batches.entity_sentences import random_records
 from tests.unit.spe_dist.batches.sentences import flat
+
+pytestmark = pytest.mark.any_version
 
 MASK = 3
 

@@ -15,6 +15,8 @@ from tests.exactness.runs import configure
 from tests.paper.tiny_spe import PlainEngine
 from tests.unit.spe_dist.random_documents import random_documents, write_documents
 
+pytestmark = pytest.mark.any_version
+
 OFF = {"weight": 0.0}
 ENCODER = {"layers": 2, "hidden_size": 24, "heads": 3, "intermediate_size": 40}
 

@@ -16,6 +16,8 @@ from spe_dist.models.packed_attention import layout_of
 from tests.paper.tiny_spe import LANE_SIZE, build_spe
 from tests.unit.spe_dist.batches.sentences import flat, random_sentences, records_of
 
+pytestmark = pytest.mark.any_version
+
 ENCODERS = (
     {"layers": 1, "hidden_size": 16, "heads": 2, "intermediate_size": 24},
     {"layers": 3, "hidden_size": 24, "heads": 3, "intermediate_size": 40},

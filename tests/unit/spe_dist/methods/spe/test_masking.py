@@ -3,9 +3,12 @@ from fractions import Fraction
 from math import ceil
 
 import numpy as np
+import pytest
 
 from spe_dist.methods.spe.masking import hide_pieces
 from tests.unit.spe_dist.batches.sentences import excess, random_sentences, records_of, word_starts
+
+pytestmark = pytest.mark.any_version
 
 CAP = 20
 

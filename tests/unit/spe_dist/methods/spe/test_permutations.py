@@ -15,6 +15,8 @@ from tests.unit.spe_dist.batches.sentences import (
     texts_of_classes,
 )
 
+pytestmark = pytest.mark.any_version
+
 
 def permute(sentences, boundaries, *, max_spans=2, seed=0):
     uniforms = np.random.default_rng(seed).random((len(sentences), random_columns(max_spans)))

@@ -6,6 +6,8 @@ import pytest
 from spe_dist.methods.spe.spans import COLUMNS, sample_span_pairs
 from tests.unit.spe_dist.batches.sentences import excess
 
+pytestmark = pytest.mark.any_version
+
 P, LONGEST = 0.2, 10
 MASS = [P * (1 - P) ** (k - 1) for k in range(1, LONGEST + 1)]
 LENGTH_PROBABILITIES = [mass / sum(MASS) for mass in MASS]
