@@ -22,6 +22,7 @@ from data_shards.shards.order import Order
 from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import Batch
 from spe_dist.batches.loader import Steps
+from spe_dist.config import TrainConfig
 from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.method import Method
@@ -48,7 +49,7 @@ class HeldOut:
         plan: of the run's batches.
         world: this rank among all.
         metrics: those of `Method.report` that are wanted.
-        every: steps between evaluations.
+        train: how often they are looked at.
     """
 
     def __init__(
@@ -60,17 +61,18 @@ class HeldOut:
         world: World,
         *,
         metrics: Collection[str],
-        every: int,
+        train: TrainConfig,
     ) -> None:
         ids = order.held_out_ids()
         whole = BatchPlan(len(ids), plan.lane_size, plan.lanes_per_forward, world.size, plan.pieces_per_forward)
         cut = None if plan.pieces_per_forward is None else partial(whole.cut, world.rank)
         self._steps = Steps(reader, _OneBatch(ids), method.collate, whole.forwards(world.rank), cut)
-        self._method, self._world, self._metrics, self._every = method, world, metrics, every
+        self._method, self._world, self._metrics, self._train = method, world, metrics, train
 
-    def is_due(self, step: int, *, log_every: int, last: bool) -> bool:
+    def is_due(self, step: int) -> bool:
         """Whether a line of metrics after so many steps has the figures."""
-        return last or step // self._every > (step - log_every) // self._every
+        every, line_before = self._train.evaluate_every, step - self._train.log_every
+        return step == self._train.steps or step // every > line_before // every
 
     def report(self, as_many_as_any_rank: Callable[[Sequence[Batch]], Sequence[Batch]]) -> dict[str, float | str]:
         """Losses and accuracies of the objectives, and the seconds that it took; every rank must call this.

@@ -6,9 +6,7 @@ world → data and plan → method → weights of the checkpoint, if there is on
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +44,7 @@ from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
 from spe_dist.train.held_out import HeldOut
 from spe_dist.train.metrics_accumulator import MetricsAccumulator
+from spe_dist.train.rank_memory import give_back_freed_memory, peak_memory
 from spe_dist.train.rehearsal import largest_forwards
 from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.run_folder import (
@@ -175,7 +174,7 @@ class Session:
             "records_seen": step * self.plan.global_batch,
             "records_per_second": steps_per_second * self.plan.global_batch,
             "seconds_per_step": 1 / steps_per_second,
-            "memory_gib": _peak_memory(self.world.device),
+            "memory_gib": peak_memory(self.world.device),
             **speeds,
             "saved_step": self.saver.saved_step,
             "failed_saves": self.saver.failures,
@@ -183,15 +182,13 @@ class Session:
         if self.log is not None:
             self.log.write(metrics)
         if self.world.device.type == "cpu":
-            _give_back_freed_memory()
+            give_back_freed_memory()
 
     def _held_out_report(self, step: int) -> dict[str, float | str]:
         """Of the records that are held out, if it is time for that; not counted as time of training."""
-        train = self.config.train
-        if self.held_out is None or not self.held_out.is_due(step, log_every=train.log_every, last=step == train.steps):
+        if self.held_out is None or not self.held_out.is_due(step):
             return {}
-        cut = self.plan.pieces_per_forward is not None
-        report = self.held_out.report(self._as_many_as_any_rank if cut else list)
+        report = self.held_out.report(list if self.plan.pieces_per_forward is None else self._as_many_as_any_rank)
         self.metrics.start_clock()
         return report
 
@@ -323,34 +320,18 @@ def _set_up(
         saved_step=first_step,
         on_saved=partial(note_saved, folder) if world.is_first else None,
     )
-    log = None
+    log, columns, run = None, spec_of(config).columns, config.run
     if world.is_first:
-        columns, run = spec_of(config).columns, config.run
         log = RunLog(folder, first_step=first_step, columns=columns, tracker=run.track, name=run.name)
         log.write_config(config_yaml(config))
     cut = None if plan.pieces_per_forward is None else partial(plan.cut, world.rank)
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank), cut)
     held_out = None
     if order.held_out:
-        shown = {column.metric for column in spec_of(config).columns if column.log}
-        every = config.train.evaluate_every
-        held_out = HeldOut(reader, order, method, plan, world, metrics=shown, every=every)
-    return Session(
-        config=config,
-        folder=folder,
-        world=world,
-        plan=plan,
-        steps=steps,
-        method=method,
-        engine=engine,
-        saver=saver,
-        metrics=metrics,
-        log=log,
-        remote_sync=remote_sync,
-        held_out=held_out,
-        first_step=first_step,
-        start=start,
-    )
+        shown = {column.metric for column in columns if column.log}
+        held_out = HeldOut(reader, order, method, plan, world, metrics=shown, train=config.train)
+    parts = (config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, held_out)
+    return Session(*parts, first_step=first_step, start=start)
 
 
 def _build_engine(
@@ -406,17 +387,3 @@ def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, metri
         LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
     LOGGER.info("resumed %s", checkpoint.folder)
     return restored
-
-
-def _give_back_freed_memory() -> None:
-    """Tensors of ever new sizes leave memory in pieces that glibc keeps: a rank grew by a tenth in 2,400 steps."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # other C libraries have no such thing
-        trim(0)
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Peak memory of this rank in GiB: of the GPU if it has one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -36,7 +36,7 @@ def test_losses_are_those_of_each_lane_by_itself_without_dropout(name, shards, t
     wanted = {column.metric for column in spec.columns if column.log}
     state = {key: value.clone() for key, value in method.state().items()}
     before = torch.get_rng_state()
-    found = HeldOut(reader, order, method, plan, world, metrics=wanted, every=5).report(list)
+    found = HeldOut(reader, order, method, plan, world, metrics=wanted, train=config.train).report(list)
     assert torch.equal(before, torch.get_rng_state()) and method.model.training
     assert all(torch.equal(value, state[key]) for key, value in method.state().items())
 
