@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = ROOT / ".ci" / "locks"
-EXTRAS = {"run": ("train", "plots"), "dev": ("train", "plots", "test", "dev")}
+EXTRAS = {"run": ("train", "plots", "serve"), "dev": ("train", "plots", "serve", "test", "dev")}
 UNIVERSAL = ("--universal", "--python-version=3.11", "--generate-hashes")
 
 APART = (LOCKS / "torch.txt", LOCKS / "cuda.txt")

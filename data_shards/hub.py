@@ -69,7 +69,7 @@ def fetch_model(
             )
         return Path(model)
     name = Path(model).as_posix()
-    folder = fetch(name, ["*.json", "*.safetensors"], revision=revision, token=token)
+    folder = fetch(name, ["*.json", "*.safetensors", "*.onnx"], revision=revision, token=token)
     if not (folder / weights).is_file():
         raise UserError(f"{name} on the hub has no {weights}: name a model of this kind that spe push has uploaded")
     return folder

@@ -22,13 +22,14 @@ from spe_dist.text_table import markdown_table
 from spe_dist.versions import package_versions, this_machine
 
 if TYPE_CHECKING:
+    from launcher.bench_serve import Part
     from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.launches import PartLaunches
     from spe_dist.benchmarks.timing import Timed
 
 Case = Literal[
     "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "launches", "loader", "saving",
-    "predict",
+    "predict", "serve",
 ]  # fmt: skip
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
@@ -50,10 +51,11 @@ class Bench:
         loader         records per second of one loader process
         saving         time that training waits for saves, and the parts of a restart
         predict        sentences per second and memory of an extractor on raw text
+        serve          latency of a service under load, while processes are killed and beside bad requests
 
-    All cases except span-pool and predict take the settings of `spe pretrain` after `--`, and all of these but ceilings
-    need its shards.
-    predict runs alone: `spe bench predict -- MODEL FILE …`, with files as for `spe predict` (`-- --help`).
+    All cases except span-pool, predict and serve take the settings of `spe pretrain` after `--`, and all of these but
+    ceilings need its shards.
+    predict and serve run alone: `spe bench predict -- MODEL FILE …`, with files as for `spe predict` (`-- --help`).
     """
 
     cases: tyro.conf.Positional[tuple[Case, ...]]
@@ -88,9 +90,16 @@ def main(argv: list[str]) -> None:
     """Run `spe bench`."""
     mine, settings = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     command: Bench = parse_arguments(Bench, mine, prog="spe bench")
-    if "predict" in command.cases:
-        if command.cases != ("predict",):
-            raise UserError("predict takes other settings after -- than the other cases: measure it alone")
+    for alone in ("predict", "serve"):
+        if alone in command.cases and len(command.cases) > 1:
+            raise UserError(f"{alone} takes other settings after -- than the other cases: measure it alone")
+    if command.cases == ("serve",):
+        from launcher.bench_serve import ServeBench, measure_service
+
+        served, table = measure_service(parse_arguments(ServeBench, settings, prog="spe bench serve --"))
+        _report("serve", command, argv, served, table, None)
+        return
+    if command.cases == ("predict",):
         predict: PredictBench = parse_arguments(PredictBench, settings, prog="spe bench predict --")
         rows = _measure_prediction(predict, command.repeats)
         _report("predict", command, argv, rows, _table(rows), None)
@@ -120,7 +129,7 @@ def _report(
     case: Case,
     command: Bench,
     argv: list[str],
-    rows: Sequence[Timed | ObjectiveGradient | PartLaunches],
+    rows: Sequence[Timed | ObjectiveGradient | PartLaunches | Part],
     table: str,
     config: dict[str, Any] | None,
 ) -> None:
@@ -192,7 +201,7 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             from spe_dist.benchmarks.saving import measure_saving
 
             return measure_saving(config, repeats=command.repeats)
-        case "predict" | "gradients" | "launches":
+        case "predict" | "serve" | "gradients" | "launches":
             raise AssertionError("they have reports of their own")
 
 

@@ -20,6 +20,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
   predict MODEL [FILE …] [--text TEXT]                  find entities and relations with a fine-tuned model
   suggest MODEL FILE … --count N                        pick the texts that are worth annotating next
+  serve MODEL …                                         answer over HTTP with what extractors find
   label-studio MODEL                                    answer Label Studio's requests for predictions
   compare-pretraining --config RECIPE                   pre-train variants, fine-tune all alike, compare their scores
   ablate                                                the same with the ablations of a paper
@@ -27,7 +28,7 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage
   doctor --config RECIPE                                check every node of the cluster before a run
   checkpoint list|verify RUN                            list a run's checkpoints, or verify every byte
-  export RUN                                            export a run as a Hugging Face folder
+  export RUN | MODEL --format onnx|int8                 export a run for Hugging Face, or an extractor for fast CPUs
   push FOLDER USER/MODEL                                share a model on the Hugging Face hub, without pickles
   probe RUN --shards DIR | --documents FILE             test what vectors encode without fine-tuning: words, relations
   embeddings RUN --documents FILE --out FOLDER          draw entity and pair vectors of documents, and measure clusters
@@ -45,6 +46,7 @@ COMMANDS = {
     "tune": "launcher.tune",
     "predict": "launcher.predict",
     "suggest": "launcher.suggest",
+    "serve": "launcher.serve",
     "label-studio": "launcher.label_studio",
     "compare-pretraining": "launcher.compare_pretraining",
     "ablate": "launcher.ablate",

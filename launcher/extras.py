@@ -4,8 +4,10 @@ from __future__ import annotations
 
 EXTRAS = {
     "train": ("deepspeed", "ray", "webdataset", "tensorboard", "grpc", "psutil"),
+    "serve": ("fastapi", "starlette", "ray", "grpc"),
     "parquet": ("pyarrow",),
     "plots": ("matplotlib",),
+    "export": ("onnx", "onnxruntime"),
 }  # by the names under which they are imported
 
 
@@ -17,7 +19,7 @@ def what_is_missing(error: ModuleNotFoundError, command: str) -> str | None:
         command: such as "spe pretrain".
     """
     library = (error.name or "").partition(".")[0]
-    for extra, libraries in EXTRAS.items():
-        if library in libraries:
+    for extra in sorted(EXTRAS, key=lambda extra: command != f"spe {extra}"):  # that of the command first
+        if library in EXTRAS[extra]:
             return f'{command} needs {library}, which is not installed: pip install "spe_dist[{extra}]"'
     return None

@@ -7,7 +7,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "safetensors", "webdataset", "numpy", "ray")
+_PACKAGES = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "webdataset",
+    "numpy",
+    "ray",
+    "onnxruntime",
+)
 
 
 def package_versions() -> dict[str, str]:

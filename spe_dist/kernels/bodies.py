@@ -110,8 +110,8 @@ class CppBody(Body):
     """
 
     def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(str(path))
-        self._forward, self._backward = library.span_pool_forward, library.span_pool_backward
+        self.library = ctypes.CDLL(str(path))
+        self._forward, self._backward = self.library.span_pool_forward, self.library.span_pool_backward
 
     def forward(self, taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """As `span_pool_reference`.

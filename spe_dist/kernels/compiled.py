@@ -7,6 +7,7 @@ at first).
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import os
@@ -36,7 +37,7 @@ _DEVICES: dict[str, Literal["cpp", "cuda"]] = {"cpu": "cpp", "cuda": "cuda"}
 _PORTABLE = {"x86_64": "x86-64-v3"}  # what nearly every machine of the last ten years runs
 _GENERATIONS = (80, 90, 100)  # of GPUs, where they are not known: A100, H100 and H200, B200
 _FLAGS = {
-    "cpp": ["-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC"],
+    "cpp": ["-O3", "-std=c++17", "-fopenmp", "-shared", "-fPIC", "-Wno-psabi"],
     "cuda": ["-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC"],
 }
 _chosen: SpanPoolBody = "auto"
@@ -63,6 +64,12 @@ def body_for(device: torch.device) -> Body:
     if _chosen == "reference" or device.type not in _DEVICES:
         return _REFERENCE
     return _load(_DEVICES[device.type])[0]
+
+
+def cpu_library() -> ctypes.CDLL | None:
+    """All that is compiled for CPUs; None where it cannot be built, or was not wanted."""
+    body = body_for(torch.device("cpu"))
+    return body.library if isinstance(body, CppBody) else None
 
 
 @cache

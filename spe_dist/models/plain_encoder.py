@@ -34,6 +34,9 @@ class PlainEncoder(nn.Module):
         config: values of its config.json.
     """
 
+    backend = "torch"
+    attends_packed = False  # on CPUs, where sequences are padded inside the attention otherwise
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         self.config = SimpleNamespace(**config)

@@ -23,8 +23,10 @@ from spe_dist.models.architectures import (
     most_pieces,
     set_dropout,
 )
+from spe_dist.models.exported_encoders import load_exported_encoder
 from spe_dist.models.hugging_face import check_vocabulary, load_config, new_config, quiet_transformers, reason_of
 from spe_dist.models.joint_projections import join_projections
+from spe_dist.models.onnx_encoder import OnnxEncoder
 from spe_dist.models.packed_attention import (
     NAME,
     AttentionRows,
@@ -34,6 +36,7 @@ from spe_dist.models.packed_attention import (
     VarlenLayout,
     layout_of,
     packed_attention,
+    varlen_layout,
 )
 from spe_dist.models.padded_groups import (
     attention_of_last_layer,
@@ -59,22 +62,27 @@ class SentenceEncoder(nn.Module):
     """An encoder without pooler.
 
     Args:
-        model: a Hugging Face encoder, built with the "packed" attention if its architecture is; or its stand-in.
+        model: a Hugging Face encoder, built with the "packed" attention if its architecture is; or a stand-in for it.
         packed: whether its layers run without padding; if its architecture cannot, whether on groups of similar length.
     """
 
-    def __init__(self, model: PreTrainedModel | PlainEncoder, *, packed: bool = True) -> None:
+    def __init__(self, model: PreTrainedModel | PlainEncoder | OnnxEncoder, *, packed: bool = True) -> None:
         super().__init__()
         self.model: Any = model
         self.packed = packed
         self.first_position = first_position(model.config)
-        self.can_pack = architecture_of(model.config).packed
+        self.can_pack = architecture_of(model.config).packed and not isinstance(model, OnnxEncoder)
         join_projections(model)
 
     @property
     def hidden_size(self) -> int:
         """Size of a state, H."""
         return self.model.config.hidden_size
+
+    @property
+    def backend(self) -> str:
+        """What computes its layers: torch, or that of an export."""
+        return getattr(self.model, "backend", "torch")
 
     @property
     def max_pieces(self) -> int:
@@ -116,7 +124,8 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
-        layout, segments = layout_of(packed), self._segments(packed)
+        segments = self._segments(packed)
+        layout = varlen_layout(packed) if getattr(self.model, "attends_packed", False) else layout_of(packed)
         if isinstance(layout, VarlenLayout):
             return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
         ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
@@ -325,13 +334,14 @@ def load_sentence_encoder_strictly(
 
 
 def load_to_predict(folder: Path) -> SentenceEncoder:
-    """The encoder of a model's folder, in fp32, for predicting: without transformers if it is of a common kind.
+    """The encoder of a model's folder, in fp32 or as exported, for predicting: without transformers if it can be.
 
     Raises:
         UserError: weights are missing there or have another shape.
+        ModuleNotFoundError: it was exported for ONNX Runtime, which is not installed.
     """
-    plain = load_plain_encoder(folder)
-    return load_saved_encoder(folder) if plain is None else SentenceEncoder(plain)
+    found = load_exported_encoder(folder) or load_plain_encoder(folder)
+    return load_saved_encoder(folder) if found is None else SentenceEncoder(found)
 
 
 def load_saved_encoder(folder: Path) -> SentenceEncoder:

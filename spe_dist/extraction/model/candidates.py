@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.ragged import IntArray, concat_ranges
+from data_shards.ragged import IntArray, concat_ranges, offsets_from_lengths
 
 Spans = NDArray[np.int64]
 
@@ -99,6 +99,18 @@ def labels_of(rows: IntArray, gold: IntArray, gold_labels: IntArray, *, none: in
 def sentences_of(spans: IntArray, word_offsets: IntArray) -> NDArray[np.int64]:
     """The sentence that each span lies in, [N]."""
     return np.searchsorted(word_offsets, spans[:, 0], side="right") - 1
+
+
+def words_inside(spans: IntArray, num_words: int) -> tuple[NDArray[np.int64], Spans]:
+    """The words that lie in some span, and the same spans counted in these words alone.
+
+    Args:
+        spans: [N, 2].
+        num_words: W.
+    """
+    steps = np.bincount(spans[:, 0], minlength=num_words + 1) - np.bincount(spans[:, 1], minlength=num_words + 1)
+    inside = steps[:-1].cumsum() > 0
+    return np.flatnonzero(inside), offsets_from_lengths(inside.astype(np.int64))[spans]
 
 
 def span_pairs(spans: IntArray, sentences: IntArray) -> NDArray[np.int64]:

@@ -30,6 +30,7 @@ from spe_dist.extraction.model.candidates import (
     places_of,
     sentences_of,
     span_pairs,
+    words_inside,
 )
 from spe_dist.extraction.model.constraints import Constraints
 from spe_dist.extraction.model.encoded_sentences import ExtractionBatch, Labels
@@ -276,8 +277,9 @@ class ExtractorModel(nn.Module):
         return pairs[kept], relations[kept]
 
     def _span_vectors(self, encoder: SpanEncoder, encoded: _Encoded, spans: Spans) -> Tensor:
+        inside, spans = words_inside(spans, len(encoded.words))  # what is in no span need not be filtered
         starts, ends = torch.from_numpy(np.ascontiguousarray(spans.T)).to(encoded.words.device)
-        return encoder(encoded.words, starts, ends)
+        return encoder(encoded.words[_on(encoded.words, inside)], starts, ends)
 
     def _pair_vectors(
         self, encoded: _Encoded, batch: ExtractionBatch, spans: Spans, vectors: Tensor, pairs: IntArray

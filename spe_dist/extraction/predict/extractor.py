@@ -37,6 +37,7 @@ from spe_dist.extraction.predict.prediction import (
     put_together,
     scored_at_least,
 )
+from spe_dist.models.sentence_encoder import SentenceEncoder
 
 Precision = Literal["bf16", "fp32"]
 
@@ -61,10 +62,11 @@ class Extractor:
     unpickled, the device is chosen anew from what was asked for here.
 
     Args:
-        model: trained.
+        model: trained, or exported (spe export MODEL --format onnx|int8).
         word_pieces: of its sentence encoder.
-        device: "cpu", "cuda" or "cuda:N"; CUDA if there is a GPU when not given.
-        precision: "fp32" or "bf16"; fp32 on a CPU and bf16 on a GPU if not given.
+        device: "cpu", "cuda" or "cuda:N"; CUDA if there is a GPU when not given. An exported model runs on CPUs alone.
+        precision: "fp32" or "bf16"; fp32 on a CPU and bf16 on a GPU if not given. An exported model has its own: leave
+            it out.
         batch_size: most sentences of a forward.
         min_entity_score: entities with a lower score are left out, and their relations with them.
         min_relation_score: relations with a lower score are left out.
@@ -91,6 +93,9 @@ class Extractor:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name):g}: scores are probabilities, from 0 to 1")
         self._asked_for: dict[str, Any] = {"device": device, "precision": precision}
+        self.backend: str = model.sentence_encoder.backend
+        if self.backend != "torch":
+            device = _device_of_export(self.backend, device, precision)
         self.device = find_device(device)
         self.precision = precision or default_precision(self.device.type)
         if self.precision not in _DTYPES:
@@ -145,6 +150,11 @@ class Extractor:
             min_relation_score=min_relation_score,
         )
 
+    def __repr__(self) -> str:
+        labels = self._model.labels
+        types = f"{len(labels.entity_types)} entity types, {len(labels.relation_types)} relation types"
+        return f"Extractor({types}; encoder: {self.backend}, all else: {self.precision} on {self.device})"
+
     def __reduce__(self) -> tuple[Any, tuple[()]]:
         settings: dict[str, Any] = {
             name: getattr(self, name) for name in ("batch_size", "min_entity_score", "min_relation_score")
@@ -154,6 +164,11 @@ class Extractor:
         there |= {id(one): one.cpu() for one in buffers}
         model = deepcopy(self._model, there)  # there may be no GPU where it is unpickled
         return partial(Extractor, model, self._word_pieces, **settings, **self._asked_for), ()
+
+    @property
+    def sentence_encoder(self) -> SentenceEncoder:
+        """What reads the pieces of a sentence."""
+        return self._model.sentence_encoder
 
     @property
     def entity_types(self) -> tuple[str, ...]:
@@ -245,6 +260,17 @@ class _Collected:
 def _score(found: Entity | Relation) -> float:
     assert found.score is not None  # it is a prediction
     return found.score
+
+
+def _device_of_export(backend: str, device: str | None, precision: str | None) -> str:
+    """Raise a UserError if an exported model is asked for what it does not compute."""
+    if device is not None and torch.device(device).type != "cpu":
+        raise UserError(f"device is {device!r}, but this model was exported for CPUs ({backend}): leave it out")
+    if precision not in (None, "fp32"):
+        raise UserError(
+            f"precision is {precision!r}, but this model was exported with its own ({backend}): leave it out"
+        )
+    return "cpu"
 
 
 def _portions(texts: Iterable[Text]) -> Iterator[list[Text]]:

@@ -20,6 +20,7 @@ from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.model.extractor_model import ExtractorModel
 from spe_dist.finetuning.model_folder import as_json, load_model
 from spe_dist.finetuning.model_stem import require_model
+from spe_dist.models.exported_encoders import INT8, check_int8
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 STEM = "extractor"
@@ -66,12 +67,15 @@ def calibrate(folder: Path, calibration: Calibration) -> None:
 
 
 def load_extractor(folder: Path) -> tuple[ExtractorModel, WordPieces]:
-    """Read what `save_model` wrote, in fp32 and ready to predict.
+    """Read what `save_model` or an export wrote, ready to predict, in fp32 if it is no export.
 
     Raises:
-        UserError: not an extractor, a damaged one, or one that this version does not read.
+        UserError: not an extractor, a damaged one, or one that this version or this machine does not read.
+        ModuleNotFoundError: it was exported for ONNX Runtime, which is not installed.
     """
     description = load_description(folder)
+    if (folder / INT8).exists():
+        check_int8()
     return load_model(
         folder,
         STEM,

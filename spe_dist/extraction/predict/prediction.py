@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import SimpleQueue
 from threading import Barrier
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ from spe_dist.extraction.model.candidates import sentences_of
 from spe_dist.extraction.model.encoded_sentences import SECOND_IS_HEAD, SPECIALS, EncodedSentences, Labels, Rows
 from spe_dist.extraction.model.extractor_model import Extracted, ExtractorModel
 from spe_dist.extraction.model.windows import Window, stitch
+from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedRelation, ExtractedText
 from spe_dist.kernels import compiled
 
 BATCH_SIZE = 256  # products of matrices of few rows are slow; memory is bounded by the pieces
 MOST_PIECES = 1 << 14  # of a forward: what long sentences take of memory grows with the square of their length
+_Scored = TypeVar("_Scored", AnnotatedSentence, ExtractedText)
 _FORWARDS_AT_ONCE = 4  # at most, on a CPU: two of one thread each are faster than one of two, but take more memory
 
 
@@ -151,7 +154,7 @@ def put_together(sentence: AnnotatedSentence, windows: Sequence[Window], parts: 
     return replace(sentence, entities=found[0].entities, relations=found[0].relations)
 
 
-def scored_at_least(found: AnnotatedSentence, entities: float, relations: float) -> AnnotatedSentence:
+def scored_at_least(found: _Scored, entities: float, relations: float) -> _Scored:
     """What was found without what has a lower score; without an argument there is no relation.
 
     Args:
@@ -174,7 +177,7 @@ def scored_at_least(found: AnnotatedSentence, entities: float, relations: float)
     )
 
 
-def _score(found: Entity | Relation) -> float:
+def _score(found: Entity | Relation | ExtractedEntity | ExtractedRelation) -> float:
     assert found.score is not None  # it is a prediction
     return found.score
 

@@ -18,6 +18,7 @@ from spe_dist.extraction.model.candidates import (
     sentences_of,
     span_pairs,
     tag_words,
+    words_inside,
 )
 
 SENTENCES_OF_TAGS = st.lists(st.lists(st.sampled_from(range(len(TAGS))), max_size=9), max_size=4)
@@ -115,6 +116,16 @@ def test_five_spans_of_a_pair_cut_its_sentence(drawn):
         sentence = max(s for s in range(len(offsets) - 1) if offsets[s] <= spans[i][0])
         assert words == list(range(offsets[sentence], offsets[sentence + 1]))
         assert all(before[1] == after[0] for before, after in pairwise(five))
+
+
+@settings(deadline=None)
+@given(sentences_with_spans())
+def test_words_in_no_span_are_passed_over(drawn):
+    offsets, spans = drawn
+    inside, counted = words_inside(spans, int(offsets[-1]))
+    assert inside.tolist() == sorted({word for start, end in spans for word in range(start, end)})
+    for (start, end), (first, last) in zip(spans, counted, strict=True):
+        assert inside[first:last].tolist() == list(range(start, end))
 
 
 ROWS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 300)), max_size=8)

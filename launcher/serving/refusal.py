@@ -1,0 +1,28 @@
+"""Why a request gets no result, as the client is told it."""
+
+from __future__ import annotations
+
+from launcher.predict_results import as_json
+
+
+class Refused(Exception):
+    """A request is answered with an error.
+
+    Args:
+        status: of HTTP.
+        message: one line: what is wrong and what to do.
+        retry_after: seconds after which the same request may succeed.
+    """
+
+    def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.retry_after = status, message, retry_after
+
+    def headers(self) -> dict[str, str]:
+        """Of the response, beside type and length."""
+        headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return headers | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
+
+    def body(self) -> bytes:
+        """`{"error": "…"}`."""
+        return as_json({"error": self.message}).encode()
