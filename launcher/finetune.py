@@ -11,9 +11,9 @@
 
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
-(cluster.parallel). `--config` selects a recipe other than the paper's: a file, or the name of one in
-launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). TASK selects the recipe
-finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
+(cluster.parallel), --track (run.track). `--config` selects a recipe other than the paper's: a file, or the name of one
+in launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). TASK selects the
+recipe finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
 
 Several seeds are trained with Ray, as many at the same time as there are cores or GPUs. Finished seeds are not
 trained again, and killed ones resume. Scores over all seeds are printed and written to RUN/scores, those on dev to
@@ -64,6 +64,7 @@ SHORT = {
     "--seed": "--run.seed",
     "--name": "--run.name",
     "--parallel": "--cluster.parallel",
+    "--track": "--run.track",
 }
 
 
@@ -162,11 +163,13 @@ def _print_scores(config: FinetuneConfig, results: list[Result]) -> None:
     from spe_dist.finetuning.score_report import report_run
 
     run, scoring = Path(config.run_folder), config.scoring()
-    print(f"\n{report_run(scoring, run)}")
+    report, headline = report_run(scoring, run)
+    print(f"\n{report}")
     best = max(results, key=lambda result: scoring.selection_score(result.dev))
     chosen = f"best seed on dev: {best.seed}; " if len(results) > 1 else ""
     print(f"{chosen}model: {run / f'seed-{best.seed}' / MODEL}")
     print(f"curves: tensorboard --logdir {run}")
+    print(headline)
 
 
 def _told(failures: dict[int, str]) -> str:

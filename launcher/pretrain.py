@@ -5,6 +5,7 @@ Starts Ray on this machine, joins a given cluster, or runs as one rank under tor
 of this machine and the size of the encoder, and says which.
 `--dry-run` checks settings, data, encoder and machine without training and prints the plan, with the expected time if
 `--speed RECORDS_PER_SECOND` is given or the run has measured one. `--profile` traces a few steps into the run's folder.
+`--track wandb`, `trackio` or `mlflow` (short for run.track) tells a tracker what TensorBoard is told.
 `--print-run-folder` prints that folder. `--help` lists all settings.
 
 Exit status: 0 the run is finished and saved; 75 (EX_TEMPFAIL) stopped on request and saved, the same command resumes;
@@ -94,8 +95,11 @@ def _starts_own_ray(config: Config) -> bool:
 
 
 def _check_machine(config: Config, machine: Machine) -> None:
-    """Is there a GPU for every worker, and what is there and not used, or used twice?"""
+    """Is there a GPU for every worker, and the tracker; and what is there and not used, or used twice?"""
+    from spe_dist.train.tracking import require_tracker
+
     cluster = config.cluster
+    require_tracker(config.run.track)
     machine.require_gpus(cluster)
     used = cluster.gpus_per_worker * cluster.workers
     setting = f"--cluster.gpus-per-worker 1 --cluster.workers {machine.gpus} --train.precision bf16 uses all"

@@ -19,7 +19,7 @@ from spe_dist.methods.method_spec import Column
 from spe_dist.methods.registry import spec_of
 from spe_dist.train import run_log
 from spe_dist.train.run_folder import METRICS, log_path
-from spe_dist.train.run_log import format_metrics
+from spe_dist.train.run_log import format_lines, format_metrics
 
 _OVERVIEW_SECONDS = 10
 _FAILED = " ERROR "  # in its log
@@ -174,7 +174,7 @@ class _Tail:
 
 
 def _show(metrics: dict, columns: Sequence[Column], steps: int, out: TextIO) -> None:
-    line = format_metrics(metrics, columns)
+    line = "\n".join(format_lines(metrics, columns))
     if not out.isatty():
         say(line, to=out)
         return

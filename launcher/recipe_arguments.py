@@ -14,6 +14,7 @@ from spe_dist.recipe import load_recipe
 RECIPES = Path(__file__).parent / "recipes"
 DEFAULT = RECIPES / "debug.yaml"
 PROFILED_STEPS = 5
+SHORT = {"--track": "--run.track"}
 
 
 def read_arguments(arguments: list[str], *, description: str | None = None) -> tuple[Config, bool]:
@@ -27,7 +28,7 @@ def read_arguments(arguments: list[str], *, description: str | None = None) -> t
         UserError: the recipe or a setting is wrong.
     """
     rest, dry_run = [a for a in arguments if a not in ("--dry-run", "--profile")], "--dry-run" in arguments
-    path, rest = split_recipe(rest)
+    path, rest = split_recipe(spelled_out(rest, SHORT))
     recipe = load_recipe(path)
     if "--profile" in arguments:
         recipe = replace(recipe, train=replace(recipe.train, profile_steps=PROFILED_STEPS))

@@ -23,7 +23,13 @@ from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
 
 _ROWS = 12
-_LOSS = Panel("Loss", ("loss",), ("gradient_norm",), right_label="gradient norm")  # if a method names no panels
+# Of every run, below the panels of its method.
+_PANELS = (
+    Panel("Training", ("loss",), ("gradient_norm",), right_label="gradient norm"),
+    Panel("Training", ("learning_rate",), ("records_per_second",), "learning rate", "records/s"),
+)
+_PLAIN = ("loss", "learning_rate", "gradient_norm", "records_per_second")  # others of a panel are shares
+_HELD_OUT = "held_out_"
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,9 @@ def main(argv: list[str]) -> None:
     name = command.run.resolve().name
     config = yaml.safe_load((command.run / CONFIG).read_text())
     method = find_method(config.get("method"), source=str(command.run / CONFIG))
-    headings = {"step": "step", **{column.metric: column.heading for column in method.columns}}
+    of_method = {column.metric: column.heading for column in method.columns}
+    held_out = {f"{_HELD_OUT}{column.metric}": f"held out: {column.heading}" for column in method.columns if column.log}
+    headings = {"step": "step", **of_method, **held_out}
     headings["records_per_second"] = "records/s"
     rows = _rows(metrics, headings)
     data = {"machine": this_machine(), **json.loads((command.run / VERSIONS).read_text()), "config": config}
@@ -51,13 +59,13 @@ def main(argv: list[str]) -> None:
         command.out.mkdir(parents=True, exist_ok=True)
         write_atomically(command.out / f"{name}.json", (json.dumps(data | {"rows": rows}, indent=1) + "\n").encode())
         write_atomically(command.out / f"{name}.md", table(rows, headings).encode())
-        _draw(metrics, method, command.out / f"{name}.png")
+        _draw(metrics, method, name, command.out / f"{name}.png")
     print(f"{command.out / name}.json, .md and .png\n\n{table(rows, headings)}")
 
 
 def _rows(metrics: list[dict[str, Any]], headings: Mapping[str, str]) -> list[dict[str, Any]]:
     chosen = sorted({round(i * (len(metrics) - 1) / (_ROWS - 1)) for i in range(_ROWS)})
-    columns = [name for name in headings if name in metrics[-1]]
+    columns = [name for name in headings if any(name in metrics[i] for i in chosen)]
     return [{name: metrics[i].get(name) for name in columns} for i in chosen]
 
 
@@ -75,33 +83,42 @@ def _cell(name: str, value: float | None) -> str:
     return f"{value:.3f}" if name.endswith("loss") else f"{value:.1%}"
 
 
-def _draw(metrics: list[dict[str, Any]], method: MethodSpec, path: Path) -> None:
+def _draw(metrics: list[dict[str, Any]], method: MethodSpec, run: str, path: Path) -> None:
     try:
         from matplotlib.figure import Figure
         from PIL import Image
     except ImportError as error:
         raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
-    panels = [panel for panel in method.panels if panel.left[0] in metrics[-1]] or [_LOSS]
-    figure = Figure(figsize=(10, 3.2 * ((len(panels) + 1) // 2)), layout="constrained")
-    places = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).flat
-    for axes in places[len(panels) :]:
-        axes.remove()
-    for axes, panel in zip(places, panels, strict=False):
-        axes.set_title(panel.title, fontsize=10)
-        axes.set_xlabel("step")
-        axes.set_ylabel(panel.left_label, color="tab:blue")
-        _lines(axes, metrics, panel.left, "tab:blue")
-        other = axes.twinx()
-        other.set_ylabel(panel.right_label, color="tab:orange")
-        _lines(other, metrics, panel.right, "tab:orange")
+    panels = [panel for panel in (*method.panels, *_PANELS) if any(panel.left[0] in line for line in metrics)]
+    headings = {column.metric: column.heading for column in method.columns}
+    figure = Figure(figsize=(10, 2.6 * len(panels)), layout="constrained")
+    figure.supxlabel("step", fontsize=10)
+    figure.suptitle(f"{run}: {method.title}, {metrics[-1]['step']:,} steps")
+    for (left, right), panel in zip(figure.subplots(len(panels), 2, sharex=True, squeeze=False), panels, strict=True):
+        for axes, names, label in ((left, panel.left, panel.left_label), (right, panel.right, panel.right_label)):
+            axes.set_title(f"{panel.title}: {label}", loc="left", fontsize=10)
+            _lines(axes, metrics, names, label, headings)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100)
     # Lines and text need few colours, and a palette makes the file a quarter as large.
     Image.open(drawn).convert("RGB").quantize(32).save(path, optimize=True)
 
 
-def _lines(axes: Any, metrics: list[dict[str, Any]], names: tuple[str, ...], color: str) -> None:
-    for name, style in zip(names, ("-", "--"), strict=False):
-        points = [(line["step"], line[name]) for line in metrics if line.get(name) is not None]
-        if points:  # an older run may not have logged it
-            axes.plot(*zip(*points, strict=True), style, color=color, linewidth=1.3)
+def _lines(
+    axes: Any, metrics: list[dict[str, Any]], names: tuple[str, ...], label: str, headings: Mapping[str, str]
+) -> None:
+    """One quantity; what is measured on held-out records is dashed and of the same colour."""
+    share = not any(name in _PLAIN or name.endswith("_loss") for name in names)
+    axes.set_ylabel("%" if share else label)
+    axes.grid(alpha=0.3)
+    for number, name in enumerate(names):
+        for logged, style, suffix in ((name, "-", ""), (f"{_HELD_OUT}{name}", ".--", ", held out")):
+            there = [line for line in metrics if line.get(logged) is not None]
+            points = [(line["step"], line[logged] * (100 if share else 1)) for line in there]
+            if points:  # an older run may not have logged it
+                what = f"{headings.get(name, name)}{suffix}"
+                axes.plot(*zip(*points, strict=True), style, color=f"C{number}", linewidth=1.3, label=what)
+    if len(axes.get_lines()) > 1:
+        axes.legend(fontsize=8, frameon=False)
+    if not share:
+        axes.ticklabel_format(scilimits=(-3, 4))

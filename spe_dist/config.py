@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 SpanPoolBody = Literal["auto", "cpp", "cuda", "reference"]
+Tracker = Literal["wandb", "trackio", "mlflow"]
 AttentionKernel = Literal["auto", "short", "varlen"]
 
 
@@ -36,6 +37,9 @@ class RunConfig:
     """Folder of runs. On a cluster, a folder that all nodes share, or a URL (s3, gs, abfs, hdfs)."""
     seed: Count
     """Random seed for data order, all sampling (spans, masks, permutations, subsets) and weight initialisation."""
+    track: Tracker | None = None
+    """Experiment tracker that is told what TensorBoard is told; its library must be installed. `--track` is short for
+    it. Null: none."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -48,6 +52,9 @@ class DataConfig:
     """Cache folder for shards at a URL. Null: the user's cache folder."""
     fraction: Part = 1.0
     """Share of the records to train on, selected by the seed; a smaller share is a subset of a larger one."""
+    held_out: Count = 0
+    """Records that are never trained on, the same for every seed; their losses are measured every
+    `train.evaluate_every` steps. 0, or at least a global batch."""
     shuffle_window: Positive = 4096
     """Number of records of a lane that are shuffled together."""
     workers: Count = 1
@@ -121,6 +128,8 @@ class TrainConfig:
     """Precision of forward and backward passes: bf16 (with fp32 master weights) or fp32."""
     log_every: Positive = 10
     """Steps between two lines of metrics; each is the mean over these steps."""
+    evaluate_every: Positive = 1000
+    """Steps after which losses on `data.held_out` are measured, at the next line of metrics; also at the last step."""
     checkpoint_every: Positive = 1000
     """Steps between checkpoints."""
     keep_last: Positive = 3

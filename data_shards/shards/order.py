@@ -1,5 +1,6 @@
-"""Which records make up lane k of step t: a pure function of (records per shard, fraction, seed, step) alone.
+"""Which records make up lane k of step t: a pure function of (records per shard, held out, fraction, seed, step) alone.
 
+    held out ─▶ the last records of a few shards are never read, the same for all seeds
     fraction ─▶ some of the shards, all if it is 1     keyed by seed
     epoch e ──▶ a permutation of the shards            keyed by (seed, e)
             ──▶ their records, one shard after another: positions 0 … N-1
@@ -22,7 +23,9 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 
-_SHARDS, _WINDOW, _FRACTION = 1, 2, 3  # what a generator is for: keeps the streams of random numbers apart
+# What a generator is for: keeps the streams of random numbers apart.
+_SHARDS, _WINDOW, _FRACTION, _HELD_OUT = 1, 2, 3, 4
+_HELD_OUT_SHARDS = 16  # that held-out records come from, if these have enough: each of them is opened to evaluate
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class Order:
         seed: the run's seed.
         window: records that are shuffled among themselves inside a lane's stream.
         fraction: of the records that are read at all; a smaller one reads part of what a larger one reads.
+        held_out: records that no order reads; 0, or at least a global batch.
 
     Raises:
-        UserError: that is less than one global batch.
+        UserError: what is read or held out is less than one global batch.
     """
 
     shard_records: tuple[int, ...]
@@ -47,8 +51,15 @@ class Order:
     seed: int
     window: int = 4096
     fraction: float = 1.0
+    held_out: int = 0
 
     def __post_init__(self) -> None:
+        batch = self.lanes * self.lane_size
+        if self.held_out and not batch <= self.held_out <= sum(self.shard_records) - batch:
+            raise UserError(
+                f"data.held_out is {self.held_out} of {sum(self.shard_records)} records: it must be 0, or leave and "
+                f"hold at least one global batch of {self.lanes} lanes x {self.lane_size} records"
+            )
         if self.steps_per_epoch == 0:
             part = "" if self.fraction == 1 else f"a fraction of {self.fraction:g} of "
             raise UserError(
@@ -63,8 +74,16 @@ class Order:
 
     @property
     def records_in_use(self) -> tuple[int, ...]:
-        """Of each shard, how many of its first records are read: all or none but for one shard."""
-        return _records_in_use(self.shard_records, self.fraction, self.seed)
+        """Of each shard, how many of its first records are read: all that are not held out, or none, but for one."""
+        return _records_in_use(self.shard_records, self.held_out, self.fraction, self.seed)
+
+    def held_out_ids(self) -> NDArray[np.int64]:
+        """Ids of the held-out records, rising, in lanes, [lanes, lane_size]; what fills no lane is left out."""
+        held = np.asarray(_held_out_of_shards(self.shard_records, self.held_out))
+        ends = np.cumsum(self.shard_records)
+        ids = [np.arange(end - count, end) for end, count in zip(ends, held, strict=True)]
+        whole = self.held_out // self.lane_size
+        return np.concatenate(ids)[: whole * self.lane_size].reshape(whole, self.lane_size)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,8 +117,23 @@ class Order:
 
 
 @lru_cache(maxsize=4)
-def _records_in_use(shard_records: tuple[int, ...], fraction: float, seed: int) -> tuple[int, ...]:
+def _held_out_of_shards(shard_records: tuple[int, ...], held_out: int) -> tuple[int, ...]:
+    """How many of the last records of each shard are held out: of neighbours, nearly all are on the same side."""
     counts = np.asarray(shard_records, dtype=np.int64)
+    if not held_out:
+        return (0,) * len(counts)
+    permutation = _permutation(len(counts), (_HELD_OUT,))
+    sums = np.cumsum(counts[permutation])
+    enough = int(np.searchsorted(sums, min(4 * held_out, sums[-1]))) + 1  # a quarter of what they hold at most
+    chosen = permutation[: max(_HELD_OUT_SHARDS, enough)]
+    held = np.zeros_like(counts)
+    held[chosen] = np.diff(np.cumsum(counts[chosen]) * held_out // counts[chosen].sum(), prepend=0)
+    return tuple(held.tolist())
+
+
+@lru_cache(maxsize=4)
+def _records_in_use(shard_records: tuple[int, ...], held_out: int, fraction: float, seed: int) -> tuple[int, ...]:
+    counts = np.asarray(shard_records, dtype=np.int64) - np.asarray(_held_out_of_shards(shard_records, held_out))
     wanted = round(fraction * int(counts.sum()))
     permutation = _permutation(len(counts), (_FRACTION, seed))
     taken_before = np.cumsum(counts[permutation]) - counts[permutation]

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_shards.errors import UserError
 from data_shards.ragged import IntArray
-from data_shards.shards.order import Order
 from data_shards.shards.reader import ShardReader
 from data_shards.shards.record import Records
 from spe_dist.batches.batch import Batch
@@ -23,6 +23,14 @@ from spe_dist.batches.batch import Batch
 _STEPS_AHEAD = 4  # per process: decoding a shard takes as long as making some dozens of batches
 _REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 Collate = Callable[[Records, IntArray, int, Sequence[int]], Batch]
+
+
+class RecordOrder(Protocol):
+    """Which records make up some lanes of a step."""
+
+    def record_ids(self, step: int, lanes: Sequence[int]) -> IntArray:
+        """Their ids, [len(lanes), lane_size]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Steps(Dataset[list[Batch] | UserError]):
     """
 
     reader: ShardReader
-    order: Order
+    order: RecordOrder
     collate: Collate
     forwards: Sequence[Sequence[int]]
     cut: Callable[[Sequence[int]], Sequence[Sequence[int]]] | None = None

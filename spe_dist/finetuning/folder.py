@@ -36,8 +36,8 @@ from spe_dist.versions import package_versions
 DEV, MODEL, RESULT, LOG = "dev", "model", "result.json", "finetune.log"
 SUBSET, INPUTS = "subset.json", "inputs.json"
 # What may differ between a run and its continuation: where it is, what it is called, and where and with whom it trains.
-FREE = {"run.name", "run.folder", "run.seed", "seeds", "cluster.parallel", "cluster.gpus_per_seed", "cluster.address",
-         "cluster.allow_unauthenticated"}  # fmt: skip
+FREE = {"run.name", "run.folder", "run.seed", "run.track", "seeds", "cluster.parallel", "cluster.gpus_per_seed",
+        "cluster.address", "cluster.allow_unauthenticated"}  # fmt: skip
 _SIZES_OF_A_NEW_ENCODER = ("layers", "hidden_size", "heads", "intermediate_size", "max_positions")
 
 

@@ -57,6 +57,7 @@ from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
+from spe_dist.train.tracking import require_tracker
 from spe_dist.versions import package_versions
 
 LOGGER = logging.getLogger(__name__)
@@ -147,6 +148,7 @@ def _check(config: FinetuneConfig, world: World) -> None:
             f"train.first_evaluation is {config.train.first_evaluation} and there are {config.train.epochs} epochs, "
             "counted from 0: no epoch would be evaluated"
         )
+    require_tracker(config.run.track)
     config.check()
 
 
@@ -219,7 +221,8 @@ class _Training:
             restore(self._engine, checkpoint, {})
             self.progress = Progress(**checkpoint.metadata["progress"])
             LOGGER.info("resumed %s", checkpoint.folder)
-        self._log = RunLog(self._folder, first_step=self.progress.steps)
+        name = f"{config.run.name}-seed-{config.run.seed}"
+        self._log = RunLog(self._folder, first_step=self.progress.steps, tracker=config.run.track, name=name)
         self._log.write_config(config_yaml(config))
 
     @property

@@ -25,7 +25,7 @@ SCORES = "scores"
 COLORS = ("tab:blue", "tab:orange")
 
 
-def report_run(scoring: Scoring[Any], run: Path) -> str:
+def report_run(scoring: Scoring[Any], run: Path) -> tuple[str, str]:
     """Write RUN/scores and RUN/dev/scores.
 
     Args:
@@ -33,21 +33,24 @@ def report_run(scoring: Scoring[Any], run: Path) -> str:
         run: folder of a fine-tuning, of which at least one seed has come to its end.
 
     Returns:
-        What to print: the tables of test, or of dev if there is no test data.
+        What to print: the tables of test, or of dev if there is no test data; and the headline, their measures with
+        intervals in one line.
 
     Raises:
         UserError: seeds predicted different data, or the folder cannot be written.
     """
     name = run.resolve().name
     lines: list[str] = []
+    headline = ""
     for part, folder in (("test", run), (DEV, run / DEV)):
         if not (folder / FOLDER).is_dir():
             continue
         scored = score_run(scoring, replace(read_run(scoring, folder), name=f"{name}, {part}"))
         text, files = write_scores(folder / SCORES, [scored])
         lines.append(_one_line(scored) if lines else text)
+        headline = headline or _one_line(scored).partition("\n")[0]
         lines.append(f"({', '.join(files)} in {folder / SCORES})")
-    return "\n".join(lines)
+    return "\n".join(lines), headline
 
 
 def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> str:

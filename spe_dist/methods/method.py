@@ -6,6 +6,8 @@ The hooks of a step, in the order in which `Session.take_step` calls them:
     forward                of each forward's batch: losses and metrics
     before_last_backward   after the last forward: may begin an exchange that the backward pass hides
     after_step             after the optimizer's step
+
+Beside them, every so many steps, `evaluate` looks at held-out records.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_shards.shards.reader import ShardReader
 from spe_dist.batches.loader import Collate
@@ -92,6 +94,20 @@ class Method:
         """Called when the weights have moved; sums over this rank's records, [step_metrics]."""
         return torch.zeros(0)
 
+    def evaluate(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Look at held-out records, without gradient and dropout; every rank calls this equally often.
+
+        Nothing that training depends on may change, and nothing may depend on which records share a forward.
+
+        Args:
+            batch: on the device.
+
+        Returns:
+            Sums of losses [terms] and metrics [metrics + step_metrics], and the number of items of each term [terms].
+        """
+        losses, metrics, *_ = self.model(batch)
+        return losses, nn.functional.pad(metrics, (0, len(self.step_metrics))), batch.counts
+
     def rehearse(self, engine: Engine, batch: Any) -> Tensor:
         """Losses [terms] of a forward that takes as much memory as any will, and leaves nothing behind."""
         return engine.forward(batch)[0]
@@ -115,7 +131,7 @@ class Method:
         return 3 * sum(encoder_flops(self.encoder_config, workload).values())
 
     def report(self, sums: MetricSums) -> dict[str, float | str]:
-        """What to log of an interval's sums: loss, and accuracy if it is measured, of each term that has a weight."""
+        """What to log of sums over some steps: loss, and accuracy if it is measured, of each term that has a weight."""
         report: dict[str, float | str] = {}
         for term, weight in zip(self.terms, self.term_weights, strict=True):
             if weight:
@@ -123,3 +139,7 @@ class Method:
                 if f"{term}_found" in self.metrics:
                     report[f"{term}_accuracy"] = sums.share([f"{term}_found"], [term])
         return report
+
+    def report_state(self) -> dict[str, float | str]:
+        """What else to log: of what is kept beside the model, and of questions asked of it. Every rank calls this."""
+        return {}

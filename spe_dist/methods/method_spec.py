@@ -30,7 +30,8 @@ class Column:
     Args:
         metric: its name in metrics.jsonl.
         heading: in the table of `spe report`.
-        log: format of its part of a log line; None leaves it out.
+        log: format of its part of a log line, for losses and accuracies of objectives; None leaves it out. One that
+            begins with the value belongs to the column before it.
     """
 
     metric: str
@@ -40,14 +41,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture of `spe report` with two axes; the second metric of an axis is dashed.
+    """Two pictures of `spe report` beside each other, each of one quantity.
 
     Args:
-        title: above it; says what is dashed.
-        left: metrics of the left axis.
-        right: metrics of the right axis.
-        left_label: of the left axis.
-        right_label: of the right axis.
+        title: above both.
+        left: metrics of the left one; a heading among the columns is a metric's name where there are several.
+        right: of the right one.
+        left_label: the quantity of the left one.
+        right_label: of the right one.
     """
 
     title: str

@@ -53,4 +53,5 @@ def build_order(config: Config, manifest: Manifest) -> Order:
         seed=config.run.seed,
         window=config.data.shuffle_window,
         fraction=config.data.fraction,
+        held_out=config.data.held_out,
     )

@@ -194,6 +194,7 @@ def _data(config: Config, manifest: Manifest, order: Order) -> str:
     counts = manifest.statistics
     size = sum(shard.filesize for shard in manifest.shardlist) / _MIB
     part = "" if config.data.fraction == 1 else f", of which {order.records:,} are read (data.fraction)"
+    part += f", {order.held_out:,} are held out (data.held_out)" if order.held_out else ""
     return f"{config.data.shards}: {counts.records:,} records, {len(manifest.shardlist)} shards, {size:.1f} MiB{part}"
 
 

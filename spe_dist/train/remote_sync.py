@@ -9,6 +9,7 @@ from spe_dist.checkpoint.remote_folder import RemoteFolder
 from spe_dist.train.run_folder import CHECKPOINTS, LATEST
 from spe_dist.train.run_lock import LOCK
 from spe_dist.train.stop_signal import STOP_FILE
+from spe_dist.train.tracking import KEPT_BY_TRACKER
 
 LOGGER = logging.getLogger(__name__)
 
@@ -69,4 +70,4 @@ def _begins_with(path: Path, content: bytes) -> bool:
 
 def _is_small(name: str) -> bool:
     first, last = name.partition("/")[0], name.rpartition("/")[2]
-    return first not in (CHECKPOINTS, LOCK, STOP_FILE) and not last.startswith(".")
+    return first not in (CHECKPOINTS, LOCK, STOP_FILE, KEPT_BY_TRACKER) and not last.startswith(".")

@@ -11,8 +11,9 @@ import torch
 from data_shards.errors import UserError
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.reader import LoadedCheckpoint, fault_of, list_checkpoints, step_of
+from spe_dist.train.metric_names import OF_THE_MACHINE
 from spe_dist.train.run_folder import CHECKPOINTS
-from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
+from spe_dist.train.run_log import read_metrics
 
 _CAUSES = ("digest_records", "digest_masks", "digest_queue")  # the order in which one brings about the next
 # Near zero, a value is compared by the scale it is computed at: losses, cosines and shares are sums of terms about 1 in
@@ -81,6 +82,8 @@ def _extent(lines: dict[int, dict]) -> str:
 
 def _compare_lines(step: int, first: dict, second: dict, rtol: float) -> Difference | None:
     fields = [field for field in first | second if field not in OF_THE_MACHINE]
+    # Either run may have measured these at other steps, its last for example.
+    fields = [field for field in fields if not field.startswith("held_out_") or field in first.keys() & second.keys()]
     for field in sorted(fields, key=lambda name: _CAUSES.index(name) if name in _CAUSES else len(_CAUSES)):
         if rtol and field.endswith("_accuracy"):
             continue

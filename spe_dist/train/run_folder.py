@@ -8,6 +8,7 @@ dataset.json      manifest without the list of shards  profile/        traces, w
 LOCK              held while the run goes on           STOP            to be made by who wants it to save and end
 starts.jsonl      one line per start: from which step, on how many ranks, seconds of its parts
 latest            step of the newest checkpoint that was ever saved
+tracker.json      what a tracker was sent, where there is one; tracker.log: what it printed
 """
 
 from __future__ import annotations

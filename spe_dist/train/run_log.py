@@ -10,30 +10,15 @@ from pathlib import Path
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
+from spe_dist.config import Tracker
 from spe_dist.methods.method_spec import Column
 from spe_dist.train.curves import Curves
 from spe_dist.train.line_files import AppendedFile, read_json_lines
+from spe_dist.train.metric_names import curve_name
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
+from spe_dist.train.tracking import TrackedRun
 
 LOGGER = logging.getLogger(__name__)
-
-# What a machine made of a step, not what the step came to.
-OF_THE_MACHINE = frozenset(
-    (
-        "records_per_second",
-        "pieces_per_second",
-        "seconds_per_step",
-        "model_tflops_per_second",
-        "mfu",
-        "padding_saved",  # of the forwards, which are the machine's: lanes_per_forward and ranks change no result
-        "waiting_share",
-        "saving_share",
-        "saved_step",  # at the time of writing, which a thread is doing
-        "failed_saves",
-        "memory_gib",
-        "elapsed_seconds",
-    )
-)
 
 
 class RunLog:
@@ -45,25 +30,39 @@ class RunLog:
         folder: of the run.
         first_step: the number of steps already made.
         columns: of the run's method, for the log.
+        tracker: that is told the same, from a process of its own.
+        name: of the run there.
     """
 
-    def __init__(self, folder: Path, *, first_step: int, columns: Sequence[Column] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        first_step: int,
+        columns: Sequence[Column] = (),
+        tracker: Tracker | None = None,
+        name: str = "",
+    ) -> None:
         self._columns = columns
         with explain_write_errors(folder):
             _truncate(folder / METRICS, first_step)
             self._lines = AppendedFile(folder / METRICS)
             self._curves = Curves(folder / TENSORBOARD, first_step=first_step)
+        self._tracked = TrackedRun(tracker, folder, name) if tracker else None
 
     def write(self, metrics: Mapping[str, float | int | str | None]) -> None:
         """Write one line; `step` counts finished steps."""
         self._lines.append(json.dumps(metrics).encode() + b"\n")
         self.draw(int(metrics["step"] or 0), metrics)
-        LOGGER.info(format_metrics(metrics, self._columns))
+        for line in format_lines(metrics, self._columns):
+            LOGGER.info(line)
+        if self._tracked is not None:
+            self._tracked.look()
 
     def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add points to the curves in TensorBoard alone; `write` does it too."""
         numbers = {name: value for name, value in metrics.items() if name != "step" and isinstance(value, int | float)}
-        self._curves.add(step, {name.replace("_", "/", 1): value for name, value in numbers.items()})
+        self._curves.add(step, {curve_name(name): value for name, value in numbers.items()})
 
     def write_config(self, text: str) -> None:
         """Show the configuration in TensorBoard."""
@@ -73,6 +72,8 @@ class RunLog:
         """Write out what is waiting."""
         self._lines.close()
         self._curves.close()
+        if self._tracked is not None:
+            self._tracked.close()
 
 
 def read_metrics(folder: Path) -> list[dict]:
@@ -87,29 +88,49 @@ def read_metrics(folder: Path) -> list[dict]:
     return metrics
 
 
+_WIDTH = 100  # of a line
 _FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"), ("loss", "loss {:6.3f}"))
-_LAST = (
-    ("records_per_second", "{:6.0f} records/s"),
-    ("pieces_per_second", "{:8,.0f} pieces/s"),
-    ("mfu", "MFU {:5.1%}"),
-    ("span_loss", "span {:6.4f}"),
-    ("entity_loss", "entity {:6.4f}"),
-    ("relation_loss", "relation {:6.4f}"),
-    ("dev_entity_f1", "dev: entities {:6.2%}"),
-    ("dev_relation_f1", "relations {:6.2%}"),
-    ("dev_relation_strict_f1", "strict {:6.2%}"),
-)
+_LAST = (("records_per_second", "{:.0f} records/s"),)
+_SHORT = {"entity_f1": "entities", "relation_f1": "relations", "relation_strict_f1": "strict"}
+
+
+def format_lines(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> list[str]:
+    """The line of `format_metrics`, and one of what was measured on held-out records, if it was."""
+    lines = [format_metrics(metrics, columns)]
+    held_out = [name for name in metrics if name.startswith("held_out_")]
+    if held_out:
+        plain = {"step": metrics["step"], **{name.removeprefix("held_out_"): metrics[name] for name in held_out}}
+        lines.append(format_metrics(plain, columns).replace("  loss", "  held out: loss", 1))
+    return lines
 
 
 def format_metrics(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> str:
-    """One line for a terminal or a log, with the columns of the run's method."""
-    of_method = [(column.metric, column.log) for column in columns if column.log]
-    cells = []
-    for name, template in (*_FIRST, *of_method, *_LAST):
+    """One line of at most 100 columns for a terminal or a log: what there is room for.
+
+    Args:
+        metrics: of a step, or of an epoch of fine-tuning.
+        columns: of the run's method. A format that begins with its value follows the column before it.
+    """
+    dev = [name.removeprefix("dev_") for name in metrics if name.startswith("dev_")]
+    first, last = _cells(metrics, _FIRST), _cells(metrics, _LAST)
+    middle = _cells(metrics, [(column.metric, column.log) for column in columns if column.log])
+    middle += _cells(metrics, [(f"dev_{name}", f"{_SHORT.get(name, name)} {{:.1%}}") for name in dev], before="dev: ")
+    while middle and len("".join([*first, *middle, *last])) > _WIDTH + 2:
+        middle.pop()
+    return "".join([*first, *middle, *last]).strip()
+
+
+def _cells(
+    metrics: Mapping[str, float | int | str | None], templates: Sequence[tuple[str, str]], *, before: str = ""
+) -> list[str]:
+    cells: list[str] = []
+    for name, template in templates:
         value = metrics.get(name)
         if isinstance(value, int | float) and not math.isnan(value):
-            cells.append(template.format(value))
-    return "  ".join(cells)
+            space = " " if template.startswith("{:") and cells else "  "
+            cells.append(space + before + template.format(value))
+            before = ""
+    return cells
 
 
 def _truncate(path: Path, first_step: int) -> None:

@@ -6,9 +6,7 @@ world → data and plan → method → weights of the checkpoint, if there is on
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +42,9 @@ from spe_dist.models.sentence_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
+from spe_dist.train.held_out import HeldOut
 from spe_dist.train.metrics_accumulator import MetricsAccumulator
+from spe_dist.train.rank_memory import give_back_freed_memory, peak_memory
 from spe_dist.train.rehearsal import largest_forwards
 from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.run_folder import (
@@ -60,6 +60,7 @@ from spe_dist.train.run_lock import RunLock
 from spe_dist.train.run_log import RunLog
 from spe_dist.train.run_storage import checkpoint_storage, open_remote_sync
 from spe_dist.train.start_times import StartClock, write_start
+from spe_dist.train.tracking import require_tracker
 
 LOGGER = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class Session:
     metrics: MetricsAccumulator
     log: RunLog | None  # on the first rank
     remote_sync: RemoteSync | None  # on the first rank of a run at a URL
+    held_out: HeldOut | None  # if records are held out
     first_step: int
     start: StartClock | None  # until the first step is made
 
@@ -165,12 +167,14 @@ class Session:
             "step": step,
             "loss": loss,
             **self.method.report(sums),
+            **self.method.report_state(),
+            **self._held_out_report(step),
             "learning_rate": learning_rate,
             "gradient_norm": self.engine.grad_norm,
             "records_seen": step * self.plan.global_batch,
             "records_per_second": steps_per_second * self.plan.global_batch,
             "seconds_per_step": 1 / steps_per_second,
-            "memory_gib": _peak_memory(self.world.device),
+            "memory_gib": peak_memory(self.world.device),
             **speeds,
             "saved_step": self.saver.saved_step,
             "failed_saves": self.saver.failures,
@@ -178,7 +182,15 @@ class Session:
         if self.log is not None:
             self.log.write(metrics)
         if self.world.device.type == "cpu":
-            _give_back_freed_memory()
+            give_back_freed_memory()
+
+    def _held_out_report(self, step: int) -> dict[str, float | str]:
+        """Of the records that are held out, if it is time for that; not counted as time of training."""
+        if self.held_out is None or not self.held_out.is_due(step):
+            return {}
+        report = self.held_out.report(list if self.plan.pieces_per_forward is None else self._as_many_as_any_rank)
+        self.metrics.start_clock()
+        return report
 
     def save(self, step: int, *, required: bool, while_waiting: Callable[[], None]) -> None:
         """Save in the background; every rank must call this.
@@ -234,6 +246,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     world = World.from_environment()
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
+    require_tracker(config.run.track)
     plan = build_plan(config, world.size)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))
     order = build_order(config, reader.manifest)
@@ -307,14 +320,18 @@ def _set_up(
         saved_step=first_step,
         on_saved=partial(note_saved, folder) if world.is_first else None,
     )
-    log = RunLog(folder, first_step=first_step, columns=spec_of(config).columns) if world.is_first else None
-    if log is not None:
+    log, columns, run = None, spec_of(config).columns, config.run
+    if world.is_first:
+        log = RunLog(folder, first_step=first_step, columns=columns, tracker=run.track, name=run.name)
         log.write_config(config_yaml(config))
     cut = None if plan.pieces_per_forward is None else partial(plan.cut, world.rank)
     steps = Steps(reader, order, method.collate, plan.forwards(world.rank), cut)
-    return Session(
-        config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, first_step, start
-    )
+    held_out = None
+    if order.held_out:
+        shown = {column.metric for column in columns if column.log}
+        held_out = HeldOut(reader, order, method, plan, world, metrics=shown, train=config.train)
+    parts = (config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, held_out)
+    return Session(*parts, first_step=first_step, start=start)
 
 
 def _build_engine(
@@ -370,17 +387,3 @@ def _restore(checkpoint: LoadedCheckpoint, engine: Engine, method: Method, metri
         LOGGER.warning("skipped the checkpoint %s: %s", skipped.name, skipped.reason)
     LOGGER.info("resumed %s", checkpoint.folder)
     return restored
-
-
-def _give_back_freed_memory() -> None:
-    """Tensors of ever new sizes leave memory in pieces that glibc keeps: a rank grew by a tenth in 2,400 steps."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # other C libraries have no such thing
-        trim(0)
-
-
-def _peak_memory(device: torch.device) -> float:
-    """Peak memory of this rank in GiB: of the GPU if it has one, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

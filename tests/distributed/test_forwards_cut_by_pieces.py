@@ -1,4 +1,7 @@
-"""Forwards cut by a budget of pieces: the run of uncut ones, on ranks that need unequally many of them."""
+"""Forwards cut by a budget of pieces: the run of uncut ones, on ranks that need unequally many of them.
+
+So are losses on held-out records, measured at the last step of these runs.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from spe_dist.checkpoint.snapshot import HostBuffers
 from spe_dist.engine.deepspeed_engine import Engine
 from spe_dist.train.loop import train
 from spe_dist.train.run_diff import compare_runs
+from spe_dist.train.run_log import read_metrics
 from spe_dist.train.session import Session
 from tests.distributed.ranks import run_ranks
 from tests.distributed.test_runs_of_marked_facts import configured as configured_facts
@@ -21,7 +25,7 @@ from tests.exactness.runs import configure
 pytestmark = pytest.mark.distributed
 STEPS = 3
 # Method: pieces of a forward, and the stage. A lane of MLM is always larger, and comes alone; those of MTB are alike.
-CUT = {"spe": (160, 2), "enpar": (165, 3), "erica": (375, 2), "mlm": (1, 1), "mtb": (130, 1)}
+CUT = {"spe": (160, 2), "enpar": (165, 3), "erica": (400, 2), "mlm": (1, 1), "mtb": (130, 1)}
 
 
 def configurations(text: Path, facts: Path, folder: Path, *, cut: bool) -> list:
@@ -30,10 +34,12 @@ def configurations(text: Path, facts: Path, folder: Path, *, cut: bool) -> list:
         batch = {"lanes": 8, "lane_size": 2, "lanes_per_forward": 8, "pieces_per_forward": pieces if cut else None}
         if method == "mtb":
             config = configured_facts("mtb", {"mtb": facts}, folder / method, STEPS, stage=1, fused=8)
-            config = replace(config, batch=replace(config.batch, **batch))
+            train_ = replace(config.train, evaluate_every=1000)
+            config = replace(config, batch=replace(config.batch, **batch), train=train_)
         else:
             train_ = {"steps": STEPS, "zero_stage": stage if cut else 1, "precision": "fp32"}
-            config = configure(text, folder / method, method=method, batch=batch, train=train_)
+            held_out = {"held_out": 34}
+            config = configure(text, folder / method, method=method, data=held_out, batch=batch, train=train_)
         configs.append(config)
     return configs
 
@@ -92,7 +98,8 @@ def test_a_cut_run_on_two_ranks_is_the_uncut_run_on_one(shards, fact_shards, tmp
         comparison = compare_runs(Path(uncut[number].run_folder), Path(cut[number].run_folder), rtol=1e-5)
         assert comparison.difference is None, (method, str(comparison.difference))
         assert (comparison.steps, comparison.checkpoint) == ([1, 2, 3], STEPS), method
-        needed, made = zip(*(zip(*rank[number][0], strict=True) for rank in ranks), strict=True)
+        assert all("held_out_loss" in read_metrics(Path(runs[number].run_folder))[-1] for runs in (uncut, cut))
+        needed, made = zip(*(zip(*rank[number][0][:STEPS], strict=True) for rank in ranks), strict=True)
         assert made[0] == made[1] == tuple(map(max, zip(*needed, strict=True))), method
         assert min(made[0]) > 1, method
         assert (needed[0] != needed[1]) == (method in ("spe", "enpar", "erica")), "these make empty ones somewhere"

@@ -37,11 +37,11 @@ def configured(name: str, shards: dict[str, Path], runs: Path, steps: int, *, st
     sizes = {"layers": 1, "hidden_size": 32, "heads": 2, "intermediate_size": 48, "max_positions": 400}
     small = {
         "run": {"folder": str(runs), "name": name},
-        "data": {"shards": str(shards[name])},
+        "data": {"shards": str(shards[name]), "held_out": 18},
         "encoder": sizes | {"name_or_path": None, "dropout": 0.0},
         "batch": {"lanes": 4, "lane_size": 4, "lanes_per_forward": fused},
         "optimizer": {"warmup_steps": 4},  # whose rates do not depend on the number of steps
-        "train": {"steps": steps, "zero_stage": stage, "precision": "fp32", "log_every": 1},
+        "train": {"steps": steps, "zero_stage": stage, "precision": "fp32", "log_every": 1, "evaluate_every": 2},
     }
     return config_from_values(
         {key: v | small.get(key, {}) if isinstance(v, dict) else v for key, v in values.items()}, source="test"

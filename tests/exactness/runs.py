@@ -20,7 +20,8 @@ from spe_dist.checkpoint.reader import LoadedCheckpoint, list_checkpoints
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train import session
 from spe_dist.train.loop import train
-from spe_dist.train.run_log import OF_THE_MACHINE, read_metrics
+from spe_dist.train.metric_names import OF_THE_MACHINE
+from spe_dist.train.run_log import read_metrics
 from spe_dist.train.session import Session
 from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.tiny_run import ROOT, SMALL, SMALL_ENPAR, SMALL_ERICA, SMALL_SPANBERT

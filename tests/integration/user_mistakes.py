@@ -94,6 +94,8 @@ _PRETRAIN = [
     _mistake(f"{_DRY} --train.zero-stage 4", "zero", "4"),
     _mistake(f"{_DRY} --batch.lanes 0", "batch.lanes 0: "),
     _mistake(f"{_DRY} --data.fraction 2", "data.fraction 2"),
+    _mistake(f"{_DRY} --data.held-out 5", "data.held_out is 5 of ", "at least one global batch"),
+    _mistake(f"{_DRY} --track weights", "run.track weights", "mlflow, trackio, wandb"),
     _mistake(f"{_DRY} --cspo.momentum 1.5", "cspo.momentum 1.5"),
     _mistake(f"{_DRY} --optimizer.learning-rate -1", "optimizer.learning_rate -1"),
     _mistake(f"{_DRY} --train.steps 3 --optimizer.warmup-steps 9", "warmup_steps is 9"),

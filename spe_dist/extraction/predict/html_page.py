@@ -12,7 +12,7 @@ from importlib.resources import files
 from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedSentence, ExtractedText, Nested, nest
 from spe_dist.extraction.predict.terminal_text import visible
 
-_PLACE_OF_TEXTS = "<!-- texts -->\n"
+_PLACES = ("<!-- about -->\n", "<!-- types -->", "<!-- texts -->\n")
 _GOLDEN_ANGLE = 137.5  # degrees: hues of neighbouring types are far apart, however many there are
 
 
@@ -27,19 +27,25 @@ def html_page(
         source: what was read, and by which model; for the page's head.
     """
     template = files("spe_dist.extraction.predict").joinpath("page.html").read_text(encoding="utf-8")
-    before, after = template.split(_PLACE_OF_TEXTS)
+    before, header, end_of_header, after = _parted(template)
     hues = {kind: round(number * _GOLDEN_ANGLE + 210) % 360 for number, kind in enumerate(entity_types)}
-    legend = " ".join(f'<mark style="--hue:{hue}">{_safe(kind)}</mark>' for kind, hue in hues.items())
-    about = f"<p>{_safe(source)}</p>" if source else ""
-    least = "".join(
-        f'<label>least {kind} score <input type="range" min="0" max="1" step="0.01" value="0" data-least="{kind}">'
-        "<output>0.00</output></label>"
-        for kind in ("entity", "relation")
+    about = f'<p class="about">{_safe(source)}</p>\n' if source else ""
+    types = " ".join(
+        f'<button type="button" style="--hue:{hue}" data-entity="{_safe(kind)}">{_safe(kind)} <b></b></button>'
+        for kind, hue in hues.items()
     )
-    yield f"{before}<header>{about}{legend}<div>{least}</div></header>\n"
+    yield f"{before}{about}{header}{types}{end_of_header}"
     for number, (title, text) in enumerate(texts, start=1):
         yield _article(f"{number}. {title}" if title else f"{number}.", text, hues)
     yield after
+
+
+def _parted(template: str) -> list[str]:
+    parts = []
+    for place in _PLACES:
+        part, template = template.split(place)
+        parts.append(part)
+    return [*parts, template]
 
 
 def _article(heading: str, text: ExtractedText, hues: Mapping[str, int]) -> str:
@@ -70,8 +76,8 @@ def _marked(text: str, nodes: Sequence[Nested], start: int, end: int, hues: Mapp
 def _mark(number: int, entity: ExtractedEntity, inside: str, hues: Mapping[str, int]) -> str:
     kind = _safe(entity.type)
     return (
-        f'<mark style="--hue:{hues[entity.type]}" data-entity="{number}" data-score="{entity.score:.4f}" '
-        f'title="{kind} {entity.score:.2f}">{inside}<small>{kind}</small></mark>'
+        f'<mark style="--hue:{hues[entity.type]}" data-entity="{number}" data-type="{kind}" '
+        f'data-score="{entity.score:.4f}">{inside}<small>{kind} <i>{entity.score:.2f}</i></small></mark>'
     )
 
 

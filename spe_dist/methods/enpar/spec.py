@@ -31,26 +31,22 @@ SPEC = MethodSpec(
     sequences=_sequences,
     describe=on_use("spe_dist.methods.enpar.show:describe"),
     columns=(
-        Column("met_loss", "MET loss", "met {:5.3f}"),
-        Column("met_accuracy", "MET accuracy", "{:4.0%}"),
+        Column("met_loss", "MET loss", "met {:.2f}"),
+        Column("met_accuracy", "MET accuracy", "{:.0%}"),
         Column("met_hidden_accuracy", "of hidden ones"),
-        Column("mep_loss", "MEP loss", "mep {:6.3f}"),
-        Column("mep_accuracy", "MEP accuracy", "{:4.0%}"),
-        Column("acd_loss", "ACD loss", "acd {:5.3f}"),
-        Column("acd_accuracy", "ACD accuracy", "{:4.0%}"),
-        Column("pp_loss", "PP loss", "pp {:5.3f}"),
-        Column("pp_accuracy", "PP accuracy", "{:4.0%}"),
+        Column("mep_loss", "MEP loss", "mep {:.2f}"),
+        Column("mep_accuracy", "MEP accuracy", "{:.0%}"),
+        Column("acd_loss", "ACD loss", "acd {:.2f}"),
+        Column("acd_accuracy", "ACD accuracy", "{:.0%}"),
+        Column("pp_loss", "PP loss", "pp {:.2f}"),
+        Column("pp_accuracy", "PP accuracy", "{:.0%}"),
         Column("pp_moved_accuracy", "without the identity"),
     ),
     panels=(
-        Panel(
-            "Masked entity typing (dashed: masked or replaced)", ("met_loss",), ("met_accuracy", "met_hidden_accuracy")
-        ),
+        Panel("Masked entity typing", ("met_loss",), ("met_accuracy", "met_hidden_accuracy")),
         Panel("Masked entity prediction", ("mep_loss",), ("mep_accuracy",)),
         Panel("Adversarial context discrimination", ("acd_loss",), ("acd_accuracy",)),
-        Panel(
-            "Permutation prediction (dashed: without the identity)", ("pp_loss",), ("pp_accuracy", "pp_moved_accuracy")
-        ),
+        Panel("Permutation prediction", ("pp_loss",), ("pp_accuracy", "pp_moved_accuracy")),
     ),
     require_data=require_entity_pairs,
     counted=(*TERMS, *COUNTED),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_shards.annotated.read import read_documents
 from data_shards.shards.reader import ShardReader
@@ -148,6 +148,17 @@ class Erica(Method):
         """What relation discrimination found on this rank, [step_metrics]."""
         return torch.cat([self._relation_metrics, send(torch.tensor(self._of_step, dtype=torch.float32), self._device)])
 
+    def evaluate(self, batch: DocumentBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Method.evaluate`; facts are compared within their lanes, which no rank shares."""
+        losses, metrics, entities = self.model(batch)
+        counts, rd, found = batch.counts.clone(), losses.new_zeros(()), torch.zeros_like(self._relation_metrics)
+        if self.config.rd.weight:
+            rows = batch.rd_pairs.cpu().numpy()
+            compared = self._draw(rows, rows[:, LANE], batch.step)
+            rd, found = compared.loss(entities)
+            counts[self.terms.index("rd")] = len(compared.draws.anchors)
+        return torch.stack([losses[0], rd, losses[1]]), nn.functional.pad(torch.cat([metrics, found]), (0, 2)), counts
+
     def rehearse(self, engine: Engine, batch: DocumentBatch) -> Tensor:
         """Losses [3] of a forward that is no part of a step; its facts are compared with each other."""
         losses, _, entities = engine.forward(batch)
@@ -179,6 +190,12 @@ class Erica(Method):
                 report[f"rd_{kind}_accuracy"] = sums.share([f"rd_{kind}_found"], [f"rd_{kind}"])
             report["rd_anchors"] = sums.counts["rd"] / max(sums.sums["steps"], 1.0)
             report["rd_relations"] = sums.share(["rd_relations"], ["steps"])
+        return report
+
+    def report_state(self) -> dict[str, float | str]:
+        """What was drawn so far, and answers about held-out documents."""
+        report: dict[str, float | str] = {}
+        if self.config.rd.weight:
             report["digest_relations"] = f"{int(self._digest) % (1 << 64):016x}"
         if self.probes is not None:  # every rank asks: the weights of a layer may lie on several
             answers = average(self.probes.ask(self.model.encoder.sentence_encoder))

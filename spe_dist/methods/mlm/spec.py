@@ -16,10 +16,10 @@ SPEC = MethodSpec(
     sequences=lambda config: f"each record once, with masked {config.masking.unit}",
     describe=on_use("spe_dist.methods.mlm.show:describe"),
     columns=(
-        Column("mlm_loss", "MLM loss", "mlm {:6.3f}"),
-        Column("mlm_accuracy", "MLM accuracy", "{:4.0%}"),
-        Column("sbo_loss", "SBO loss", "sbo {:6.3f}"),
-        Column("sbo_accuracy", "SBO accuracy", "{:4.0%}"),
+        Column("mlm_loss", "MLM loss", "mlm {:.3f}"),
+        Column("mlm_accuracy", "MLM accuracy", "{:.0%}"),
+        Column("sbo_loss", "SBO loss", "sbo {:.3f}"),
+        Column("sbo_accuracy", "SBO accuracy", "{:.0%}"),
     ),
     panels=(
         Panel("Masked language modelling", ("mlm_loss",), ("mlm_accuracy",)),

@@ -153,6 +153,11 @@ class SpeWithContrast(Spe):
         self._queries.clear()
         return count_found_in_step(queries, torch.stack([pair_keys, context_keys]), self._first_row)[None]
 
+    def evaluate(self, batch: SpanPairBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """As `Method.evaluate`; queries are compared with the queue as it is now."""
+        losses, metrics, _ = self.model(batch, self.momentum_encoder.encode(batch), self.queue.negatives())
+        return losses, nn.functional.pad(metrics, (0, len(self.step_metrics))), batch.counts
+
     def rehearse(self, engine: Engine, batch: SpanPairBatch) -> Tensor:
         """Losses [5] of a forward that is no part of a step, with as many negatives as there will ever be."""
         whole_queue = Negatives(self.queue.pair_keys, self.queue.context_keys)
@@ -175,7 +180,7 @@ class SpeWithContrast(Spe):
         return keys | {f"queue.{name}": tensor for name, tensor in self.queue.state().items()}
 
     def report(self, sums: MetricSums) -> dict[str, float | str]:
-        """What to log: also the state of the contrast."""
+        """What to log: also the contrast."""
         report = super().report(sums)
         report["cspo_loss"] = sums.mean_loss("cspo")
         report["cspo_accuracy"] = sums.share(["found"], ["cspo"])
@@ -183,7 +188,11 @@ class SpeWithContrast(Spe):
         report["cspo_step_chance"] = 1 / (self.config.batch.lanes * self.config.batch.lane_size)
         for similarity in ("positive_similarity", "negative_similarity"):
             report[f"cspo_{similarity}"] = sums.share([similarity], ["cspo"])
-        report |= self._probe_report()
+        return report
+
+    def report_state(self) -> dict[str, float | str]:
+        """The queue, and accuracies among sentences that look alike."""
+        report: dict[str, float | str] = dict(self._probe_report())
         report["queue_enqueued"] = int(self.queue.enqueued)
         report["queue_filled"] = self.queue.filled / self.queue.size
         report["digest_queue"] = self.queue.digest()

@@ -150,11 +150,13 @@ def test_what_seeds_have_in_common_is_shown_once(tmp_path, capsys):
 
 
 def test_a_single_seed_is_not_called_the_best(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("spe_dist.finetuning.score_report.report_run", lambda scoring, run: "")
+    monkeypatch.setattr("spe_dist.finetuning.score_report.report_run", lambda scoring, run: ("", "test: 1.0"))
     results = [Result(seed, 1, 1, {"entity_f1": seed / 10, "relation_strict_f1": 0.0}, None) for seed in (1, 2)]
     config = read_arguments([f"--run.folder={tmp_path.parent}", f"--name={tmp_path.name}"])[0]
     _print_scores(config, results)
-    assert f"best seed on dev: 2; model: {tmp_path}/seed-2/model\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"best seed on dev: 2; model: {tmp_path}/seed-2/model\n" in printed
+    assert printed.endswith("\ntest: 1.0\n")  # the headline comes last
     _print_scores(config, results[:1])
     assert f"\nmodel: {tmp_path}/seed-1/model\n" in capsys.readouterr().out
 

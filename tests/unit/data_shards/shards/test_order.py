@@ -123,3 +123,28 @@ def test_too_little_data_for_a_batch_is_refused() -> None:
         Order((3, 4), lanes=2, lane_size=4, seed=0)
     with pytest.raises(UserError, match=r"a fraction of 0\.1 of the dataset holds 10 records, less"):
         Order((50, 50), lanes=2, lane_size=6, seed=0, fraction=0.1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(orders(), st.data())
+def test_held_out_records_are_read_by_no_order_and_are_those_of_every_seed(order: Order, data: st.DataObject) -> None:
+    batch, count = order.lanes * order.lane_size, sum(order.shard_records)
+    assume(count >= 2 * batch)
+    held_out = data.draw(st.integers(batch, count - batch))
+    assume(round(order.fraction * (count - held_out)) >= batch)
+    holding = replace(order, held_out=held_out)
+    held = holding.held_out_ids()
+    assert held.shape == (held_out // order.lane_size, order.lane_size)
+    assert len(np.unique(held)) == held.size and not set(held.ravel().tolist()) & ids_in_use(holding)
+    assert holding.records == round(order.fraction * (count - held_out))
+    read = np.concatenate([all_lanes(holding, step).ravel() for step in range(holding.steps_per_epoch)])
+    assert len(np.unique(read)) == len(read) and set(read.tolist()) <= ids_in_use(holding)
+    assert np.array_equal(replace(holding, seed=order.seed + 1).held_out_ids(), held)
+
+
+def test_held_out_records_are_the_last_ones_of_a_few_shards() -> None:
+    held = Order((1000,) * 100, lanes=2, lane_size=8, seed=1, held_out=500).held_out_ids()
+    shards, within = np.divmod(held.ravel(), 1000)
+    assert len(np.unique(shards)) == 16 and within.min() >= 1000 - 32
+    with pytest.raises(UserError, match=r"data\.held_out is 15 of 100000 records: it must be 0, or leave and hold "):
+        Order((1000,) * 100, lanes=2, lane_size=8, seed=1, held_out=15)

@@ -59,7 +59,7 @@ def test_rules_on_types_are_judged_with_what_was_found(learned):
     for rule in ("majority", "best"):
         f1 = score(SENTENCES, relate(SENTENCES, getattr(rules, rule)))["relation_strict_f1"].micro.f1
         assert result.diagnostics["dev"][f"{rule}_relation_strict_f1"] == pytest.approx(f1)
-    assert "one-line rule: types related more often than not" in report_run(SCORING, Path(config.run_folder))
+    assert "one-line rule: types related more often than not" in report_run(SCORING, Path(config.run_folder))[0]
 
 
 def test_the_model_has_a_card(learned):

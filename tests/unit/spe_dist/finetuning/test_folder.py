@@ -1,6 +1,7 @@
 """What the folder of a fine-tuning holds, and which runs may go on in it."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def test_curves_end_with_the_scores_of_the_best_epoch(learned):
 def test_scores_of_all_seeds_lie_in_the_run_and_are_printed(learned):
     config, _ = learned
     run = Path(config.run_folder)
-    text = report_run(SCORING, run)
+    text, headline = report_run(SCORING, run)
+    assert re.fullmatch(r".*, test: entity_f1 [\d.]+ \[[\d.]+, [\d.]+\], .*relation_strict_f1 [^\n]*", headline)
     assert (run / "scores" / "scores.txt").read_text() in text
     assert "tiny, test" in text and "tiny, dev: entity_f1 100.0" in text
     scores = json.loads((run / "dev" / "scores" / "scores.json").read_text())

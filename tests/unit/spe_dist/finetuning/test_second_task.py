@@ -44,7 +44,7 @@ def test_it_trains_resumes_scores_and_is_compared(tmp_path, capsys):
     assert metrics[0][-1]["holds_accuracy"] == 1
 
     runs = [Path(config.run_folder) for config in (one, other)]
-    assert "accuracy" in report_run(HoldsScoring(), runs[0])
+    assert "accuracy" in report_run(HoldsScoring(), runs[0])[1]
     assert json.loads((runs[0] / "scores" / "scores.json").read_text())["runs"][0]["accuracy"]["accuracy"]["mean"] == 1
     lines = (runs[1] / "predictions" / "seed-1.jsonl").read_text().splitlines()
     wrong = [json.dumps(json.loads(line) | {"holds": False}) for line in lines]

@@ -289,7 +289,7 @@ def test_no_text_is_too_odd(texts):
     for told in (shown, *(terminal_text(found, LABELS.entity_types, coloured=False) for found in together)):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", told)
     assert set(re.findall(r"</?(\w+)", shown)) <= {
-        "header", "article", "h2", "p", "mark", "small", "ul", "li", "bdi", "b", "span",
+        "header", "article", "h2", "p", "mark", "small", "i", "ul", "li", "bdi", "b", "span",
     }  # fmt: skip
 
 

@@ -1,10 +1,14 @@
 """The page in a real browser, where there is one."""
 
+import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
+from html import unescape
 from itertools import permutations
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -25,15 +29,49 @@ ON_ONE_LINE = text_of("Ann, Bob & Eve.", ["Ann", "Bob", "Eve"], list(permutation
 ON_TWO_LINES = text_of("Ann " + "and then " * 60 + "Zoe.", ["Ann", "Zoe"], [(0, 1), (1, 0)])
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_a_browser_draws_every_relation(tmp_path: Path):
-    page = tmp_path / "page.html"
-    page.write_text("".join(html_page([("one", ON_ONE_LINE), ("", ON_TWO_LINES)], ["PER"])))
+MARKUP = text_of("<b>Ann</b> & <script>x()</script> " + "w" * 500, ["Ann", "x()"], [(0, 1)])
+MARKUP = replace(MARKUP, entities=(MARKUP.entities[0], replace(MARKUP.entities[1], type="LOC", score=0.3)))
+
+# What a person does, one act after the other; each says what is shown and where the keyboard is.
+ACTS = """
+const active = () => document.activeElement;
+const seen = [], note = () => seen.push([
+  document.getElementById("shown").value, [...document.querySelectorAll("button b")].map((b) => b.textContent).join(),
+  active().tagName, active().textContent.slice(0, 3), document.querySelectorAll("g.on").length,
+]);
+const press = (key) => active().dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+addEventListener("load", () => document.fonts.ready.then(() => {
+  document.body.style.width = "330px"; redraw(); drawAll();
+  const wide = document.body.scrollWidth > document.body.clientWidth;
+  document.body.style.width = ""; redraw();
+  note();
+  document.querySelector("[data-least=entity]").value = 0.5; filter(); note();
+  document.querySelector("[data-entity=PER]").click(); document.getElementById("some").click(); filter(); note();
+  document.getElementById("all").click(); note();
+  document.querySelector("article").focus(); note();
+  press("ArrowRight"); press("ArrowRight"); note();
+  press("Escape"); press("ArrowDown"); note();
+  press("Escape"); note();
+  document.body.dataset.seen = JSON.stringify({ seen, wide });
+}));
+"""
+
+
+def in_browser(page: Path) -> str:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=900,900", "--dump-dom"]
     command.append("--virtual-time-budget=10000")  # dump what is there when the page has nothing more to do
-    shown = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    one, two = (part.split("</article>")[0] for part in shown.split("<article>")[1:])
-    assert re.findall(r">(\d+\. ?\w*)</h2>", shown) == ["1. one", "2."]
+    return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
+def test_a_browser_draws_every_relation_and_shows_what_is_asked_for(tmp_path: Path):
+    page = tmp_path / "page.html"
+    texts = [("one", ON_ONE_LINE), ("", ON_TWO_LINES), ("markup", MARKUP)]
+    whole = "".join(html_page(texts, ["PER", "LOC"]))
+    page.write_text(whole.replace("</body>", f"<script>{ACTS}</script></body>"))
+    shown = in_browser(page)
+    one, two, _ = (part.split("</article>")[0] for part in re.split("<article[^>]*>", shown)[1:])
+    assert re.findall(r">(\d+\. ?\w*)</h2>", shown) == ["1. one", "2.", "3. markup"]
     for article, arrows, names in ((one, 6, 6), (two, 2, 4)):  # over two lines a relation is drawn in two parts
         drawing = article[article.index("<svg") : article.index("</svg>")]
         assert drawing.count('class="head"') == arrows
@@ -41,7 +79,20 @@ def test_a_browser_draws_every_relation(tmp_path: Path):
         heights = {float(y) for y in re.findall(r"<text [^>]*y=\"(-?[\d.]+)\"", drawing)}
         assert len(heights) >= (4 if article is one else 2)  # not on top of each other
         assert "NaN" not in drawing
-    assert "line-height: calc(" in one
+    assert "--room:" in one
+    acts = json.loads(unescape(re.search(r'data-seen="([^"]*)"', shown)[1]))
+    assert not acts["wide"]
+    everything = ("3 texts · 7 entities · 9 relations", "6,1,9")
+    assert acts["seen"] == [
+        [*everything, "BODY", ANY, 0],
+        ["3 texts · 6 entities · 8 relations", "6,0,8", "BODY", ANY, 0],
+        ["0 texts · 0 entities · 0 relations", "0,0,0", "BODY", ANY, 0],
+        [*everything, "BODY", ANY, 0],
+        [*everything, "ARTICLE", ANY, 0],
+        [*everything, "LI", "Ann", 2],  # the second relation: its line and its name
+        [*everything, "ARTICLE", ANY, 0],
+        [*everything, "SUMMARY", ANY, 0],
+    ]
 
 
 def test_a_text_without_anything_and_types_without_end():

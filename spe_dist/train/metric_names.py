@@ -1,0 +1,40 @@
+"""Names of metrics: which are the machine's, and in which section of TensorBoard and of trackers each is shown."""
+
+from __future__ import annotations
+
+# What a machine made of a step, not what the step came to.
+OF_THE_MACHINE = frozenset(
+    (
+        "records_per_second",
+        "pieces_per_second",
+        "seconds_per_step",
+        "model_tflops_per_second",
+        "mfu",
+        "padding_saved",  # of the forwards, which are the machine's: lanes_per_forward and ranks change no result
+        "waiting_share",
+        "saving_share",
+        "saved_step",  # at the time of writing, which a thread is doing
+        "failed_saves",
+        "memory_gib",
+        "elapsed_seconds",
+        "held_out_seconds",
+    )
+)
+
+# Sections of TensorBoard: by how a metric's name begins, by the whole name, and for all others.
+_BEGINNINGS = {"held_out": "held_out", "probe": "probe", "dev": "dev", "best": "best"}
+_SECTIONS = {
+    "learning_rate": "optimizer",
+    "gradient_norm": "optimizer",
+    **dict.fromkeys(("epoch", "records_seen", "pieces_seen", "elapsed_seconds", "saved_step", "failed_saves"), "run"),
+    **dict.fromkeys(OF_THE_MACHINE - {"elapsed_seconds", "saved_step", "failed_saves", "held_out_seconds"}, "speed"),
+}
+_OTHERS = "objective"
+
+
+def curve_name(metric: str) -> str:
+    """What TensorBoard calls a metric: its section, a slash and its name."""
+    for beginning, section in _BEGINNINGS.items():
+        if metric.startswith(f"{beginning}_"):
+            return f"{section}/{metric.removeprefix(f'{beginning}_')}"
+    return f"{_SECTIONS.get(metric, _OTHERS)}/{metric}"
