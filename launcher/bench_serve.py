@@ -67,7 +67,7 @@ class ServeBench:
     replicas: int = 2
     """Processes of the model."""
     seed: int = 0
-    """Of the bad requests."""
+    """Seed of the bad requests."""
 
 
 @dataclass

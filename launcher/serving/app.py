@@ -134,7 +134,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = list(error.errors())
     if errors[0]["type"] == "json_invalid":
-        place, reason = errors[0]["loc"][-1], errors[0]["ctx"]["error"]
+        place, reason = errors[0]["loc"][-1], errors[0]["ctx"]["error"].removesuffix(" at")
         return _respond(Refused(400, f"the body is no JSON: {reason[:1].lower()}{reason[1:]}, at character {place}"))
     if errors[0]["type"] == "missing" and errors[0]["loc"] == ("body",):
         return _respond(Refused(400, 'the body is empty: send JSON, such as {"text": "…"}'))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +73,10 @@ class Guard:
         except Refused:
             await _drain(receive)
             raise
-        body = await self._read(receive)
+        body = b"" if scope["path"] in OPEN_PATHS else await self._read(receive)  # nobody holds places without a token
         await self._app(scope, _Replayed(body, receive), answer)
 
-    def _admit(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
+    def _admit(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         limits = self._settings.limits
         if path in OPEN_PATHS:
             return

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import ray.exceptions
 from ray import serve
-from ray.serve.exceptions import DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import RayServeException
 from ray.util.metrics import Counter, Histogram
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,12 +17,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from launcher.serving.app import application
 from launcher.serving.batches import Batches, Full
 from launcher.serving.guard import Guard, Load
+from launcher.serving.local_page import read_local_page
 from launcher.serving.messages import ModelDescription
 from launcher.serving.refusal import Refused
 from launcher.serving.replica import Asked, FoundTexts
 from launcher.serving.settings import ServiceSettings
 
 IMPORT_PATH = f"{__name__}.middlewares"  # for Serve, in RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH
+_DIED = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError)
 _TRIES = 4  # of a request whose replica dies; asking twice changes nothing
 _READY_SECONDS = 10.0
 _SECONDS = [0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0]  # of the histogram
@@ -125,7 +126,7 @@ class ServeBackend:
             Refused: Ray does not answer.
         """
         try:
-            text = await asyncio.to_thread(_read, f"http://127.0.0.1:{self._settings.metrics_port}/metrics")
+            text = await asyncio.to_thread(read_local_page, f"http://127.0.0.1:{self._settings.metrics_port}/metrics")
         except OSError as error:
             raise Refused(503, "Ray publishes no metrics yet: try again", retry_after=5) from error
         lines = (line for line in text.splitlines() if line.removeprefix("# HELP ").removeprefix("# TYPE ")
@@ -138,12 +139,12 @@ class ServeBackend:
                 for _ in range(_TRIES - 1):
                     try:
                         return await call(await self._handle(model))
-                    except (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError):
+                    except _DIED:
                         continue
                 return await call(await self._handle(model))
         except TimeoutError as error:
             raise _late(model, seconds) from error
-        except (DeploymentUnavailableError, RayServeException, ray.exceptions.RayActorError) as error:
+        except (RayServeException, *_DIED) as error:
             raise Refused(503, f"{model} does not answer: try again", retry_after=5) from error
 
     async def _handle(self, model: str) -> Any:
@@ -154,8 +155,3 @@ class ServeBackend:
 
 def _late(model: str, seconds: float) -> Refused:
     return Refused(503, f"{model} did not answer within {seconds:g} seconds: try again", retry_after=5)
-
-
-def _read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as response:
-        return response.read().decode()

@@ -16,7 +16,8 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.message, self.retry_after = status, message, retry_after
+        self.message = " ".join(message.splitlines())  # names that a client sends may hold several
+        self.status, self.retry_after = status, retry_after
 
     def headers(self) -> dict[str, str]:
         """Of the response, beside type and length."""

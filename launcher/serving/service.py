@@ -7,12 +7,10 @@ import logging
 import os
 import shutil
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,8 @@ from cluster.security import connect
 from data_shards.errors import UserError
 from data_shards.files import sha256_of_file
 from data_shards.pipeline.ray_start import LOCAL
-from launcher.serving.settings import ReplicaSettings, ServiceSettings
+from launcher.serving.local_page import read_local_page
+from launcher.serving.settings import ReplicaSettings, ServiceSettings, gpu_share
 
 _ENVIRONMENT = {
     # One loop for the router, one for requests and a model: with threads for each, a request costs twice the time.
@@ -106,12 +105,10 @@ class Service:
         import ray
         from ray import serve
 
-        # Cores are shared by the system, not reserved: one more replica of each model runs during an update.
-        replicas = len(self._models) * (self._scaling.most + 1)
         connect(
             LOCAL,
             allow_unauthenticated=False,
-            num_cpus=replicas,
+            num_cpus=self._most_replicas(),  # cores are shared by the system, not reserved
             include_dashboard=False,
             _metrics_export_port=self._settings.metrics_port,
         )
@@ -219,7 +216,7 @@ class Service:
             graceful_shutdown_timeout_s=self._grace_seconds,
             graceful_shutdown_wait_loop_s=0.5,
             health_check_period_s=2.0,
-            ray_actor_options={"num_cpus": 1, "num_gpus": self._gpu_share()},
+            ray_actor_options={"num_cpus": 1, "num_gpus": gpu_share(self._gpus(), self._most_replicas())},
             logging_config={"enable_access_log": False, "log_level": "ERROR"},
         )
         return deployment.bind(str(self._copy_of(name, version)), version, on)
@@ -227,8 +224,6 @@ class Service:
     def _on_this_machine(self) -> ReplicaSettings:
         if self._replicas.device:
             return self._replicas
-        from dataclasses import replace
-
         return replace(self._replicas, device="cuda" if self._gpus() else "cpu")
 
     def _gpus(self) -> int:
@@ -236,10 +231,9 @@ class Service:
 
         return 0 if self._replicas.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
 
-    def _gpu_share(self) -> float:
-        """Of each replica, with room for those that take over in an update."""
-        replicas = len(self._models) * (self._scaling.most + 1)
-        return min(1.0, floor(1000 * self._gpus() / replicas) / 1000)
+    def _most_replicas(self) -> int:
+        """Of all models: one more of each runs during an update."""
+        return len(self._models) * (self._scaling.most + 1)
 
     def _finish_requests(self) -> None:
         self._settings.stopping.touch()
@@ -250,8 +244,7 @@ class Service:
 
     def _requests(self) -> int:
         try:
-            with urllib.request.urlopen(f"{self._address.local_url}/healthz", timeout=5) as response:
-                return int(json.load(response)["requests"])
+            return int(json.loads(read_local_page(f"{self._address.local_url}/healthz"))["requests"])
         except (OSError, ValueError):
             return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from json import dumps
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -99,3 +100,8 @@ class ReplicaSettings:
     precision: Literal["bf16", "fp32"] | None
     threads: int
     batch_texts: int
+
+
+def gpu_share(gpus: int, replicas: int) -> float:
+    """Part of a GPU for each replica, in whole thousandths: all find room, each on one GPU; 0 without GPUs."""
+    return 1000 // ceil(replicas / gpus) / 1000 if gpus else 0.0

@@ -83,10 +83,8 @@ class Connections:
         try:
             writer.write(request)
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            length = next(
-                int(line.partition(":")[2]) for line in head.split("\r\n") if line.startswith("content-length:")
-            )
-            body = await reader.readexactly(length)
+            lengths = [line.partition(":")[2] for line in head.split("\r\n") if line.startswith("content-length:")]
+            body = await reader.readexactly(int("".join(lengths)))  # a ValueError if there is none
             keep = "connection: close" not in head
             return int(head.split(" ", 2)[1]), body
         finally:
