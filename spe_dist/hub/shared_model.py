@@ -14,6 +14,7 @@ from spe_dist.export.export_format import MODEL_CARD, SPAN_PAIR_WEIGHTS, Descrip
 from spe_dist.extraction.predict.extractor_folder import DESCRIPTION as OF_EXTRACTOR
 from spe_dist.extraction.predict.extractor_folder import WEIGHTS, load_description
 from spe_dist.finetuning.model_stem import require_model, stem_of
+from spe_dist.models.exported_encoders import is_exported
 from spe_dist.train.run_folder import CHECKPOINTS
 
 Kind = Literal["extractor", "encoder"]
@@ -83,6 +84,8 @@ def _kind_of(folder: Path) -> tuple[Kind, str]:
             f"{folder} is neither an extractor (no {OF_EXTRACTOR}, {WEIGHTS}) nor an exported encoder (no {OF_EXPORT})"
         )
     require_model(folder, "extractor")
+    if is_exported(folder):
+        raise UserError(f"{folder} is an export for fast prediction on CPUs: push the model that it was made of")
     return "extractor", load_description(folder).language
 
 

@@ -24,6 +24,11 @@ GRAPH, EMBEDDINGS, INT8 = "encoder.onnx", "embeddings.safetensors", "encoder_int
 _CONFIG = "config.json"
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether a model's folder holds an exported encoder in place of the trained one."""
+    return any((folder / name).exists() for name in (GRAPH, EMBEDDINGS, INT8))
+
+
 def load_exported_encoder(folder: Path) -> OnnxEncoder | PlainEncoder | None:
     """The exported encoder of a folder; None if there is none.
 
@@ -31,7 +36,7 @@ def load_exported_encoder(folder: Path) -> OnnxEncoder | PlainEncoder | None:
         UserError: it is damaged.
         ModuleNotFoundError: onnxruntime is not installed.
     """
-    if not any((folder / name).exists() for name in (GRAPH, EMBEDDINGS, INT8)):
+    if not is_exported(folder):
         return None
     try:
         config = json.loads((folder / _CONFIG).read_bytes())

@@ -74,11 +74,14 @@ class HeldOut:
         every, line_before = self._train.evaluate_every, step - self._train.log_every
         return step == self._train.steps or step // every > line_before // every
 
-    def report(self, as_many_as_any_rank: Callable[[Sequence[Batch]], Sequence[Batch]]) -> dict[str, float | str]:
+    def report(
+        self, as_many_as_any_rank: Callable[[Sequence[Batch]], Sequence[Batch]], while_waiting: Callable[[], None]
+    ) -> dict[str, float | str]:
         """Losses and accuracies of the objectives, and the seconds that it took; every rank must call this.
 
         Args:
             as_many_as_any_rank: adds empty forwards.
+            while_waiting: called after each forward.
 
         Raises:
             UserError: a shard is missing or damaged.
@@ -88,7 +91,7 @@ class HeldOut:
         batches = self._steps[0]
         if isinstance(batches, UserError):
             raise batches
-        losses, metrics, counts = self._sums(as_many_as_any_rank(batches), device)
+        losses, metrics, counts = self._sums(as_many_as_any_rank(batches), device, while_waiting)
         names = (*method.metrics, *method.step_metrics)
         sums = MetricSums(
             losses=dict(zip(method.terms, losses, strict=True)),
@@ -102,7 +105,9 @@ class HeldOut:
         return {f"{_PREFIX}{name}": value for name, value in found.items()}
 
     @torch.no_grad()
-    def _sums(self, batches: Sequence[Batch], device: torch.device) -> list[list[float]]:
+    def _sums(
+        self, batches: Sequence[Batch], device: torch.device, while_waiting: Callable[[], None]
+    ) -> list[list[float]]:
         """Losses, metrics and counts of all ranks."""
         model: Any = self._method.model
         sums: list[torch.Tensor] = []
@@ -111,6 +116,7 @@ class HeldOut:
             for batch in batches:
                 parts = [part.to(device, torch.float64) for part in self._method.evaluate(batch.to(device))]
                 sums = [one + other for one, other in zip(sums, parts, strict=True)] if sums else parts
+                while_waiting()
         finally:
             model.train()
         whole = self._world.all_reduce(torch.cat(sums))

@@ -61,7 +61,7 @@ def _train(session: Session, asked_by_launcher: Callable[[], Ask]) -> Summary:
             step += 1
             ask, last = stop.poll(), step == config.train.steps
             if last or step % config.train.log_every == 0:  # not when stopping: the sums so far are in the checkpoint
-                session.write_metrics(step, learning_rate=_learning_rate(config, step - 1))
+                session.write_metrics(step, learning_rate=_learning_rate(config, step - 1), while_waiting=alive)
             if last or ask or step % config.train.checkpoint_every == 0:
                 session.save(step, required=last or ask is Ask.STOP, while_waiting=alive)
             if ask is Ask.STOP:

@@ -22,19 +22,19 @@ OF_THE_MACHINE = frozenset(
 )
 
 # Sections of TensorBoard: by how a metric's name begins, by the whole name, and for all others.
-_BEGINNINGS = {"held_out": "held_out", "probe": "probe", "dev": "dev", "best": "best"}
+_BEGINNINGS = ("held_out", "probe", "dev", "best")
 _SECTIONS = {
     "learning_rate": "optimizer",
     "gradient_norm": "optimizer",
+    **dict.fromkeys(OF_THE_MACHINE, "speed"),
     **dict.fromkeys(("epoch", "records_seen", "pieces_seen", "elapsed_seconds", "saved_step", "failed_saves"), "run"),
-    **dict.fromkeys(OF_THE_MACHINE - {"elapsed_seconds", "saved_step", "failed_saves", "held_out_seconds"}, "speed"),
 }
 _OTHERS = "objective"
 
 
 def curve_name(metric: str) -> str:
     """What TensorBoard calls a metric: its section, a slash and its name."""
-    for beginning, section in _BEGINNINGS.items():
+    for beginning in _BEGINNINGS:
         if metric.startswith(f"{beginning}_"):
-            return f"{section}/{metric.removeprefix(f'{beginning}_')}"
+            return f"{beginning}/{metric.removeprefix(f'{beginning}_')}"
     return f"{_SECTIONS.get(metric, _OTHERS)}/{metric}"

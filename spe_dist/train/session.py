@@ -158,8 +158,14 @@ class Session:
         self.engine.backward((losses * self._scale).sum())
         self.metrics.add_forward(losses, metrics)
 
-    def write_metrics(self, step: int, *, learning_rate: float) -> None:
-        """Write the line of the steps since the last one; every rank must call this."""
+    def write_metrics(self, step: int, *, learning_rate: float, while_waiting: Callable[[], None]) -> None:
+        """Write the line of the steps since the last one; every rank must call this.
+
+        Args:
+            step: updates made so far.
+            learning_rate: of the last of them.
+            while_waiting: called after each forward of held-out records.
+        """
         sums, speeds = self.metrics.close(step)
         loss = sum(weight * sums.mean_loss(term) for weight, term in self._term_weights())
         steps_per_second = float(speeds.pop("steps_per_second"))
@@ -168,7 +174,7 @@ class Session:
             "loss": loss,
             **self.method.report(sums),
             **self.method.report_state(),
-            **self._held_out_report(step),
+            **self._held_out_report(step, while_waiting),
             "learning_rate": learning_rate,
             "gradient_norm": self.engine.grad_norm,
             "records_seen": step * self.plan.global_batch,
@@ -184,11 +190,12 @@ class Session:
         if self.world.device.type == "cpu":
             give_back_freed_memory()
 
-    def _held_out_report(self, step: int) -> dict[str, float | str]:
+    def _held_out_report(self, step: int, while_waiting: Callable[[], None]) -> dict[str, float | str]:
         """Of the records that are held out, if it is time for that; not counted as time of training."""
         if self.held_out is None or not self.held_out.is_due(step):
             return {}
-        report = self.held_out.report(list if self.plan.pieces_per_forward is None else self._as_many_as_any_rank)
+        as_many = list if self.plan.pieces_per_forward is None else self._as_many_as_any_rank
+        report = self.held_out.report(as_many, while_waiting)
         self.metrics.start_clock()
         return report
 

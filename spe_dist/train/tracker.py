@@ -156,7 +156,9 @@ def follow(kind: str, folder: Path, name: str, is_over: Callable[[], bool]) -> N
             if line["step"] > sent.step:
                 tracker.log(_points(line), line["step"])
                 sent.step = line["step"]
-        write_atomically(folder / _STATE, json.dumps(states | {kind: asdict(sent)}).encode())
+        if states.get(kind) != asdict(sent):
+            states[kind] = asdict(sent)
+            write_atomically(folder / _STATE, json.dumps(states).encode())
     tracker.finish()
 
 

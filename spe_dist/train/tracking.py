@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -74,7 +75,7 @@ class TrackedRun:
             if self._process.wait(_SECONDS_TO_END):
                 self.look()
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            os.killpg(self._process.pid, signal.SIGKILL)  # and what its library has started
             self._process.wait()
             LOGGER.warning(
                 "%s did not end in %g seconds and was stopped (%s)", self._tracker, _SECONDS_TO_END, self._log

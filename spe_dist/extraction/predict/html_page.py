@@ -5,6 +5,7 @@ displaCy draws arcs too, but puts a sentence on one line, 150 pixels for each wo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -27,7 +28,7 @@ def html_page(
         source: what was read, and by which model; for the page's head.
     """
     template = files("spe_dist.extraction.predict").joinpath("page.html").read_text(encoding="utf-8")
-    before, header, end_of_header, after = _parted(template)
+    before, header, end_of_header, after = re.split("|".join(_PLACES), template)
     hues = {kind: round(number * _GOLDEN_ANGLE + 210) % 360 for number, kind in enumerate(entity_types)}
     about = f'<p class="about">{_safe(source)}</p>\n' if source else ""
     types = " ".join(
@@ -38,14 +39,6 @@ def html_page(
     for number, (title, text) in enumerate(texts, start=1):
         yield _article(f"{number}. {title}" if title else f"{number}.", text, hues)
     yield after
-
-
-def _parted(template: str) -> list[str]:
-    parts = []
-    for place in _PLACES:
-        part, template = template.split(place)
-        parts.append(part)
-    return [*parts, template]
 
 
 def _article(heading: str, text: ExtractedText, hues: Mapping[str, int]) -> str:

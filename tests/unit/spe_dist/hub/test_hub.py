@@ -127,6 +127,7 @@ def test_what_is_no_model_to_share_is_refused_before_the_hub_is_asked(
         ("extractor.safetensors", b"\x80\x04nonsense", "is not a safetensors file"),
         ("more/optimizer.pt", b"x", "optimizer.pt may be a pickle"),
         ("tokenizer.json", None, "is not complete, tokenizer.json is missing"),
+        ("encoder.onnx", b"x", "is an export for fast prediction on CPUs: push the model that it was made of"),
     ):
         copy = Path(shutil.copytree(extractor, tmp_path / "copy"))
         (copy / name).parent.mkdir(exist_ok=True)

@@ -36,7 +36,10 @@ def test_losses_are_those_of_each_lane_by_itself_without_dropout(name, shards, t
     wanted = {column.metric for column in spec.columns if column.log}
     state = {key: value.clone() for key, value in method.state().items()}
     before = torch.get_rng_state()
-    found = HeldOut(reader, order, method, plan, world, metrics=wanted, train=config.train).report(list)
+    forwards: list[None] = []
+    held_out = HeldOut(reader, order, method, plan, world, metrics=wanted, train=config.train)
+    found = held_out.report(list, lambda: forwards.append(None))
+    assert len(forwards) == 3  # signs of life for the watchdog: two lanes, two lanes, one
     assert torch.equal(before, torch.get_rng_state()) and method.model.training
     assert all(torch.equal(value, state[key]) for key, value in method.state().items())
 
