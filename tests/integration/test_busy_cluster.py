@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import sys
 from contextlib import ExitStack
 
 import pytest
@@ -11,9 +12,10 @@ import ray
 from launcher.recipe_arguments import read_arguments
 from tests.faults.command_runs import CommandRun
 from tests.faults.trials import last_step, wait_until
-from tests.forked import clean_environment, run_script
-from tests.integration.command import only_error, small_run
+from tests.forked import clean_environment
+from tests.integration.command import only_error, run, small_run
 from tests.integration.ray_head import ray_head
+from tests.unit.spe_dist.tiny_run import ROOT
 
 pytestmark = pytest.mark.ray
 
@@ -50,6 +52,6 @@ def test_a_command_that_waits_says_for_what_and_a_request_to_stop_is_not_for_the
         first.process.send_signal(signal.SIGINT)
         assert first.wait() == os.EX_TEMPFAIL, first.output
         assert f"stopped after step {last_step(first.folder)} on request, and saved" in first.output
-        (tmp_path / "join.py").write_text(JOIN_WITH_ANOTHER_RAY)
-        error = only_error(run_script(tmp_path / "join.py", *small_run(shards), **cluster))
+        # Not forked: Ray reads its way of authentication when it is imported.
+        error = only_error(run(sys.executable, "-c", JOIN_WITH_ANOTHER_RAY, *small_run(shards), cwd=ROOT, **cluster))
         assert f"runs Ray {ray.__version__} on Python" in error and "here are Ray 0.1 and Python" in error
