@@ -18,6 +18,7 @@ from launcher.arguments import parse_arguments
 from spe_dist.methods.method_spec import MethodSpec, Panel
 from spe_dist.methods.registry import find_method
 from spe_dist.text_table import markdown_table
+from spe_dist.train.metric_names import HELD_OUT
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
@@ -29,7 +30,6 @@ _PANELS = (
     Panel("Training", ("learning_rate",), ("records_per_second",), "learning rate", "records/s"),
 )
 _PLAIN = ("loss", "learning_rate", "gradient_norm", "records_per_second")  # others of a panel are shares
-_HELD_OUT = "held_out_"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     config = yaml.safe_load((command.run / CONFIG).read_text())
     method = find_method(config.get("method"), source=str(command.run / CONFIG))
     of_method = {column.metric: column.heading for column in method.columns}
-    held_out = {f"{_HELD_OUT}{column.metric}": f"held out: {column.heading}" for column in method.columns if column.log}
+    held_out = {f"{HELD_OUT}{column.metric}": f"held out: {column.heading}" for column in method.columns if column.log}
     headings = {"step": "step", **of_method, **held_out}
     headings["records_per_second"] = "records/s"
     rows = _rows(metrics, headings)
@@ -112,7 +112,7 @@ def _lines(
     axes.set_ylabel("%" if share else label)
     axes.grid(alpha=0.3)
     for number, name in enumerate(names):
-        for logged, style, suffix in ((name, "-", ""), (f"{_HELD_OUT}{name}", ".--", ", held out")):
+        for logged, style, suffix in ((name, "-", ""), (f"{HELD_OUT}{name}", ".--", ", held out")):
             there = [line for line in metrics if line.get(logged) is not None]
             points = [(line["step"], line[logged] * (100 if share else 1)) for line in there]
             if points:  # an older run may not have logged it

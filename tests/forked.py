@@ -17,12 +17,8 @@ _IMPORTED = [
     *("spe_dist.train.loop", "spe_dist.train.dry_run", "spe_dist.engine.deepspeed_engine"),
     *("spe_dist.methods.spe.method", "spe_dist.methods.enpar.method", "torch.utils.tensorboard", "pytest"),
     *("spe_dist.extraction.predict.extractor", "spe_dist.finetuning.loop", "launcher.pretrain", "launcher.predict"),
-    *(
-        "transformers.modeling_utils",
-        "transformers.models.bert.modeling_bert",
-        "cluster.ray_train",
-        "ray.data",
-    ),  # lazily
+    *("transformers.modeling_utils", "transformers.models.bert.modeling_bert"),  # which transformers itself does late
+    *("cluster.ray_train", "ray.data"),
 ]
 
 

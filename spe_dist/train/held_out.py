@@ -27,8 +27,7 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.world import World
 from spe_dist.methods.method import Method
 from spe_dist.methods.metric_sums import MetricSums
-
-_PREFIX = "held_out_"
+from spe_dist.train.metric_names import HELD_OUT
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class HeldOut:
         loss = sum(weight * sums.mean_loss(term) for weight, term in weights)
         found = {name: value for name, value in method.report(sums).items() if name in self._metrics}
         found |= {"loss": loss, "seconds": time.perf_counter() - began}
-        return {f"{_PREFIX}{name}": value for name, value in found.items()}
+        return {f"{HELD_OUT}{name}": value for name, value in found.items()}
 
     @torch.no_grad()
     def _sums(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+HELD_OUT = "held_out_"  # how names begin of what was measured on held-out records
+
 # What a machine made of a step, not what the step came to.
 OF_THE_MACHINE = frozenset(
     (
@@ -17,12 +21,12 @@ OF_THE_MACHINE = frozenset(
         "failed_saves",
         "memory_gib",
         "elapsed_seconds",
-        "held_out_seconds",
+        f"{HELD_OUT}seconds",
     )
 )
 
 # Sections of TensorBoard: by how a metric's name begins, by the whole name, and for all others.
-_BEGINNINGS = ("held_out", "probe", "dev", "best")
+_BEGINNINGS = (HELD_OUT, "probe_", "dev_", "best_")
 _SECTIONS = {
     "learning_rate": "optimizer",
     "gradient_norm": "optimizer",
@@ -35,6 +39,12 @@ _OTHERS = "objective"
 def curve_name(metric: str) -> str:
     """What TensorBoard calls a metric: its section, a slash and its name."""
     for beginning in _BEGINNINGS:
-        if metric.startswith(f"{beginning}_"):
-            return f"{beginning}/{metric.removeprefix(f'{beginning}_')}"
+        if metric.startswith(beginning):
+            return f"{beginning[:-1]}/{metric.removeprefix(beginning)}"
     return f"{_SECTIONS.get(metric, _OTHERS)}/{metric}"
+
+
+def curve_points(metrics: Mapping[str, float | int | str | None]) -> dict[str, float]:
+    """The points of a line of metrics: all of its numbers but the step, by the names of their curves."""
+    numbers = {name: value for name, value in metrics.items() if name != "step" and isinstance(value, int | float)}
+    return {curve_name(name): value for name, value in numbers.items()}

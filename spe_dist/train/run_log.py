@@ -14,7 +14,7 @@ from spe_dist.config import Tracker
 from spe_dist.methods.method_spec import Column
 from spe_dist.train.curves import Curves
 from spe_dist.train.line_files import AppendedFile, read_json_lines
-from spe_dist.train.metric_names import curve_name
+from spe_dist.train.metric_names import HELD_OUT, curve_points
 from spe_dist.train.run_folder import METRICS, TENSORBOARD
 from spe_dist.train.tracking import TrackedRun
 
@@ -61,8 +61,7 @@ class RunLog:
 
     def draw(self, step: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Add points to the curves in TensorBoard alone; `write` does it too."""
-        numbers = {name: value for name, value in metrics.items() if name != "step" and isinstance(value, int | float)}
-        self._curves.add(step, {curve_name(name): value for name, value in numbers.items()})
+        self._curves.add(step, curve_points(metrics))
 
     def write_config(self, text: str) -> None:
         """Show the configuration in TensorBoard."""
@@ -97,9 +96,9 @@ _SHORT = {"entity_f1": "entities", "relation_f1": "relations", "relation_strict_
 def format_lines(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> list[str]:
     """The line of `format_metrics`, and one of what was measured on held-out records, if it was."""
     lines = [format_metrics(metrics, columns)]
-    held_out = [name for name in metrics if name.startswith("held_out_")]
+    held_out = [name for name in metrics if name.startswith(HELD_OUT)]
     if held_out:
-        plain = {"step": metrics["step"], **{name.removeprefix("held_out_"): metrics[name] for name in held_out}}
+        plain = {"step": metrics["step"], **{name.removeprefix(HELD_OUT): metrics[name] for name in held_out}}
         lines.append(format_metrics(plain, columns).replace("  loss", "  held out: loss", 1))
     return lines
 

@@ -23,7 +23,7 @@ import yaml
 
 from data_shards.files import write_atomically
 from spe_dist.settings import flatten
-from spe_dist.train.metric_names import curve_name
+from spe_dist.train.metric_names import curve_points
 
 PROJECT = "spe_dist"
 _CONFIG, _METRICS, _STATE = "config.yaml", "metrics.jsonl", "tracker.json"
@@ -163,8 +163,7 @@ def follow(kind: str, folder: Path, name: str, is_over: Callable[[], bool]) -> N
 
 
 def _points(line: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {name: value for name, value in line.items() if name != "step" and isinstance(value, int | float)}
-    return {curve_name(name): value for name, value in numbers.items() if math.isfinite(value)}
+    return {name: value for name, value in curve_points(line).items() if math.isfinite(value)}
 
 
 def _new_lines(path: Path) -> Iterator[list[dict[str, Any]]]:
