@@ -13,10 +13,15 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _LOG_IN = "log in (hf auth login) or set HF_TOKEN"
 
 
+def may_be_hub_name(text: str) -> bool:
+    """Whether a text has the form USER/MODEL."""
+    return _NAME.fullmatch(text) is not None
+
+
 def is_hub_name(name: str | Path) -> bool:
     """Whether a name is meant for the hub: USER/MODEL, and neither it nor a folder USER is here."""
     text = Path(name).as_posix() if isinstance(name, Path) else name
-    return _NAME.fullmatch(text) is not None and not Path(text).exists() and not Path(text).parent.exists()
+    return may_be_hub_name(text) and not Path(text).exists() and not Path(text).parent.exists()
 
 
 def fetch(

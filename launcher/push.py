@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
 from data_shards.errors import UserError
+from data_shards.hub import may_be_hub_name
 from launcher.arguments import parse_arguments
-
-_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Push:
 def main(argv: list[str]) -> None:
     """Look at the model, upload it, and say how to load it."""
     command: Push = parse_arguments(Push, argv, prog="spe push")
-    if not _NAME.fullmatch(command.name):
+    if not may_be_hub_name(command.name):
         raise UserError(f"{command.name} is not a name on the hub: give USER/MODEL")
     from spe_dist.hub.card_metadata import Given, card_of
     from spe_dist.hub.push import Place, push

@@ -92,6 +92,9 @@ def main(argv: list[str]) -> None:
     _check_numbers(command)
     token = token_of(command)
     host, port = command.host, free_port(command.host, command.port, "--port")
+    asked: SimpleQueue[str] = SimpleQueue()
+    if _UPDATE is not None:  # before the seconds that the start takes: the signal would end it
+        signal.signal(_UPDATE, lambda *_: asked.put("update"))
     from launcher.serving.service import Address, Scaling, Service
 
     limits = Limits(command.max_texts, command.max_characters, command.max_body_bytes, command.timeout)
@@ -103,10 +106,7 @@ def main(argv: list[str]) -> None:
         settings = ServiceSettings(tuple(models), digest, limits, batching, folder, metrics_port)
         scaling, address = Scaling(least, most), Address(host, port)
         service = Service(models, settings, replicas, scaling, address, command.grace)
-        asked: SimpleQueue[str] = SimpleQueue()
         with service.running(), first_request(lambda: asked.put("end")):
-            if _UPDATE is not None:
-                signal.signal(_UPDATE, lambda *_: asked.put("update"))
             _say_where(command, address.local_url, tuple(models), token)
             while asked.get() == "update":
                 for line in service.update():
@@ -124,6 +124,8 @@ def models_of(given: Sequence[str]) -> dict[str, Path]:
     models: dict[str, Path] = {}
     for one in given:
         name, equals, path = one.partition("=")
+        if Path(one).is_dir():  # such as runs/lr=3/seed-1/model
+            equals = ""
         folder = Path(path if equals else one)
         require_model(folder, "extractor")
         name = name if equals else version_of(folder).partition("/")[0]

@@ -90,7 +90,7 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
     @app.get("/healthz")
     async def healthz() -> Health:
         """The service is there; its models need not be."""
-        return Health(status="stopping" if settings.stopping.exists() else "ok", requests=load.requests - 1)
+        return Health(status="stopping" if settings.stopping.exists() else "ok", requests=load.requests)
 
     @app.get("/readyz", responses={503: _ERRORS[503]})
     async def readyz() -> Health:
@@ -99,7 +99,7 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
             raise Refused(503, "the service is ending")
         for name in settings.models:
             await backend.describe(name)
-        return Health(status="ok", requests=load.requests - 1)
+        return Health(status="ok", requests=load.requests)
 
     @app.get("/metrics", response_class=Response, responses={401: _ERRORS[401]}, dependencies=token)
     async def metrics() -> Response:

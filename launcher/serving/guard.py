@@ -28,7 +28,7 @@ Observe = Callable[[str, int, float], None]
 
 @dataclass
 class Load:
-    """How many requests there are at the moment."""
+    """How many requests have been admitted and not yet answered."""
 
     requests: int = 0
 
@@ -53,7 +53,6 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         began, answer = time.monotonic(), _Answer(send)
-        self._load.requests += 1
         try:
             await self._answer(scope, receive, answer)
         except Refused as refused:
@@ -62,7 +61,6 @@ class Guard:
             LOGGER.error("request failed: %s", type(error).__name__)  # what it says may hold a client's text
             await answer.refuse(FAILED)
         finally:
-            self._load.requests -= 1
             route = getattr(scope.get("route"), "path", "other")
             self._observe(route, answer.status, time.monotonic() - began)
 
@@ -73,8 +71,14 @@ class Guard:
         except Refused:
             await _drain(receive)
             raise
-        body = b"" if scope["path"] in OPEN_PATHS else await self._read(receive)  # nobody holds places without a token
-        await self._app(scope, _Replayed(body, receive), answer)
+        if scope["path"] in OPEN_PATHS:  # nobody holds places without a token
+            await self._app(scope, _Replayed(b"", receive), answer)
+            return
+        self._load.requests += 1
+        try:
+            await self._app(scope, _Replayed(await self._read(receive), receive), answer)
+        finally:
+            self._load.requests -= 1
 
     def _admit(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         limits = self._settings.limits
@@ -86,7 +90,7 @@ class Guard:
             headers.get(b"authorization", b""), self._settings.token_sha256
         ):
             raise Refused(401, "the token is missing or wrong: send the header Authorization: Bearer TOKEN")
-        if self._load.requests > limits.requests:
+        if self._load.requests >= limits.requests:
             raise Refused(503, f"{limits.requests:,} requests are being answered: try again", retry_after=1)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length[:20]) > limits.body_bytes:

@@ -91,7 +91,7 @@ class Health(BaseModel):
     """The service is there."""
 
     status: str
-    requests: int = Field(description="Requests that are being answered, without this one.")
+    requests: int = Field(description="Requests that are being answered, without those that need no token.")
 
 
 class ErrorMessage(BaseModel):

@@ -191,6 +191,14 @@ def test_large_slow_and_broken_bodies(app):
     assert slow.status == 200  # who has no token holds no place
 
 
+def test_who_has_no_token_takes_no_room(app):
+    async def together():
+        strangers = (ask(app, body=[b"x", 0.05, b"x"]) for _ in range(3))
+        return await asyncio.gather(*strangers, ask(app, body=b'{"text": "x"}', token=TOKEN))
+
+    assert [response.status for response in asyncio.run(together())] == [401, 401, 401, 200]
+
+
 def test_more_requests_than_there_is_room_for_are_refused(app, service):
     async def five():
         return await asyncio.gather(*(ask(app, body=b'{"text": "wait"}', token=TOKEN) for _ in range(5)))

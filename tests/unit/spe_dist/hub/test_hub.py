@@ -118,7 +118,8 @@ def test_what_is_no_model_to_share_is_refused_before_the_hub_is_asked(
     for path in other.glob("entity_typing.*"):
         path.unlink()
     assert "is neither an extractor (no extractor.json" in said("push", other, NAME)
-    assert "is not a name on the hub: give USER/MODEL" in said("push", extractor, "people")
+    for name in ("people", "../people", "ann/people/1"):
+        assert "is not a name on the hub: give USER/MODEL" in said("push", extractor, name)
     assert "--language English" in said("push", extractor, NAME, "--language", "English")
     assert "--license MIT License: give one" in said("push", extractor, NAME, "--license", "MIT License")
     for name, content, complaint in (
