@@ -60,6 +60,13 @@ def parse_arguments(kind: Any, arguments: Sequence[str], *, prog: str, **more: A
     return parsed
 
 
+def refuse(command: Any, names: Sequence[str], reason: str) -> None:
+    """Raise a UserError if one of these settings of a command is given."""
+    for name in names:
+        if getattr(command, name) != getattr(type(command), name):
+            raise UserError(f"--{name.replace('_', '-')} {reason}")
+
+
 class _Utf8(StringIO):
     """A standard output whose encoding lets tyro draw its boxes with the characters that are looked for here."""
 

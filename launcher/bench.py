@@ -78,8 +78,8 @@ class PredictBench:
     """Files of text, as for spe predict."""
     sentences: int = 20_000
     """Sentences to read in each repeat."""
-    precisions: tuple[Literal["bf16", "fp32"], ...] = ("bf16", "fp32")
-    """Precisions to measure."""
+    precisions: tuple[Literal["bf16", "fp32"], ...] = ()
+    """Precisions to measure. Default: both; of an export (spe export MODEL --format …), its own."""
     batch_size: int = 256
     """Maximum number of sentences in a batch."""
     device: str | None = None

@@ -34,7 +34,7 @@ from spe_dist.benchmarks.service_load import (
 )
 from spe_dist.text_table import markdown_table
 
-_TOLERANCE = {"fp32": 2e-4, "bf16": 0.05}  # of scores: batches of other shapes are rounded differently
+_TOLERANCE = {"fp32": 2e-4, "bf16": 0.05, "int8": 0.05}  # of scores: other batches are rounded differently
 _SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _START_SECONDS, _BETWEEN_KILLS = 300, 2.0
 
@@ -62,8 +62,8 @@ class ServeBench:
     """Processes to kill."""
     bad_requests: int = 1000
     """Bad requests to send."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """Precision of the service and of what it is compared with."""
+    precision: Literal["bf16", "fp32"] | None = None
+    """Precision of the service and of what it is compared with. Default: that of spe serve."""
     replicas: int = 2
     """Processes of the model."""
     seed: int = 0
@@ -129,9 +129,9 @@ def measure_service(settings: ServeBench) -> tuple[list[Part], str]:
         UserError: there are too few texts, or the service does not start.
     """
     texts = _read_texts(settings)
-    expected = _expected(settings, texts)
+    expected, tolerance = _expected(settings, texts)
     with _running(settings) as (service, target):
-        parts = asyncio.run(_load(settings, service, target, texts, expected))
+        parts = asyncio.run(_load(settings, service, target, texts, expected, tolerance))
         service.send_signal(signal.SIGTERM)
         ended = service.wait(_START_SECONDS)
     parts[-1].notes["status of the service at its end"] = ended
@@ -153,11 +153,13 @@ def _read_texts(settings: ServeBench) -> list[str]:
     return texts
 
 
-def _expected(settings: ServeBench, texts: Sequence[str]) -> list[Any]:
+def _expected(settings: ServeBench, texts: Sequence[str]) -> tuple[list[Any], float]:
+    """Results, and by how much their scores may differ."""
     from spe_dist.extraction.predict.extractor import Extractor
 
     extractor = Extractor.from_pretrained(settings.model, device="cpu", precision=settings.precision)
-    return [found.as_json() for found in extractor(texts)]
+    tolerance = _TOLERANCE.get(extractor.backend, _TOLERANCE[extractor.precision])
+    return [found.as_json() for found in extractor(texts)], tolerance
 
 
 @contextmanager
@@ -165,8 +167,8 @@ def _running(settings: ServeBench) -> Iterator[tuple[psutil.Popen, Target]]:
     with tempfile.TemporaryDirectory(prefix="spe-bench-") as folder:
         port, token = free_port("127.0.0.1", 0, "--port"), Path(folder, "token")
         command = [sys.executable, "-m", "spe_dist", "serve", f"model={settings.model}", f"--port={port}"]
-        command += [f"--token-file={token}", f"--precision={settings.precision}", f"--replicas={settings.replicas}"]
-        command += ["--device=cpu", "--max-queued=2000"]
+        command += [f"--token-file={token}", f"--replicas={settings.replicas}", "--device=cpu", "--max-queued=2000"]
+        command += [] if settings.precision is None else [f"--precision={settings.precision}"]
         with Path(folder, "err").open("w+") as err:
             service = psutil.Popen(command, stdout=subprocess.PIPE, stderr=err)
             try:
@@ -184,10 +186,14 @@ def _running(settings: ServeBench) -> Iterator[tuple[psutil.Popen, Target]]:
 
 
 async def _load(
-    settings: ServeBench, service: psutil.Popen, target: Target, texts: Sequence[str], expected: Sequence[Any]
+    settings: ServeBench,
+    service: psutil.Popen,
+    target: Target,
+    texts: Sequence[str],
+    expected: Sequence[Any],
+    tolerance: float,
 ) -> list[Part]:
     connections = Connections(target)
-    tolerance = _TOLERANCE[settings.precision]
 
     async def part(name: str, rate: float, seconds: float) -> Part:
         requests = requests_for(target, texts, round(rate * seconds))

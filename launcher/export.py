@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from data_shards.errors import UserError
-from launcher.arguments import parse_arguments
+from launcher.arguments import parse_arguments, refuse
 from launcher.predict_input import read_items
 from spe_dist.config import Positive
 from spe_dist.export.export_format import Weights
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
             f"{command.source} is a fine-tuned model, which is in Hugging Face format already; for fast prediction on "
             "CPUs give --format onnx or --format int8"
         )
-    _refuse(command, _OF_MODELS, "is for exports of an extractor, with --format")
+    refuse(command, _OF_MODELS, "is for exports of an extractor, with --format: remove it")
     from spe_dist.export.export_run import export_run
 
     folder = export_run(command.source, command.out, weights=command.weights, step=command.step)
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
 
 
 def _export_extractor(command: Export, format: ExportFormat) -> None:
-    _refuse(command, _OF_RUNS, "is for exports of a run, without --format")
+    refuse(command, _OF_RUNS, "is for exports of a run, without --format: remove it")
     require_model(command.source, "extractor")
     if not command.texts and command.data is None:
         raise UserError("give texts to compare answers on: --texts FILE, or --data FILE with annotations")
@@ -87,9 +87,3 @@ def _export_extractor(command: Export, format: ExportFormat) -> None:
     proof = export_extractor(command.source, folder, format, evidence)
     print("\n".join([f"wrote {folder}", *(f"  {line}" for line in proof_lines(proof, format))]))
     print(f"  spe predict {folder} …")
-
-
-def _refuse(command: Export, names: tuple[str, ...], reason: str) -> None:
-    for name in names:
-        if getattr(command, name) != getattr(Export, name):
-            raise UserError(f"--{name} {reason}: remove it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +21,7 @@ from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from data_shards.stop_requests import every_request
 from data_shards.text.offset_units import OffsetUnit
-from launcher.arguments import parse_arguments
+from launcher.arguments import parse_arguments, refuse
 from launcher.predict_corpus.bad_lines import BadLines
 from launcher.predict_corpus.counts import Counts, speed_text
 from launcher.predict_corpus.progress import Progress
@@ -242,13 +242,6 @@ def _writes_shards(command: Predict) -> bool:
     if command.out is None or command.format is not None:
         return False
     return command.out.is_dir() or not command.out.suffix
-
-
-def refuse(command: Predict, names: Sequence[str], reason: str) -> None:
-    """Raise a UserError if one of these settings is given."""
-    for name in names:
-        if getattr(command, name) != getattr(type(command), name):
-            raise UserError(f"--{name.replace('_', '-')} {reason}")
 
 
 def _check_out(command: Predict, stem: str = "extractor") -> None:

@@ -13,12 +13,13 @@ from data_shards.annotated.read import stream_documents
 from data_shards.errors import UserError
 from data_shards.input.stream import STANDARD_INPUT
 from data_shards.text.offset_units import OffsetUnit
-from launcher.predict import Predict, refuse
+from launcher.arguments import refuse
 from launcher.predict_formats import graph_writer
 from launcher.predict_results import as_json
 from spe_dist.extraction.graphs.graph import Found, graphs_of
 
 if TYPE_CHECKING:
+    from launcher.predict import Predict
     from spe_dist.document_relations.graph import DocumentGraph
 
 _OF_TEXTS = ("text", "input_format", "text_field", "min_entity_score", "batch_size", "max_bad_lines")

@@ -12,6 +12,7 @@ from data_shards.errors import UserError
 from spe_dist.benchmarks.timing import Timed
 from spe_dist.extraction.predict.cut_texts import Text
 from spe_dist.extraction.predict.extractor import Extractor, Precision
+from spe_dist.models.exported_encoders import is_exported
 
 _WARM_UP_TEXTS = 200
 _MIB = 1 << 20
@@ -35,7 +36,7 @@ def measure_prediction(
         folder: of the extractor.
         texts: begins to read them again at every call.
         sentences: of a repeat; the text that holds the last one is finished.
-        precisions: to measure, one after another.
+        precisions: to measure, one after another; if none is given, both, or that of an export.
         batch_size: most sentences of a forward.
         device: to compute on; as `Extractor` chooses if not given.
         repeats: of each.
@@ -44,11 +45,12 @@ def measure_prediction(
         UserError: there are fewer sentences.
     """
     measured = []
-    for precision in precisions:
+    for precision in precisions or ((None,) if is_exported(folder) else ("bf16", "fp32")):
         extractor = Extractor.from_pretrained(folder, device=device, precision=precision, batch_size=batch_size)
         for _ in zip(range(_WARM_UP_TEXTS), extractor.stream(texts()), strict=False):
             pass
-        timed = Timed("predict", f"{precision} on {extractor.device}, batches of {batch_size}", [])
+        backend = extractor.precision if extractor.backend == "torch" else extractor.backend
+        timed = Timed("predict", f"{backend} on {extractor.device}, batches of {batch_size}", [])
         runs = [_stream(extractor, texts(), sentences, timed.seconds) for _ in range(repeats)]
         early, most = runs[-1]
         timed.notes.update({"sentences": sentences, "sentences/s": sentences / timed.median})

@@ -97,7 +97,7 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
         UserError: not a run, no checkpoint, no momentum encoder, or `out` holds something else or cannot be written.
     """
     out = run / "export" if out is None else out
-    _check_out(out)
+    check_out(out, DESCRIPTION)
     source = TrainedRun.read(run, step=step)
     model = load_model(source, weights)
     with written_whole(out) as unfinished:
@@ -175,10 +175,11 @@ def _last_metrics(path: Path, step: int) -> dict[str, float]:
     return known[-1] if known else {}
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path, mark: str) -> None:
+    """Raise a UserError if a folder has other files than an earlier export, which has a file named `mark`."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the export")
-    if out.is_dir() and any(out.iterdir()) and not (out / DESCRIPTION).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / mark).is_file():
         raise UserError(f"{out} contains other files than an export: name a new or empty folder (--out)")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from spe_dist.export.export_format import MODEL_CARD
-from spe_dist.export.export_run import written_whole
+from spe_dist.export.export_run import check_out, written_whole
 from spe_dist.extraction.exports.proof import TURN, Proof, compare, f1_of
 from spe_dist.extraction.predict.cut_texts import Text
 from spe_dist.extraction.predict.extractor import Extractor
@@ -65,7 +65,7 @@ def export_extractor(model: Path, out: Path, format: ExportFormat, evidence: Evi
         ModuleNotFoundError: onnx or onnxruntime is not installed.
     """
     require_model(model, "extractor")
-    _check_out(out)
+    check_out(out, PROOF)
     of_torch = Extractor.from_pretrained(model, device="cpu", precision="fp32")
     if of_torch.backend != "torch":
         raise UserError(f"{model} is an export already ({of_torch.backend}): name the fine-tuned model")
@@ -159,10 +159,3 @@ def _section(proof: Proof, format: ExportFormat, export: Extractor) -> str:
         "`AutoModel` does not read it."
     )
     return "\n\n".join((f"## This export ({format})", about, *proof_lines(proof, format))) + "\n"
-
-
-def _check_out(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: name a folder for the export")
-    if out.is_dir() and any(out.iterdir()) and not (out / PROOF).is_file():
-        raise UserError(f"{out} contains other files than an export: name a new or empty folder (--out)")

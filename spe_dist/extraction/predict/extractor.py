@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from data_shards.hub import fetch_model
 from data_shards.text.word_pieces import WordPieces
@@ -35,6 +35,7 @@ from spe_dist.extraction.predict.prediction import (
     batches_by_length,
     find_in_rows,
     put_together,
+    score_of,
     scored_at_least,
 )
 from spe_dist.models.sentence_encoder import SentenceEncoder
@@ -245,21 +246,16 @@ class _Collected:
             words: tuple[int | None, int | None] = (None, None)
             if given_as_words:
                 words = (int(cut.word_numbers[first]), int(cut.word_numbers[last]) + 1)
-            self.entities.append(ExtractedEntity(start, end, text[start:end], entity.type, _score(entity), *words))
+            self.entities.append(ExtractedEntity(start, end, text[start:end], entity.type, score_of(entity), *words))
         self.relations += [
             ExtractedRelation(
-                first_entity + relation.head, first_entity + relation.tail, relation.type, _score(relation)
+                first_entity + relation.head, first_entity + relation.tail, relation.type, score_of(relation)
             )
             for relation in found.relations
         ]
 
     def result(self, text: str, tokens: tuple[str, ...] | None) -> ExtractedText:
         return ExtractedText(text, tuple(self.entities), tuple(self.relations), tuple(self.sentences), tokens)
-
-
-def _score(found: Entity | Relation) -> float:
-    assert found.score is not None  # it is a prediction
-    return found.score
 
 
 def _device_of_export(backend: str, device: str | None, precision: str | None) -> str:

@@ -164,7 +164,7 @@ def scored_at_least(found: _Scored, entities: float, relations: float) -> _Score
     """
     if not (entities or relations):
         return found
-    kept = [number for number, entity in enumerate(found.entities) if _score(entity) >= entities]
+    kept = [number for number, entity in enumerate(found.entities) if score_of(entity) >= entities]
     numbers = {number: new for new, number in enumerate(kept)}
     return replace(
         found,
@@ -172,13 +172,14 @@ def scored_at_least(found: _Scored, entities: float, relations: float) -> _Score
         relations=tuple(
             replace(relation, head=numbers[relation.head], tail=numbers[relation.tail])
             for relation in found.relations
-            if _score(relation) >= relations and relation.head in numbers and relation.tail in numbers
+            if score_of(relation) >= relations and relation.head in numbers and relation.tail in numbers
         ),
     )
 
 
-def _score(found: Entity | Relation | ExtractedEntity | ExtractedRelation) -> float:
-    assert found.score is not None  # it is a prediction
+def score_of(found: Entity | Relation | ExtractedEntity | ExtractedRelation) -> float:
+    """The score, which every prediction has."""
+    assert found.score is not None
     return found.score
 
 

@@ -12,6 +12,7 @@ import torch
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from launcher.cli import dispatch
+from spe_dist.benchmarks.extractor_throughput import measure_prediction
 from spe_dist.extraction.exports.export_extractor import PROOF, Evidence, export_extractor
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.predict.extractor_folder import STEM, ExtractorDescription
@@ -195,6 +196,9 @@ def test_int8_is_near_and_reads_each_sentence_by_itself(tmp_path, monkeypatch):
     assert (out / INT8).stat().st_size < (model / "model.safetensors").stat().st_size
     exact, export = Extractor.from_pretrained(model, device="cpu"), Extractor.from_pretrained(out)
     assert "int8" in repr(export)
+    sizes = {"sentences": 50, "batch_size": 8, "repeats": 1}
+    (timed,) = measure_prediction(out, lambda: texts, precisions=(), device=None, **sizes)
+    assert timed.variant == "int8 on cpu, batches of 8"
     packed = pack([torch.randint(5, 40, (length,)) for length in (5, 2, 12, 7)])
     with torch.no_grad():
         one, other = (extractor.sentence_encoder(packed) for extractor in (exact, export))
