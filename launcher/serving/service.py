@@ -19,6 +19,7 @@ from data_shards.errors import UserError
 from data_shards.files import sha256_of_file
 from data_shards.pipeline.ray_start import LOCAL
 from launcher.serving.local_page import read_local_page
+from launcher.serving.model_source import Source, folder_of
 from launcher.serving.settings import ReplicaSettings, ServiceSettings, gpu_share
 
 _ENVIRONMENT = {
@@ -67,7 +68,7 @@ class Service:
     """Models that answer.
 
     Args:
-        models: name → folder.
+        models: name → where it comes from.
         settings: of requests.
         replicas: of each process that computes.
         scaling: of each model.
@@ -77,7 +78,7 @@ class Service:
 
     def __init__(
         self,
-        models: dict[str, Path],
+        models: dict[str, Source],
         settings: ServiceSettings,
         replicas: ReplicaSettings,
         scaling: Scaling,
@@ -167,7 +168,7 @@ class Service:
 
     def _take_copy(self, name: str) -> str:
         """So that replicas that start later have the same model, whatever becomes of the folder."""
-        folder, new = self._models[name], Path(self._settings.folder, f"{name}.new")
+        folder, new = folder_of(self._models[name]), Path(self._settings.folder, f"{name}.new")
         try:
             shutil.rmtree(new, ignore_errors=True)
             shutil.copytree(folder, new, ignore=shutil.ignore_patterns(".*"))
