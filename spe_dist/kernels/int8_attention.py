@@ -9,7 +9,7 @@ import ctypes
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spe_dist.kernels.compiled import cpu_library
 
@@ -45,8 +45,8 @@ def attend_to_steps(qkv: Tensor, starts: Tensor, *, scaling: float, grid: Grid) 
     """Attend within each sequence, as steps.
 
     Args:
-        qkv: query, key and value of each piece, [P, 3, heads, size] fp32.
-        starts: of the sequences, and P, [S + 1] int32.
+        qkv: query, key and value of each piece, [P, 3, heads, size] fp32; pieces after the last sequence get step 0.
+        starts: of the sequences, and the end of the last, [S + 1] int32.
         scaling: of scores.
         grid: of the results.
 
@@ -56,9 +56,10 @@ def attend_to_steps(qkv: Tensor, starts: Tensor, *, scaling: float, grid: Grid) 
     pieces, _, heads, size = qkv.shape
     library = cpu_library()
     if library is None or size not in _SIZES:
-        return to_steps(_attended(qkv, starts, scaling), grid)
+        steps = to_steps(_attended(qkv, starts, scaling), grid)
+        return nn.functional.pad(steps, (0, 0, 0, pieces - len(steps)))
     qkv, starts = qkv.contiguous(), starts.to(torch.int32).contiguous()
-    steps = torch.empty(pieces, heads * size, dtype=torch.uint8)
+    steps = torch.zeros(pieces, heads * size, dtype=torch.uint8)
     sizes = (ctypes.c_int64(each) for each in (len(starts) - 1, heads, size))
     library.int8_attend(
         _at(qkv), _at(starts), *sizes, ctypes.c_float(scaling), *_grid(grid), _at(steps), torch.get_num_threads()
@@ -69,7 +70,7 @@ def attend_to_steps(qkv: Tensor, starts: Tensor, *, scaling: float, grid: Grid) 
 def _attended(qkv: Tensor, starts: Tensor, scaling: float) -> Tensor:
     """Written out, a sequence at a time; [P, heads * size] fp32."""
     of_each = []
-    for one in qkv.split(starts.diff().tolist()):
+    for one in qkv[: int(starts[-1])].split(starts.diff().tolist()):
         query, key, value = one.permute(1, 2, 0, 3)
         of_each.append((((query * scaling) @ key.transpose(1, 2)).softmax(2) @ value).transpose(0, 1).flatten(1))
     return torch.cat(of_each)

@@ -25,6 +25,7 @@ from spe_dist.models.architectures import (
 )
 from spe_dist.models.exported_encoders import load_exported_encoder
 from spe_dist.models.hugging_face import check_vocabulary, load_config, new_config, quiet_transformers, reason_of
+from spe_dist.models.int8_layers import BACKEND
 from spe_dist.models.joint_projections import join_projections
 from spe_dist.models.onnx_encoder import OnnxEncoder
 from spe_dist.models.packed_attention import (
@@ -45,6 +46,7 @@ from spe_dist.models.padded_groups import (
     states_of_groups,
 )
 from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
+from spe_dist.models.rounded_rows import rounded_up
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -124,14 +126,19 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
-        segments = self._segments(packed)
+        inputs = [packed.piece_ids, packed.positions, self._segments(packed)]
+        inputs += [] if added is None else [added]
         layout = varlen_layout(packed) if getattr(self.model, "attends_packed", False) else layout_of(packed)
-        if isinstance(layout, VarlenLayout):
-            return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
-        ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
-        added = None if added is None else added[layout.order]
-        states = self._states(ids, positions, segments, layout, added, last)
-        return states.index_select(0, layout.places)
+        if isinstance(layout, PaddedLayout):
+            inputs = [values[layout.order] for values in inputs]
+        more = self._rows_to_add(packed.piece_ids)
+        if more:
+            inputs = [torch.cat([values, values[:1].expand(more, *values.shape[1:])]) for values in inputs]
+        ids, positions, segments, *others = inputs
+        states = self._states(ids, positions, segments, layout, *(others or [None]), last)
+        if isinstance(layout, PaddedLayout):
+            return states.index_select(0, layout.places)
+        return states[: len(states) - more]
 
     def with_attention(self, packed: PackedSequences, rows: AttentionRows) -> tuple[Tensor, list[Tensor]]:
         """States of the last layer, [P, H], and what some pieces attend to there.
@@ -174,6 +181,13 @@ class SentenceEncoder(nn.Module):
         if added is None:
             return {"input_ids": piece_ids}
         return {"inputs_embeds": self.word_embeddings(piece_ids) + added}
+
+    def _rows_to_add(self, piece_ids: Tensor) -> int:
+        """To round up their number, where oneDNN computes and nothing is trained."""
+        is_rounded = self.backend == BACKEND or self.word_embeddings.weight.dtype == torch.bfloat16
+        if not is_rounded or piece_ids.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return 0
+        return rounded_up(len(piece_ids)) - len(piece_ids)
 
     def _padded_states(self, packed: PackedSequences) -> Tensor:
         """The same with every sequence padded to the longest, in all layers."""

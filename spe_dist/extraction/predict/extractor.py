@@ -38,12 +38,13 @@ from spe_dist.extraction.predict.prediction import (
     score_of,
     scored_at_least,
 )
+from spe_dist.models.rounded_rows import round_rows
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 Precision = Literal["bf16", "fp32"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_KEPT_KERNELS = 64  # by oneDNN, which makes one for every number of rows, and would keep 1,024, 0.4 GiB
+_KEPT_KERNELS = 256  # by oneDNN: for the numbers of rows of some batches; it would keep 1,024, 0.4 GiB
 _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted at a time: some thousand sentences
 
 
@@ -107,6 +108,8 @@ class Extractor:
         if self.device.type == "cpu":
             os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))  # read at the first product
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
+        if self.device.type == "cpu":
+            round_rows(self._model, _DTYPES[self.precision])
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time
 
