@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -22,7 +23,7 @@ import psutil
 import tyro
 
 from data_shards.errors import UserError
-from launcher.serve import free_port
+from launcher.serve import free_port, least_and_most
 from spe_dist.benchmarks.service_load import (
     Answer,
     Connections,
@@ -64,8 +65,9 @@ class ServeBench:
     """Bad requests to send."""
     precision: Literal["bf16", "fp32"] | None = None
     """Precision of the service and of what it is compared with. Default: that of spe serve."""
-    replicas: int = 2
-    """Processes of the model."""
+    replicas: str = "2"
+    """Processes of the model, as of spe serve: a number, or LEAST:MOST. Then it is measured how soon the first part has
+    them all, and how soon they are few again after the last part."""
     seed: int = 0
     """Seed of the bad requests."""
 
@@ -206,8 +208,15 @@ async def _load(
         measured.notes["load average of the machine"] = round(os.getloadavg()[0], 1)
         return measured
 
-    await part("warm-up", settings.rate / 4, 3.0)
+    gc.collect()
+    gc.freeze()  # a look through all that this process has imported would hold up answers
+    await part("warm-up", settings.rate, 3.0)
+    least, most = least_and_most(settings.replicas)
+    grown = asyncio.create_task(_seconds_until(service, most)) if least < most else None
     parts = [await part(f"{settings.rate:g} requests a second", settings.rate, settings.seconds)]
+    if grown is not None:
+        grown.cancel()
+        parts[0].notes |= await grown
     if settings.kills:
         disturbed = asyncio.create_task(_kill(service, settings.kills))
         parts.append(await part(f"the same, {settings.kills} processes killed", settings.rate, settings.seconds))
@@ -219,7 +228,20 @@ async def _load(
         )
         parts[-1].notes["bad requests not refused as they should be"] = await disturbed
     connections.close()
+    if least < most:
+        parts[-1].notes |= await _seconds_until(service, least)
     return parts
+
+
+async def _seconds_until(service: psutil.Process, processes: int) -> dict[str, float]:
+    """A note, if the model comes to have so many processes."""
+    began = time.monotonic()
+    with suppress(asyncio.CancelledError):
+        while time.monotonic() < began + _START_SECONDS:
+            await asyncio.sleep(1)
+            if len(await asyncio.to_thread(model_processes, service)) == processes:
+                return {f"seconds until the model had {processes} processes": round(time.monotonic() - began)}
+    return {}
 
 
 def model_processes(service: psutil.Process) -> list[psutil.Process]:

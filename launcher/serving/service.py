@@ -33,6 +33,7 @@ _ENVIRONMENT = {
 }
 _CHARACTERS_OF_VERSION = 12
 _BUSY = 0.7  # batches that a replica computes at a time, on average, if there are enough of them
+_UP_SECONDS, _DOWN_SECONDS = 5.0, 60.0  # of another load until replicas become more or fewer; they start in seconds
 _MOST_CALLS = 100  # of a replica at a time: no limit, as batches are counted where they are collected
 _KEEP_ALIVE_SECONDS = 75  # of an idle connection: longer than clients and balancers keep theirs
 
@@ -208,6 +209,8 @@ class Service:
                     "min_replicas": scaling.least,
                     "max_replicas": scaling.most,
                     "target_ongoing_requests": _BUSY,
+                    "upscale_delay_s": _UP_SECONDS,
+                    "downscale_delay_s": _DOWN_SECONDS,
                 }
             }
         deployment = serve.deployment(Replica).options(
