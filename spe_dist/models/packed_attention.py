@@ -2,7 +2,7 @@
 
 On GPUs: kernels that read the packed tensor as it is, `short_attention` for sentences and torch's `varlen_attn` for
 longer sequences. On CPU: padding inside the attention only, to the longest of a few sequences of similar length, and
-none of long sequences and where many are equally long; linear layers run without padding. Predicting pads nothing.
+none of long sequences and where many are equally long; linear layers run without padding. Extractors pad nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class PaddedGroup:
     longest: int
     slots: Tensor | None = None  # [P] where each piece goes in the [S * longest] places; None: they fill all of them
     is_piece: Tensor | None = None  # [S, 1, 1, longest] bool, which places hold a piece; None: all do
-    lengths: tuple[int, ...] = ()  # of the sequences, where one by one is faster without gradients
+    lengths: tuple[int, ...] = ()  # of the sequences, if they attend one by one where there are no gradients
 
     @property
     def pieces(self) -> int:
@@ -58,7 +58,7 @@ class PaddedLayout:
     places: Tensor  # [P] the inverse: where each packed piece stands in that order
 
 
-def padded_layout(packed: PackedSequences) -> PaddedLayout:
+def padded_layout(packed: PackedSequences, *, one_by_one: bool = False) -> PaddedLayout:
     """Sort the sequences by length and cut them into groups: the shorter half, the shorter half of the rest, and so on.
 
     Where there are many sequences of each length, those of one length are a group, without padding; a long sequence is
@@ -66,6 +66,7 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
 
     Args:
         packed: at least one sequence; on the CPU.
+        one_by_one: whether short sequences attend by themselves where there are no gradients.
     """
     lengths = packed.sequence_starts.diff().long()
     by_length = lengths.argsort(stable=True)
@@ -82,20 +83,21 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
     for of_group in lengths.split(of_each_length if unpadded else sizes):
         last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
         if unpadded or len(of_group) == 1:
-            alone = (longest,) if len(of_group) == 1 and longest <= _LONG else ()
-            made.append(PaddedGroup(len(of_group), longest, lengths=alone))
+            alone = one_by_one and len(of_group) == 1 and longest <= _LONG
+            made.append(PaddedGroup(len(of_group), longest, lengths=(longest,) if alone else ()))
         else:
             here = slice(first_piece, last_piece)
             slots = (rows[here] - first_row) * longest + positions[here]
             is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
-            made.append(PaddedGroup(len(of_group), longest, slots, is_piece, tuple(of_group.tolist())))
+            alone = tuple(of_group.tolist()) if one_by_one else ()
+            made.append(PaddedGroup(len(of_group), longest, slots, is_piece, alone))
         first_row, first_piece = first_row + len(of_group), last_piece
     return PaddedLayout(tuple(made), order, torch.empty_like(order).scatter_(0, order, pieces))
 
 
-def layout_of(packed: PackedSequences) -> VarlenLayout | PaddedLayout:
+def layout_of(packed: PackedSequences, *, one_by_one: bool = False) -> VarlenLayout | PaddedLayout:
     """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
-    return padded_layout(packed) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
+    return padded_layout(packed, one_by_one=one_by_one) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
 
 
 def varlen_layout(packed: PackedSequences) -> VarlenLayout:
@@ -237,8 +239,7 @@ def _attend(
 def _attend_one_by_one(lengths: Sequence[int], query: Tensor, key: Tensor, value: Tensor, *, scaling: float) -> Tensor:
     """Attention within sequences of these lengths, [P, heads, size], without gradients.
 
-    Padding them costs more than a call for each: with 4 sentences of 12 to 70 pieces 2.5 (bf16) and 4.5 times (fp32) as
-    much time, with 256 as much (bf16) and 1.8 times (fp32).
+    Padding them costs more than a call for each, even for many of them (docs/decisions.md#speed).
     """
     parts = (x.transpose(0, 1).split(lengths, dim=1) for x in (query, key, value))
     attend = nn.functional.scaled_dot_product_attention

@@ -72,6 +72,7 @@ class SentenceEncoder(nn.Module):
         super().__init__()
         self.model: Any = model
         self.packed = packed
+        self.predicts = False  # if set: on CPUs, the fastest way for few sentences; training is bound to another
         self.first_position = first_position(model.config)
         self.can_pack = architecture_of(model.config).packed and not isinstance(model, OnnxEncoder)
         join_projections(model)
@@ -128,7 +129,8 @@ class SentenceEncoder(nn.Module):
             return self._padded_states(packed)
         inputs = [packed.piece_ids, packed.positions, self._segments(packed)]
         inputs += [] if added is None else [added]
-        layout = varlen_layout(packed) if getattr(self.model, "attends_packed", False) else layout_of(packed)
+        attends_packed = getattr(self.model, "attends_packed", False)
+        layout = varlen_layout(packed) if attends_packed else layout_of(packed, one_by_one=self.predicts)
         if isinstance(layout, PaddedLayout):
             inputs = [values[layout.order] for values in inputs]
         more = self._rows_to_add(packed.piece_ids)
@@ -184,8 +186,9 @@ class SentenceEncoder(nn.Module):
 
     def _rows_to_add(self, piece_ids: Tensor) -> int:
         """To round up their number, where oneDNN computes and nothing is trained."""
-        is_rounded = self.backend == BACKEND or self.word_embeddings.weight.dtype == torch.bfloat16
-        if not is_rounded or piece_ids.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if not self.predicts or piece_ids.device.type != "cpu" or torch.is_grad_enabled():
+            return 0
+        if self.backend != BACKEND and self.word_embeddings.weight.dtype != torch.bfloat16:
             return 0
         return rounded_up(len(piece_ids)) - len(piece_ids)
 

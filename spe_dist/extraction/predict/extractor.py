@@ -110,6 +110,7 @@ class Extractor:
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
         if self.device.type == "cpu":
             round_rows(self._model, _DTYPES[self.precision])
+            self._model.sentence_encoder.predicts = True
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time
 

@@ -51,6 +51,8 @@ def test_without_gradients_each_sequence_attends_by_itself_with_the_same_states(
             nn.init.normal_(weight)
     packed = pack([torch.randint(2, 40, (length,)) for length in lengths])
     expected = encoder(packed).detach()
+    encoder.predicts = True
+    torch.testing.assert_close(encoder(packed), expected, rtol=0, atol=0)
     with torch.no_grad():
         torch.testing.assert_close(encoder(packed), expected, rtol=1e-5, atol=1e-5)
         encoder.to(torch.bfloat16)
