@@ -94,7 +94,6 @@ class Part:
     milliseconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
 
-
     def judge(self, answers: dict[int, Answer], expected: Sequence[Any], tolerance: float) -> None:
         """Count what came.
 

@@ -97,7 +97,9 @@ def padded_layout(packed: PackedSequences, *, one_by_one: bool = False) -> Padde
 
 def layout_of(packed: PackedSequences, *, one_by_one: bool = False) -> VarlenLayout | PaddedLayout:
     """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
-    return padded_layout(packed, one_by_one=one_by_one) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
+    return (
+        padded_layout(packed, one_by_one=one_by_one) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
+    )
 
 
 def varlen_layout(packed: PackedSequences) -> VarlenLayout:
