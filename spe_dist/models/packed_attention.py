@@ -83,14 +83,14 @@ def padded_layout(packed: PackedSequences, *, one_by_one: bool = False) -> Padde
     for of_group in lengths.split(of_each_length if unpadded else sizes):
         last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
         if unpadded or len(of_group) == 1:
-            alone = one_by_one and len(of_group) == 1 and longest <= _LONG
-            made.append(PaddedGroup(len(of_group), longest, lengths=(longest,) if alone else ()))
+            alone = (longest,) if one_by_one and len(of_group) == 1 and longest <= _LONG else ()
+            made.append(PaddedGroup(len(of_group), longest, lengths=alone))
         else:
             here = slice(first_piece, last_piece)
             slots = (rows[here] - first_row) * longest + positions[here]
             is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
-            alone = tuple(of_group.tolist()) if one_by_one else ()
-            made.append(PaddedGroup(len(of_group), longest, slots, is_piece, alone))
+            each = tuple(of_group.tolist()) if one_by_one else ()
+            made.append(PaddedGroup(len(of_group), longest, slots, is_piece, each))
         first_row, first_piece = first_row + len(of_group), last_piece
     return PaddedLayout(tuple(made), order, torch.empty_like(order).scatter_(0, order, pieces))
 
@@ -245,7 +245,7 @@ def _attend_one_by_one(lengths: Sequence[int], query: Tensor, key: Tensor, value
     """
     parts = (x.transpose(0, 1).split(lengths, dim=1) for x in (query, key, value))
     attend = nn.functional.scaled_dot_product_attention
-    attended = [attend(*(x[None] for x in one), scale=scaling)[0] for one in zip(*parts, strict=True)]
+    attended = [attend(q[None], k[None], v[None], scale=scaling)[0] for q, k, v in zip(*parts, strict=True)]
     return torch.cat(attended, dim=1).transpose(0, 1)
 
 

@@ -127,8 +127,7 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
-        inputs = [packed.piece_ids, packed.positions, self._segments(packed)]
-        inputs += [] if added is None else [added]
+        inputs = [packed.piece_ids, packed.positions, self._segments(packed), *([] if added is None else [added])]
         attends_packed = getattr(self.model, "attends_packed", False)
         layout = varlen_layout(packed) if attends_packed else layout_of(packed, one_by_one=self.predicts)
         if isinstance(layout, PaddedLayout):
@@ -136,8 +135,8 @@ class SentenceEncoder(nn.Module):
         more = self._rows_to_add(packed.piece_ids)
         if more:
             inputs = [torch.cat([values, values[:1].expand(more, *values.shape[1:])]) for values in inputs]
-        ids, positions, segments, *others = inputs
-        states = self._states(ids, positions, segments, layout, *(others or [None]), last)
+        added = None if added is None else inputs[3]
+        states = self._states(inputs[0], inputs[1], inputs[2], layout, added, last)
         if isinstance(layout, PaddedLayout):
             return states.index_select(0, layout.places)
         return states[: len(states) - more]
