@@ -66,8 +66,8 @@ class ServeBench:
     precision: Literal["bf16", "fp32"] | None = None
     """Precision of the service and of what it is compared with. Default: that of spe serve."""
     replicas: str = "2"
-    """Processes of the model, as of spe serve: a number, or LEAST:MOST. Then it is measured how soon the first part has
-    them all, and how soon they are few again after the last part."""
+    """Processes of the model, as of spe serve: a number, or LEAST:MOST. Then it is measured how soon after the first
+    request they are MOST, and how soon after the last answer LEAST again."""
     seed: int = 0
     """Seed of the bad requests."""
 
@@ -209,9 +209,9 @@ async def _load(
 
     gc.collect()
     gc.freeze()  # a look through all that this process has imported would hold up answers
-    await part("warm-up", settings.rate, 3.0)
     least, most = least_and_most(settings.replicas)
     grown = asyncio.create_task(_seconds_until(service, most)) if least < most else None
+    await part("warm-up", settings.rate, 3.0)
     parts = [await part(f"{settings.rate:g} requests a second", settings.rate, settings.seconds)]
     if grown is not None:
         grown.cancel()
