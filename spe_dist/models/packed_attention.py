@@ -7,6 +7,8 @@ none of long sequences and where many are equally long; linear layers run withou
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -101,6 +103,21 @@ def varlen_layout(packed: PackedSequences) -> VarlenLayout:
     if not short.suits(len(starts) - 1, pieces, packed.longest, starts.device):
         return VarlenLayout(starts, packed.longest)
     return VarlenLayout(starts, packed.longest, short.find_tiles(starts, pieces))
+
+
+def in_parts(starts: Tensor, most: int) -> Iterator[tuple[slice, Tensor]]:
+    """Whole sequences of up to so many pieces, or one that is longer: their pieces, and where they start there.
+
+    Args:
+        starts: of the sequences, and P, [S + 1].
+        most: pieces.
+    """
+    places = starts.tolist()
+    first = 0
+    while first + 1 < len(places):
+        last = max(bisect_right(places, places[first] + most) - 1, first + 1)
+        yield slice(places[first], places[last]), starts[first : last + 1] - places[first]
+        first = last
 
 
 def _group_sizes(sequences: int) -> list[int]:

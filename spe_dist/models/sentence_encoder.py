@@ -34,9 +34,9 @@ from spe_dist.models.packed_attention import (
     PaddedGroup,
     PaddedLayout,
     VarlenLayout,
+    in_parts,
     layout_of,
     packed_attention,
-    varlen_layout,
 )
 from spe_dist.models.padded_groups import (
     attention_of_last_layer,
@@ -125,7 +125,15 @@ class SentenceEncoder(nn.Module):
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
         segments = self._segments(packed)
-        layout = varlen_layout(packed) if getattr(self.model, "attends_packed", False) else layout_of(packed)
+        if most := getattr(self.model, "pieces_at_once", 0):
+            return torch.cat([
+                self._states(
+                    packed.piece_ids[pieces], packed.positions[pieces], segments[pieces],
+                    VarlenLayout(starts, packed.longest), None if added is None else added[pieces],
+                )
+                for pieces, starts in in_parts(packed.sequence_starts, most)
+            ])  # fmt: skip
+        layout = layout_of(packed)
         if isinstance(layout, VarlenLayout):
             return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
         ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))

@@ -38,6 +38,7 @@ from spe_dist.extraction.predict.prediction import (
     score_of,
     scored_at_least,
 )
+from spe_dist.models.int8_layers import BACKEND, Bf16Product
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 Precision = Literal["bf16", "fp32"]
@@ -107,6 +108,9 @@ class Extractor:
         if self.device.type == "cpu":
             os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))  # read at the first product
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
+        if self.backend == BACKEND and torch.cpu.get_capabilities().get("avx512_bf16"):
+            for spans in (self._model.span_encoder, self._model.context_encoder):
+                spans.taps = Bf16Product(spans.taps)
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time
 
