@@ -45,27 +45,25 @@ def attends(size: int) -> bool:
     return size in _SIZES and cpu_library() is not None
 
 
-def to_steps(values: Tensor, factors: Tensor) -> Steps:
-    """Rows [P, K] fp32, each column times its factor [K], as the nearest steps."""
+def to_steps(values: Tensor) -> Steps:
+    """Rows [P, K] fp32 as the nearest steps."""
     library = cpu_library()
     if library is None:
-        return _to_steps(values * factors)
+        return _to_steps(values)
     values = values.contiguous()
     found = _room(*values.shape)
-    library.int8_steps(_at(values), *_sizes(values.shape), _at(factors), *map(_at, found), torch.get_num_threads())
+    library.int8_steps(_at(values), *_sizes(values.shape), *map(_at, found), torch.get_num_threads())
     return found
 
 
-def gelu_to_steps(product: Product, factors: Tensor) -> Steps:
-    """The GELU of a product, each column times its factor [N], as steps; compiled it is exact to 4e-5."""
+def gelu_to_steps(product: Product) -> Steps:
+    """The GELU of a product as steps; compiled it is exact to 4e-5."""
     library = cpu_library()
     if library is None:
-        return _to_steps(nn.functional.gelu(product.finished()) * factors)
+        return _to_steps(nn.functional.gelu(product.finished()))
     shape = len(product.places), product.sums.shape[1]
     found = _room(*shape)
-    library.int8_gelu(
-        *map(_at, product), *_sizes(shape), _at(factors), *map(_at, found), torch.get_num_threads()
-    )
+    library.int8_gelu(*map(_at, product), *_sizes(shape), *map(_at, found), torch.get_num_threads())
     return found
 
 

@@ -150,14 +150,39 @@ inline void add_and_norm(const float* product, const Place& place, const Finish&
   });
 }
 
+// kLanes rows that are `row` apart, of which `left` are there, → their columns, which are `column` apart.
+inline void transpose(const float* from, int64_t row, int64_t left, float* to, int64_t column) {
+  Floats rows[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) rows[i] = i < left ? load(from + i * row, Whole()) : Floats{};
+#ifdef __clang__
+  for (int64_t i = 0; i < kLanes; ++i)
+    for (int64_t j = 0; j < kLanes; ++j) to[i * column + j] = rows[j][i];
+#else
+#pragma GCC unroll 4
+  for (int32_t step = kLanes / 2; step > 0; step /= 2) {  // blocks beside the diagonal change places
+    const Ints in_second = (kLane & step) != 0;
+    const Ints upper = in_second ? kLane + (static_cast<int32_t>(kLanes) - step) : kLane;
+    const Ints lower = in_second ? kLane + static_cast<int32_t>(kLanes) : kLane + step;
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLanes; ++i) {
+      if (i & step) continue;
+      const Floats first = rows[i], second = rows[i + step];
+      rows[i] = __builtin_shuffle(first, second, upper);
+      rows[i + step] = __builtin_shuffle(first, second, lower);
+    }
+  }
+  for (int64_t i = 0; i < kLanes; ++i) store(rows[i], Whole(), to + i * column);
+#endif
+}
+
 // One head of one sentence of `length` pieces; rows of query, key and value are `row` apart, of `out` `out_row`.
 // `keys` [size, padded] and `scores` [kRows, padded] are room to work in; padded is the length rounded up to kLanes.
 template <int64_t kSize>
 void attend(const float* query, const float* key, const float* value, int64_t row, int64_t length, float scale,
             float* out, int64_t out_row, float* keys, float* scores) {
   const int64_t padded = (length + kLanes - 1) / kLanes * kLanes;
-  for (int64_t j = 0; j < padded; ++j)
-    for (int64_t d = 0; d < kSize; ++d) keys[d * padded + j] = j < length ? key[j * row + d] : 0.0f;
+  for (int64_t j = 0; j < padded; j += kLanes)
+    for (int64_t d = 0; d < kSize; d += kLanes) transpose(key + j * row + d, row, length - j, keys + d * padded + j, padded);
   for (int64_t first = 0; first < length; first += kRows) {
     const int64_t rows = std::min(kRows, length - first);
     const float* of_row[kRows];
@@ -238,26 +263,16 @@ void attend_all(float* qkv, const Place* places, const Finish& finish, const int
 // All are [rows, columns], places [rows].
 extern "C" {
 
-// values, each column times its factor → steps
-void int8_steps(const float* values, int64_t rows, int64_t columns, const float* factors, uint8_t* steps,
-                int8_passes::Place* out, int threads) {
-  using namespace int8_passes;
-#pragma omp parallel num_threads(threads)
-  {
-    std::vector<float> row(columns);
-#pragma omp for
-    for (int64_t i = 0; i < rows; ++i) {
-      const float* from = values + i * columns;
-      over(columns, [&](int64_t c, auto left) { store(load(from + c, left) * load(factors + c, left), left, &row[c]); });
-      out[i] = to_steps(row.data(), columns, steps + i * columns);
-    }
-  }
+// values → steps
+void int8_steps(const float* values, int64_t rows, int64_t columns, uint8_t* steps, int8_passes::Place* out,
+                int threads) {
+#pragma omp parallel for num_threads(threads)
+  for (int64_t i = 0; i < rows; ++i) out[i] = int8_passes::to_steps(values + i * columns, columns, steps + i * columns);
 }
 
-// GELU of the finished product, each column times its factor → steps
+// GELU of the finished product → steps
 void int8_gelu(const float* product, const int8_passes::Place* places, const float* sums, const float* bias,
-               int64_t rows, int64_t columns, const float* factors, uint8_t* steps, int8_passes::Place* out,
-               int threads) {
+               int64_t rows, int64_t columns, uint8_t* steps, int8_passes::Place* out, int threads) {
   using namespace int8_passes;
   const Finish finish{sums, bias};
 #pragma omp parallel num_threads(threads)
@@ -266,9 +281,7 @@ void int8_gelu(const float* product, const int8_passes::Place* places, const flo
 #pragma omp for
     for (int64_t i = 0; i < rows; ++i) {
       const float* from = product + i * columns;
-      over(columns, [&](int64_t c, auto left) {
-        store(gelu(finish(from, places[i], c, left)) * load(factors + c, left), left, &row[c]);
-      });
+      over(columns, [&](int64_t c, auto left) { store(gelu(finish(from, places[i], c, left)), left, &row[c]); });
       out[i] = to_steps(row.data(), columns, steps + i * columns);
     }
   }
