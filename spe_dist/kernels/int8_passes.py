@@ -1,12 +1,15 @@
 """What layers of 8-bit integers do between their products, on the CPU: compiled (csrc/int8_passes.h), or by torch.
 
-A row of numbers is written as steps, 0..255, from its lowest to its highest number, 0 among them: step s stands for
-(s - zero) * width, and each row has a width and a zero of its own. So a row does not depend on any other one.
+A row of numbers is mixed, and then written as steps, 0..255, from its lowest to its highest number, 0 among them: step s
+stands for (s - zero) * width, and each row has a width and a zero of its own. So a row does not depend on any other one.
+Mixing (a Hadamard matrix for each 128 columns, as in QuaRot) spreads the few large numbers of a row over many columns:
+steps become smaller. Weights that are mixed in the same way undo it.
 """
 
 from __future__ import annotations
 
 import ctypes
+from math import gcd
 from typing import NamedTuple
 
 import torch
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from spe_dist.kernels.compiled import cpu_library
 
 _LEVELS = 255
+_MIXED, _FEWEST_MIXED = 128, 16  # columns
 _SIZES = (16, 32, 64)  # of heads, that are compiled
 _ROUNDED_TO = 64  # rows: oneDNN makes a kernel for every number of rows
 
@@ -104,8 +108,24 @@ def attend_to_steps(qkv: Product, starts: Tensor, *, heads: int, scaling: float)
     return found
 
 
+def mixed(rows: Tensor) -> Tensor:
+    """Rows [P, K] times a matrix [K, K]: one whose product with its transpose is the identity times `scale_of(K)`."""
+    size = scale_of(rows.shape[1])
+    matrix = rows.new_ones(1, 1)
+    while len(matrix) < size:
+        matrix = torch.cat([torch.cat([matrix, matrix], dim=1), torch.cat([matrix, -matrix], dim=1)])
+    return (rows.unflatten(1, (-1, size)) @ matrix).flatten(1)
+
+
+def scale_of(columns: int) -> int:
+    """Columns that are mixed with each other; 1: none."""
+    size = gcd(columns, _MIXED)
+    return size if size >= _FEWEST_MIXED else 1
+
+
 def _to_steps(values: Tensor) -> Steps:
     """The definition."""
+    values = mixed(values)
     low, high = values.amin(1, keepdim=True).clamp(max=0), values.amax(1, keepdim=True).clamp(min=0)
     width = ((high - low) / _LEVELS).clamp(min=1e-12)
     zero = (-low / width).round()

@@ -13,7 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spe_dist.kernels.int8_passes import Product, Steps, add_and_norm, attend_to_steps, attends, gelu_to_steps, to_steps
+from spe_dist.kernels.int8_passes import (
+    Product,
+    Steps,
+    add_and_norm,
+    attend_to_steps,
+    attends,
+    gelu_to_steps,
+    mixed,
+    scale_of,
+    to_steps,
+)
 from spe_dist.models.packed_attention import VarlenLayout, packed_attention
 from spe_dist.models.plain_encoder import PlainEncoder
 
@@ -36,7 +46,8 @@ class Int8Linear(nn.Module):
 
     def __init__(self, layers: Sequence[Any]) -> None:
         super().__init__()
-        weight = torch.cat([layer.weight.detach().float() for layer in layers])
+        weight = mixed(torch.cat([layer.weight.detach().float() for layer in layers]))
+        weight = weight / scale_of(weight.shape[1])
         steps = weight.abs().amax(dim=1).clamp(min=1e-12) / _WEIGHT_STEPS
         self.register_buffer("weight", (weight / steps[:, None]).round().to(torch.int8))
         self.register_buffer("weight_steps", steps)

@@ -110,8 +110,55 @@ struct Finish {
   }
 };
 
-// A row to steps that reach from its lowest to its highest number, 0 among them.
-inline Place to_steps(const float* values, int64_t columns, uint8_t* steps) {
+// Lanes that differ in one bit become their sum and their difference, for each of the four bits.
+inline Floats mix_lanes(Floats values) {
+#pragma GCC unroll 4
+  for (int32_t bit = 1; bit < kLanes; bit *= 2) {
+#ifdef __clang__
+    Floats others;
+    for (int32_t lane = 0; lane < kLanes; ++lane) others[lane] = values[lane ^ bit];
+#else
+    const Floats others = __builtin_shuffle(values, kLane ^ bit);
+#endif
+    values = others + ((kLane & bit) != 0 ? -values : values);
+  }
+  return values;
+}
+
+// A block of a row times the Hadamard matrix of its size, in place.
+template <int64_t kVectors>
+inline void mix_block(float* block) {
+  Floats values[kVectors];
+#pragma GCC unroll 8
+  for (int64_t v = 0; v < kVectors; ++v) values[v] = mix_lanes(load(block + v * kLanes, Whole()));
+#pragma GCC unroll 3
+  for (int64_t bit = 1; bit < kVectors; bit *= 2)
+#pragma GCC unroll 8
+    for (int64_t v = 0; v < kVectors; ++v) {
+      if (v & bit) continue;
+      const Floats first = values[v], second = values[v + bit];
+      values[v] = first + second;
+      values[v + bit] = first - second;
+    }
+#pragma GCC unroll 8
+  for (int64_t v = 0; v < kVectors; ++v) store(values[v], Whole(), block + v * kLanes);
+}
+
+// Blocks of 128 columns, or of the largest power of two that divides their number; fewer than 16 are not mixed.
+inline void mix(float* row, int64_t columns) {
+  if (columns % 128 == 0)
+    for (int64_t c = 0; c < columns; c += 128) mix_block<8>(row + c);
+  else if (columns % 64 == 0)
+    for (int64_t c = 0; c < columns; c += 64) mix_block<4>(row + c);
+  else if (columns % 32 == 0)
+    for (int64_t c = 0; c < columns; c += 32) mix_block<2>(row + c);
+  else if (columns % 16 == 0)
+    for (int64_t c = 0; c < columns; c += 16) mix_block<1>(row + c);
+}
+
+// A row, mixed in place, to steps that reach from its lowest to its highest number, 0 among them.
+inline Place to_steps(float* values, int64_t columns, uint8_t* steps) {
+  mix(values, columns);
   Floats lows = {}, highs = {};
   over(columns, [&](int64_t c, auto left) {
     const Floats some = load(values + c, left);
@@ -266,8 +313,15 @@ extern "C" {
 // values → steps
 void int8_steps(const float* values, int64_t rows, int64_t columns, uint8_t* steps, int8_passes::Place* out,
                 int threads) {
-#pragma omp parallel for num_threads(threads)
-  for (int64_t i = 0; i < rows; ++i) out[i] = int8_passes::to_steps(values + i * columns, columns, steps + i * columns);
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<float> row(columns);
+#pragma omp for
+    for (int64_t i = 0; i < rows; ++i) {
+      std::copy_n(values + i * columns, columns, row.data());
+      out[i] = int8_passes::to_steps(row.data(), columns, steps + i * columns);
+    }
+  }
 }
 
 // GELU of the finished product → steps
