@@ -1,7 +1,7 @@
 """What layers of 8-bit integers do between their products, on the CPU: compiled (csrc/int8_passes.h), or by torch.
 
-A row of numbers is mixed, and then written as steps, 0..255, from its lowest to its highest number, 0 among them: step s
-stands for (s - zero) * width, and each row has a width and a zero of its own. So a row does not depend on any other one.
+A row of numbers is mixed, and then written as steps, 0..255, from its lowest to its highest number, 0 among them: step
+s stands for (s - zero) * width, and each row has a width and a zero of its own, so it does not depend on any other one.
 Mixing (a Hadamard matrix for each 128 columns, as in QuaRot) spreads the few large numbers of a row over many columns:
 steps become smaller. Weights that are mixed in the same way undo it.
 """
@@ -31,7 +31,7 @@ class Steps(NamedTuple):
 
 
 class Product(NamedTuple):
-    """A product of steps and weights, and what it lacks: its numbers are width * sums - width * zero * column + bias."""
+    """A product of steps and weights, and what it lacks: it is width * sums - width * zero * columns + bias."""
 
     sums: Tensor  # [at least P, N] fp32
     places: Tensor  # [P, 2] of the steps

@@ -83,13 +83,13 @@ class Int8Layer(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         attention: Any = layer.get_submodule("attention.self")
+        norms: list[Any] = [layer.get_submodule(name) for name in ("attention.output.LayerNorm", "output.LayerNorm")]
         self.num_heads, self.scaling = attention.num_attention_heads, attention.scaling
         self.projections = Int8Linear([attention.query, attention.key, attention.value])
         self.attended = Int8Linear([layer.get_submodule("attention.output.dense")])
-        self.attended_norm = layer.get_submodule("attention.output.LayerNorm")
         self.inner = Int8Linear([layer.get_submodule("intermediate.dense")])
         self.outer = Int8Linear([layer.get_submodule("output.dense")])
-        self.norm = layer.get_submodule("output.LayerNorm")
+        self.attended_norm, self.norm = norms
 
     def forward(self, states: Tensor, attention: Mapping[str, Any]) -> Tensor:
         """States [1, P, H] of the next layer, in the place of those given."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -105,18 +105,23 @@ def varlen_layout(packed: PackedSequences) -> VarlenLayout:
     return VarlenLayout(starts, packed.longest, short.find_tiles(starts, pieces))
 
 
-def in_parts(starts: Tensor, most: int) -> Iterator[tuple[slice, Tensor]]:
-    """Whole sequences of up to so many pieces, or one that is longer: their pieces, and where they start there.
-
-    Args:
-        starts: of the sequences, and P, [S + 1].
-        most: pieces.
-    """
-    places = starts.tolist()
+def in_parts(
+    packed: PackedSequences, added: Tensor | None, most: int
+) -> Iterator[tuple[PackedSequences, Tensor | None]]:
+    """Whole sequences of up to so many pieces, or one that is longer, and what is added to theirs."""
+    starts = packed.sequence_starts.tolist()
     first = 0
-    while first + 1 < len(places):
-        last = max(bisect_right(places, places[first] + most) - 1, first + 1)
-        yield slice(places[first], places[last]), starts[first : last + 1] - places[first]
+    while first + 1 < len(starts):
+        last = max(bisect_right(starts, starts[first] + most) - 1, first + 1)
+        pieces = slice(starts[first], starts[last])
+        part = replace(
+            packed,
+            piece_ids=packed.piece_ids[pieces],
+            positions=packed.positions[pieces],
+            sequence_starts=packed.sequence_starts[first : last + 1] - starts[first],
+            segments=None if packed.segments is None else packed.segments[pieces],
+        )
+        yield part, None if added is None else added[pieces]
         first = last
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
-from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.batch import ONE_PIECE, PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.architectures import (
     architecture_of,
@@ -37,6 +37,7 @@ from spe_dist.models.packed_attention import (
     in_parts,
     layout_of,
     packed_attention,
+    varlen_layout,
 )
 from spe_dist.models.padded_groups import (
     attention_of_last_layer,
@@ -50,12 +51,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _logger = logging.getLogger(__name__)
-_ONE_PIECE = PackedSequences(
-    piece_ids=torch.zeros(1, dtype=torch.int64),
-    positions=torch.zeros(1, dtype=torch.int64),
-    sequence_starts=torch.tensor([0, 1], dtype=torch.int32),
-    longest=1,
-)
 
 
 class SentenceEncoder(nn.Module):
@@ -115,7 +110,7 @@ class SentenceEncoder(nn.Module):
             last: is given what the last layer attends with; not with padded layers.
         """
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
-            return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
+            return self.forward(ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.can_pack:
             if last is not None:
                 raise ValueError("this encoder leaves no queries and keys")
@@ -124,16 +119,11 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
+        most = getattr(self.model, "pieces_at_once", 0)
+        if 0 < most < len(packed.piece_ids) and len(packed.sequence_starts) > 2:
+            return torch.cat([self(*part) for part in in_parts(packed, added, most)])
         segments = self._segments(packed)
-        if most := getattr(self.model, "pieces_at_once", 0):
-            return torch.cat([
-                self._states(
-                    packed.piece_ids[pieces], packed.positions[pieces], segments[pieces],
-                    VarlenLayout(starts, packed.longest), None if added is None else added[pieces],
-                )
-                for pieces, starts in in_parts(packed.sequence_starts, most)
-            ])  # fmt: skip
-        layout = layout_of(packed)
+        layout = varlen_layout(packed) if most else layout_of(packed)
         if isinstance(layout, VarlenLayout):
             return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
         ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))

@@ -109,8 +109,9 @@ class Extractor:
             os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))  # read at the first product
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
         if self.backend == BACKEND and torch.cpu.get_capabilities().get("avx512_bf16"):
-            for spans in (self._model.span_encoder, self._model.context_encoder):
-                spans.taps = Bf16Product(spans.taps)
+            encoders: Any = (self._model.span_encoder, self._model.context_encoder)
+            for encoder in encoders:
+                encoder.taps = Bf16Product(encoder.taps)
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time
 

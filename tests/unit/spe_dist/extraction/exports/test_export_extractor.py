@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from launcher.cli import dispatch
 from spe_dist.benchmarks.extractor_throughput import measure_prediction
@@ -277,13 +276,12 @@ def test_layers_of_integers_attend_within_each_sequence():
 
 
 def test_parts_are_of_whole_sequences():
-    starts = torch.tensor([0, 5, 6, 18, 21])
-    for most, wanted in ((1, [5, 6, 18, 21]), (6, [6, 18, 21]), (18, [18, 21]), (99, [21])):
-        parts = list(in_parts(starts, most))
-        assert [pieces.stop for pieces, _ in parts] == wanted
-        assert torch.cat([pieces.start + of[1:] for pieces, of in parts]).tolist() == starts[1:].tolist()
-        assert all(of[0] == 0 for _, of in parts)
-    assert not list(in_parts(torch.tensor([0]), 5))
+    packed = pack([torch.randint(2, 40, (length,)) for length in (5, 1, 12, 3)])
+    for most, wanted in ((1, [[5], [1], [12], [3]]), (6, [[5, 1], [12], [3]]), (18, [[5, 1, 12], [3]])):
+        parts = [part for part, added in in_parts(packed, None, most)]
+        assert [part.sequence_starts.diff().tolist() for part in parts] == wanted
+        assert torch.equal(torch.cat([part.piece_ids for part in parts]), packed.piece_ids)
+        assert torch.equal(torch.cat([part.positions for part in parts]), packed.positions)
 
 
 def _random_encoder(config):
