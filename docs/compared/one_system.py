@@ -30,7 +30,7 @@ RELATION_TYPES = (
     "head office in", "lives in", "located in", "married to", "part of", "studied at", "works for",
 )  # fmt: skip
 ENTITIES, RELATIONS = 3.0, 1.35  # in a sentence of the corpus
-VOCABULARY = {"ours": 28_996, "gliner": 128_000, "gliner2": 128_000}
+VOCABULARY = {"ours": 28_996, "gliner": 128_000, "gliner2": 128_000, "relik": 128_000}
 BERT = {
     "6x384": {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
     "12x768": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
@@ -51,7 +51,7 @@ def main() -> None:
     """Build or measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("command", choices=("build", "measure", "reach"))
-    parser.add_argument("system", choices=("ours", "gliner", "gliner2", "spacy"))
+    parser.add_argument("system", choices=("ours", "gliner", "gliner2", "relik", "spacy"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--texts", type=Path, required=True, help="JSON list of texts")
     parser.add_argument("--size", default="")
@@ -79,10 +79,10 @@ def measure(given: argparse.Namespace, texts: list[str]) -> None:
     find = LOAD[given.system](given)
     find(texts[:1])
     first_answer = time.time() - given.began
-    find(texts[:64])
+    find(texts[:32])
     began = time.perf_counter()
-    find(texts[64:128])
-    rounds = max(1, round(given.seconds * 64 / (time.perf_counter() - began) / len(texts)))
+    find(texts[32:64])
+    rounds = max(1, round(given.seconds * 32 / (time.perf_counter() - began) / len(texts)))
     print("ready", flush=True)
     sys.stdin.readline()  # all processes begin together
     began, processor = time.perf_counter(), time.process_time()
@@ -123,12 +123,19 @@ def per_text(found: Sequence[Found]) -> tuple[float, float]:
     return entities / len(found), relations / len(found)
 
 
-def knob_for(wanted: float, found: Callable[[float], float], low: float, high: float) -> float:
-    """Where `found`, which falls from `low` to `high`, is about `wanted`."""
-    for _ in range(12):
-        middle = (low + high) / 2
-        low, high = (middle, high) if found(middle) > wanted else (low, middle)
-    return high
+def knob_for(wanted: float, found: Callable[[float], float], high: float, step: float, least: float = 0.0) -> float:
+    """Where `found`, which grows as its argument falls from `high`, is about `wanted`.
+
+    It is looked for from above, in small steps: with everything found, some systems take all memory.
+    """
+    low = high
+    while low - step > least and found(low) < wanted:
+        low -= step
+    for _ in range(4):
+        step /= 2
+        if found(low + step) >= wanted:
+            low += step
+    return low
 
 
 def tokenizer(texts: Sequence[str], size: int) -> Any:
@@ -187,18 +194,18 @@ def build_ours(given: argparse.Namespace, texts: list[str]) -> None:
         model.detector.tags.weight.normal_(std=1.0)
         model.relations.scores.weight.normal_(std=1.0)
         model.types.bias[labels.no_entity] = -1e4
-        some = texts[:64]
+        some, extractor = texts[:16], Extractor(model, pieces)
 
         def entities(bias: float) -> float:
             model.detector.tags.bias[0] = bias  # of the tag O
-            return sum(len(found.entities) for found in Extractor(model, pieces)(some)) / len(some)
+            return sum(len(found.entities) for found in extractor(some)) / len(some)
 
         def relations(bias: float) -> float:
             model.relations.scores.bias[labels.no_relation] = bias
-            return sum(len(found.relations) for found in Extractor(model, pieces)(some)) / len(some)
+            return sum(len(found.relations) for found in extractor(some)) / len(some)
 
-        entities(knob_for(ENTITIES, entities, -100.0, 100.0))
-        relations(knob_for(RELATIONS, relations, -100.0, 100.0))
+        entities(knob_for(ENTITIES, entities, 80.0, 8.0, least=-200.0))
+        relations(knob_for(RELATIONS, relations, 80.0, 8.0, least=-200.0))
     description = ExtractorDescription(
         entity_types=ENTITY_TYPES,
         relation_types=RELATION_TYPES,
@@ -236,22 +243,23 @@ def build_gliner(given: argparse.Namespace, texts: list[str]) -> None:
 
     torch.manual_seed(0)
     tokenizer(texts, VOCABULARY["gliner"]).save_pretrained(given.folder / "tokenizer")
+    pieces = VOCABULARY["gliner"] + 3  # it adds three
     config: dict[str, Any] = {
         "model_name": str(given.folder / "tokenizer"), "max_width": 12, "max_len": 384, "hidden_size": 512,
-        "encoder_config": DEBERTA_V3 | DEBERTA[given.size] | {"vocab_size": VOCABULARY["gliner"]},
+        "vocab_size": pieces, "encoder_config": DEBERTA_V3 | DEBERTA[given.size] | {"vocab_size": pieces},
     }  # fmt: skip
     if given.relations:
-        config |= {"hidden_size": 768, "relations_layer": "none"}
+        config |= {"hidden_size": 768, "relations_layer": "none"}  # every pair of entities is scored
     kind = UniEncoderSpanRelexGLiNER if given.relations else UniEncoderSpanGLiNER
     model = kind.load_from_config(config, backbone_from_pretrained=False)
-    some = texts[:64]
+    some = texts[:8]
     at = {"entity": 1.0, "relation": 1.0}
     at["entity"] = knob_for(
-        ENTITIES, lambda knob: per_text(_gliner(model, some, at | {"entity": knob}, given))[0], 0, 1
+        ENTITIES, lambda knob: per_text(_gliner(model, some, at | {"entity": knob}, given))[0], 0.625, 1 / 64
     )
     if given.relations:
         at["relation"] = knob_for(
-            RELATIONS, lambda knob: per_text(_gliner(model, some, at | {"relation": knob}, given))[1], 0, 1
+            RELATIONS, lambda knob: per_text(_gliner(model, some, at | {"relation": knob}, given))[1], 0.625, 1 / 64
         )
     model.save_pretrained(given.folder / "model", safe_serialization=True)
     report_size(model, at, given.folder)
@@ -296,8 +304,8 @@ def build_gliner2(given: argparse.Namespace, texts: list[str]) -> None:
     encoder = DebertaV2Config(vocab_size=VOCABULARY["gliner2"], **sizes)
     config = ExtractorConfig(model_name="deberta-v3", architecture="boundary")
     model = AutoExtractor.from_config(config, encoder_config=encoder, tokenizer=made).eval()
-    some = texts[:64]
-    entity = knob_for(ENTITIES, lambda knob: per_text(_gliner2(model, some, knob, relations=False))[0], 0, 1)
+    some = texts[:8]
+    entity = knob_for(ENTITIES, lambda knob: per_text(_gliner2(model, some, knob, relations=False))[0], 0.625, 1 / 64)
     model.save_pretrained(str(given.folder / "model"))
     report_size(model, {"entity": entity}, given.folder)
 
@@ -327,6 +335,40 @@ def _gliner2(model: Any, texts: Sequence[str], threshold: float, *, relations: b
     ]
 
 
+# ReLiK --------------------------------------------------------------------------------------------------------------
+
+
+def build_relik(given: argparse.Namespace, texts: list[str]) -> None:
+    """The tokenizer alone: `load_relik` makes the encoders."""
+    tokenizer(texts, VOCABULARY["relik"]).save_pretrained(given.folder / "tokenizer")
+    (given.folder / "built.json").write_text("{}")
+
+
+def load_relik(given: argparse.Namespace) -> Find:
+    """Encoders alone, of the size of its small models: nothing is found, so this is the least that it can take.
+
+    The retriever (E5-small's size) reads the text; the reader (DeBERTa-v3) reads it with the names of the relations.
+    """
+    import torch
+    from transformers import AutoTokenizer, BertConfig, BertModel, DebertaV2Config, DebertaV2Model
+
+    pieces = AutoTokenizer.from_pretrained(given.folder / "tokenizer")
+    sizes = {name: value for name, value in (DEBERTA_V3 | DEBERTA[given.size]).items() if name != "model_type"}
+    retriever = BertModel(BertConfig(vocab_size=len(pieces), **(BERT["6x384"] | {"num_hidden_layers": 12}))).eval()
+    reader = DebertaV2Model(DebertaV2Config(vocab_size=len(pieces), **sizes)).eval()
+    names = " [SEP] ".join(RELATION_TYPES)
+
+    @torch.inference_mode()
+    def find(texts: Sequence[str]) -> list[Found]:
+        for first in range(0, len(texts), 8):
+            some = list(texts[first : first + 8])
+            retriever(**pieces(some, return_tensors="pt", padding=True, truncation=True))
+            reader(**pieces(some, [names] * len(some), return_tensors="pt", padding=True, truncation=True))
+        return [([], 0)] * len(texts)
+
+    return find
+
+
 # spaCy --------------------------------------------------------------------------------------------------------------
 
 
@@ -341,8 +383,8 @@ def load_spacy(given: argparse.Namespace) -> Find:
     ]
 
 
-BUILD = {"ours": build_ours, "gliner": build_gliner, "gliner2": build_gliner2}
-LOAD = {"ours": load_ours, "gliner": load_gliner, "gliner2": load_gliner2, "spacy": load_spacy}
+BUILD = {"ours": build_ours, "gliner": build_gliner, "gliner2": build_gliner2, "relik": build_relik}
+LOAD = {"ours": load_ours, "gliner": load_gliner, "gliner2": load_gliner2, "relik": load_relik, "spacy": load_spacy}
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

