@@ -128,6 +128,8 @@ def knob_for(wanted: float, found: Callable[[float], float], high: float, step: 
 
     It is looked for from above, in small steps: with everything found, some systems take all memory.
     """
+    while found(high) >= wanted:
+        high += 2 * step
     low = high
     while low - step > least and found(low) < wanted:
         low -= step

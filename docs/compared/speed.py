@@ -179,21 +179,24 @@ def table() -> str:
     if not RESULTS.exists():
         return ""
     kept = json.loads(RESULTS.read_text("utf-8"))["rows"]
-    header = ["", "sentences/s", "with two threads", "CPU s for 1,000", "first answer", "memory", "found"]
+    columns = {
+        "sentences/s": ("sentences_per_second_two_processes", "{:,.0f}"),
+        "with two threads": ("sentences_per_second_two_threads", "{:,.0f}"),
+        "CPU s for 1,000": ("processor_seconds_per_thousand", "{:,.1f}"),
+        "first answer": ("seconds_to_first_answer", "{:.1f} s"),
+        "memory": ("mib_at_most", "{:,.0f} MiB"),
+        "entities": ("entities_per_sentence", "{:.1f}"),
+        "relations": ("relations_per_sentence", "{:.1f}"),
+    }
     lines = [
         [
             row.name,
-            f"{one['sentences_per_second_two_processes']:,.0f}",
-            f"{one['sentences_per_second_two_threads']:,.0f}",
-            f"{one['processor_seconds_per_thousand']:,.2f}",
-            f"{one['seconds_to_first_answer']:.1f} s",
-            f"{one['mib_at_most']:,.0f} MiB",
-            f"{one['entities_per_sentence']:.1f}, {one['relations_per_sentence']:.1f}",
+            *(form.format(kept[row.name][key]) if key in kept[row.name] else "" for key, form in columns.values()),
         ]
         for row in ROWS
-        if (one := kept.get(row.name))
+        if row.name in kept
     ]
-    return markdown_table(header, lines, left=1)
+    return markdown_table(["", *columns], lines, left=1)
 
 
 if __name__ == "__main__":
