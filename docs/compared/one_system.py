@@ -239,9 +239,9 @@ def load_ours(given: argparse.Namespace) -> Find:
 
 
 def build_gliner(given: argparse.Namespace, texts: list[str]) -> None:
-    """GLiNER, or with --relations GLiNER-relex."""
+    """Its architecture of spans, which finds entities alone."""
     import torch
-    from gliner.model import UniEncoderSpanGLiNER, UniEncoderSpanRelexGLiNER
+    from gliner.model import UniEncoderSpanGLiNER
 
     torch.manual_seed(0)
     tokenizer(texts, VOCABULARY["gliner"]).save_pretrained(given.folder / "tokenizer")
@@ -250,21 +250,11 @@ def build_gliner(given: argparse.Namespace, texts: list[str]) -> None:
         "model_name": str(given.folder / "tokenizer"), "max_width": 12, "max_len": 384, "hidden_size": 512,
         "vocab_size": pieces, "encoder_config": DEBERTA_V3 | DEBERTA[given.size] | {"vocab_size": pieces},
     }  # fmt: skip
-    if given.relations:
-        config |= {"hidden_size": 768, "relations_layer": "none"}  # every pair of entities is scored
-    kind = UniEncoderSpanRelexGLiNER if given.relations else UniEncoderSpanGLiNER
-    model = kind.load_from_config(config, backbone_from_pretrained=False)
+    model = UniEncoderSpanGLiNER.load_from_config(config, backbone_from_pretrained=False)
     some = texts[:8]
-    at = {"entity": 1.0, "relation": 1.0}
-    at["entity"] = knob_for(
-        ENTITIES, lambda knob: per_text(_gliner(model, some, at | {"entity": knob}, given))[0], 0.625, 1 / 64
-    )
-    if given.relations:
-        at["relation"] = knob_for(
-            RELATIONS, lambda knob: per_text(_gliner(model, some, at | {"relation": knob}, given))[1], 0.625, 1 / 64
-        )
+    entity = knob_for(ENTITIES, lambda knob: per_text(_gliner(model, some, knob))[0], 0.625, 1 / 64)
     model.save_pretrained(given.folder / "model", safe_serialization=True)
-    report_size(model, at, given.folder)
+    report_size(model, {"entity": entity}, given.folder)
 
 
 def load_gliner(given: argparse.Namespace) -> Find:
@@ -274,20 +264,12 @@ def load_gliner(given: argparse.Namespace) -> Find:
     how = {"fp32": {}, "bf16": {"dtype": "bf16"}, "int8": {"quantize": "int8"}}[given.form]
     model = GLiNER.from_pretrained(str(given.folder / "model"), local_files_only=True, **how)
     at = json.loads((given.folder / "built.json").read_text())
-    return lambda texts: _gliner(model, texts, at, given)
+    return lambda texts: _gliner(model, texts, at["entity"])
 
 
-def _gliner(model: Any, texts: Sequence[str], at: dict[str, float], given: argparse.Namespace) -> list[Found]:
-    relations: Any = [[]] * len(texts)
-    if given.relations:
-        asked = {"threshold": at["entity"], "relation_threshold": at["relation"]}
-        entities, relations = model.inference(list(texts), list(ENTITY_TYPES), list(RELATION_TYPES), **asked)
-    else:
-        entities = model.inference(list(texts), list(ENTITY_TYPES), threshold=at["entity"])
-    return [
-        ([(entity["start"], entity["end"], entity["text"]) for entity in one], len(related))
-        for one, related in zip(entities, relations, strict=True)
-    ]
+def _gliner(model: Any, texts: Sequence[str], threshold: float) -> list[Found]:
+    found = model.inference(list(texts), list(ENTITY_TYPES), threshold=threshold)
+    return [([(entity["start"], entity["end"], entity["text"]) for entity in one], 0) for one in found]
 
 
 # GLiNER2 ------------------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class Row:
     @property
     def model(self) -> str:
         """The folder of its model; forms share one."""
-        return f"{self.system}-{self.size}" + ("-relations" if self.relations and self.system == "gliner" else "")
+        return f"{self.system}-{self.size}"
 
 
 ROWS = (
@@ -55,7 +55,6 @@ ROWS = (
     *(Row(f"GLiNER small, {form}", "gliner", "small", form) for form in ("fp32", "bf16", "int8")),
     Row("GLiNER medium, fp32", "gliner", "base"),
     Row("GLiNER medium, bf16", "gliner", "base", "bf16"),
-    Row("GLiNER-relex base, fp32", "gliner", "base", relations=True),
     Row("GLiNER2.5 small, fp32", "gliner2", "xsmall"),
     Row("GLiNER2.5 small, relations, fp32", "gliner2", "xsmall", relations=True),
     Row("GLiNER2.5 base, relations, fp32", "gliner2", "base", relations=True),
