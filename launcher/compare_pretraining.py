@@ -17,6 +17,7 @@ import yaml
 
 import spe_dist
 from cluster.submitted_job import absolute_path, with_absolute_paths
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.shards.reader import ShardReader
@@ -202,8 +203,8 @@ def _describe(comparison: Comparison) -> list[str]:
     for column in comparison.columns:
         trials = len(comparison.points(column.task))
         lines.append(
-            f"{column.title}: {len(comparison.config.variants)} variants, {trials} "
-            f"{'trial' if trials == 1 else 'trials'} of {comparison.config.seeds} seeds each"
+            f"{column.title}: {counted(len(comparison.config.variants), 'variant')}, "
+            f"{counted(trials, 'trial')} of {counted(comparison.config.seeds, 'seed')} each"
         )
     seeds = sum(len(config.of_each_seed()) for cell in comparison.cells() for config in comparison.finetunings(*cell))
     return [*lines, f"{seeds} fine-tunings in {comparison.config.folder}"]

@@ -19,6 +19,7 @@ from cluster.doctor.diagnosis import Needs, Problem, diagnose, rows
 from cluster.doctor.node_checks import Request
 from cluster.doctor.nodes import Nodes, ThisNode
 from cluster.doctor.preflight import Node, examine_nodes
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
         _write(options.json, examined, problems)
     errors = sum(problem.severity == "error" for problem in problems)
     if errors:
-        raise UserError(f"{errors} problem{'s' if errors > 1 else ''} would stop or spoil a run: see above")
+        raise UserError(f"{counted(errors, 'problem')} would stop or spoil a run: see above")
 
 
 def _read(arguments: list[str]) -> tuple[Namespace, Config]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from data_shards.annotated.document import Document
 from data_shards.annotated.read import read_documents
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from launcher.arguments import parse_arguments
@@ -123,7 +124,7 @@ def _encode(command: Embeddings) -> tuple[Sequence[Document], dict[str, _Encoded
             continue
         model, title = load_pooled_model(name)
         documents = documents or read_documents(command.documents, language=model.description.language)[0]
-        say(f"{title}: encoding {len(documents):,} documents")
+        say(f"{title}: encoding {counted(len(documents), 'document')}")
         encoder = model.sentence_encoder.to(World().device)
         cut = cut_documents(documents, model.word_pieces, max_pieces=min(MAX_PIECES, encoder.max_pieces))
         vectors = entity_vectors(encoder, cut, model.word_pieces.special_ids)
@@ -206,10 +207,8 @@ def _write_projector(clouds: Sequence[_Cloud], folder: Path) -> None:
 
 
 def _draw(clouds: Sequence[_Cloud], encoded: dict[str, _Encoded], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
+    from matplotlib.figure import Figure
+
     columns = len(encoded)
     figure = Figure(figsize=(1.5 + 5.5 * columns, 10.5), layout="constrained")
     for row, cloud in zip(figure.subplots(len(clouds), columns, squeeze=False), clouds, strict=True):

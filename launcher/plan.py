@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
 from launcher.output import print_json
@@ -112,9 +113,9 @@ def _text(planned: dict[str, Any], *, exact: bool, with_shards: bool) -> str:
     """Two tables with a column for each ZeRO stage; forwards cut by a budget are not counted exactly."""
     cut = "" if exact else "about " if with_shards else "at least "
     about = (
-        f"{planned['run']}: {planned['parameters']:,} parameters, {planned['precision']}, {planned['ranks']} ranks "
-        f"with {cut}{planned['forwards_a_step']} forward passes a step; {planned['bytes_of_a_checkpoint']:,} bytes a "
-        "checkpoint"
+        f"{planned['run']}: {planned['parameters']:,} parameters, {planned['precision']}, "
+        f"{counted(planned['ranks'], 'rank')} with {cut}{counted(planned['forwards_a_step'], 'forward')} a step; "
+        f"{planned['bytes_of_a_checkpoint']:,} bytes a checkpoint"
     )
     memory = planned["bytes_of_a_rank"]
     title = "bytes of a rank" if _KEPT in memory else "bytes of a rank, without activations"

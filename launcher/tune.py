@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.stop_requests import Stopped, stopped_on_request
@@ -245,7 +246,8 @@ def _describe(tuning: Tuning) -> list[str]:
     lines = [f"trial {number}: {settings_text(point)}" for number, point in enumerate(points, start=1)]
     return [
         *lines,
-        f"each with {config.seeds} seeds from {', '.join(tuning.starts)}: {total} fine-tunings in {tuning.folder}",
+        f"each with {counted(config.seeds, 'seed')} from {', '.join(tuning.starts)}: "
+        f"{counted(total, 'fine-tuning')} in {tuning.folder}",
     ]
 
 

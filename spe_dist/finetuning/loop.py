@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_shards.counted import counted
 from data_shards.errors import PassingError, UserError
 from data_shards.files import require_writable, write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -127,7 +128,8 @@ def describe(config: FinetuneConfig) -> str:
             *about_data(task, data),
             *task.about_rows(rows, data.description),
             f"{parameters:,} parameters; {start.report}",
-            f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
+            f"{counted(steps, 'update')} in {counted(config.train.epochs, 'epoch')}, into "
+            f"{', '.join(map(str, folders))}",
         )
     )
 

@@ -60,9 +60,10 @@ def attend_to_steps(qkv: Tensor, starts: Tensor, *, scaling: float, grid: Grid) 
     qkv, starts = qkv.contiguous(), starts.to(torch.int32).contiguous()
     steps = torch.empty(pieces, heads * size, dtype=torch.uint8)
     sizes = (ctypes.c_int64(each) for each in (len(starts) - 1, heads, size))
-    library.int8_attend(
+    unknown = library.int8_attend(
         _at(qkv), _at(starts), *sizes, ctypes.c_float(scaling), *_grid(grid), _at(steps), torch.get_num_threads()
     )
+    assert not unknown, f"heads of {size} numbers are not compiled, though they are among {_SIZES}"
     return steps
 
 

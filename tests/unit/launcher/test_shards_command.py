@@ -33,7 +33,7 @@ def test_summary_says_what_came_out_and_how_fast() -> None:
     ):
         assert part in text
     assert "11 sentences/s and 200 words/s a core" in text
-    assert "3 of 4 units were finished before" in summary_text(summary(2, 3), Path("out"))
+    assert "finished before: 3 of 4 units" in summary_text(summary(2, 3), Path("out"))
     assert "already built" in summary_text(summary(0, 0), Path("out"))
 
 
