@@ -39,6 +39,7 @@ from spe_dist.finetuning.data import Data, about_data, read_data
 from spe_dist.finetuning.folder import (
     DEV,
     MODEL,
+    RESULT,
     Result,
     check_same_start,
     format_result,
@@ -100,6 +101,7 @@ def finetune(config: FinetuneConfig) -> Result:
         if result is None:
             result = _train_and_predict(config.build_task(), world)
         LOGGER.info(format_result(result))
+        LOGGER.info("these scores are also in %s, %s/%s and TensorBoard, under best/", RESULT, MODEL, MODEL_CARD)
         return result
     except Exception:
         LOGGER.exception("the run ends here")

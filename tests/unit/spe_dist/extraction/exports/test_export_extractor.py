@@ -248,6 +248,9 @@ def test_layers_attend_within_each_sequence(monkeypatch):
             plain = int8_attention.attend_to_steps(qkv, starts, **given)
         apart = (compiled.int() - plain.int()).abs()
         assert apart.max() <= 1 and apart.float().mean() < 0.01  # the nearest of two is a near-tie
+    with monkeypatch.context() as patched, pytest.raises(AssertionError, match="heads of 8 numbers are not compiled"):
+        patched.setattr(int8_attention, "_SIZES", (8,))
+        int8_attention.attend_to_steps(torch.randn(5, 3, 2, 8), starts[:2], scaling=1.0, grid=grid)
     config = CONFIGS["bert"].to_dict() | {"hidden_size": 32, "intermediate_size": 40}
     packed = pack([torch.randint(2, 40, (length,)) for length in (5, 1, 12, 3)])
     encoder = SentenceEncoder(with_int8_layers(_random_encoder(config), Everywhere()))
