@@ -87,6 +87,8 @@ class Verify:
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
+    json: bool = False
+    """Print the list of problems as JSON."""
 
 
 @dataclass(frozen=True)
@@ -253,11 +255,12 @@ def layer_lines(records: Records, words: RecordWords, types: Sequence[str]) -> I
 def run_verify(command: Verify) -> None:
     """Print a line for each damaged file; raises if there is any."""
     problems = reader.verify(command.location)
-    for problem in problems:
-        print(problem)
+    if command.json:
+        print_json(problems)
+    else:
+        print("\n".join(problems or [f"{command.location}: every file is as the manifest says"]))
     if problems:
         raise UserError(f"{command.location}: {counted(len(problems), 'problem')}; copy or build the dataset again")
-    print(f"{command.location}: every file is as the manifest says")
 
 
 def run_train_vocab(command: TrainVocab) -> None:

@@ -54,14 +54,15 @@ def test_every_cell_is_trained_once_and_stands_in_the_table(recipe, tmp_path):
         stopped.send_signal(signal.SIGTERM)
         assert stopped.wait(timeout=120) in (os.EX_TEMPFAIL, 128 + signal.SIGTERM)
     starts = (folder / "pretrain/full/starts.jsonl").read_bytes()
-    done = run(*command, timeout=1200)
+    done = run(*command, "--json", timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (folder / "pretrain/full/starts.jsonl").read_bytes() == starts  # not trained again
     assert {path.name for path in (folder / "pretrain").iterdir()} == {"full", "no_head"}
     assert {path.name for path in (folder / "measured").iterdir()} == {"full", "no_head"}
     table = (folder / "comparison.md").read_text()
-    assert table in done.stdout and "| train.epochs " in table
-    cells = json.loads((folder / "comparison.json").read_text())["cells"]
+    assert table in done.stderr and "| train.epochs " in table
+    cells = json.loads(done.stdout)["cells"]
+    assert cells == json.loads((folder / "comparison.json").read_text())["cells"]
     assert [cell["variant"] for cell in cells] == VARIANTS
     logs = {
         name: (folder / f"finetune/extraction-1-trial-1/{name}/seed-1/finetune.log").read_text() for name in VARIANTS

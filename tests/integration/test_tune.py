@@ -34,11 +34,12 @@ def test_trials_are_done_once_and_the_best_becomes_a_recipe(tmp_path):
     )
     first = (trials / "trial-001/seed-1/result.json").read_bytes()
 
-    done = run(*command)
+    done = run(*command, "--json")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "1 of 2 fine-tunings were done before" in done.stdout
+    assert json.loads(done.stdout) == json.loads((tmp_path / "t/tuning.json").read_text())
+    assert "1 of 2 fine-tunings were done before" in done.stderr
     assert (trials / "trial-001/seed-1/result.json").read_bytes() == first
-    assert (tmp_path / "t/tuning.md").read_text() in done.stdout
+    assert (tmp_path / "t/tuning.md").read_text() in done.stderr
     report = json.loads((tmp_path / "t/tuning.json").read_text())["starts"]["bert"]
     tried = {trial["number"]: trial["settings"]["train.epochs"] for trial in report["trials"]}
     assert sorted(tried.values()) == [30, 31]
