@@ -1,7 +1,7 @@
 """`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, computed by formulas. Starts no process.
 
 Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. With shards, also what the largest
-forward pass keeps in memory for its backward pass.
+forward pass keeps in memory for its backward pass, unless `compute` pads all layers or checkpoints activations.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def plan_run(config: Config, vocabulary: int | None) -> dict[str, Any]:
     accumulation = plan.accumulation
     if manifest is not None:
         accumulation = plan.usual_accumulation(2 + manifest.statistics.pieces / max(1, manifest.statistics.records))
-    kept = activation_bytes(config, reader, model, plan) if reader is not None else 0
+    is_counted = config.compute.packed and not config.compute.checkpoint_activations
+    kept = activation_bytes(config, reader, model, plan) if reader is not None and is_counted else 0
     memory: dict[str, list[float]] = {}
     sent: dict[str, list[float]] = {}
     for column, stage in enumerate(STAGES):
