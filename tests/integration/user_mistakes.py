@@ -139,7 +139,7 @@ _SHARDS = [
     _mistake("shards show {world}/shards --config nosuch", "nosuch"),
     _mistake("shards show {world}/damaged_shards", ".tar", "truncated or replaced"),
     _mistake("shards verify nosuch", "nosuch"),
-    _mistake("shards verify {world}/damaged_shards", "1 problems"),
+    _mistake("shards verify {world}/damaged_shards", "1 problem; "),
     _mistake("shards verify .", "manifest.json", manifest__json="{"),
     _mistake("shards annotate nosuch --out out --ner en", "nosuch"),
     _mistake("shards annotate {world}/shards --out out --ner nosuch", "nosuch"),

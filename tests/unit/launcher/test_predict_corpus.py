@@ -202,7 +202,7 @@ def test_mistakes_about_folders_are_one_line(predict, tmp_path, monkeypatch):
         predict(tmp_path / "a.txt", *found)
     assert list((tmp_path / "found").glob(".*.tmp"))
     lock.release()
-    assert "1 files of JSON lines" in predict(tmp_path / "a.txt", *found)
+    assert "1 file of JSON lines" in predict(tmp_path / "a.txt", *found)
 
 
 def test_workers_of_ray_make_the_same_shards(predict, model, corpus, tmp_path):
