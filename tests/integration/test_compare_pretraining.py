@@ -18,7 +18,7 @@ from tests.integration.test_finetune_seeds import FINETUNE
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import SMALL
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3000)]  # Ray starts seven times
 
 VARIANTS = ["full", "no_head", "no_cnn", "momentum", "none"]
 COMPARE = [*FINETUNE[:-1], "compare-pretraining"]
@@ -50,9 +50,12 @@ def test_every_cell_is_trained_once_and_stands_in_the_table(recipe, tmp_path):
     with (tmp_path / "out").open("w") as out:
         stopped = subprocess.Popen(command, env=clean_environment(), stdout=out, stderr=subprocess.STDOUT)
         first = folder / "finetune/extraction-1-trial-1/full/seed-1/config.yaml"
-        wait_until(first.exists, seconds=400, process=stopped)
-        stopped.send_signal(signal.SIGTERM)
-        assert stopped.wait(timeout=120) in (os.EX_TEMPFAIL, 128 + signal.SIGTERM)
+        try:
+            wait_until(first.exists, seconds=1200, process=stopped)
+        finally:
+            stopped.send_signal(signal.SIGTERM)
+            status = stopped.wait(timeout=120)
+        assert status in (os.EX_TEMPFAIL, 128 + signal.SIGTERM)
     starts = (folder / "pretrain/full/starts.jsonl").read_bytes()
     done = run(*command, "--json", timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
