@@ -6,6 +6,8 @@ import pytest
 
 from cluster.drain_node import leaving_nodes, wait_for_end_of
 
+pytestmark = pytest.mark.any_version
+
 NODES = [
     {"NodeID": "head", "Alive": True, "Resources": {"node:__internal_head__": 1.0}},
     {"NodeID": "one", "Alive": True, "Resources": {"GPU": 1.0}},

@@ -13,6 +13,8 @@ from launcher.cli import dispatch
 from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.finetuning.predictions import write_gold, write_predictions
 
+pytestmark = pytest.mark.any_version
+
 SCORING = JointScoring()
 ANNA, ROME = Entity(0, 1, "person"), Entity(2, 3, "place")
 GOLD = [

@@ -17,6 +17,8 @@ from launcher.cli import dispatch
 from tests.unit.data_shards.knowledge.knowledge_bases import load_kb, write_kb
 from tests.unit.spe_dist.random_documents import RELATIONS, write_documents
 
+pytestmark = pytest.mark.any_version
+
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> ShardReader:

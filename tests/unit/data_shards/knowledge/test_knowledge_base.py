@@ -12,6 +12,8 @@ from data_shards.knowledge.knowledge_base import KnowledgeBase
 from data_shards.shards.record import UNLINKED
 from tests.unit.data_shards.knowledge.knowledge_bases import load_kb, write_kb
 
+pytestmark = pytest.mark.any_version
+
 NAMES = {"Q1": ("Ada", "Countess"), "Q2": ("London",), "Q3": ()}
 FACTS = [("Q1", "P19", "Q2"), ("Q2", "P17", "Q9"), ("Q1", "P19", "Q2"), ("Q1", "P20", "Q2")]
 

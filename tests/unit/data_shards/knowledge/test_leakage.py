@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from data_shards.errors import UserError
 from data_shards.knowledge.leakage import ExcludedPairs, plain_name
 
+pytestmark = pytest.mark.any_version
+
 DOCRED = [
     {
         "title": "Ada",

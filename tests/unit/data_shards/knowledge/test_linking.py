@@ -9,6 +9,8 @@ from data_shards.text.word_pieces import WordPieces
 from tests.unit.data_shards.knowledge.knowledge_bases import load_kb
 from tests.unit.data_shards.text.test_word_pieces import DEBUG_VOCAB
 
+pytestmark = pytest.mark.any_version
+
 
 def rows(found: LinkedMentions) -> list[tuple[int, int, int, int]]:
     """(sentence, first word, word after the last, entity)"""

@@ -12,6 +12,8 @@ from spe_dist.finetuning.predictions import RunPredictions
 from spe_dist.finetuning.score_report import score_json, score_text
 from spe_dist.finetuning.scored_run import score_run
 
+pytestmark = pytest.mark.any_version
+
 SCORING = EntityTypingScoring()
 
 

@@ -21,6 +21,8 @@ from spe_dist.recipe import checked_config, read_values
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, word_pieces
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run
 
+pytestmark = pytest.mark.any_version
+
 RECIPE = ROOT / "launcher" / "recipes" / "finetune_spe.yaml"
 
 

@@ -24,6 +24,8 @@ from tests.unit.spe_dist.extraction.tiny_finetuning import (
     start_of,
 )
 
+pytestmark = pytest.mark.any_version
+
 SCORING = JointScoring()
 
 

@@ -10,6 +10,8 @@ from spe_dist.extraction.scores.type_rules import TypeRules
 from spe_dist.finetuning.predictions import read_items, read_run, write_gold, write_predictions
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora
 
+pytestmark = pytest.mark.any_version
+
 SCORING = JointScoring()
 SENTENCE = AnnotatedSentence(("Zoë", "in", "\u2028"), (Entity(0, 1, "a"), Entity(2, 3, "b")), (Relation(0, 1, "r"),))
 

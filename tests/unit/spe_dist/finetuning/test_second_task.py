@@ -19,6 +19,8 @@ from tests.distributed.ranks import run_ranks
 from tests.unit.spe_dist.extraction.tiny_finetuning import config_in, finetune_until
 from tests.unit.spe_dist.finetuning.second_task import HoldsConfig, HoldsScoring
 
+pytestmark = pytest.mark.any_version
+
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):

@@ -24,6 +24,8 @@ from spe_dist.models.joint_projections import lay_side_by_side
 from spe_dist.models.packed_attention import AttentionRows, layout_of, varlen_layout
 from spe_dist.models.sentence_encoder import new_sentence_encoder
 
+pytestmark = pytest.mark.any_version
+
 SIZES = {
     "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
     "max_position_embeddings": 20, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,

@@ -12,6 +12,8 @@ from tests.paper.tiny_spe import build_spe
 from tests.unit.spe_dist.batches.sentences import SPECIAL, build_collate, random_sentences, records_of
 from tests.unit.spe_dist.probe.test_questions import QUESTIONS, SENTENCES, N, draw, sequences
 
+pytestmark = pytest.mark.any_version
+
 Q = len(QUESTIONS)
 
 

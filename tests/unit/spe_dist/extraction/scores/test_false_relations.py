@@ -9,6 +9,8 @@ from spe_dist.extraction.scores.false_relations import false_relations
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora
 from tests.unit.spe_dist.extraction.tiny import sentence
 
+pytestmark = pytest.mark.any_version
+
 SCORES = (0.1, 0.3, 0.5, 0.7, 0.9)
 
 

@@ -10,6 +10,8 @@ from spe_dist.extraction.scores.type_rules import TypeRules, relate
 from tests.unit.spe_dist.extraction.random_sentences import any_entities, corpora
 from tests.unit.spe_dist.extraction.tiny import sentence
 
+pytestmark = pytest.mark.any_version
+
 
 def strict_f1(gold, rule):
     return score(gold, relate(gold, rule))["relation_strict_f1"].micro.f1
