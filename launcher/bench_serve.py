@@ -22,6 +22,7 @@ from typing import Any, Literal
 import psutil
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from launcher.serve import free_port, least_and_most
 from spe_dist.benchmarks.service_load import (
@@ -148,7 +149,9 @@ def _read_texts(settings: ServeBench) -> list[str]:
     items = (item.text for item in read_items(settings.files))
     texts = list(islice((text for text in items if isinstance(text, str) and text.strip()), settings.texts))
     if len(texts) < settings.texts:
-        raise UserError(f"there are {len(texts)} texts, fewer than {settings.texts}: give more or a smaller --texts")
+        raise UserError(
+            f"there is only {counted(len(texts), 'text')}, fewer than {settings.texts}: give more or a smaller --texts"
+        )
     return texts
 
 

@@ -44,8 +44,8 @@ class Export:
     format: ExportFormat | None = None
     """Of an extractor: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with VNNI)."""
     texts: tuple[str, ...] = ()
-    """Files or folders of texts to compare answers on, as spe predict reads them, like those that the model will read;
-    int8 takes the range of its numbers from the first thousand sentences. Default: the sentences of --data."""
+    """Files or folders of texts to compare answers on, as spe predict reads them, like those that the model will read.
+    Default: the sentences of --data."""
     data: Path | None = None
     """Annotated file to compare F1 on."""
     sentences: Positive = 10_000

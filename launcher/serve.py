@@ -200,8 +200,9 @@ def _check_numbers(command: Serve) -> None:
             raise UserError(f"--{name.replace('_', '-')} {getattr(command, name)}: it must be at least 1")
     for name in ("timeout", "grace", "batch_wait_ms"):
         value = getattr(command, name)
+        least = "more than 0" if name == "timeout" else "0 or more"
         if not (0 <= value < float("inf")) or (name == "timeout" and not value):
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: it must be a positive number")
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: it must be a number, {least}")
 
 
 def _say_where(command: Serve, url: str, names: tuple[str, ...], token: str) -> None:

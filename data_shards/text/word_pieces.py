@@ -157,10 +157,13 @@ class WordPieces:
         encodings = self._tokenizer.encode_batch_fast(
             [[word] for word in words], is_pretokenized=True, add_special_tokens=False
         )
-        rows = [[] if word.isspace() else encoding.ids for word, encoding in zip(words, encodings, strict=True)]
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        values = np.fromiter((piece for row in rows for piece in row), dtype=np.int64, count=int(lengths.sum()))
-        return Ragged.from_lengths(values, lengths)
+        values: list[int] = []
+        lengths = []
+        for word, encoding in zip(words, encodings, strict=True):
+            ids = [] if word.isspace() else encoding.ids
+            values += ids
+            lengths.append(len(ids))
+        return Ragged.from_lengths(np.array(values, dtype=np.int64), np.array(lengths, dtype=np.int64))
 
     def encode_sentences(self, sentences: Sequence[str]) -> Records:
         """One record per sentence. Words without pieces are dropped, so word starts are strictly increasing."""
@@ -179,15 +182,21 @@ class WordPieces:
 
     def locate_words(self, sentences: Sequence[str]) -> LocatedWords:
         """The same words as `encode_sentences` finds, each with its pieces and its characters."""
-        chunks = [locate_chunks(sentence) for sentence in sentences]
-        flat = [chunk for sentence in chunks for chunk in sentence]
-        rows = self._rows_of([chunk for _, chunk in flat])
+        starts: list[int] = []  # flat, as below: the garbage collector goes through lists of lists and of tuples
+        chunks: list[str] = []
+        counts = []
+        for sentence in sentences:
+            located = locate_chunks(sentence)
+            starts += [start for start, _ in located]
+            chunks += [chunk for _, chunk in located]
+            counts.append(len(located))
+        rows = self._rows_of(chunks)
         records, places = self._table.take(rows), self._places.take(rows)
-        chunk_starts = np.fromiter((start for start, _ in flat), dtype=np.int64, count=len(flat))
+        chunk_starts = np.array(starts, dtype=np.int64)
         return LocatedWords(
             pieces=Ragged(records.pieces.values, records.word_bounds),
             characters=places.values + chunk_starts[places.row_index(), None],
-            word_offsets=places.offsets[offsets_from_lengths(_lengths(chunks))],
+            word_offsets=places.offsets[offsets_from_lengths(np.array(counts, dtype=np.int64))],
         )
 
     def _rows_of(self, chunks: Sequence[str]) -> NDArray[np.int64]:
@@ -195,7 +204,7 @@ class WordPieces:
         if len(self._rows) > self.max_known_chunks:
             self._forget_chunks()
         self._learn(set(chunks))
-        return np.fromiter((self._rows[chunk] for chunk in chunks), dtype=np.int64, count=len(chunks))
+        return np.fromiter(map(self._rows.__getitem__, chunks), dtype=np.int64, count=len(chunks))
 
     def _learn(self, chunks: set[str]) -> None:
         new = sorted(chunks - self._rows.keys())

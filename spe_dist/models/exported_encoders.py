@@ -7,7 +7,6 @@ encoder_int8.safetensors               format int8: layers of 8-bit integers, fo
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from data_shards.errors import UserError
-from spe_dist.models.int8_layers import Bounds, with_int8_layers
+from spe_dist.models.int8_layers import with_int8_layers
 from spe_dist.models.onnx_encoder import OnnxEncoder, write_graph
 from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
 
@@ -41,7 +40,7 @@ def load_exported_encoder(folder: Path) -> OnnxEncoder | PlainEncoder | None:
     try:
         config = json.loads((folder / _CONFIG).read_bytes())
         if (folder / INT8).exists():
-            encoder = with_int8_layers(PlainEncoder(config), None)
+            encoder = with_int8_layers(PlainEncoder(config))
             encoder.load_state_dict(load_file(folder / INT8), assign=True)
             return encoder.eval()
         embeddings = load_file(folder / EMBEDDINGS)["weight"]
@@ -66,17 +65,16 @@ def write_onnx_encoder(model: Path, folder: Path) -> None:
     (folder / _CONFIG).write_bytes((model / _CONFIG).read_bytes())
 
 
-def write_int8_encoder(model: Path, folder: Path, bounds: Mapping[str, Bounds]) -> None:
+def write_int8_encoder(model: Path, folder: Path) -> None:
     """Write the encoder of a model's folder with products of 8-bit integers.
 
     Args:
         model: folder of a fine-tuned model.
         folder: to write to; it has the tokenizer already.
-        bounds: what its linear layers read, by their names.
     """
     encoder = load_plain_encoder(model)
     assert encoder is not None  # `check_int8` was asked
-    save_file(with_int8_layers(encoder, bounds).state_dict(), folder / INT8)
+    save_file(with_int8_layers(encoder).state_dict(), folder / INT8)
     (folder / _CONFIG).write_bytes((model / _CONFIG).read_bytes())
 
 

@@ -7,8 +7,9 @@ none of long sequences and where many are equally long; linear layers run withou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
@@ -108,6 +109,26 @@ def varlen_layout(packed: PackedSequences) -> VarlenLayout:
     if not short.suits(len(starts) - 1, pieces, packed.longest, starts.device):
         return VarlenLayout(starts, packed.longest)
     return VarlenLayout(starts, packed.longest, short.find_tiles(starts, pieces))
+
+
+def in_parts(
+    packed: PackedSequences, added: Tensor | None, most: int
+) -> Iterator[tuple[PackedSequences, Tensor | None]]:
+    """Whole sequences of up to so many pieces, or one that is longer, and what is added to theirs."""
+    starts = packed.sequence_starts.tolist()
+    first = 0
+    while first + 1 < len(starts):
+        last = max(bisect_right(starts, starts[first] + most) - 1, first + 1)
+        pieces = slice(starts[first], starts[last])
+        part = replace(
+            packed,
+            piece_ids=packed.piece_ids[pieces],
+            positions=packed.positions[pieces],
+            sequence_starts=packed.sequence_starts[first : last + 1] - starts[first],
+            segments=None if packed.segments is None else packed.segments[pieces],
+        )
+        yield part, None if added is None else added[pieces]
+        first = last
 
 
 def _group_sizes(sequences: int) -> list[int]:

@@ -35,7 +35,7 @@ class PlainEncoder(nn.Module):
     """
 
     backend = "torch"
-    attends_packed = False  # on CPUs, where sequences are padded inside the attention otherwise
+    pieces_at_once = 0  # on CPUs, attending without padding; 0: all, padded inside the attention
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
-from spe_dist.batches.batch import PackedSequences
+from spe_dist.batches.batch import ONE_PIECE, PackedSequences
 from spe_dist.config import ComputeConfig, EncoderConfig
 from spe_dist.models.architectures import (
     architecture_of,
@@ -25,7 +25,6 @@ from spe_dist.models.architectures import (
 )
 from spe_dist.models.exported_encoders import load_exported_encoder
 from spe_dist.models.hugging_face import check_vocabulary, load_config, new_config, quiet_transformers, reason_of
-from spe_dist.models.int8_layers import BACKEND
 from spe_dist.models.joint_projections import join_projections
 from spe_dist.models.onnx_encoder import OnnxEncoder
 from spe_dist.models.packed_attention import (
@@ -35,6 +34,7 @@ from spe_dist.models.packed_attention import (
     PaddedGroup,
     PaddedLayout,
     VarlenLayout,
+    in_parts,
     layout_of,
     packed_attention,
     varlen_layout,
@@ -52,12 +52,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 _logger = logging.getLogger(__name__)
-_ONE_PIECE = PackedSequences(
-    piece_ids=torch.zeros(1, dtype=torch.int64),
-    positions=torch.zeros(1, dtype=torch.int64),
-    sequence_starts=torch.tensor([0, 1], dtype=torch.int32),
-    longest=1,
-)
 
 
 class SentenceEncoder(nn.Module):
@@ -118,7 +112,7 @@ class SentenceEncoder(nn.Module):
             last: is given what the last layer attends with; not with padded layers.
         """
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
-            return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
+            return self.forward(ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.can_pack:
             if last is not None:
                 raise ValueError("this encoder leaves no queries and keys")
@@ -127,19 +121,20 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
+        most = getattr(self.model, "pieces_at_once", 0)
+        if 0 < most < len(packed.piece_ids) and len(packed.sequence_starts) > 2:
+            return torch.cat([self(*part) for part in in_parts(packed, added, most)])
         inputs = [packed.piece_ids, packed.positions, self._segments(packed), *([] if added is None else [added])]
-        attends_packed = getattr(self.model, "attends_packed", False)
-        layout = varlen_layout(packed) if attends_packed else layout_of(packed, one_by_one=self.predicts)
-        if isinstance(layout, PaddedLayout):
-            inputs = [values[layout.order] for values in inputs]
-        more = self._rows_to_add(packed.piece_ids)
-        if more:
-            inputs = [torch.cat([values, values[:1].expand(more, *values.shape[1:])]) for values in inputs]
+        layout = varlen_layout(packed) if most else layout_of(packed, one_by_one=self.predicts)
+        if isinstance(layout, VarlenLayout):
+            return self._states(inputs[0], inputs[1], inputs[2], layout, added, last)
+        order = layout.order
+        if more := self._rows_to_add(packed.piece_ids):
+            order = torch.cat([order, order[:1].expand(more)])
+        inputs = [values[order] for values in inputs]
         added = None if added is None else inputs[3]
         states = self._states(inputs[0], inputs[1], inputs[2], layout, added, last)
-        if isinstance(layout, PaddedLayout):
-            return states.index_select(0, layout.places)
-        return states[: len(states) - more]
+        return states.index_select(0, layout.places)
 
     def with_attention(self, packed: PackedSequences, rows: AttentionRows) -> tuple[Tensor, list[Tensor]]:
         """States of the last layer, [P, H], and what some pieces attend to there.
@@ -187,7 +182,7 @@ class SentenceEncoder(nn.Module):
         """To round up their number, where oneDNN computes and nothing is trained."""
         if not self.predicts or piece_ids.device.type != "cpu" or torch.is_grad_enabled():
             return 0
-        if self.backend != BACKEND and self.word_embeddings.weight.dtype != torch.bfloat16:
+        if self.word_embeddings.weight.dtype != torch.bfloat16:  # products of fp32 are MKL's
             return 0
         return rounded_up(len(piece_ids)) - len(piece_ids)
 

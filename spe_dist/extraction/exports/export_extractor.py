@@ -12,7 +12,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,16 @@ from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from spe_dist.export.export_format import MODEL_CARD
 from spe_dist.export.export_run import check_out, written_whole
-from spe_dist.extraction.exports.proof import TURN, Proof, compare, f1_of
+from spe_dist.extraction.exports.proof import Proof, compare, f1_of
 from spe_dist.extraction.predict.cut_texts import Text
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.predict.extractor_folder import DESCRIPTION, WEIGHTS
 from spe_dist.finetuning.model_stem import require_model
 from spe_dist.models.export_formats import ExportFormat
 from spe_dist.models.exported_encoders import check_int8, write_int8_encoder, write_onnx_encoder
-from spe_dist.models.int8_layers import Bounds, bounds_of
 from spe_dist.versions import package_versions, this_machine
 
 PROOF = "proof.json"
-CALIBRATION_SENTENCES = 1_000
 _COPIED = (DESCRIPTION, WEIGHTS, "tokenizer.json", "tokenizer_config.json")
 
 
@@ -40,7 +37,7 @@ class Evidence:
     """What an export is compared on.
 
     Args:
-        texts: raw or words, at least one; format int8 also takes the range of its numbers from the first of them.
+        texts: raw or words, at least one.
         gold: annotated sentences for F1; may be none.
         sentences: to compare; fewer if the texts have fewer.
     """
@@ -76,7 +73,7 @@ def export_extractor(model: Path, out: Path, format: ExportFormat, evidence: Evi
             write_onnx_encoder(model, unfinished)
         else:
             check_int8(of_torch.sentence_encoder.model)
-            write_int8_encoder(model, unfinished, _bounds(of_torch, evidence.texts))
+            write_int8_encoder(model, unfinished)
         export = Extractor.from_pretrained(unfinished)
         proof = compare(of_torch, export, evidence.texts, sentences=evidence.sentences)
         if not proof.sentences:
@@ -125,17 +122,6 @@ def _answers_text(proof: Proof) -> str:
     if not proof.other_answers:
         return "all are the same"
     return f"{proof.other_answers:,} sentences ({100 * proof.other_answers / proof.sentences:.1f} %) have other ones"
-
-
-def _bounds(extractor: Extractor, texts: Sequence[Text]) -> dict[str, Bounds]:
-    """What the encoder's linear layers read in the first sentences."""
-    sentences, left = 0, iter(texts)
-    with bounds_of(extractor.sentence_encoder.model) as bounds:
-        while sentences < CALIBRATION_SENTENCES and (some := list(islice(left, TURN))):
-            sentences += sum(len(found.sentences) for found in extractor(some))
-    if not bounds:
-        raise _no_text()
-    return bounds
 
 
 def _no_text() -> UserError:

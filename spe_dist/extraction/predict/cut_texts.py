@@ -58,9 +58,9 @@ def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int
     sentences = _Sentences.concat(_of_raw(raw, word_pieces), _of_words(given, word_pieces))
     words = sentences.words
     texts_of_words = np.repeat(sentences.texts, np.diff(words.word_offsets)).tolist()
-    shapes = word_shapes(
-        strings[text][start:end] for text, (start, end) in zip(texts_of_words, words.characters.tolist(), strict=True)
-    )
+    starts, ends = words.characters.T.tolist()  # not a list for each word: the garbage collector goes through them
+    places = zip(texts_of_words, starts, ends, strict=True)
+    shapes = word_shapes(strings[text][start:end] for text, start, end in places)
     windows, rows = cut_rows(words.pieces, shapes, words.word_offsets, room=max_pieces)
     return CutTexts(
         strings=strings,

@@ -2,7 +2,7 @@
 // spans; the backward pass has its threads over channels, so that no two of them add to one place and sums have one order.
 #include "span_pool.h"
 
-#include "int8_attention.h"  // one library holds all that is compiled for CPUs
+#include "int8_passes.h"  // one library holds all that is compiled for CPUs
 
 #include <algorithm>
 #include <cstring>

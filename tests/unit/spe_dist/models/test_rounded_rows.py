@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from spe_dist.kernels import int8_attention
 from spe_dist.models import sentence_encoder as module
 from spe_dist.models.rounded_rows import round_rows, rounded_up
 from spe_dist.models.transform_block import TransformBlock
@@ -60,17 +59,3 @@ def test_without_gradients_each_sequence_attends_by_itself_with_the_same_states(
         monkeypatch.setattr(module, "rounded_up", lambda rows: rows)
         torch.testing.assert_close(encoder(packed), rounded, rtol=0.05, atol=0.05)
         torch.testing.assert_close(rounded.float(), expected, rtol=0.2, atol=0.2)
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_attention_of_8_bit_integers_passes_over_rows_after_the_last_sequence(compiled, monkeypatch):
-    if not compiled:
-        monkeypatch.setattr(int8_attention, "cpu_library", lambda: None)
-    qkv, starts, grid = (
-        torch.randn(8, 3, 2, 16),
-        torch.tensor([0, 2, 5], dtype=torch.int32),
-        int8_attention.Grid(0.05, 90),
-    )
-    steps = int8_attention.attend_to_steps(qkv, starts, scaling=0.25, grid=grid)
-    expected = int8_attention.attend_to_steps(qkv[:5].clone(), starts, scaling=0.25, grid=grid)
-    assert steps.shape == (8, 32) and torch.equal(steps[:5], expected) and not steps[5:].any()

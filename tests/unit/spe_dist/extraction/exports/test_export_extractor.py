@@ -4,12 +4,12 @@ import json
 import pickle
 import sys
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from data_shards.errors import UserError
 from launcher.cli import dispatch
 from spe_dist.benchmarks.extractor_throughput import measure_prediction
@@ -17,10 +17,12 @@ from spe_dist.extraction.exports.export_extractor import PROOF, Evidence, export
 from spe_dist.extraction.predict.extractor import Extractor
 from spe_dist.extraction.predict.extractor_folder import STEM, ExtractorDescription
 from spe_dist.finetuning.model_folder import save_model
-from spe_dist.kernels import int8_attention
+from spe_dist.kernels import int8_passes
+from spe_dist.kernels.int8_passes import Product, add_and_norm, attend_to_steps, gelu_to_steps, to_steps
 from spe_dist.models.exported_encoders import EMBEDDINGS, GRAPH, INT8, load_exported_encoder, write_onnx_encoder
-from spe_dist.models.int8_layers import Bounds, Int8Linear, bounds_of, with_int8_layers
+from spe_dist.models.int8_layers import Int8Linear, with_int8_layers
 from spe_dist.models.onnx_encoder import OnnxEncoder
+from spe_dist.models.packed_attention import in_parts
 from spe_dist.models.plain_encoder import PlainEncoder
 from spe_dist.models.sentence_encoder import SentenceEncoder, save_sentence_encoder
 from tests.unit.spe_dist.extraction.lively import LABELS
@@ -163,25 +165,62 @@ def test_what_cannot_be_exported_is_refused(tmp_path):
 
 
 @needs_vnni
-@pytest.mark.parametrize("added", [False, True])
-def test_products_of_integers_are_those_written_out(added):
+def test_products_of_integers_are_those_written_out():
     torch.manual_seed(0)
-    layers = [torch.nn.Linear(24, 16), torch.nn.Linear(24, 16, bias=False)]
-    inputs, bounds = torch.randn(37, 24) * 3, Bounds(-4.0, 6.0)  # some lie outside
-    step, zero = bounds.grid()
-    read = ((inputs / step).round() + zero).clamp(0, 255).sub(zero).double() * step
-    weight = torch.cat([layer.weight for layer in layers]).detach().double()
-    steps = weight.abs().amax(1, keepdim=True) / 127
-    wanted = read @ ((weight / steps).round() * steps).T + torch.cat([layers[0].bias.detach(), torch.zeros(16)])
-    assert (wanted - torch.cat([layer(inputs) for layer in layers], dim=1)).abs().max() > 0.01  # else it shows nothing
-    other = torch.randn(37, 32) if added else None
-    found = Int8Linear(layers, bounds)(inputs, other)
-    assert torch.allclose(found.double(), wanted + (0 if other is None else other), atol=1e-4)
-    activated = Bounds(-0.2, 5.0)
-    codes = Int8Linear(layers, bounds, activated=activated)(inputs)
-    step, zero = activated.grid()
-    exact = (torch.nn.functional.gelu(wanted) / step + zero).clamp(0, 255)
-    assert codes.dtype == torch.uint8 and (codes - exact).abs().max() < 0.55
+    inputs = torch.randn(37, 48) * torch.logspace(-3, 3, 37)[:, None]
+    inputs[5], inputs[6], inputs[7, 20] = 0, inputs[6].abs(), 100
+    layers = [torch.nn.Linear(48, 8), torch.nn.Linear(48, 24)]
+    weight, bias = (torch.cat([getattr(one, name).detach() for one in layers]).double() for name in ("weight", "bias"))
+    mixing = torch.zeros(48, 48, dtype=torch.float64)  # each 16 columns with each other
+    for block in (0, 16, 32):
+        for i, j in product(range(16), repeat=2):
+            mixing[block + i, block + j] = (-1) ** (i & j).bit_count()
+    read = torch.zeros(37, 48, dtype=torch.float64)
+    for row, numbers in enumerate(inputs.double() @ mixing):
+        low, high = min(numbers.min().item(), 0), max(numbers.max().item(), 0)
+        width = max((high - low) / 255, 1e-12)
+        zero = round(-low / width)
+        read[row] = torch.tensor([(min(max(round(x / width) + zero, 0), 255) - zero) * width for x in numbers.tolist()])
+    of_weight = (weight @ mixing / 16).abs().amax(1, keepdim=True) / 127
+    wanted = read @ ((weight @ mixing / 16 / of_weight).round() * of_weight).T + bias
+    exact = inputs.double() @ weight.T + bias
+    found = Int8Linear(layers)(to_steps(inputs)).finished()
+    size = exact.abs().amax(1, keepdim=True)
+    assert ((wanted - exact) / size).abs().max() > 1e-3 and ((found - wanted) / size).abs().mean() < 1e-5
+
+
+@needs_vnni
+@pytest.mark.parametrize(("size", "columns"), [(16, 24), (32, 160), (64, 256)])  # 24 are not mixed, nor whole vectors
+def test_compiled_passes_are_those_of_torch(size, columns, monkeypatch):
+    if int8_passes.cpu_library() is None:
+        pytest.skip("nothing can be compiled here")
+    torch.manual_seed(size)
+    lengths = (5, 1, 20, 16, 17, 33)
+    starts, rows = torch.tensor([0, *lengths]).cumsum(0).int(), sum(lengths)
+    places = torch.stack([torch.rand(rows) + 0.5, torch.randn(rows)], dim=1)
+    qkv = [torch.randn(rows + 4, 6 * size) * 3, places, torch.randn(6 * size), torch.randn(6 * size)]
+    inner = Product(torch.randn(rows + 4, columns) * 3, places, torch.randn(columns), torch.randn(columns))
+    norm, states = torch.nn.LayerNorm(columns), torch.randn(rows, columns)
+    torch.nn.init.normal_(norm.weight), torch.nn.init.normal_(norm.bias)
+    states[0, 2:], states[0, 0], states[0, 1] = 0, -0.5, 254.5  # rounded twice, without mixing: one step too many
+
+    def all_passes():
+        given = Product(qkv[0].clone(), *qkv[1:])  # it is overwritten
+        steps = [to_steps(states), gelu_to_steps(inner)]
+        steps.append(attend_to_steps(given, starts, heads=2, scaling=size**-0.5))
+        normed = states.clone()
+        add_and_norm(inner, norm, normed)
+        return steps, normed
+
+    with torch.no_grad():
+        steps, normed = all_passes()
+        monkeypatch.setattr(int8_passes, "cpu_library", lambda: None)
+        plain_steps, plain_normed = all_passes()
+    assert torch.allclose(normed, plain_normed, atol=1e-4)
+    for one, other in zip(steps, plain_steps, strict=True):
+        values = [steps.steps[:rows] * steps.places[:, :1] - steps.places[:, 1:] for steps in (one, other)]
+        apart = (values[0] - values[1]).abs() / other.places[:, :1]
+        assert apart.max() < 1.01 and apart.mean() < 0.02  # the nearest of two is a near-tie
 
 
 @needs_vnni
@@ -218,51 +257,31 @@ def test_int8_is_near_and_reads_each_sentence_by_itself(tmp_path, monkeypatch):
         Extractor.from_pretrained(out)
 
 
-def test_bounds_are_of_all_that_is_read(tmp_path):
-    extractor = Extractor.from_pretrained(saved(tmp_path / "model"), device="cpu")
-    read = {}
-    layers = extractor.sentence_encoder.model.encoder.get_submodule("layer")
-    layers.get_submodule("1.output.dense").register_forward_pre_hook(
-        lambda _, inputs: read.setdefault("all", []).append(inputs[0])
-    )
-    with bounds_of(extractor.sentence_encoder.model) as bounds:
-        extractor(random_sentences(30))
-        extractor([AnnotatedSentence(("Ann",)).words])
-    everything = torch.cat([part.flatten() for part in read["all"]])
-    assert bounds["1.output.dense"] == Bounds(min(everything.min().item(), 0), everything.max().item())
-    assert len(bounds) == 12 and not layers.get_submodule("0.output.dense")._forward_pre_hooks
-
-
 @needs_vnni
-def test_layers_attend_within_each_sequence(monkeypatch):
+def test_layers_of_integers_attend_within_each_sequence():
     torch.manual_seed(0)
-    grid = int8_attention.Grid(0.02, 100)
-    lengths = (5, 1, 20, 16, 17, 33)
-    starts = torch.tensor([0, *lengths]).cumsum(0).int()
-    for size in (16, 32, 64):
-        qkv = torch.randn(sum(lengths), 3, 2, size) * 3
-        given = {"scaling": size**-0.5, "grid": grid}
-        compiled = int8_attention.attend_to_steps(qkv, starts, **given)
-        with monkeypatch.context() as patched:
-            patched.setattr(int8_attention, "cpu_library", lambda: None)
-            plain = int8_attention.attend_to_steps(qkv, starts, **given)
-        apart = (compiled.int() - plain.int()).abs()
-        assert apart.max() <= 1 and apart.float().mean() < 0.01  # the nearest of two is a near-tie
     config = CONFIGS["bert"].to_dict() | {"hidden_size": 32, "intermediate_size": 40}
+    exact = _random_encoder(config)
     packed = pack([torch.randint(2, 40, (length,)) for length in (5, 1, 12, 3)])
-    encoder = SentenceEncoder(with_int8_layers(_random_encoder(config), Everywhere()))
-    assert encoder.model.attends_packed
     with torch.no_grad():
+        wanted = SentenceEncoder(exact)(packed)
+        encoder = SentenceEncoder(with_int8_layers(exact))
+        assert encoder.model.pieces_at_once
         found = encoder(packed)
-        encoder.model.attends_packed = False  # padded inside the attention
+        assert 0 < (found - wanted).abs().mean() < 0.02 * wanted.std()
+        encoder.model.pieces_at_once = 8  # in three parts
+        assert torch.allclose(encoder(packed), found, atol=1e-5)
+        encoder.model.pieces_at_once = 0  # padded inside the attention
         assert (found - encoder(packed)).abs().mean() < 0.02 * found.std()
 
 
-class Everywhere(dict):
-    """The same bounds for every layer."""
-
-    def __missing__(self, name):
-        return Bounds(-4.0, 4.0)
+def test_parts_are_of_whole_sequences():
+    packed = pack([torch.randint(2, 40, (length,)) for length in (5, 1, 12, 3)])
+    for most, wanted in ((1, [[5], [1], [12], [3]]), (6, [[5, 1], [12], [3]]), (18, [[5, 1, 12], [3]])):
+        parts = [part for part, added in in_parts(packed, None, most)]
+        assert [part.sequence_starts.diff().tolist() for part in parts] == wanted
+        assert torch.equal(torch.cat([part.piece_ids for part in parts]), packed.piece_ids)
+        assert torch.equal(torch.cat([part.positions for part in parts]), packed.positions)
 
 
 def _random_encoder(config):
