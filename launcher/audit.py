@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -14,6 +15,7 @@ from data_shards.knowledge.knowledge_base import KnowledgeBase
 from data_shards.shards import manifest
 from data_shards.shards.manifest import RelationType
 from data_shards.shards.reader import ShardReader
+from launcher.output import print_json
 from spe_dist.text_table import text_table
 
 
@@ -37,6 +39,8 @@ class Audit:
     """Facts of each relation; of a relation that has fewer, all."""
     seed: int = 0
     """Random seed for the sample."""
+    json: bool = False
+    """With --judged: print JSON instead of a table."""
 
 
 def run_audit(command: Audit) -> None:
@@ -47,8 +51,14 @@ def run_audit(command: Audit) -> None:
         raise UserError(f"--per-relation {command.per_relation}: must be at least 1")
     if command.judged is not None:
         relations = manifest.load(command.location).relation_types
-        print(precision_text(read_judgements(command.judged), relations, command.judged))
+        precisions = _known(read_judgements(command.judged), relations, command.judged)
+        if command.json:
+            print_json(precision_json(precisions, relations))
+        else:
+            print(precision_text(precisions, relations))
         return
+    if command.json:
+        raise UserError("--json is for what judged facts show: give --judged FILE")
     assert command.out is not None
     reader = ShardReader(command.location)
     kb = None if command.kb is None else KnowledgeBase.load(command.kb)
@@ -56,18 +66,41 @@ def run_audit(command: Audit) -> None:
     print(f"{command.out}: {count:,} facts; write yes or no in the column right, then: --judged {command.out}")
 
 
-def precision_text(precisions: Mapping[str, Precision], relations: Mapping[str, RelationType], path: Path) -> str:
-    """A table of precisions, the most frequent relation first, and that of all facts together."""
+def _known(
+    precisions: Mapping[str, Precision], relations: Mapping[str, RelationType], path: Path
+) -> dict[str, Precision]:
+    """The most frequent relation first."""
     if unknown := [code for code in precisions if code not in relations]:
         raise UserError(f"{path}: the dataset has no relation {unknown[0]!r}: name the dataset that was sampled")
-    codes = sorted(precisions, key=lambda code: (-relations[code].facts, code))
+    return {code: precisions[code] for code in sorted(precisions, key=lambda code: (-relations[code].facts, code))}
+
+
+def precision_json(precisions: Mapping[str, Precision], relations: Mapping[str, RelationType]) -> dict[str, Any]:
+    """Precisions by the codes of relations, and that of all facts together, as fractions of 1."""
+    each = {
+        code: {"name": relations[code].name, "facts": relations[code].facts, **asdict(precision)}
+        | {"precision": precision.share, "interval": precision.interval}
+        for code, precision in precisions.items()
+    }
+    return {"relations": each, "weighted_precision": _weighted(precisions, relations)}
+
+
+def precision_text(precisions: Mapping[str, Precision], relations: Mapping[str, RelationType]) -> str:
+    """A table of precisions, and that of all facts together."""
+    codes = list(precisions)
     rows = [(relations[code].name, code, f"{relations[code].facts:,}", *_cells(precisions[code])) for code in codes]
     pooled = Precision(sum(one.right for one in precisions.values()), sum(one.judged for one in precisions.values()))
     facts = sum(relations[code].facts for code in codes)
     rows.append(("all judged", "", f"{facts:,}", *_cells(pooled)))
     table = text_table(("relation", "code", "facts", "judged", "right", "precision", "95 % interval"), rows, left=2)
-    weighted = sum(precisions[code].share * relations[code].facts for code in codes) / max(1, facts)
+    weighted = _weighted(precisions, relations)
     return f"{table}\n\nprecision of all facts of these relations, each weighted by its facts: {weighted:.1%}"
+
+
+def _weighted(precisions: Mapping[str, Precision], relations: Mapping[str, RelationType]) -> float:
+    """The precision of all facts, judged or not: each relation counts by its facts."""
+    facts = sum(relations[code].facts for code in precisions)
+    return sum(precision.share * relations[code].facts for code, precision in precisions.items()) / max(1, facts)
 
 
 def _cells(precision: Precision) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ import tyro
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
+from launcher.output import print_json, text_aside
 from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
@@ -66,6 +67,8 @@ class Bench:
     """Repeats; figures are medians over them."""
     compiled: bool = True
     """span-pool: also measure the baseline with torch.compile."""
+    json: bool = False
+    """Print what NAME.json would hold of each case, by its name; tables go to standard error."""
 
 
 @dataclass(frozen=True)
@@ -93,16 +96,24 @@ def main(argv: list[str]) -> None:
     for alone in ("predict", "serve"):
         if alone in command.cases and len(command.cases) > 1:
             raise UserError(f"{alone} takes other settings after -- than the other cases: measure it alone")
+    with text_aside(command.json):
+        measured = dict(_measured(command, argv, settings))
+    if command.json:
+        print_json(measured)
+
+
+def _measured(command: Bench, argv: list[str], settings: list[str]) -> Iterator[tuple[Case, dict[str, Any]]]:
+    """Each case with what its JSON holds, after its table is printed."""
     if command.cases == ("serve",):
         from launcher.bench_serve import ServeBench, measure_service
 
         served, table = measure_service(parse_arguments(ServeBench, settings, prog="spe bench serve --"))
-        _report("serve", command, argv, served, table, None)
+        yield "serve", _report("serve", command, argv, served, table, None)
         return
     if command.cases == ("predict",):
         predict: PredictBench = parse_arguments(PredictBench, settings, prog="spe bench predict --")
         rows = _measure_prediction(predict, command.repeats)
-        _report("predict", command, argv, rows, _table(rows), None)
+        yield "predict", _report("predict", command, argv, rows, _table(rows), None)
         return
     config = read_arguments(settings)[0]
     cores = torch.get_num_threads()
@@ -113,16 +124,16 @@ def main(argv: list[str]) -> None:
             from spe_dist.benchmarks.gradients import measure_gradients
 
             gradients = measure_gradients(config)
-            _report(case, command, argv, gradients, _gradient_table(gradients), values)
+            yield case, _report(case, command, argv, gradients, _gradient_table(gradients), values)
             continue
         if case == "launches":
             from spe_dist.benchmarks.launches import count_launches
 
             parts = count_launches(config)
-            _report(case, command, argv, parts, _launch_table(parts), values)
+            yield case, _report(case, command, argv, parts, _launch_table(parts), values)
             continue
         rows = _measure(case, command, config)
-        _report(case, command, argv, rows, _table(rows), values)
+        yield case, _report(case, command, argv, rows, _table(rows), values)
 
 
 def _report(
@@ -132,10 +143,8 @@ def _report(
     rows: Sequence[Timed | ObjectiveGradient | PartLaunches | Part],
     table: str,
     config: dict[str, Any] | None,
-) -> None:
+) -> dict[str, Any]:
     print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
-    if command.out is None:
-        return
     data = {
         "command": " ".join(["spe bench", *argv]),
         "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},
@@ -143,10 +152,12 @@ def _report(
         "config": config,
         "rows": [asdict(row) for row in rows],
     }
-    with explain_write_errors(command.out):
-        command.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(command.out / f"bench_{case}.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(command.out / f"bench_{case}.md", table.encode())
+    if command.out is not None:
+        with explain_write_errors(command.out):
+            command.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(command.out / f"bench_{case}.json", (json.dumps(data, indent=1) + "\n").encode())
+            write_atomically(command.out / f"bench_{case}.md", table.encode())
+    return data
 
 
 def _measure_prediction(settings: PredictBench, repeats: int) -> list[Timed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,8 +22,9 @@ from typing import Any, Literal
 import psutil
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
-from launcher.serve import free_port
+from launcher.serve import free_port, least_and_most
 from spe_dist.benchmarks.service_load import (
     Answer,
     Connections,
@@ -64,8 +66,9 @@ class ServeBench:
     """Bad requests to send."""
     precision: Literal["bf16", "fp32"] | None = None
     """Precision of the service and of what it is compared with. Default: that of spe serve."""
-    replicas: int = 2
-    """Processes of the model."""
+    replicas: str = "2"
+    """Processes of the model, as of spe serve: a number, or LEAST:MOST. Then it is measured how soon after the first
+    request they are MOST, and how soon after the last answer LEAST again."""
     seed: int = 0
     """Seed of the bad requests."""
 
@@ -92,28 +95,25 @@ class Part:
     milliseconds: dict[str, float] = field(default_factory=dict)
     notes: dict[str, float] = field(default_factory=dict)
 
+    def judge(self, answers: dict[int, Answer], expected: Sequence[Any], tolerance: float) -> None:
+        """Count what came.
 
-class _Answers:
-    """Counts those of a part."""
-
-    def __init__(self, part: Part, tolerance: float) -> None:
-        self._part, self._tolerance = part, tolerance
-        self._seconds: list[float] = []
-
-    def add(self, answer: Answer, expected: Any) -> None:
-        if answer.status == 503:
-            self._part.refused += 1
-        elif answer.status != 200:
-            self._part.lost += 1
-        else:
-            self._seconds.append(answer.seconds)
-            self._part.wrong += not is_same(json.loads(answer.body)["results"], [expected], self._tolerance)
-
-    def finish(self) -> None:
-        ordered = sorted(self._seconds) or [float("nan")]
+        Args:
+            answers: by the numbers of the requests.
+            expected: results of the texts, which the requests go through again and again.
+            tolerance: by which scores may differ.
+        """
+        good = {number: answer for number, answer in answers.items() if answer.status == 200}
+        self.refused = sum(answer.status == 503 for answer in answers.values())
+        self.lost = self.requests - len(good) - self.refused
+        self.wrong = sum(
+            not is_same(json.loads(answer.body)["results"], [expected[number % len(expected)]], tolerance)
+            for number, answer in good.items()
+        )
+        ordered = sorted(answer.seconds for answer in good.values()) or [float("nan")]
         for name, share in _SHARES.items():
             place = min(int(share * len(ordered)), len(ordered) - 1)
-            self._part.milliseconds[name] = round(1000 * ordered[place], 1)
+            self.milliseconds[name] = round(1000 * ordered[place], 1)
 
 
 def measure_service(settings: ServeBench) -> tuple[list[Part], str]:
@@ -149,7 +149,9 @@ def _read_texts(settings: ServeBench) -> list[str]:
     items = (item.text for item in read_items(settings.files))
     texts = list(islice((text for text in items if isinstance(text, str) and text.strip()), settings.texts))
     if len(texts) < settings.texts:
-        raise UserError(f"there are {len(texts)} texts, fewer than {settings.texts}: give more or a smaller --texts")
+        raise UserError(
+            f"there is only {counted(len(texts), 'text')}, fewer than {settings.texts}: give more or a smaller --texts"
+        )
     return texts
 
 
@@ -197,22 +199,26 @@ async def _load(
 
     async def part(name: str, rate: float, seconds: float) -> Part:
         requests = requests_for(target, texts, round(rate * seconds))
-        measured = Part(name, len(requests))
-        answers, before = _Answers(measured, tolerance), _cpu_seconds(service)
-
-        def each(number: int, answer: Answer) -> None:
-            answers.add(answer, expected[number % len(texts)])
-
-        await at_a_rate(connections, requests, rate, each)
-        answers.finish()
-        spent = 1000 * (_cpu_seconds(service) - before) / len(requests)
-        if spent > 0:  # killed processes take theirs with them
-            measured.notes["processor time of the service, ms a request"] = round(spent, 2)
+        measured, answers, before = Part(name, len(requests)), dict[int, Answer](), _cpu_seconds(service)
+        await at_a_rate(connections, requests, rate, answers.__setitem__)
+        after = _cpu_seconds(service)
+        measured.judge(answers, expected, tolerance)  # the service shares the processor: not before all have come
+        for process in after:
+            spent = 1000 * (after[process] - before.get(process, 0.0)) / len(requests)
+            if spent > 0:  # killed processes take theirs with them
+                measured.notes[f"processor time, ms a request: {process}"] = round(spent, 2)
         measured.notes["load average of the machine"] = round(os.getloadavg()[0], 1)
         return measured
 
-    await part("warm-up", settings.rate / 4, 3.0)
+    gc.collect()
+    gc.freeze()  # a look through all that this process has imported would hold up answers
+    least, most = least_and_most(settings.replicas)
+    grown = asyncio.create_task(_seconds_until(service, most)) if least < most else None
+    await part("warm-up", settings.rate, 3.0)
     parts = [await part(f"{settings.rate:g} requests a second", settings.rate, settings.seconds)]
+    if grown is not None:
+        grown.cancel()
+        parts[0].notes |= await grown
     if settings.kills:
         disturbed = asyncio.create_task(_kill(service, settings.kills))
         parts.append(await part(f"the same, {settings.kills} processes killed", settings.rate, settings.seconds))
@@ -224,28 +230,42 @@ async def _load(
         )
         parts[-1].notes["bad requests not refused as they should be"] = await disturbed
     connections.close()
+    if least < most:
+        parts[-1].notes |= await _seconds_until(service, least)
     return parts
 
 
-def replicas_of(service: psutil.Process) -> list[psutil.Process]:
+async def _seconds_until(service: psutil.Process, processes: int) -> dict[str, float]:
+    """A note, if the model comes to have so many processes."""
+    began = time.monotonic()
+    with suppress(asyncio.CancelledError):
+        while time.monotonic() < began + _START_SECONDS:
+            await asyncio.sleep(1)
+            if len(await asyncio.to_thread(model_processes, service)) == processes:
+                return {f"seconds until the model had {processes} processes": round(time.monotonic() - began)}
+    return {}
+
+
+def model_processes(service: psutil.Process) -> list[psutil.Process]:
     """The processes of a service that have a model."""
-    return [one for one in service.children(recursive=True) if "ServeReplica" in " ".join(_command_of(one))]
+    return [one for one in service.children(recursive=True) if "ServeReplica" in _command_of(one)]
 
 
-def _command_of(process: psutil.Process) -> list[str]:
+def _command_of(process: psutil.Process) -> str:
     try:
-        return process.cmdline()
+        return " ".join(process.cmdline())
     except psutil.Error:
-        return []
+        return ""
 
 
-def _cpu_seconds(service: psutil.Process) -> float:
-    total = 0.0
+def _cpu_seconds(service: psutil.Process) -> dict[str, float]:
+    """Of the processes of a service, by what they do, and of this one."""
+    total = {"proxy": 0.0, "models": 0.0, "the rest of Ray": 0.0, "sender": time.process_time()}
     for one in service.children(recursive=True):
-        try:
-            total += sum(one.cpu_times()[:2])
-        except psutil.Error:
-            continue
+        command = _command_of(one)
+        what = "models" if "ServeReplica" in command else "proxy" if "ProxyActor" in command else "the rest of Ray"
+        with suppress(psutil.Error):
+            total[what] += sum(one.cpu_times()[:2])
     return total
 
 
@@ -254,7 +274,7 @@ async def _kill(service: psutil.Process, count: int) -> int:
     end = time.monotonic() + _START_SECONDS
     while killed < count and time.monotonic() < end:
         await asyncio.sleep(_BETWEEN_KILLS)
-        for one in replicas_of(service)[:1]:
+        for one in model_processes(service)[:1]:
             one.kill()
             killed += 1
     return killed

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
 from launcher.output import print_json
@@ -85,8 +86,8 @@ def _verify(command: Verify, checkpoints: list[Path]) -> None:
     damaged = sum(map(bool, found.values()))
     if damaged:
         raise UserError(
-            f"{command.run}: {damaged} of {len(checkpoints)} checkpoints damaged; a run skips them when it resumes, "
-            "and they may be deleted"
+            f"{command.run}: {damaged} of {counted(len(checkpoints), 'checkpoint')} damaged; a run skips them "
+            "when it resumes, and they may be deleted"
         )
 
 

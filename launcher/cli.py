@@ -36,6 +36,8 @@ USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; sp
   compare RUN_A RUN_B                                   compare the scores of two fine-tuned runs
   runs diff A B                                         find the first difference between two runs
   bench CASE …                                          benchmark parts against a baseline
+
+With --json, a command whose result is a table prints it as JSON; what else it says goes to standard error.
 """
 COMMANDS = {
     "shards": "launcher.shards",

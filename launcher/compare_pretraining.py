@@ -17,12 +17,14 @@ import yaml
 
 import spe_dist
 from cluster.submitted_job import absolute_path, with_absolute_paths
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.shards.reader import ShardReader
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_folders
+from launcher.output import print_json, text_aside
 from launcher.recipe_arguments import find_recipe
 from spe_dist.comparison.comparison import Comparison, Pretraining
 from spe_dist.comparison.config import ComparisonConfig, Settings, check_comparison, read_comparison
@@ -87,6 +89,8 @@ class ComparePretraining:
     """Write the table of what is done, and stop."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be run, and stop."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print what comparison.json holds; the text goes to standard error."""
 
 
 def main(arguments: list[str], *, prog: str = "spe compare-pretraining") -> None:
@@ -98,22 +102,29 @@ def main(arguments: list[str], *, prog: str = "spe compare-pretraining") -> None
     """
     command: ComparePretraining = parse_arguments(ComparePretraining, arguments, prog=prog)
     comparison = Comparison(read_settings(command), find_recipe)
-    if command.report:
-        print(_write_table(comparison))
-        return
-    _check(comparison)
-    if command.dry_run:
-        print("\n".join(_describe(comparison)))
-        return
-    with stopped_on_request(_STOPPED_TEXT), explain_write_errors(comparison.config.folder):
-        failures = _pretrain_all(comparison)
-        failures |= _finetune_all(comparison, [name for name in comparison.config.variants if name not in failures])
-        table = _write_table(comparison)
-    print(f"\n{table}\nin {comparison.config.folder}: {TABLE}.*", flush=True)
+    if not command.report:
+        _check(comparison)
+        if command.dry_run:
+            print("\n".join(_describe(comparison)))
+            return
+    with text_aside(command.json):
+        failures = {} if command.report else _run_all(comparison)
+        print(f"{_write_table(comparison)}\nin {comparison.config.folder}: {TABLE}.*", flush=True)
+    if command.json:
+        print_json(json.loads((comparison.config.folder / f"{TABLE}.json").read_text()))
     if failures:
         name, reason = next(iter(failures.items()))
         more = f", and {len(failures) - 1} more (see above)" if len(failures) > 1 else ""
         raise UserError(f"{name} failed: {reason}{more}; the same command retries what failed")
+
+
+def _run_all(comparison: Comparison) -> dict[str, str]:
+    """Train what is not done yet; why runs have failed, by name."""
+    with stopped_on_request(_STOPPED_TEXT), explain_write_errors(comparison.config.folder):
+        failures = _pretrain_all(comparison)
+        return failures | _finetune_all(
+            comparison, [name for name in comparison.config.variants if name not in failures]
+        )
 
 
 def read_settings(command: ComparePretraining) -> ComparisonConfig:
@@ -202,8 +213,8 @@ def _describe(comparison: Comparison) -> list[str]:
     for column in comparison.columns:
         trials = len(comparison.points(column.task))
         lines.append(
-            f"{column.title}: {len(comparison.config.variants)} variants, {trials} "
-            f"{'trial' if trials == 1 else 'trials'} of {comparison.config.seeds} seeds each"
+            f"{column.title}: {counted(len(comparison.config.variants), 'variant')}, "
+            f"{counted(trials, 'trial')} of {counted(comparison.config.seeds, 'seed')} each"
         )
     seeds = sum(len(config.of_each_seed()) for cell in comparison.cells() for config in comparison.finetunings(*cell))
     return [*lines, f"{seeds} fine-tunings in {comparison.config.folder}"]
@@ -288,7 +299,10 @@ def _call(arguments: Sequence[str], what: str) -> None:
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     # A session of its own: else Ctrl-C would reach it from the terminal and from us, and twice means at once.
     child = subprocess.Popen(
-        [sys.executable, *arguments], env=os.environ | {"PYTHONPATH": paths}, start_new_session=True
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": paths},
+        stdout=sys.stdout,  # where our own text goes
+        start_new_session=True,
     )
     requests: list[int] = []
 

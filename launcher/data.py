@@ -25,6 +25,7 @@ from data_shards.annotated.write import (
     write_documents,
     write_sentences,
 )
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.shards.manifest import MANIFEST_NAME
 from data_shards.shards.reader import ShardReader
@@ -196,7 +197,8 @@ def _convert_documents(command: Convert, form: WrittenFormat) -> None:
         for one in documents
     ]
     lost = write_documents(documents, command.out, form, command.language)
-    told = [f"{command.source}: {len(documents):,} texts in {report.documents:,} items, format {report.format}"]
+    read = f"{counted(len(documents), 'text')} in {counted(report.documents, 'item')}"
+    told = [f"{command.source}: {read}, format {report.format}"]
     print("\n".join([*told, *report.lines()[1:], *_written(command.out, len(documents), "texts", form, lost)]))
 
 
@@ -224,7 +226,7 @@ def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
     write_file(command.out, write_questions(questions))
     chance = sum(1 / len(question.candidates) for question in questions) / len(questions)
     nearest = sum(nearest_mention(question) == question.answer for question in questions) / len(questions)
-    print(f"{command.source}: {len(documents):,} documents, format {report.format}")
+    print(f"{command.source}: {counted(len(documents), 'document')}, format {report.format}")
     if report.format == "docred" and not report.relation_names:
         print("warning: there is no rel_info.json beside the file: the codes of relations stand in the queries")
     print(
@@ -232,8 +234,8 @@ def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
         f"another candidate, {left_out[TOO_MANY]:,} with more candidates than masks"
     )
     print(
-        f"{command.out}: {len(questions):,} questions{', masked' if command.masked else ''}; {chance:.1%} are right by "
-        f"chance, {nearest:.1%} by the nearest mention"
+        f"{command.out}: {counted(len(questions), 'question')}{', masked' if command.masked else ''}; "
+        f"{chance:.1%} are right by chance, {nearest:.1%} by the nearest mention"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.counted import counted
 from spe_dist.extraction.data.data_statistics import DataStatistics, count_data, find_shared
 from spe_dist.extraction.data.data_warnings import file_warnings, negatives_warnings, type_warnings
 from spe_dist.extraction.model.constraints import Triple
@@ -207,7 +208,7 @@ def _shared_lines(data: Mapping[str, Sequence[AnnotatedSentence]], places: Mappi
         shared = find_shared(data[other], data[one])
         if not shared:
             continue
-        found = "1 sentence" if len(shared) == 1 else f"{len(shared):,} sentences"
+        found = counted(len(shared), "sentence")
         verb = "is" if len(shared) == 1 else "are"
         differently = sum(sentence.differently for sentence in shared)
         named = [f"{places[other][two.number]} = {places[one][two.other]}" for two in shared[:_NAMED]]

@@ -1,27 +1,26 @@
 """`spe doctor`: check every node before a run, with the settings of that run.
 
 `--config RECIPE` and overrides as in `spe pretrain`. Joins the Ray cluster that the run would join, or starts Ray here;
-`--local` checks this machine only, without Ray. `--json FILE` stores the results. `--seconds N` is the time limit of
+`--local` checks this machine only, without Ray. `--json` prints the results as JSON. `--seconds N` is the time limit of
 each check (60).
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 from cluster.doctor.diagnosis import Needs, Problem, diagnose, rows
 from cluster.doctor.node_checks import Request
 from cluster.doctor.nodes import Nodes, ThisNode
 from cluster.doctor.preflight import Node, examine_nodes
+from data_shards.counted import counted
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
+from launcher.output import print_json, text_aside
 from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
 from spe_dist.methods.registry import spec_of
@@ -35,22 +34,23 @@ _NODES_ACROSS = 5
 def main(arguments: list[str]) -> None:
     """Run `spe doctor` with the arguments after it."""
     options, config = _read(arguments)
-    with _opened(options, config) as (nodes, request):
-        examined = examine_nodes(nodes, request)
-    needs, problems = _needs(config)
-    problems += diagnose(examined, needs)
-    print(_report(examined, problems))
-    if options.json is not None:
-        _write(options.json, examined, problems)
+    with text_aside(options.json):
+        with _opened(options, config) as (nodes, request):
+            examined = examine_nodes(nodes, request)
+        needs, problems = _needs(config)
+        problems += diagnose(examined, needs)
+        print(_report(examined, problems))
+    if options.json:
+        print_json({"nodes": list(map(asdict, examined)), "problems": list(map(asdict, problems))})
     errors = sum(problem.severity == "error" for problem in problems)
     if errors:
-        raise UserError(f"{errors} problem{'s' if errors > 1 else ''} would stop or spoil a run: see above")
+        raise UserError(f"{counted(errors, 'problem')} would stop or spoil a run: see above")
 
 
 def _read(arguments: list[str]) -> tuple[Namespace, Config]:
     parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--local", action="store_true")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--seconds", type=float, default=60.0)
     try:
         options, others = parser.parse_known_args(arguments)
@@ -130,10 +130,3 @@ def _report(nodes: Sequence[Node], problems: Sequence[Problem]) -> str:
             lines.append(f"{name.ljust(label)}  {padded}".rstrip())
         lines.append("")
     return "\n".join([*lines, *map(str, problems)] if problems else [*lines, "no problems found"])
-
-
-def _write(path: Path, nodes: Sequence[Node], problems: Sequence[Problem]) -> None:
-    content = {"nodes": [asdict(node) for node in nodes], "problems": [asdict(problem) for problem in problems]}
-    with explain_write_errors(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, (json.dumps(content, indent=1) + "\n").encode())

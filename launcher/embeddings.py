@@ -21,10 +21,11 @@ from torch import Tensor
 
 from data_shards.annotated.document import Document
 from data_shards.annotated.read import read_documents
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.output import say
+from launcher.output import print_json, say, text_aside
 from spe_dist.documents.document_pieces import DocumentPieces
 from spe_dist.documents.labelled_points import (
     LabelledPoints,
@@ -70,6 +71,8 @@ class Embeddings:
     """Number of entities, and of pairs, to draw at random."""
     seed: int = 0
     """Random seed of the drawing."""
+    json: bool = False
+    """Print what embeddings.json holds; the text goes to standard error."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,14 @@ def main(argv: list[str]) -> None:
     for name, value, least in (("relations", command.relations, 2), ("points", command.points, _FEWEST_POINTS)):
         if value < least:
             raise UserError(f"--{name} {value}: give at least {least}")
+    with text_aside(command.json):
+        measured = _measure(command, argv)
+    if command.json:
+        print_json(measured)
+
+
+def _measure(command: Embeddings, argv: Sequence[str]) -> dict[str, Any]:
+    """Print and write everything, and return what embeddings.json holds."""
     documents, encoded = _encode(command)
     pairs = pair_points(documents, relations=command.relations)
     clouds = [
@@ -108,11 +119,13 @@ def main(argv: list[str]) -> None:
     say(f"\n{_table(clouds, encoded)}\n")
     with explain_write_errors(command.out):
         command.out.mkdir(parents=True, exist_ok=True)
-        _write_measures(command, argv, clouds, encoded)
+        measured = _measures(command, argv, clouds, encoded)
+        write_atomically(command.out / _MEASURES, (json.dumps(measured, indent=1) + "\n").encode())
         _write_projector(clouds, command.out / _PROJECTOR)
         _draw(clouds, encoded, command.out / _PICTURE)
     print(f"{command.out / _PICTURE} and {_MEASURES}")
     print(f"tensorboard --logdir {command.out / _PROJECTOR}      (under PROJECTOR: PCA, t-SNE and UMAP in the browser)")
+    return measured
 
 
 def _encode(command: Embeddings) -> tuple[Sequence[Document], dict[str, _Encoded]]:
@@ -123,7 +136,7 @@ def _encode(command: Embeddings) -> tuple[Sequence[Document], dict[str, _Encoded
             continue
         model, title = load_pooled_model(name)
         documents = documents or read_documents(command.documents, language=model.description.language)[0]
-        say(f"{title}: encoding {len(documents):,} documents")
+        say(f"{title}: encoding {counted(len(documents), 'document')}")
         encoder = model.sentence_encoder.to(World().device)
         cut = cut_documents(documents, model.word_pieces, max_pieces=min(MAX_PIECES, encoder.max_pieces))
         vectors = entity_vectors(encoder, cut, model.word_pieces.special_ids)
@@ -167,10 +180,10 @@ def _table(clouds: Sequence[_Cloud], encoded: dict[str, _Encoded]) -> str:
     return text_table(header, rows, left=2)
 
 
-def _write_measures(
+def _measures(
     command: Embeddings, argv: Sequence[str], clouds: Sequence[_Cloud], encoded: dict[str, _Encoded]
-) -> None:
-    data: dict[str, Any] = {
+) -> dict[str, Any]:
+    return {
         "command": " ".join(["spe embeddings", *argv]),
         "machine": this_machine(),
         "versions": package_versions(),
@@ -185,7 +198,6 @@ def _write_measures(
             for cloud in clouds
         },
     }
-    write_atomically(command.out / _MEASURES, (json.dumps(data, indent=1) + "\n").encode())
 
 
 def _write_projector(clouds: Sequence[_Cloud], folder: Path) -> None:
@@ -206,10 +218,8 @@ def _write_projector(clouds: Sequence[_Cloud], folder: Path) -> None:
 
 
 def _draw(clouds: Sequence[_Cloud], encoded: dict[str, _Encoded], path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
+    from matplotlib.figure import Figure
+
     columns = len(encoded)
     figure = Figure(figsize=(1.5 + 5.5 * columns, 10.5), layout="constrained")
     for row, cloud in zip(figure.subplots(len(clouds), columns, squeeze=False), clouds, strict=True):

@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.knowledge.conversion import ConversionCounts, convert
 from data_shards.knowledge.sources import Dbp15k, OpenKE, Source, Tsv, Wikidata5m
@@ -107,8 +108,8 @@ def _triples_files(folder: Path, command: Convert) -> Sequence[Path]:
 def counts_text(counts: ConversionCounts, out: Path) -> str:
     """What a conversion came to, for people."""
     return "\n".join([
-        f"{out}: {counts.entities:,} entities, {counts.names:,} names, {counts.triples:,} facts, "
-        f"{counts.relations:,} relations",
+        f"{out}: {counts.entities:,} entities, {counted(counts.names, 'name')}, {counted(counts.triples, 'fact')}, "
+        f"{counted(counts.relations, 'relation')}",
         f"  entities  {counts.titles:,} with the title of an article, {counts.unnamed:,} without any name; merged "
         f"{counts.merged:,} times with one of another source",
         f"  facts     left out: {counts.repeated:,} repeated, {counts.dropped:,} of relations that were dropped",

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any, TextIO
 
 _SECONDS = 0.5
@@ -40,8 +40,19 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
         )
 
 
+@contextmanager
+def text_aside(json: bool) -> Iterator[None]:
+    """While a command with `--json` works, its text goes to standard error: only JSON is on standard output.
+
+    Args:
+        json: whether it was asked for; else nothing changes.
+    """
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        yield
+
+
 def print_json(result: Any) -> None:
-    """What `--json` of a command prints in place of its text: one JSON object, or list, on standard output."""
+    """What `--json` of a command prints on standard output: one JSON object, or list."""
     say(json.dumps(_without_nan(result), indent=1, default=str, allow_nan=False))
 
 

@@ -1,7 +1,7 @@
 """`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, computed by formulas. Starts no process.
 
 Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. With shards, also what the largest
-forward pass keeps in memory for its backward pass.
+forward pass keeps in memory for its backward pass, unless `compute` pads all layers or checkpoints activations.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
 from launcher.output import print_json
@@ -83,7 +84,8 @@ def plan_run(config: Config, vocabulary: int | None) -> dict[str, Any]:
     accumulation = plan.accumulation
     if manifest is not None:
         accumulation = plan.usual_accumulation(2 + manifest.statistics.pieces / max(1, manifest.statistics.records))
-    kept = activation_bytes(config, reader, model, plan) if reader is not None else 0
+    is_counted = config.compute.packed and not config.compute.checkpoint_activations
+    kept = activation_bytes(config, reader, model, plan) if reader is not None and is_counted else 0
     memory: dict[str, list[float]] = {}
     sent: dict[str, list[float]] = {}
     for column, stage in enumerate(STAGES):
@@ -112,9 +114,9 @@ def _text(planned: dict[str, Any], *, exact: bool, with_shards: bool) -> str:
     """Two tables with a column for each ZeRO stage; forwards cut by a budget are not counted exactly."""
     cut = "" if exact else "about " if with_shards else "at least "
     about = (
-        f"{planned['run']}: {planned['parameters']:,} parameters, {planned['precision']}, {planned['ranks']} ranks "
-        f"with {cut}{planned['forwards_a_step']} forward passes a step; {planned['bytes_of_a_checkpoint']:,} bytes a "
-        "checkpoint"
+        f"{planned['run']}: {planned['parameters']:,} parameters, {planned['precision']}, "
+        f"{counted(planned['ranks'], 'rank')} with {cut}{counted(planned['forwards_a_step'], 'forward')} a step; "
+        f"{planned['bytes_of_a_checkpoint']:,} bytes a checkpoint"
     )
     memory = planned["bytes_of_a_rank"]
     title = "bytes of a rank" if _KEPT in memory else "bytes of a rank, without activations"

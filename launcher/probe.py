@@ -6,7 +6,6 @@ spe probe RUN --documents FILE      do the vectors of entities and entity pairs 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ import tyro
 from torch import Tensor
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
 from data_shards.shards.reader import ShardReader
 from launcher.arguments import parse_arguments
-from launcher.output import say
+from launcher.output import print_json, say, text_aside
 from launcher.probe_documents import probe as probe_documents
+from launcher.probe_documents import write_probe
 from spe_dist.engine.world import World
 from spe_dist.methods.run_summary import MaskUnit
 from spe_dist.probe.questions import Questions, draw_questions
@@ -70,17 +69,26 @@ class Probe:
     run's training; "piece" for an encoder). Only with --shards."""
     seed: int = 0
     """Random seed of the questions."""
+    json: bool = False
+    """Print what probe.json would hold; the text goes to standard error."""
 
 
 def main(argv: list[str]) -> None:
     """Run `spe probe`."""
     command: Probe = parse_arguments(Probe, argv, prog="spe probe")
+    with text_aside(command.json):
+        probed = _probe(command, argv)
+    if command.json:
+        print_json(probed)
+
+
+def _probe(command: Probe, argv: list[str]) -> dict[str, Any]:
     if command.documents is None and command.shards is not None:
-        _probe_shards(command, command.shards, argv)
-    elif command.documents is not None and command.shards is None:
+        return _probe_shards(command, command.shards, argv)
+    if command.documents is not None and command.shards is None:
         if command.questions is not None and command.questions < _FEWEST_DOCUMENTS:
             raise UserError(f"--questions {command.questions}: give at least {_FEWEST_DOCUMENTS}")
-        probe_documents(
+        return probe_documents(
             command.encoder,
             command.documents,
             count=command.questions,
@@ -88,11 +96,10 @@ def main(argv: list[str]) -> None:
             out=command.out,
             command=" ".join(["spe probe", *argv]),
         )
-    else:
-        raise UserError("say what to ask about: either --shards DIR or --documents FILE (`spe probe --help` says more)")
+    raise UserError("say what to ask about: either --shards DIR or --documents FILE (`spe probe --help` says more)")
 
 
-def _probe_shards(command: Probe, shards: str, argv: list[str]) -> None:
+def _probe_shards(command: Probe, shards: str, argv: list[str]) -> dict[str, Any]:
     asked = _QUESTIONS if command.questions is None else command.questions
     _check(command, asked)
     reader = ShardReader(shards)
@@ -113,8 +120,19 @@ def _probe_shards(command: Probe, shards: str, argv: list[str]) -> None:
     results = _ask(command, subject, questions)
     table = _table(command, results)
     print(table, end="")
+    probed: dict[str, Any] = {
+        "command": " ".join(["spe probe", *argv]),
+        "machine": this_machine(),
+        "versions": package_versions(),
+        "shards": reader.manifest.fingerprint,
+        "held_out": None if subject.trained_on is None else subject.trained_on != reader.manifest.fingerprint,
+        "mask_unit": questions.mask_unit,
+        "chance": 1 / command.candidates,
+        "results": {name: [asdict(row) for row in rows] for name, rows in results.items()},
+    }
     if command.out is not None:
-        _write(command, argv, subject, reader.manifest.fingerprint, questions, results, table)
+        write_probe(command.out, probed, table)
+    return probed
 
 
 def _check(command: Probe, questions: int) -> None:
@@ -165,30 +183,3 @@ def _table(command: Probe, results: dict[str, list[Score]]) -> str:
 
 def _interval(interval: tuple[float, float]) -> str:
     return f"[{100 * interval[0]:5.1f}, {100 * interval[1]:5.1f}]"
-
-
-def _write(
-    command: Probe,
-    argv: list[str],
-    subject: Subject,
-    fingerprint: str,
-    questions: Questions,
-    results: dict[str, list[Score]],
-    table: str,
-) -> None:
-    assert command.out is not None
-    data: dict[str, Any] = {
-        "command": " ".join(["spe probe", *argv]),
-        "machine": this_machine(),
-        "versions": package_versions(),
-        "shards": fingerprint,
-        "held_out": None if subject.trained_on is None else subject.trained_on != fingerprint,
-        "mask_unit": questions.mask_unit,
-        "chance": 1 / command.candidates,
-        "results": {name: [asdict(row) for row in rows] for name, rows in results.items()},
-    }
-    with explain_write_errors(command.out):
-        command.out.mkdir(parents=True, exist_ok=True)
-        write_atomically(command.out / "probe.json", (json.dumps(data, indent=1) + "\n").encode())
-        write_atomically(command.out / "probe.txt", table.encode())
-    print(f"\n{command.out / 'probe.json'} and probe.txt")

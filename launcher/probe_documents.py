@@ -36,7 +36,7 @@ class Measure:
         return f"{self.mean:6.1%} [{100 * low:5.1f}, {100 * high:5.1f}]"
 
 
-def probe(encoder: str, file: Path, *, count: int | None, seed: int, out: Path | None, command: str) -> None:
+def probe(encoder: str, file: Path, *, count: int | None, seed: int, out: Path | None, command: str) -> dict[str, Any]:
     """Ask an encoder, print a table, and write it if asked to.
 
     Args:
@@ -46,6 +46,9 @@ def probe(encoder: str, file: Path, *, count: int | None, seed: int, out: Path |
         seed: of all that is drawn.
         out: folder of probe.json and probe.txt.
         command: as it was typed.
+
+    Returns:
+        What probe.json holds.
 
     Raises:
         UserError: there is no such encoder, the documents cannot be read, or vectors are not finite.
@@ -63,26 +66,32 @@ def probe(encoder: str, file: Path, *, count: int | None, seed: int, out: Path |
     measures = bootstrap(answers, probes, seed=seed)
     table = _table(title, probes, measures)
     print(f"\n{table}", end="")
+    probed: dict[str, Any] = {
+        "command": command,
+        "machine": this_machine(),
+        "versions": package_versions(),
+        "encoder": title,
+        "documents": {
+            "file": file.name,
+            "sha256": sha256_of(file.read_bytes()),
+            "format": report.format,
+            "asked": len(probes.documents),
+            "cut": sum(document.is_cut for document in probes.documents),
+        },
+        "measures": {name: vars(measure) for name, measure in measures.items()},
+    }
     if out is not None:
-        data: dict[str, Any] = {
-            "command": command,
-            "machine": this_machine(),
-            "versions": package_versions(),
-            "encoder": title,
-            "documents": {
-                "file": file.name,
-                "sha256": sha256_of(file.read_bytes()),
-                "format": report.format,
-                "asked": len(probes.documents),
-                "cut": sum(document.is_cut for document in probes.documents),
-            },
-            "measures": {name: vars(measure) for name, measure in measures.items()},
-        }
-        with explain_write_errors(out):
-            out.mkdir(parents=True, exist_ok=True)
-            write_atomically(out / "probe.json", (json.dumps(data, indent=1) + "\n").encode())
-            write_atomically(out / "probe.txt", table.encode())
-        print(f"\n{out / 'probe.json'} and probe.txt")
+        write_probe(out, probed, table)
+    return probed
+
+
+def write_probe(out: Path, probed: dict[str, Any], table: str) -> None:
+    """Write probe.json and probe.txt into a folder, and say so."""
+    with explain_write_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "probe.json", (json.dumps(probed, indent=1) + "\n").encode())
+        write_atomically(out / "probe.txt", table.encode())
+    print(f"\n{out / 'probe.json'} and probe.txt")
 
 
 def bootstrap(answers: Measures, probes: DocumentProbes, *, seed: int) -> dict[str, Measure]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from data_shards.counted import counted
 from spe_dist.config import EncoderConfig
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def choose_recipe(arguments: Sequence[str], machine: Machine, *, hidden_size: in
         hidden_size: of the encoder; None: a new one of the recipe's own size.
     """
     size = "a new encoder" if hidden_size is None else f"an encoder of hidden size {hidden_size}"
-    where = "no usable GPU" if not machine.gpus else f"{machine.gpus} GPU{'s' if machine.gpus > 1 else ''}"
+    where = "no usable GPU" if not machine.gpus else counted(machine.gpus, "GPU")
     more: list[str] = []
     if hidden_size is None:
         name = "debug"

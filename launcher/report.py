@@ -12,7 +12,6 @@ from typing import Any
 import tyro
 import yaml
 
-from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
 from spe_dist.methods.method_spec import MethodSpec, Panel
@@ -84,11 +83,9 @@ def _cell(name: str, value: float | None) -> str:
 
 
 def _draw(metrics: list[dict[str, Any]], method: MethodSpec, run: str, path: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-        from PIL import Image
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
+    from matplotlib.figure import Figure
+    from PIL import Image
+
     panels = [panel for panel in (*method.panels, *_PANELS) if any(panel.left[0] in line for line in metrics)]
     headings = {column.metric: column.heading for column in method.columns}
     figure = Figure(figsize=(10, 2.6 * len(panels)), layout="constrained")

@@ -21,6 +21,7 @@ from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
 from launcher.arguments import parse_arguments
 from launcher.predict_formats import version_of
+from launcher.serving.model_source import Source, folder_of, source_of
 from launcher.serving.settings import Batching, Limits, ReplicaSettings, ServiceSettings
 from launcher.serving.token import digest_of, new_token, token_of_file
 from spe_dist.finetuning.model_stem import require_model
@@ -44,8 +45,8 @@ class Serve:
     """
 
     models: tyro.conf.Positional[tuple[str, ...]]
-    """Folders of fine-tuned extractors, such as RUN/seed-1/model, or NAME=FOLDER. Default name: that of the run. The
-    first model answers requests that name none."""
+    """Fine-tuned extractors: folders, such as RUN/seed-1/model, or USER/MODEL on the Hugging Face hub (spe push).
+    NAME=FOLDER gives a name. Default: that of the run, or MODEL. The first model answers requests that name none."""
     host: str = "127.0.0.1"
     """Address to listen at. The default is for this machine alone; 0.0.0.0 is for all networks."""
     port: int = 8000
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> None:
     """Run `spe serve` until it is asked to end."""
     command: Serve = parse_arguments(Serve, argv, prog="spe serve")
     models = models_of(command.models)
-    least, most = replicas_of(command.replicas)
+    least, most = least_and_most(command.replicas)
     _check_numbers(command)
     token = token_of(command)
     host, port = command.host, free_port(command.host, command.port, "--port")
@@ -115,32 +116,34 @@ def main(argv: list[str]) -> None:
     print("ended", file=sys.stderr)
 
 
-def models_of(given: Sequence[str]) -> dict[str, Path]:
-    """Name → folder.
+def models_of(given: Sequence[str]) -> dict[str, Source]:
+    """Name → folder, or USER/MODEL on the hub.
 
     Raises:
         UserError: one is no extractor, or two have one name.
     """
-    models: dict[str, Path] = {}
+    models: dict[str, Source] = {}
     for one in given:
         name, equals, path = one.partition("=")
         if Path(one).is_dir():  # such as runs/lr=3/seed-1/model
             equals = ""
-        folder = Path(path if equals else one)
-        require_model(folder, "extractor")
-        name = name if equals else version_of(folder).partition("/")[0]
+        path = path if equals else one
+        source = source_of(path)
+        require_model(folder_of(source), "extractor")
+        if not equals:
+            name = version_of(source).partition("/")[0] if isinstance(source, Path) else Path(source).name
         if not _NAME.fullmatch(name):
-            raise UserError(f"{one}: {name!r} is no name of letters, digits, '.', '_' and '-': give NAME={folder}")
+            raise UserError(f"{one}: {name!r} is no name of letters, digits, '.', '_' and '-': give NAME={path}")
         if name in models:
-            raise UserError(f"two models are called {name}: name them, such as other={folder}")
-        models[name] = folder
+            raise UserError(f"two models are called {name}: name them, such as other={path}")
+        models[name] = source
     if not models:
         raise UserError("name the folder of a model, such as RUN/seed-1/model")
     return models
 
 
-def replicas_of(text: str) -> tuple[int, int]:
-    """Least and most.
+def least_and_most(text: str) -> tuple[int, int]:
+    """Of `--replicas`.
 
     Raises:
         UserError: neither N nor LEAST:MOST.
@@ -197,8 +200,9 @@ def _check_numbers(command: Serve) -> None:
             raise UserError(f"--{name.replace('_', '-')} {getattr(command, name)}: it must be at least 1")
     for name in ("timeout", "grace", "batch_wait_ms"):
         value = getattr(command, name)
+        least = "more than 0" if name == "timeout" else "0 or more"
         if not (0 <= value < float("inf")) or (name == "timeout" and not value):
-            raise UserError(f"--{name.replace('_', '-')} {value:g}: it must be a positive number")
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: it must be a number, {least}")
 
 
 def _say_where(command: Serve, url: str, names: tuple[str, ...], token: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 from tokenizers import Tokenizer
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.input.format import TextFormat
@@ -86,6 +87,8 @@ class Verify:
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
+    json: bool = False
+    """Print the list of problems as JSON."""
 
 
 @dataclass(frozen=True)
@@ -252,11 +255,12 @@ def layer_lines(records: Records, words: RecordWords, types: Sequence[str]) -> I
 def run_verify(command: Verify) -> None:
     """Print a line for each damaged file; raises if there is any."""
     problems = reader.verify(command.location)
-    for problem in problems:
-        print(problem)
+    if command.json:
+        print_json(problems)
+    else:
+        print("\n".join(problems or [f"{command.location}: every file is as the manifest says"]))
     if problems:
-        raise UserError(f"{command.location}: {len(problems)} problems; copy or build the dataset again")
-    print(f"{command.location}: every file is as the manifest says")
+        raise UserError(f"{command.location}: {counted(len(problems), 'problem')}; copy or build the dataset again")
 
 
 def run_train_vocab(command: TrainVocab) -> None:
@@ -294,11 +298,12 @@ def dataset_text(manifest: Manifest, out: str, *further: str) -> str:
     case = {True: "lower-cased", False: "cased", None: "as it is"}[manifest.tokenizer.lowercase]
     dropped = ", ".join(f"{count:,} {_reason_text(reason)}" for reason, count in counts.dropped.items()) or "none"
     lines = [
-        f"{out}: {counts.records:,} records in {len(manifest.shardlist)} shards, {shard_bytes / 1e6:,.1f} MB",
+        f"{out}: {counted(counts.records, 'record')} in {counted(len(manifest.shardlist), 'shard')}, "
+        f"{shard_bytes / 1e6:,.1f} MB",
         f"  a record  {counts.words / counts.records:.1f} words, {counts.pieces / counts.records:.1f} pieces, "
         f"{shard_bytes / counts.records:.1f} bytes",
-        f"  text      {counts.documents:,} documents, {counts.sentences:,} sentences ({case}); dropped {dropped}; "
-        f"{counts.bad_lines:,} bad lines",
+        f"  text      {counted(counts.documents, 'document')}, {counted(counts.sentences, 'sentence')} ({case}); "
+        f"dropped {dropped}; {counts.bad_lines:,} bad lines",
         f"  unknown   {_unknown_share(counts):.2%} of the pieces",
         *_repeated_texts(counts),
         *_layer_texts(manifest),
@@ -349,9 +354,9 @@ def _layer_texts(manifest: Manifest) -> Iterator[str]:
 def _time_text(summary: BuildSummary) -> str:
     if not summary.workers:
         return "already built"
-    text = f"{summary.seconds:.1f} s on {summary.workers} workers"
+    text = f"{summary.seconds:.1f} s on {counted(summary.workers, 'worker')}"
     if summary.units_reused:
-        return f"{text}; {summary.units_reused} of {summary.units} units were finished before"
+        return f"{text}; finished before: {summary.units_reused} of {counted(summary.units, 'unit')}"
     counts, seconds = summary.manifest.statistics, summary.seconds * summary.workers
     if words := counts.found.get("words"):
         return f"{text}: {words / seconds:,.0f} words/s a core"

@@ -9,6 +9,7 @@ from typing import Literal
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.hub import fetch_model
 from data_shards.input.format import TextFormat
@@ -88,6 +89,6 @@ def run_suggest(command: Suggest) -> None:
     doubts = [one.doubt for one in chosen if not one.at_random]
     least = f", doubt {min(doubts):.2f} to {max(doubts):.2f}" if doubts else ""
     print(
-        f"{len(chosen):,} texts: {len(doubts):,} chosen{least}, {len(chosen) - len(doubts):,} at random",
+        f"{counted(len(chosen), 'text')}: {len(doubts):,} chosen{least}, {len(chosen) - len(doubts):,} at random",
         file=sys.stderr,
     )

@@ -11,12 +11,14 @@ from typing import Annotated
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.stop_requests import Stopped, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import SHORT, with_absolute_folders
 from launcher.finetune import read_arguments as read_finetuning
+from launcher.output import print_json, text_aside
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import check_same_run, check_start, read_result, remove_models, seed_folder
 from spe_dist.finetuning.tuning import (
@@ -97,6 +99,8 @@ class Tune:
     """Maximum number of fine-tunings at the same time. Default: as many as there are cores or GPUs."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be tried, and stop."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print what tuning.json holds; the text goes to standard error."""
 
 
 @dataclass
@@ -161,11 +165,14 @@ def main(arguments: list[str]) -> None:
     for trial in trials:
         check_same_run(trial.config)
     check_same_tuning(tuning)
-    with stopped_on_request(STOPPED_TEXT), explain_write_errors(tuning.folder):
-        budget = _Budget(tuning.folder, command.hours, _begun(trials), _elapsed(tuning.folder))
-        failures = _run(trials, budget)
-        table = _report(command, tuning, trials, budget, failures)
-    print(f"\n{table}\nin {tuning.folder}: tuning.md, tuning.json", flush=True)
+    with text_aside(command.json):
+        with stopped_on_request(STOPPED_TEXT), explain_write_errors(tuning.folder):
+            budget = _Budget(tuning.folder, command.hours, _begun(trials), _elapsed(tuning.folder))
+            failures = _run(trials, budget)
+            table = _report(command, tuning, trials, budget, failures)
+        print(f"\n{table}\nin {tuning.folder}: tuning.md, tuning.json", flush=True)
+    if command.json:
+        print_json(json.loads((tuning.folder / "tuning.json").read_text()))
     if failures:
         name, reason = next(iter(failures.items()))
         more = f", and {len(failures) - 1} more (see above)" if len(failures) > 1 else ""
@@ -245,7 +252,8 @@ def _describe(tuning: Tuning) -> list[str]:
     lines = [f"trial {number}: {settings_text(point)}" for number, point in enumerate(points, start=1)]
     return [
         *lines,
-        f"each with {config.seeds} seeds from {', '.join(tuning.starts)}: {total} fine-tunings in {tuning.folder}",
+        f"each with {counted(config.seeds, 'seed')} from {', '.join(tuning.starts)}: "
+        f"{counted(total, 'fine-tuning')} in {tuning.folder}",
     ]
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_shards.counted import counted
+
 DUPLICATE_ENTITIES = "duplicate entities merged"
 DUPLICATE_RELATIONS = "duplicate relations merged"
 ARGUMENT_OF_SEVERAL_TYPES = "relations whose argument has several types (the first one was taken)"
@@ -85,7 +87,8 @@ class ReadReport:
 
     def lines(self) -> list[str]:
         """The report for people; its first line says what was read."""
-        told = [f"{self.path}: {self.sentences:,} sentences in {self.documents:,} items, format {self.format}"]
+        read = f"{counted(self.sentences, 'sentence')} in {counted(self.documents, 'item')}"
+        told = [f"{self.path}: {read}, format {self.format}"]
         told += [f"  {count:,} {what}" for what, count in self.findings.items()]
         if self.unread_fields:
             names = ", ".join(

@@ -99,8 +99,12 @@ def _matching_language(language: str) -> str:
 
 def _load_tokenizer(language: str) -> tuple[Any, str]:
     """The rules, and the language they are of: spaCy finds it by other codes as well."""
-    import spacy  # reading shards needs no spaCy
-
+    try:
+        import spacy  # reading shards needs no spaCy
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "spaCy is not installed, and its rules cut text, and names of relations, into words: pip install spacy"
+        ) from error
     try:
         rules = spacy.blank(language)
     except (ImportError, AttributeError) as error:  # the latter if there is a module, but no language, of the name

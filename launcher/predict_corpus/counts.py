@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from data_shards.counted import counted
 from launcher.predict_corpus.bad_lines import BadLines
 from launcher.predict_corpus.progress import duration_text, rate_text
 
@@ -59,7 +60,7 @@ class Counts:
             time_text: how long it took.
         """
         return [
-            f"  text      {self.texts:,} texts, {self.sentences:,} sentences",
+            f"  text      {counted(self.texts, 'text')}, {counted(self.sentences, 'sentence')}",
             f"  entities  {_by_type(self.entities)}",
             f"  relations {_by_type(self.relations)}",
             f"  skipped   {bad_lines}",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from data_shards.counted import counted
 from launcher.output import clear_line, repeated, say
 
 _LOG_SECONDS = 10.0
@@ -44,7 +45,7 @@ class Progress:
         self._began = time.monotonic()
 
     def __str__(self) -> str:
-        return f"{self.texts:,} texts"
+        return counted(self.texts, "text")
 
     def line(self) -> str:
         """For people."""

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files
 from data_shards.input.stream import STANDARD_INPUT
@@ -150,7 +151,7 @@ class _Run:
 
     def on_ray(self, workers: Workers) -> Iterator[tuple[Shard, bool]]:
         """The same with actors of Ray."""
-        self._progress.begin(f"starting {workers.count} workers on Ray")
+        self._progress.begin(f"starting {counted(workers.count, 'worker')} on Ray")
         for shard, size, reused in predict_on_ray(self._plan, workers):
             count = self._progress.add_finished if reused else self._progress.add
             count(shard.counts.texts, size)
@@ -173,11 +174,11 @@ class _Run:
         seconds, counts = time.monotonic() - self._began, Counts.sum(self._fresh)
         text = speed_text(counts, seconds)
         if reused := len(self.shards) - len(self._fresh):
-            text += f"; {reused:,} of {len(self.shards):,} files were finished before"
+            text += f"; finished before: {reused:,} of {counted(len(self.shards), 'file')}"
         return text
 
 
 def _summary_text(manifest: Manifest, out: Path, time_text: str) -> str:
     size = sum(shard.bytes for shard in manifest.shards)
-    first = f"{out}: {len(manifest.shards):,} files of JSON lines, {size / 1e6:,.1f} MB"
+    first = f"{out}: {counted(len(manifest.shards), 'file')} of JSON lines, {size / 1e6:,.1f} MB"
     return "\n".join([first, *manifest.counts.lines(manifest.bad_lines, time_text)])

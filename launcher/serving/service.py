@@ -19,6 +19,7 @@ from data_shards.errors import UserError
 from data_shards.files import sha256_of_file
 from data_shards.pipeline.ray_start import LOCAL
 from launcher.serving.local_page import read_local_page
+from launcher.serving.model_source import Source, folder_of
 from launcher.serving.settings import ReplicaSettings, ServiceSettings, gpu_share
 
 _ENVIRONMENT = {
@@ -32,6 +33,7 @@ _ENVIRONMENT = {
 }
 _CHARACTERS_OF_VERSION = 12
 _BUSY = 0.7  # batches that a replica computes at a time, on average, if there are enough of them
+_UP_SECONDS, _DOWN_SECONDS = 5.0, 60.0  # of another load until replicas become more or fewer; they start in seconds
 _MOST_CALLS = 100  # of a replica at a time: no limit, as batches are counted where they are collected
 _KEEP_ALIVE_SECONDS = 75  # of an idle connection: longer than clients and balancers keep theirs
 
@@ -67,7 +69,7 @@ class Service:
     """Models that answer.
 
     Args:
-        models: name → folder.
+        models: name → where it comes from.
         settings: of requests.
         replicas: of each process that computes.
         scaling: of each model.
@@ -77,7 +79,7 @@ class Service:
 
     def __init__(
         self,
-        models: dict[str, Path],
+        models: dict[str, Source],
         settings: ServiceSettings,
         replicas: ReplicaSettings,
         scaling: Scaling,
@@ -167,7 +169,7 @@ class Service:
 
     def _take_copy(self, name: str) -> str:
         """So that replicas that start later have the same model, whatever becomes of the folder."""
-        folder, new = self._models[name], Path(self._settings.folder, f"{name}.new")
+        folder, new = folder_of(self._models[name]), Path(self._settings.folder, f"{name}.new")
         try:
             shutil.rmtree(new, ignore_errors=True)
             shutil.copytree(folder, new, ignore=shutil.ignore_patterns(".*"))
@@ -207,6 +209,8 @@ class Service:
                     "min_replicas": scaling.least,
                     "max_replicas": scaling.most,
                     "target_ongoing_requests": _BUSY,
+                    "upscale_delay_s": _UP_SECONDS,
+                    "downscale_delay_s": _DOWN_SECONDS,
                 }
             }
         deployment = serve.deployment(Replica).options(

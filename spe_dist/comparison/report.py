@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data_shards.counted import counted
 from spe_dist.comparison.comparison import Column, Comparison, budget_text
 from spe_dist.comparison.scores import Cell, ScoredCell, corrected_p_values, seeds_of
 from spe_dist.config import Config
@@ -163,7 +164,7 @@ def _about(comparison: Comparison) -> str:
     return (
         f"{config.about} Every pre-training: {budget_text(config.budget)}{beside}.{encoder} Every fine-tuning of a "
         f"task has the same architecture and settings{', tuned on dev over the same grid for each' if tuned else ''}; "
-        f"{config.seeds} {'seed' if config.seeds == 1 else 'seeds'}. In percent: mean ± deviation over seeds; "
+        f"{counted(config.seeds, 'seed')}. In percent: mean ± deviation over seeds; "
         "differences with 95 % intervals."
     ).strip()
 

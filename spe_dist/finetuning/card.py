@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from data_shards.counted import counted
 from spe_dist.export.model_card import without_folders
 from spe_dist.finetuning.config import BERT, FinetuneConfig
 from spe_dist.finetuning.folder import DEV, Result
@@ -39,8 +40,8 @@ def model_card(config: FinetuneConfig, data: Data[Any, Any], result: Result, ver
 def started_and_trained(config: FinetuneConfig, result: Result, *, encoder_alone: bool = False) -> str:
     """What the weights began as, and how long they were trained; `encoder_alone`: a run gives nothing else."""
     return (
-        f"{_start(config, encoder_alone)} It was fine-tuned for {result.epochs} epochs with seed {result.seed}; these "
-        f"are the weights after epoch {result.best_epoch}, the best on dev."
+        f"{_start(config, encoder_alone)} It was fine-tuned for {counted(result.epochs, 'epoch')} with seed "
+        f"{result.seed}; these are the weights after epoch {result.best_epoch}, the best on dev."
     )
 
 

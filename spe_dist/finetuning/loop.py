@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from data_shards.counted import counted
 from data_shards.errors import PassingError, UserError
 from data_shards.files import require_writable, write_atomically
 from spe_dist.checkpoint.random_states import seed_random_generators
@@ -38,6 +39,7 @@ from spe_dist.finetuning.data import Data, about_data, read_data
 from spe_dist.finetuning.folder import (
     DEV,
     MODEL,
+    RESULT,
     Result,
     check_same_start,
     format_result,
@@ -99,6 +101,7 @@ def finetune(config: FinetuneConfig) -> Result:
         if result is None:
             result = _train_and_predict(config.build_task(), world)
         LOGGER.info(format_result(result))
+        LOGGER.info("these scores are also in %s, %s/%s and TensorBoard, under best/", RESULT, MODEL, MODEL_CARD)
         return result
     except Exception:
         LOGGER.exception("the run ends here")
@@ -127,7 +130,8 @@ def describe(config: FinetuneConfig) -> str:
             *about_data(task, data),
             *task.about_rows(rows, data.description),
             f"{parameters:,} parameters; {start.report}",
-            f"{steps} updates in {config.train.epochs} epochs, into {', '.join(map(str, folders))}",
+            f"{counted(steps, 'update')} in {counted(config.train.epochs, 'epoch')}, into "
+            f"{', '.join(map(str, folders))}",
         )
     )
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.finetuning.bootstrap import FEW_SENTENCES, PairedTest, few_seeds_note, holm
 from spe_dist.finetuning.folder import DEV
@@ -137,13 +136,11 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
         path: of the picture; its ending says which kind.
 
     Raises:
-        UserError: matplotlib is not there.
+        ModuleNotFoundError: matplotlib is not there; `spe` says what to install.
     """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError as error:
-        raise UserError("drawing needs matplotlib: pip install 'spe_dist[plots]'") from error
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     scoring = runs[0].scoring
     panels = [_draw_overview, *scoring.panels()]
     rows = 1 if len(panels) == 1 else 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from data_shards.counted import counted
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.finetuning.tuning import Trial, Tuning, best_trial, with_point
 from spe_dist.recipe import config_yaml
@@ -80,7 +81,7 @@ def tuning_table(tuning: Tuning, trials: Trials, budget: str) -> str:
     """
     parts = [about_tuning(tuning, trials, budget)]
     for start, of_start in trials.items():
-        parts.append(f"## {start}: {len(of_start)} trials, {_hours(of_start):.2f} hours of training")
+        parts.append(f"## {start}: {counted(len(of_start), 'trial')}, {_hours(of_start):.2f} hours of training")
         parts.append(_table(tuning, of_start))
     return "\n\n".join(parts) + "\n"
 

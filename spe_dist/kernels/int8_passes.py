@@ -101,10 +101,11 @@ def attend_to_steps(qkv: Product, starts: Tensor, *, heads: int, scaling: float)
     if library is None or hidden // heads not in _SIZES:
         return _to_steps(_attended(qkv.finished().unflatten(1, (3, heads, -1)), starts, scaling))
     found, starts = _room(len(qkv.places), hidden), starts.to(torch.int32).contiguous()
-    library.int8_attend(
+    unknown = library.int8_attend(
         *map(_at, qkv), _at(starts), *_sizes((len(starts) - 1, heads, hidden // heads)), ctypes.c_float(scaling),
         *map(_at, found), torch.get_num_threads(),
     )  # fmt: skip
+    assert not unknown, f"heads of {hidden // heads} numbers are not compiled, though they are among {_SIZES}"
     return found
 
 

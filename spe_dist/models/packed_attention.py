@@ -2,13 +2,13 @@
 
 On GPUs: kernels that read the packed tensor as it is, `short_attention` for sentences and torch's `varlen_attn` for
 longer sequences. On CPU: padding inside the attention only, to the longest of a few sequences of similar length, and
-none of long sequences and where many are equally long; linear layers run without padding.
+none of long sequences and where many are equally long; linear layers run without padding. Extractors pad nothing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
@@ -42,6 +42,7 @@ class PaddedGroup:
     longest: int
     slots: Tensor | None = None  # [P] where each piece goes in the [S * longest] places; None: they fill all of them
     is_piece: Tensor | None = None  # [S, 1, 1, longest] bool, which places hold a piece; None: all do
+    lengths: tuple[int, ...] = ()  # of the sequences, if they attend one by one where there are no gradients
 
     @property
     def pieces(self) -> int:
@@ -58,7 +59,7 @@ class PaddedLayout:
     places: Tensor  # [P] the inverse: where each packed piece stands in that order
 
 
-def padded_layout(packed: PackedSequences) -> PaddedLayout:
+def padded_layout(packed: PackedSequences, *, one_by_one: bool = False) -> PaddedLayout:
     """Sort the sequences by length and cut them into groups: the shorter half, the shorter half of the rest, and so on.
 
     Where there are many sequences of each length, those of one length are a group, without padding; a long sequence is
@@ -66,6 +67,7 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
 
     Args:
         packed: at least one sequence; on the CPU.
+        one_by_one: whether short sequences attend by themselves where there are no gradients.
     """
     lengths = packed.sequence_starts.diff().long()
     by_length = lengths.argsort(stable=True)
@@ -82,19 +84,23 @@ def padded_layout(packed: PackedSequences) -> PaddedLayout:
     for of_group in lengths.split(of_each_length if unpadded else sizes):
         last_piece, longest = first_piece + int(of_group.sum()), int(of_group[-1])
         if unpadded or len(of_group) == 1:
-            made.append(PaddedGroup(len(of_group), longest))
+            alone = (longest,) if one_by_one and len(of_group) == 1 and longest <= _LONG else ()
+            made.append(PaddedGroup(len(of_group), longest, lengths=alone))
         else:
             here = slice(first_piece, last_piece)
             slots = (rows[here] - first_row) * longest + positions[here]
             is_piece = (torch.arange(longest) < of_group[:, None])[:, None, None]
-            made.append(PaddedGroup(len(of_group), longest, slots, is_piece))
+            each = tuple(of_group.tolist()) if one_by_one else ()
+            made.append(PaddedGroup(len(of_group), longest, slots, is_piece, each))
         first_row, first_piece = first_row + len(of_group), last_piece
     return PaddedLayout(tuple(made), order, torch.empty_like(order).scatter_(0, order, pieces))
 
 
-def layout_of(packed: PackedSequences) -> VarlenLayout | PaddedLayout:
+def layout_of(packed: PackedSequences, *, one_by_one: bool = False) -> VarlenLayout | PaddedLayout:
     """What the attention of the tensors' device needs to know; made once per forward and shared by all layers."""
-    return padded_layout(packed) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
+    return (
+        padded_layout(packed, one_by_one=one_by_one) if packed.piece_ids.device.type == "cpu" else varlen_layout(packed)
+    )
 
 
 def varlen_layout(packed: PackedSequences) -> VarlenLayout:
@@ -185,7 +191,7 @@ def packed_attention(
     """Attend within each sequence; query, key, value are [1, heads, P, size], the result is [1, P, heads, size].
 
     Query and key are left in `last`, where each layer replaces those of the one before. A layer with a window attends
-    to pieces less than `sliding_window` away.
+    to pieces less than `sliding_window` away. Rows after the last piece are there to round up their number.
     """
     window = None if sliding_window is None else sliding_window - 1
     query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [P, heads, size]
@@ -195,12 +201,13 @@ def packed_attention(
     if last is not None:
         last.query, last.key, last.layout, last.scaling, last.window = query, key, layout, scaling, window
     sizes = [group.pieces for group in layout.groups]
-    queries, keys, values = (x.split(sizes) for x in (query, key, value))
+    rest = value[sum(sizes) :]
+    queries, keys, values = (x[: len(x) - len(rest)].split(sizes) for x in (query, key, value))
     attended = [
         _attend(*parts, scaling=scaling, dropout=dropout, window=window)
         for parts in zip(layout.groups, queries, keys, values, strict=True)
     ]
-    return torch.cat(attended).unsqueeze(0), None
+    return torch.cat([*attended, rest] if len(rest) else attended).unsqueeze(0), None
 
 
 def attend_packed(
@@ -237,6 +244,9 @@ def _attend(
     window: int | None,
 ) -> Tensor:
     """Attention within the sequences of a group, [P, heads, size]."""
+    whole = window is None or window + 1 >= group.longest
+    if group.lengths and whole and not (dropout or torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        return _attend_one_by_one(group.lengths, query, key, value, scaling=scaling)
     query, key, value = (pad(x, group).transpose(1, 2) for x in (query, key, value))
     # Written out: at these sizes scaled_dot_product_attention is slower on CPU, and its backward five times as slow.
     scores = (query * scaling) @ key.transpose(2, 3)
@@ -247,6 +257,17 @@ def _attend(
     weights = scores.softmax(dim=3, dtype=torch.float32).to(value.dtype)
     attended = (nn.functional.dropout(weights, dropout) @ value).transpose(1, 2).flatten(0, 1)
     return attended if group.slots is None else attended[group.slots]
+
+
+def _attend_one_by_one(lengths: Sequence[int], query: Tensor, key: Tensor, value: Tensor, *, scaling: float) -> Tensor:
+    """Attention within sequences of these lengths, [P, heads, size], without gradients.
+
+    Padding them costs more than a call for each, even for many of them (docs/decisions.md#speed).
+    """
+    parts = (x.transpose(0, 1).split(lengths, dim=1) for x in (query, key, value))
+    attend = nn.functional.scaled_dot_product_attention
+    attended = [attend(q[None], k[None], v[None], scale=scaling)[0] for q, k, v in zip(*parts, strict=True)]
+    return torch.cat(attended, dim=1).transpose(0, 1)
 
 
 def _look_nearby(scores: Tensor, places: Tensor, window: int) -> Tensor:

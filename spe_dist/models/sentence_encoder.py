@@ -46,6 +46,7 @@ from spe_dist.models.padded_groups import (
     states_of_groups,
 )
 from spe_dist.models.plain_encoder import PlainEncoder, load_plain_encoder
+from spe_dist.models.rounded_rows import rounded_up
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -65,6 +66,7 @@ class SentenceEncoder(nn.Module):
         super().__init__()
         self.model: Any = model
         self.packed = packed
+        self.predicts = False  # if set: on CPUs, the fastest way for few sentences; training is bound to another
         self.first_position = first_position(model.config)
         self.can_pack = architecture_of(model.config).packed and not isinstance(model, OnnxEncoder)
         join_projections(model)
@@ -122,13 +124,16 @@ class SentenceEncoder(nn.Module):
         most = getattr(self.model, "pieces_at_once", 0)
         if 0 < most < len(packed.piece_ids) and len(packed.sequence_starts) > 2:
             return torch.cat([self(*part) for part in in_parts(packed, added, most)])
-        segments = self._segments(packed)
-        layout = varlen_layout(packed) if most else layout_of(packed)
+        inputs = [packed.piece_ids, packed.positions, self._segments(packed), *([] if added is None else [added])]
+        layout = varlen_layout(packed) if most else layout_of(packed, one_by_one=self.predicts)
         if isinstance(layout, VarlenLayout):
-            return self._states(packed.piece_ids, packed.positions, segments, layout, added, last)
-        ids, positions, segments = (values[layout.order] for values in (packed.piece_ids, packed.positions, segments))
-        added = None if added is None else added[layout.order]
-        states = self._states(ids, positions, segments, layout, added, last)
+            return self._states(inputs[0], inputs[1], inputs[2], layout, added, last)
+        order = layout.order
+        if more := self._rows_to_add(packed.piece_ids):
+            order = torch.cat([order, order[:1].expand(more)])
+        inputs = [values[order] for values in inputs]
+        added = None if added is None else inputs[3]
+        states = self._states(inputs[0], inputs[1], inputs[2], layout, added, last)
         return states.index_select(0, layout.places)
 
     def with_attention(self, packed: PackedSequences, rows: AttentionRows) -> tuple[Tensor, list[Tensor]]:
@@ -172,6 +177,14 @@ class SentenceEncoder(nn.Module):
         if added is None:
             return {"input_ids": piece_ids}
         return {"inputs_embeds": self.word_embeddings(piece_ids) + added}
+
+    def _rows_to_add(self, piece_ids: Tensor) -> int:
+        """To round up their number, where oneDNN computes and nothing is trained."""
+        if not self.predicts or piece_ids.device.type != "cpu" or torch.is_grad_enabled():
+            return 0
+        if self.word_embeddings.weight.dtype != torch.bfloat16:  # products of fp32 are MKL's
+            return 0
+        return rounded_up(len(piece_ids)) - len(piece_ids)
 
     def _padded_states(self, packed: PackedSequences) -> Tensor:
         """The same with every sequence padded to the longest, in all layers."""

@@ -1,4 +1,9 @@
-"""What a forward pass keeps for its backward pass: counted on tensors without memory, in the ways of a GPU."""
+"""What a forward pass keeps for its backward pass: counted on tensors without memory, in the ways of a GPU.
+
+Attention is that of `varlen_attn`. `short_attention`, which a GPU may take for sentences, keeps the same (query, key,
+value, result, logarithms of sums) and a few numbers for each tile. Encoders that cannot be packed are counted in one
+padded group, an upper bound: a step has several. Attention on a CPU keeps its scores, which are not counted.
+"""
 
 from __future__ import annotations
 

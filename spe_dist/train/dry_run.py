@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PretrainedConfig
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import require_writable
 from data_shards.shards.manifest import Manifest
@@ -126,10 +127,11 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
 def _forwards(plan: BatchPlan, manifest: Manifest) -> str:
     """Of a step."""
     if plan.pieces_per_forward is None:
-        return f"{plan.accumulation} forwards a step of up to {plan.lanes_per_forward} lanes"
+        return f"{counted(plan.accumulation, 'forward')} a step of up to {counted(plan.lanes_per_forward, 'lane')}"
     usual = plan.usual_accumulation(manifest.statistics.pieces / manifest.statistics.records + 2)
     return (
-        f"about {usual} forwards a step of up to {plan.pieces_per_forward:,} pieces and {plan.lanes_per_forward} lanes"
+        f"about {counted(usual, 'forward')} a step of up to {counted(plan.pieces_per_forward, 'piece')} and "
+        f"{counted(plan.lanes_per_forward, 'lane')}"
     )
 
 
@@ -195,7 +197,8 @@ def _data(config: Config, manifest: Manifest, order: Order) -> str:
     size = sum(shard.filesize for shard in manifest.shardlist) / _MIB
     part = "" if config.data.fraction == 1 else f", of which {order.records:,} are read (data.fraction)"
     part += f", {order.held_out:,} are held out (data.held_out)" if order.held_out else ""
-    return f"{config.data.shards}: {counts.records:,} records, {len(manifest.shardlist)} shards, {size:.1f} MiB{part}"
+    held = f"{counted(counts.records, 'record')}, {counted(len(manifest.shardlist), 'shard')}"
+    return f"{config.data.shards}: {held}, {size:.1f} MiB{part}"
 
 
 def _parameters(module: nn.Module) -> int:

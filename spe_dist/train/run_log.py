@@ -88,7 +88,8 @@ def read_metrics(folder: Path) -> list[dict]:
 
 
 _WIDTH = 100  # of a line
-_FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"), ("loss", "loss {:6.3f}"))
+_FIRST = (("epoch", "epoch {:>3.0f}"), ("step", "step {:>6.0f}"))
+_LOSS = (("loss", "loss {:6.3f}"),)
 _LAST = (("records_per_second", "{:.0f} records/s"),)
 _SHORT = {"entity_f1": "entities", "relation_f1": "relations", "relation_strict_f1": "strict"}
 
@@ -99,19 +100,23 @@ def format_lines(metrics: Mapping[str, float | int | str | None], columns: Seque
     held_out = [name for name in metrics if name.startswith(HELD_OUT)]
     if held_out:
         plain = {"step": metrics["step"], **{name.removeprefix(HELD_OUT): metrics[name] for name in held_out}}
-        lines.append(format_metrics(plain, columns).replace("  loss", "  held out: loss", 1))
+        lines.append(format_metrics(plain, columns, before_loss="held out: "))
     return lines
 
 
-def format_metrics(metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = ()) -> str:
+def format_metrics(
+    metrics: Mapping[str, float | int | str | None], columns: Sequence[Column] = (), *, before_loss: str = ""
+) -> str:
     """One line of at most 100 columns for a terminal or a log: what there is room for.
 
     Args:
         metrics: of a step, or of an epoch of fine-tuning.
         columns: of the run's method. A format that begins with its value follows the column before it.
+        before_loss: says of what the loss is.
     """
     dev = [name.removeprefix("dev_") for name in metrics if name.startswith("dev_")]
     first, last = _cells(metrics, _FIRST), _cells(metrics, _LAST)
+    first += _cells(metrics, _LOSS, before=before_loss)
     middle = _cells(metrics, [(column.metric, column.log) for column in columns if column.log])
     middle += _cells(metrics, [(f"dev_{name}", f"{_SHORT.get(name, name)} {{:.1%}}") for name in dev], before="dev: ")
     while middle and len("".join([*first, *middle, *last])) > _WIDTH + 2:

@@ -77,14 +77,17 @@ class WandB:
 
 
 class Trackio:
-    """Trackio, which keeps its data on this machine unless its own variables say otherwise."""
+    """Trackio, which keeps its data on this machine unless its own variables say otherwise.
+
+    It finds runs by name alone, and of several runs of a name takes the newest. So the name here is one of its own.
+    """
 
     def __init__(self, folder: Path, name: str, config: Mapping[str, object], sent: Sent) -> None:
         import trackio
 
-        self.identity = name
+        self.identity = sent.identity or f"{name}-{uuid.uuid4().hex[:6]}"
         resume = "allow" if sent.identity else "never"
-        self._run = trackio.init(project=PROJECT, name=name, config=dict(config), resume=resume)
+        self._run = trackio.init(project=PROJECT, name=self.identity, config=dict(config), resume=resume)
 
     def log(self, points: Mapping[str, float], step: int) -> None:
         """Add a point to each of several curves."""

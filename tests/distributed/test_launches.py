@@ -99,7 +99,7 @@ def compiled_steps(configs):
         lengths, seen = set(), []
         with (
             patch.object(SentenceEncoder, "compile_layers", eager),
-            patch.object(sentence_encoder, "layout_of", varlen_layout),
+            patch.object(sentence_encoder, "layout_of", lambda packed, **_: varlen_layout(packed)),
             open_session(replace(config, train=replace(config.train, steps=STEPS))) as session,
         ):
             for step, batches in enumerate(session.batches()):

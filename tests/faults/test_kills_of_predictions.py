@@ -132,7 +132,7 @@ def test_a_request_to_stop_keeps_finished_shards_and_no_part_of_a_file(corpus, t
         assert not list((tmp_path / out).glob(".*.tmp"))
         corpus.check(tmp_path / out)
         assert corpus.run(tmp_path / out) == 0 and content(tmp_path / out) == corpus.expected
-        assert "files were finished before" in corpus.err.read_text()
+        assert "finished before: " in corpus.err.read_text()
     else:
         assert process.exitcode == 128 + number and not list(tmp_path.iterdir())
         assert "found.jsonl is not written (a folder keeps what is finished)" in corpus.err.read_text()

@@ -18,7 +18,7 @@ from tests.integration.test_finetune_seeds import FINETUNE
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.tiny_run import SMALL
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3000)]  # Ray starts seven times
 
 VARIANTS = ["full", "no_head", "no_cnn", "momentum", "none"]
 COMPARE = [*FINETUNE[:-1], "compare-pretraining"]
@@ -50,18 +50,22 @@ def test_every_cell_is_trained_once_and_stands_in_the_table(recipe, tmp_path):
     with (tmp_path / "out").open("w") as out:
         stopped = subprocess.Popen(command, env=clean_environment(), stdout=out, stderr=subprocess.STDOUT)
         first = folder / "finetune/extraction-1-trial-1/full/seed-1/config.yaml"
-        wait_until(first.exists, seconds=400, process=stopped)
-        stopped.send_signal(signal.SIGTERM)
-        assert stopped.wait(timeout=120) in (os.EX_TEMPFAIL, 128 + signal.SIGTERM)
+        try:
+            wait_until(first.exists, seconds=1200, process=stopped)
+        finally:
+            stopped.send_signal(signal.SIGTERM)
+            status = stopped.wait(timeout=120)
+        assert status in (os.EX_TEMPFAIL, 128 + signal.SIGTERM)
     starts = (folder / "pretrain/full/starts.jsonl").read_bytes()
-    done = run(*command, timeout=1200)
+    done = run(*command, "--json", timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (folder / "pretrain/full/starts.jsonl").read_bytes() == starts  # not trained again
     assert {path.name for path in (folder / "pretrain").iterdir()} == {"full", "no_head"}
     assert {path.name for path in (folder / "measured").iterdir()} == {"full", "no_head"}
     table = (folder / "comparison.md").read_text()
-    assert table in done.stdout and "| train.epochs " in table
-    cells = json.loads((folder / "comparison.json").read_text())["cells"]
+    assert table in done.stderr and "| train.epochs " in table
+    cells = json.loads(done.stdout)["cells"]
+    assert cells == json.loads((folder / "comparison.json").read_text())["cells"]
     assert [cell["variant"] for cell in cells] == VARIANTS
     logs = {
         name: (folder / f"finetune/extraction-1-trial-1/{name}/seed-1/finetune.log").read_text() for name in VARIANTS

@@ -21,19 +21,20 @@ def doctor(*arguments, **environment):
     return run_script(ROOT / "launcher/cli.py", "doctor", *arguments, **environment)
 
 
-def problems_in(path):
-    return {problem["check"]: problem for problem in json.loads(path.read_text())["problems"]}
+def problems_in(done):
+    return {problem["check"]: problem for problem in json.loads(done.stdout)["problems"]}
 
 
-def errors_in(path):
-    return {check: problem for check, problem in problems_in(path).items() if problem["severity"] == "error"}
+def errors_in(done):
+    return {check: problem for check, problem in problems_in(done).items() if problem["severity"] == "error"}
 
 
 def test_this_machine_is_in_order_and_nothing_is_left_behind(shards, tmp_path):
-    done = doctor("--local", *small_run(shards, f"--run.folder={tmp_path / 'runs'}"), f"--json={tmp_path / 'found'}")
+    done = doctor("--local", *small_run(shards, f"--run.folder={tmp_path / 'runs'}"), "--json")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert errors_in(tmp_path / "found") == {}
-    (node,) = json.loads((tmp_path / "found").read_text())["nodes"]
+    assert errors_in(done) == {}
+    (node,) = json.loads(done.stdout)["nodes"]
+    assert all(f"\n{name} " in done.stderr for name in ("torch", "all-reduce"))
     assert [finding["failure"] for finding in node["findings"].values()] == [None] * 10
     ranks = node["findings"]["all-reduce"]["values"]["ranks"]
     assert len(ranks) == 2 and all(rank["latency_microseconds"] > 0 for rank in ranks)
@@ -49,10 +50,11 @@ def test_every_fault_of_this_machine_is_seen_at_the_same_time(shards, tmp_path):
     shard.write_bytes(content)
     (tmp_path / "runs").write_text("not a folder")
     planted = {"CXX": "/nowhere/g++", "GLOO_SOCKET_IFNAME": "nosuch0", "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    arguments = small_run(tmp_path / "copy", f"--run.folder={tmp_path / 'runs'}", f"--json={tmp_path / 'found'}")
+    arguments = small_run(tmp_path / "copy", f"--run.folder={tmp_path / 'runs'}", "--json")
     done = doctor("--local", *arguments, **planted)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and "would stop or spoil a run" in done.stderr
-    found = problems_in(tmp_path / "found")
+    *_, error = done.stderr.splitlines()
+    assert done.returncode == 1 and error.startswith("error: ") and "would stop or spoil a run" in error
+    found = problems_in(done)
     assert "SHA-256 differs" in found["shards"]["what"] and "00-000000.tar" in found["shards"]["what"]
     assert "exists" in found["storage"]["what"] and str(tmp_path / "runs") in found["storage"]["what"]
     assert "/nowhere/g++" in found["kernels"]["what"]
@@ -61,9 +63,9 @@ def test_every_fault_of_this_machine_is_seen_at_the_same_time(shards, tmp_path):
 
 
 def test_shards_that_are_not_there(tmp_path):
-    arguments = small_run(tmp_path, f"--run.folder={tmp_path / 'runs'}", f"--json={tmp_path / 'found'}")
-    assert doctor("--local", *arguments).returncode == 1
-    assert str(tmp_path / "shards") in errors_in(tmp_path / "found")["shards"]["what"]
+    done = doctor("--local", *small_run(tmp_path, f"--run.folder={tmp_path / 'runs'}", "--json"))
+    assert done.returncode == 1
+    assert str(tmp_path / "shards") in errors_in(done)["shards"]["what"]
 
 
 def probe(folder, seconds=8.0):
@@ -119,13 +121,12 @@ def test_a_cluster_of_two_nodes_is_in_order_and_faults_of_a_third_are_told_apart
         "CXX": "/nowhere/g++",
     }
     before = _own_mounts(runs, "40m")
-    found = tmp_path / "found"
     with ray_head(environment) as head, ray_node(head, environment):
-        arguments = [*small_run(shards, f"--run.folder={runs}"), f"--json={found}", f"--cluster.address={head.address}"]
+        arguments = [*small_run(shards, f"--run.folder={runs}"), "--json", f"--cluster.address={head.address}"]
         wait_until(lambda: _nodes(head, token) == 2)
         good = doctor(*arguments, **token)
         assert good.returncode == 0, good.stdout + good.stderr
-        nodes = json.loads(found.read_text())["nodes"]
+        nodes = json.loads(good.stdout)["nodes"]
         assert [node["findings"]["shared folder"]["values"]["sees"] for node in nodes] == [[0, 1], [0, 1]]
         assert [len(node["findings"]["all-reduce"]["values"]["ranks"]) for node in nodes] == [1, 1]
         assert list(runs.iterdir()) == []
@@ -133,7 +134,7 @@ def test_a_cluster_of_two_nodes_is_in_order_and_faults_of_a_third_are_told_apart
             wait_until(lambda: _nodes(head, token) == 3)
             done = doctor(*arguments, "--train.keep-last=2000", **token)
     assert done.returncode == 1
-    problems = json.loads(found.read_text())["problems"]
+    problems = json.loads(done.stdout)["problems"]
     said = {problem["check"]: problem["what"] for problem in problems if problem["severity"] == "error"}
     assert "torch is 9.9.9, elsewhere" in said["versions"]
     assert "free in run.folder, 2001 checkpoints take" in said["storage"]

@@ -18,7 +18,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from launcher.bench_serve import replicas_of
+from launcher.bench_serve import model_processes
 from launcher.serving.service import version_of_files
 from spe_dist.extraction.predict.extractor import Extractor
 from tests.faults.command_runs import PATIENCE, SPE
@@ -102,7 +102,7 @@ def test_nothing_is_lost_or_wrong_whatever_happens(tmp_path):
         client = Client(url, token)
         client.more(20, service)
         for _ in range(2):
-            replicas_of(service)[0].kill()
+            model_processes(service)[0].kill()
             client.more(20, service)
         shutil.rmtree(served)
         served.mkdir()  # half a model: the old one stays

@@ -15,7 +15,7 @@ from tests.integration.ray_head import wait_until
 from tests.integration.test_finetune_seeds import FINETUNE
 from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_trials_are_done_once_and_the_best_becomes_a_recipe(tmp_path):
@@ -25,20 +25,24 @@ def test_trials_are_done_once_and_the_best_becomes_a_recipe(tmp_path):
     trials = tmp_path / "t/bert"
     with (tmp_path / "out").open("w") as out:
         stopped = subprocess.Popen(command, env=clean_environment(), stdout=out, stderr=subprocess.STDOUT)
-        wait_until(lambda: (trials / "trial-002/seed-1/config.yaml").exists(), process=stopped)
-        stopped.send_signal(signal.SIGINT)
-        assert stopped.wait(timeout=120) == os.EX_TEMPFAIL
+        try:
+            wait_until((trials / "trial-002/seed-1/config.yaml").exists, seconds=900, process=stopped)
+        finally:
+            stopped.send_signal(signal.SIGINT)
+            status = stopped.wait(timeout=120)
+        assert status == os.EX_TEMPFAIL
     told = (tmp_path / "out").read_text()
     assert (
         "stopped on request" in told and "Traceback" not in told and "bert, trial 1, seed 1: best after epoch" in told
     )
     first = (trials / "trial-001/seed-1/result.json").read_bytes()
 
-    done = run(*command)
+    done = run(*command, "--json")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "1 of 2 fine-tunings were done before" in done.stdout
+    assert json.loads(done.stdout) == json.loads((tmp_path / "t/tuning.json").read_text())
+    assert "1 of 2 fine-tunings were done before" in done.stderr
     assert (trials / "trial-001/seed-1/result.json").read_bytes() == first
-    assert (tmp_path / "t/tuning.md").read_text() in done.stdout
+    assert (tmp_path / "t/tuning.md").read_text() in done.stderr
     report = json.loads((tmp_path / "t/tuning.json").read_text())["starts"]["bert"]
     tried = {trial["number"]: trial["settings"]["train.epochs"] for trial in report["trials"]}
     assert sorted(tried.values()) == [30, 31]

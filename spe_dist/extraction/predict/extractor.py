@@ -39,12 +39,13 @@ from spe_dist.extraction.predict.prediction import (
     scored_at_least,
 )
 from spe_dist.models.int8_layers import BACKEND, Bf16Product
+from spe_dist.models.rounded_rows import round_rows
 from spe_dist.models.sentence_encoder import SentenceEncoder
 
 Precision = Literal["bf16", "fp32"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-_KEPT_KERNELS = 64  # by oneDNN, which makes one for every number of rows, and would keep 1,024, 0.4 GiB
+_KEPT_KERNELS = 256  # by oneDNN: for the numbers of rows of some batches; it would keep 1,024, 0.4 GiB
 _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted at a time: some thousand sentences
 
 
@@ -108,10 +109,8 @@ class Extractor:
         if self.device.type == "cpu":
             os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_KERNELS))  # read at the first product
         self._model = model.eval().to(self.device, _DTYPES[self.precision])
-        if self.backend == BACKEND and torch.cpu.get_capabilities().get("avx512_bf16"):
-            encoders: Any = (self._model.span_encoder, self._model.context_encoder)
-            for encoder in encoders:
-                encoder.taps = Bf16Product(encoder.taps)
+        if self.device.type == "cpu":
+            _make_fast(self._model, _DTYPES[self.precision])
         self._word_pieces = word_pieces
         self._cutting = Lock()  # the table of known words is for one thread at a time
 
@@ -272,6 +271,16 @@ def _device_of_export(backend: str, device: str | None, precision: str | None) -
             f"precision is {precision!r}, but this model was exported with its own ({backend}): leave it out"
         )
     return "cpu"
+
+
+def _make_fast(model: ExtractorModel, dtype: torch.dtype) -> None:
+    """On a CPU."""
+    if model.sentence_encoder.backend == BACKEND and torch.cpu.get_capabilities().get("avx512_bf16"):
+        encoders: Any = (model.span_encoder, model.context_encoder)
+        for encoder in encoders:
+            encoder.taps = Bf16Product(encoder.taps)
+    round_rows(model, dtype)
+    model.sentence_encoder.predicts = True
 
 
 def _portions(texts: Iterable[Text]) -> Iterator[list[Text]]:

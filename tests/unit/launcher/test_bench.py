@@ -46,7 +46,7 @@ def bench(case, tmp_path, *settings):
 
 def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, capsys):
     with patch.object(span_pool, "ON_CPU", (Size(4, 12, 5, 16, 8), Size(4, 12, 20, 16, 8))):
-        data, table = bench("span-pool", tmp_path)
+        data, table = bench("span-pool", tmp_path, "--json")
     assert [len(row["seconds"]) for row in data["rows"]] == [2] * 12
     for padded, ours, *alone in zip(*(data["rows"][first::6] for first in range(6)), strict=True):
         names = [f"{name} {what} alone" for name in ("span_pool", "span_gelu_pool") for what in ("forward", "backward")]
@@ -55,7 +55,8 @@ def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, ca
         assert ours["case"] == padded["case"]
         assert ours["notes"]["largest difference"] < 1e-5
         assert ours["notes"]["peak MiB"] < padded["notes"]["peak MiB"]
-    assert table in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"span-pool": data} and table in printed.err
     assert data["machine"]["device"] == "CPU" and data["versions"]["torch"]
 
 

@@ -30,6 +30,9 @@ def test_a_dry_run_says_what_would_be_run_and_starts_nothing(given, capsys, tmp_
     assert told.count("pre-training of 400 steps in ") == 7 and "no pre-training (BERT): no pre-training" in told
     assert "extraction, 20 %: 8 variants, 1 trial of 2 seeds each" in told and "16 fine-tunings in" in told
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+    ablate([*given, "--report", "--json", "--folder", str(tmp_path / "runs")])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["cells"] == [] and "| pre-training " in printed.err
 
 
 def test_a_missing_file_of_data_is_named_before_hours_of_pre_training(given):

@@ -41,6 +41,9 @@ def test_sizes_come_from_the_shards_if_no_vocabulary_is_given(
     write_dataset(tmp_path / "shards")
     main(["--data.shards", str(tmp_path / "shards")])
     assert "debug: " in capsys.readouterr().out
+    main(["--data.shards", str(tmp_path / "shards"), "--compute.no-packed"])
+    text = capsys.readouterr().out
+    assert "bytes of a rank, without activations" in text and "kept by the largest forward" not in text
 
 
 def test_a_step_of_eight_times_the_records_fits_where_one_did_if_forwards_are_cut_by_pieces(
@@ -53,7 +56,7 @@ def test_a_step_of_eight_times_the_records_fits_where_one_did_if_forwards_are_cu
         batch = ["--batch.lanes", lanes, "--batch.lanes-per-forward", lanes, "--cluster.workers", "1", *cut]
         main(["--data.shards", str(tmp_path / "shards"), *batch])
         text = capsys.readouterr().out
-        abouts.append(text.split(" forward passes")[0].rpartition(" with ")[2])
+        abouts.append(text.split(" forward")[0].rpartition(" with ")[2])
         kept.append(rows_of(text)["kept by the largest forward"])
     assert kept[1] > [4 * size for size in kept[0]]
     assert kept[2] < kept[0] and len(set(kept[2])) == 1

@@ -153,7 +153,7 @@ def test_bad_lines_are_named_and_passed_over_up_to_the_limit(predict, tmp_path):
     with pytest.raises(UserError, match=r"more than 1 bad lines .*line 8: field 'text'.*; a\.jsonl, line 11: invalid"):
         predict(*command, "--max-bad-lines", "1")
     said = predict(*command, "--max-bad-lines", "2")
-    assert "3 of 3 files were finished before" in said  # the third has few enough
+    assert "finished before: 3 of 3 files" in said  # the third has few enough
     assert "skipped   2 bad lines, such as a.jsonl, line 8: field 'text' is int, not a string; a.jsonl, line 11" in said
     manifest = json.loads((tmp_path / "found" / "manifest.json").read_text())
     assert [(shard["counts"]["texts"], shard["bad_lines"]) for shard in manifest["shards"]] == [(5, 0), (4, 1), (1, 1)]
@@ -202,7 +202,7 @@ def test_mistakes_about_folders_are_one_line(predict, tmp_path, monkeypatch):
         predict(tmp_path / "a.txt", *found)
     assert list((tmp_path / "found").glob(".*.tmp"))
     lock.release()
-    assert "1 files of JSON lines" in predict(tmp_path / "a.txt", *found)
+    assert "1 file of JSON lines" in predict(tmp_path / "a.txt", *found)
 
 
 def test_workers_of_ray_make_the_same_shards(predict, model, corpus, tmp_path):

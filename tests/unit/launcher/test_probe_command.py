@@ -24,10 +24,12 @@ def probe(encoder, run, *arguments):
 
 def test_a_run_and_its_export_are_asked_the_same_questions(run, tmp_path, capsys):
     probe(run, run, "--out", str(tmp_path / "run"))
-    probe(export_run(run), run, "--out", str(tmp_path / "export"))
     out = capsys.readouterr().out
+    probe(export_run(run), run, "--out", str(tmp_path / "export"), "--json")
+    printed = capsys.readouterr()
     assert "warning:" in out and "is what the run was trained on" in out
     of_run, of_export = (json.loads((tmp_path / kind / "probe.json").read_text()) for kind in ("run", "export"))
+    assert json.loads(printed.out) == of_export and (tmp_path / "export" / "probe.txt").read_text() in printed.err
     assert of_run["chance"] == 0.25 and of_run["held_out"] is False and of_export["held_out"] is None
     assert list(of_run["results"].values()) == list(of_export["results"].values())
     trained, untrained, means = of_run["results"].values()

@@ -49,11 +49,13 @@ def folder(tmp_path_factory):
 
 
 def test_the_probe_prints_and_writes_what_was_measured(folder, tmp_path, capsys):
-    probe([str(folder / "encoder0"), "--documents", str(folder / "docs.json"), "--out", str(tmp_path), "--seed", "3"])
-    out = capsys.readouterr().out
+    arguments = ["--documents", str(folder / "docs.json"), "--out", str(tmp_path), "--seed", "3", "--json"]
+    probe([str(folder / "encoder0"), *arguments])
+    printed = capsys.readouterr()
     table = (tmp_path / "probe.txt").read_text()
-    assert table in out and "relation and head in front of the document" in table
+    assert table in printed.err and "relation and head in front of the document" in table
     written = json.loads((tmp_path / "probe.json").read_text())
+    assert json.loads(printed.out) == written
     model, _ = load_pooled_model(str(folder / "encoder0"))
     drawn = probe_documents(DOCUMENTS, word_pieces(), positions=POSITIONS, seed=3)
     expected = average(drawn.ask(model.sentence_encoder))
@@ -81,9 +83,10 @@ def test_intervals_are_those_of_whole_documents():
 
 def test_embeddings_before_and_after(folder, tmp_path, capsys):
     arguments = ["--documents", str(folder / "docs.json"), "--out", str(tmp_path), "--relations", "3", "--points", "60"]
-    embed([str(folder / "encoder1"), "--before", str(folder / "encoder0"), *arguments])
-    out = capsys.readouterr().out
+    embed([str(folder / "encoder1"), "--before", str(folder / "encoder0"), *arguments, "--json"])
+    printed, out = capsys.readouterr()
     written = json.loads((tmp_path / "embeddings.json").read_text())
+    assert json.loads(printed) == written
     assert f"{sum(written['pairs']['labels'].values())} pairs, {len(written['pairs']['labels'])} relations" in out
     for kind in ("entities", "pairs"):
         before, after = written[kind]["before"], written[kind]["after"]

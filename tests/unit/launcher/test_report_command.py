@@ -1,15 +1,18 @@
 """`spe report` of a run whose metrics are made up."""
 
 import json
+import sys
 
+import pytest
 import yaml
 from PIL import Image
 
-from launcher import report
+from data_shards.errors import UserError
+from launcher.cli import dispatch
 from spe_dist.methods.registry import find_method
 
 
-def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys):
+def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys, monkeypatch):
     columns = [column.metric for column in find_method("mtb", source="").columns]
     lines = [
         {"step": step, "loss": 2.0, "gradient_norm": 1.0, "learning_rate": 1e-5, "records_per_second": 1234.5}
@@ -22,7 +25,10 @@ def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys):
     (run / "config.yaml").write_text(yaml.safe_dump({"method": "mtb"}))
     (run / "versions.json").write_text("{}")
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    report.main([str(run), "--out", str(tmp_path / "out")])
+    with monkeypatch.context() as without, pytest.raises(UserError, match=r'spe report needs matplotlib.*\[plots\]"$'):
+        without.setitem(sys.modules, "matplotlib", None)
+        dispatch(["report", str(run), "--out", str(tmp_path / "out")])
+    dispatch(["report", str(run), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "held out: MTB loss" in printed and "held out: MTB accuracy" in printed
     assert "held out: MLM loss" not in printed

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from data_shards.shards.record_words import RecordWords
 from data_shards.text.word_pieces import WordPieces
 from data_shards.tokenizer.files import SpecialIds
 from launcher.shards import layer_lines, main, summary_text
+from tests.unit.spe_dist.tiny_run import write_dataset
 
 
 def summary(workers: int, reused: int) -> BuildSummary:
@@ -26,14 +28,14 @@ def summary(workers: int, reused: int) -> BuildSummary:
 def test_summary_says_what_came_out_and_how_fast() -> None:
     text = summary_text(summary(2, 0), Path("out"))
     for part in (
-        "100 records in 1 shards",
+        "100 records in 1 shard, ",
         "20.0 words, 25.0 pieces, 60.0 bytes",
         "lower-cased",
         "10 with too few words",
     ):
         assert part in text
     assert "11 sentences/s and 200 words/s a core" in text
-    assert "3 of 4 units were finished before" in summary_text(summary(2, 3), Path("out"))
+    assert "finished before: 3 of 4 units" in summary_text(summary(2, 3), Path("out"))
     assert "already built" in summary_text(summary(0, 0), Path("out"))
 
 
@@ -68,6 +70,18 @@ def test_a_sample_of_documents(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert len((tmp_path / "text.jsonl").read_text().splitlines()) == 5
     with pytest.raises(UserError, match="--negatives are sentences"):
         main(["sample-corpus", "--documents", "5", "--negatives", "3", "--out", str(tmp_path)])
+
+
+def test_problems_of_files_are_a_list_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_dataset(tmp_path / "x")
+    main(["verify", str(tmp_path / "x"), "--json"])
+    assert json.loads(capsys.readouterr().out) == []
+    (shard, *_) = (tmp_path / "x").glob("*.tar")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match="x: 1 problem; copy or build the dataset again"):
+        main(["verify", str(tmp_path / "x"), "--json"])
+    (problem,) = json.loads(capsys.readouterr().out)
+    assert shard.name in problem
 
 
 def test_mistakes_rise_as_user_errors(tmp_path: Path) -> None:

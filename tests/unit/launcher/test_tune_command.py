@@ -1,5 +1,7 @@
 """What `spe tune` reads and refuses, and its budget."""
 
+import json
+
 import pytest
 import yaml
 
@@ -53,6 +55,13 @@ def test_mistakes_are_one_line_and_nothing_is_written(tune, tmp_path, arguments,
         main([*tune, "--grid", "train.epochs=2,3", *arguments])
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "t").exists()
+
+
+def test_json_is_alone_on_standard_output(tune, tmp_path, capsys):
+    main([*tune, "--grid", "train.epochs=2,3", "--hours", "1e-9", "--json"])
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((tmp_path / "t/tuning.json").read_text())
+    assert (tmp_path / "t/tuning.md").read_text() in printed.err
 
 
 def test_an_encoder_that_no_start_would_use_is_refused(tune):

@@ -152,6 +152,16 @@ def test_the_command_samples_and_sums_up(reader: ShardReader, tmp_path: Path, ca
     assert lines[2].split() == ["born", "in", "R0", "1", "4", "1", "25.0%", "4.6%", "to", "69.9%"]
     assert lines[-3].split() == ["all", "judged", "6", "24", "6", "25.0%", "12.0%", "to", "44.9%"]
     assert lines[-1].endswith("25.0%")
+    dispatch(["shards", "audit", str(reader.location), "--judged", str(out), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    of_relation = found["relations"]["R0"]
+    assert (of_relation["name"], of_relation["facts"], of_relation["right"], of_relation["judged"]) == (
+        "born in",
+        1,
+        1,
+        4,
+    )
+    assert of_relation["interval"] == pytest.approx([0.046, 0.699], abs=1e-3) and found["weighted_precision"] == 0.25
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_other_languages_keep_their_rules() -> None:
     ("language", "message"),
     [
         ("qq", "no word rules for language 'qq'"),
+        ("without spacy", "names of relations, into words: pip install spacy$"),
         ("en.punctuation", "no word rules"),
         ("", "no word rules"),
         ("ja", "'ja' need a package: pip install sudachipy sudachidict_core"),
@@ -49,6 +50,8 @@ def test_a_language_without_rules_or_package_is_named(
 ) -> None:
     for package in ("sudachipy", "pythainlp", "pyvi", "natto"):
         monkeypatch.setitem(sys.modules, package, None)  # as if it was not installed
+    if language == "without spacy":
+        monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(UserError, match=message) as caught:
         words("a", language)
     assert "\n" not in str(caught.value)

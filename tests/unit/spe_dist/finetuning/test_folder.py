@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from spe_dist.extraction.scores.joint_scoring import JointScoring
-from spe_dist.finetuning.folder import check_same_run, check_same_start, prepare_folder
+from spe_dist.finetuning.folder import check_same_run, check_same_start, format_result, prepare_folder
 from spe_dist.finetuning.loop import finetune
 from spe_dist.finetuning.predictions import write_predictions
 from spe_dist.finetuning.score_report import report_run
@@ -63,6 +63,8 @@ def test_the_other_seeds_of_a_run_must_have_its_configuration(learned):
 
 def test_curves_end_with_the_scores_of_the_best_epoch(learned):
     config, result = learned
+    *_, scores_line, where = (Path(config.run_folder) / "seed-1" / "finetune.log").read_text().splitlines()
+    assert format_result(result) in scores_line and "result.json, model/README.md and TensorBoard, under best/" in where
     board = EventAccumulator(str(Path(config.run_folder) / "seed-1" / "tensorboard")).Reload()
     assert len(board.Scalars("dev/entity_f1")) == 40  # not purged by what is written later
     for name, scores in (("dev", result.dev), ("test", result.test)):

@@ -8,6 +8,9 @@ from huggingface_hub import ModelCard, constants
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
+from launcher.serve import models_of
+from launcher.serving.model_source import folder_of
+from launcher.serving.service import version_of_files
 from spe_dist import Extractor, SpanPairModel
 from tests.unit.spe_dist.finetuning.untrained import save_untrained
 from tests.unit.spe_dist.hub.hub_server import READ_ONLY, TOKEN, Hub, Repository
@@ -58,6 +61,19 @@ def test_an_extractor_comes_back_from_the_hub_as_it_was(
     dispatch(["predict", NAME, "--text", TEXT, "--out", str(tmp_path / "found.jsonl"), "--device", "cpu"])
     assert '"entities"' in (tmp_path / "found.jsonl").read_text()
     assert len(hub.asked) == asked
+
+
+def test_a_service_takes_what_the_hub_has_now_and_seeks_no_folder_there(hub: Hub, extractor: Path) -> None:
+    dispatch(["push", str(extractor), NAME])
+    models = models_of([NAME, f"other={NAME}", f"mine={extractor}"])
+    assert models == {"people": NAME, "other": NAME, "mine": extractor}
+    first = version_of_files(folder_of(models["people"]))
+    hub.repositories[NAME].branches["main"]["extractor.json"] += b" "
+    assert version_of_files(folder_of(models["people"])) != first
+    shutil.rmtree(extractor)
+    asked = len(hub.asked)
+    assert folder_of(models["mine"]) == extractor and len(hub.asked) == asked
+    assert "ann/wiki" in said("serve", "ann/wiki")
 
 
 def test_the_card_has_what_the_run_tells_and_the_hubs_schema(

@@ -79,6 +79,10 @@ def test_a_line_of_a_step_has_every_objective_in_a_hundred_columns(method):
     objectives = {column.metric.removesuffix("_loss") for column in columns if column.metric.endswith("_loss")}
     assert {name for name in objectives if f" {name} 9.43" in line} == objectives
     assert line.count(" 100%") == len(objectives)
+    held_out = {f"held_out_{name}": value for name, value in (largest | {"loss": 20.983}).items()}
+    _, line = format_lines({"step": 40_000, **held_out}, columns)
+    assert line.startswith("step  40000  held out: loss 20.983  ") and len(line) <= 100
+    assert {name for name in objectives if f" {name} 9.43" in line} == objectives
 
 
 def test_what_was_measured_on_held_out_records_has_a_line_of_its_own():

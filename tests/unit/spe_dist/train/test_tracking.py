@@ -1,6 +1,7 @@
 """Trackers: stand-ins for their libraries write down what they are told, fail, hang or are not there."""
 
 import json
+import re
 import time
 
 import pytest
@@ -22,7 +23,7 @@ class Run:
     def finish(self): note("finish")
 def login(prompt): return False
 def init(*, project, name, id, resume, config, dir, mode):
-    note("init", project, name, resume, config, mode)
+    note("init", project, name[:4], resume, config, mode)
     return Run(id)
 """
 TRACKIO = """
@@ -77,17 +78,20 @@ def write(log, steps):
 @pytest.mark.parametrize("tracker", ["wandb", "trackio", "mlflow"])
 def test_a_tracker_is_told_every_step_once_and_goes_on_with_the_run(run, tmp_path, tracker, caplog):
     """The second start makes steps 3 and 4 again, which were sent by the first."""
-    for first, last in ((0, 4), (2, 6)):
-        log = RunLog(run, first_step=first, tracker=tracker, name="demo")
+    for first, last, name in ((0, 4, "demo"), (2, 6, "demo2")):
+        log = RunLog(run, first_step=first, tracker=tracker, name=name)
         write(log, range(first + 1, last + 1))
         log.close()
     notes = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
     resumed = [note for note in notes if note[0] == "resume"]
-    assert resumed in ([], [["resume", "never"], ["resume", "allow"]])  # of one name there may be several runs
+    assert resumed in ([], [["resume", "never"], ["resume", "allow"]])
     notes = [note for note in notes if note[0] != "resume"]
     seed = "3" if tracker == "mlflow" else 3
     mode = "offline" if tracker == "wandb" else None
     begin = ["init", "spe_dist", "demo", "allow", {"run.seed": seed}, mode]
+    if tracker == "trackio":  # which takes the newest run of a name
+        begin[2] = json.loads((run / "tracker.json").read_text())[tracker]["identity"]
+        assert re.fullmatch("demo-[0-9a-f]{6}", begin[2])
     points = [["point", step, {"objective/loss": 1 / step, "speed/mfu": 0.5}] for step in range(1, 7)]
     assert notes == [begin, *points[:4], ["finish"], begin, *points[4:], ["finish"]]
     assert json.loads((run / "tracker.json").read_text())[tracker]["step"] == 6

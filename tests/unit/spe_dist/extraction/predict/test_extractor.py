@@ -231,7 +231,7 @@ def test_few_kernels_are_kept_unless_somebody_says_how_many(monkeypatch):
     assert os.environ[name] == "7"
     monkeypatch.delenv(name)
     Extractor(lively_model(), word_pieces())
-    assert os.environ[name] == "64"
+    assert os.environ[name] == "256"
 
 
 def test_a_stream_reads_no_further_than_it_must(monkeypatch):
