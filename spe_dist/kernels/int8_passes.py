@@ -54,14 +54,14 @@ def to_steps(values: Tensor) -> Steps:
     library = cpu_library()
     if library is None:
         return _to_steps(values)
-    values = values.contiguous()
+    values = values.float().contiguous()
     found = _room(*values.shape)
     library.int8_steps(_at(values), *_sizes(values.shape), *map(_at, found), torch.get_num_threads())
     return found
 
 
 def gelu_to_steps(product: Product) -> Steps:
-    """The GELU of a product as steps; compiled it is exact to 4e-5."""
+    """The GELU of a product as steps; compiled it is exact to 4e-5, or to 4e-6 of large numbers."""
     library = cpu_library()
     if library is None:
         return _to_steps(nn.functional.gelu(product.finished()))
@@ -145,7 +145,8 @@ def _attended(qkv: Tensor, starts: Tensor, scaling: float) -> Tensor:
 
 def _room(rows: int, columns: int) -> Steps:
     rounded = -(-rows // _ROUNDED_TO) * _ROUNDED_TO
-    return Steps(torch.empty(rounded, columns, dtype=torch.uint8), torch.empty(rows, 2))
+    steps = torch.empty(rounded, columns, dtype=torch.uint8, device="cpu")
+    return Steps(steps, torch.empty(rows, 2, dtype=torch.float32, device="cpu"))  # whatever this process's defaults are
 
 
 def _sizes(sizes: tuple[int, ...]) -> list[ctypes.c_int64]:

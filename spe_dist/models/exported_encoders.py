@@ -41,7 +41,11 @@ def load_exported_encoder(folder: Path) -> OnnxEncoder | PlainEncoder | None:
         config = json.loads((folder / _CONFIG).read_bytes())
         if (folder / INT8).exists():
             encoder = with_int8_layers(PlainEncoder(config))
-            encoder.load_state_dict(load_file(folder / INT8), assign=True)
+            weights, expected = load_file(folder / INT8), encoder.state_dict()
+            encoder.load_state_dict(weights, assign=True)
+            for name, weight in weights.items():  # compiled code reads them
+                if weight.dtype != (torch.float32 if expected[name].is_floating_point() else torch.int8):
+                    raise ValueError(f"{name} is of type {weight.dtype}")
             return encoder.eval()
         embeddings = load_file(folder / EMBEDDINGS)["weight"]
         return OnnxEncoder((folder / GRAPH).read_bytes(), SimpleNamespace(**config), embeddings)

@@ -93,7 +93,7 @@ class Int8Layer(nn.Module):
 
     def forward(self, states: Tensor, attention: Mapping[str, Any]) -> Tensor:
         """States [1, P, H] of the next layer, in the place of those given."""
-        rows = states[0]
+        rows = states[0].float()  # also within autocast
         qkv, layout = self.projections(to_steps(rows)), attention["layout"]
         if isinstance(layout, VarlenLayout):
             steps = attend_to_steps(qkv, layout.sequence_starts, heads=self.num_heads, scaling=self.scaling)
@@ -104,7 +104,7 @@ class Int8Layer(nn.Module):
         add_and_norm(self.attended(steps), self.attended_norm, rows)
         steps = gelu_to_steps(self.inner(to_steps(rows)))
         add_and_norm(self.outer(steps), self.norm, rows)
-        return states
+        return rows[None]
 
 
 def with_int8_layers(encoder: PlainEncoder) -> PlainEncoder:
@@ -123,7 +123,10 @@ def with_int8_layers(encoder: PlainEncoder) -> PlainEncoder:
 
 
 class Bf16Product(nn.Module):
-    """A linear layer without bias, its inputs and weights rounded to bf16, [..., K] → [..., N] bf16."""
+    """A linear layer without bias, its inputs and weights rounded to bf16, [..., K] → [..., N] bf16.
+
+    Weights may be widened later: inputs follow, for a processor that does not multiply bf16.
+    """
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
@@ -131,4 +134,4 @@ class Bf16Product(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Compute."""
-        return nn.functional.linear(inputs.bfloat16(), self.weight)
+        return nn.functional.linear(inputs.to(self.weight.dtype), self.weight)

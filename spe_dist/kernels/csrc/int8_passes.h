@@ -2,7 +2,7 @@
 // norm of a sum. A step s stands for (s - zero) * width, and each row of them has a place of its own: (width, shift).
 // A product of steps is finished by its row's place: width * product - shift * sums + bias. See int8_passes.py.
 //
-// Vectors of 16 numbers are GCC's and Clang's own: one register of AVX-512, two of AVX2, four of anything older.
+// Vectors are GCC's and Clang's own, of a register of AVX-512 or of AVX2: GCC takes wider ones apart, number by number.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -13,14 +13,21 @@
 
 namespace int8_passes {
 
-constexpr int64_t kLanes = 16, kRows = 8;  // numbers of a vector; queries whose scores stay in registers
+#ifdef __AVX512F__
+constexpr int64_t kLanes = 16;  // numbers of a vector
+#else
+constexpr int64_t kLanes = 8;
+#endif
+constexpr int64_t kRows = 8;  // queries whose scores stay in registers
 constexpr float kLevels = 255.0f;
-typedef float Floats __attribute__((vector_size(4 * kLanes), aligned(4)));
-typedef float Half __attribute__((vector_size(2 * kLanes)));
-typedef float Quarter __attribute__((vector_size(kLanes)));
-typedef int32_t Ints __attribute__((vector_size(4 * kLanes), aligned(4)));
-typedef uint8_t Bytes __attribute__((vector_size(kLanes), aligned(1)));
+typedef float Floats __attribute__((vector_size(4 * kLanes)));
+typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef uint8_t Bytes __attribute__((vector_size(kLanes)));
+#ifdef __AVX512F__
 constexpr Ints kLane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+constexpr Ints kLane = {0, 1, 2, 3, 4, 5, 6, 7};
+#endif
 
 using Whole = std::integral_constant<int64_t, kLanes>;
 
@@ -45,15 +52,22 @@ inline void over(int64_t columns, One one) {
   if (c < columns) one(c, columns - c);
 }
 
+// Lanes whose numbers differ in one bit change places.
+inline Floats exchanged(const Floats& values, int32_t bit) {
+#ifdef __clang__
+  Floats others;
+  for (int32_t lane = 0; lane < kLanes; ++lane) others[lane] = values[lane ^ bit];
+  return others;
+#else
+  return __builtin_shuffle(values, kLane ^ bit);
+#endif
+}
+
 template <typename Both>
-inline float join(const Floats& values, Both both) {
-  Half halves[2];
-  std::memcpy(halves, &values, sizeof(values));
-  const Half half = both(halves[0], halves[1]);
-  Quarter quarters[2];
-  std::memcpy(quarters, &half, sizeof(half));
-  const Quarter quarter = both(quarters[0], quarters[1]);
-  return both(both(quarter[0], quarter[1]), both(quarter[2], quarter[3]));
+inline float join(Floats values, Both both) {
+#pragma GCC unroll 4
+  for (int32_t bit = kLanes / 2; bit > 0; bit /= 2) values = both(values, exchanged(values, bit));
+  return values[0];
 }
 
 inline float sum(const Floats& values) {
@@ -83,8 +97,8 @@ inline Floats exp_of_negative(Floats x) {
   return result * scale;
 }
 
-// x times the normal distribution's share below x within 4e-5: a polynomial of x^2 (Chebyshev's, refitted until its
-// largest errors were alike) up to 4.5, beyond which the share is 0 or 1.
+// x times the normal distribution's share below x within 4e-5, and within 4e-6 of x where that is more: a polynomial of
+// x^2 (Chebyshev's, refitted until its largest errors were alike) up to 4.5, beyond which the share is 0 or 1.
 inline Floats gelu(Floats x) {
   const Floats size = x < 0.0f ? -x : x, near = size > 4.5f ? Floats{} + 4.5f : size;
   const Floats place = near * near * (2.0f / (4.5f * 4.5f)) - 1.0f;
@@ -110,56 +124,52 @@ struct Finish {
   }
 };
 
-// Lanes that differ in one bit become their sum and their difference, for each of the four bits.
+// Lanes that differ in one bit become their sum and their difference, for each bit.
 inline Floats mix_lanes(Floats values) {
 #pragma GCC unroll 4
-  for (int32_t bit = 1; bit < kLanes; bit *= 2) {
-#ifdef __clang__
-    Floats others;
-    for (int32_t lane = 0; lane < kLanes; ++lane) others[lane] = values[lane ^ bit];
-#else
-    const Floats others = __builtin_shuffle(values, kLane ^ bit);
-#endif
-    values = others + ((kLane & bit) != 0 ? -values : values);
-  }
+  for (int32_t bit = 1; bit < kLanes; bit *= 2)
+    values = exchanged(values, bit) + ((kLane & bit) != 0 ? -values : values);
   return values;
 }
 
 // A block of a row times the Hadamard matrix of its size, in place.
-template <int64_t kVectors>
+template <int64_t kColumns>
 inline void mix_block(float* block) {
+  constexpr int64_t kVectors = kColumns / kLanes;
   Floats values[kVectors];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int64_t v = 0; v < kVectors; ++v) values[v] = mix_lanes(load(block + v * kLanes, Whole()));
-#pragma GCC unroll 3
+#pragma GCC unroll 4
   for (int64_t bit = 1; bit < kVectors; bit *= 2)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int64_t v = 0; v < kVectors; ++v) {
       if (v & bit) continue;
       const Floats first = values[v], second = values[v + bit];
       values[v] = first + second;
       values[v + bit] = first - second;
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int64_t v = 0; v < kVectors; ++v) store(values[v], Whole(), block + v * kLanes);
 }
 
 // Blocks of 128 columns, or of the largest power of two that divides their number; fewer than 16 are not mixed.
 inline void mix(float* row, int64_t columns) {
   if (columns % 128 == 0)
-    for (int64_t c = 0; c < columns; c += 128) mix_block<8>(row + c);
+    for (int64_t c = 0; c < columns; c += 128) mix_block<128>(row + c);
   else if (columns % 64 == 0)
-    for (int64_t c = 0; c < columns; c += 64) mix_block<4>(row + c);
+    for (int64_t c = 0; c < columns; c += 64) mix_block<64>(row + c);
   else if (columns % 32 == 0)
-    for (int64_t c = 0; c < columns; c += 32) mix_block<2>(row + c);
+    for (int64_t c = 0; c < columns; c += 32) mix_block<32>(row + c);
   else if (columns % 16 == 0)
-    for (int64_t c = 0; c < columns; c += 16) mix_block<1>(row + c);
+    for (int64_t c = 0; c < columns; c += 16) mix_block<16>(row + c);
 }
 
-// A row, mixed in place, to steps that reach from its lowest to its highest number, 0 among them.
+// A row, mixed in place, to steps that reach from its lowest to its highest number, 0 among them. Those of a row that is
+// not finite stand for NaN.
 inline Place to_steps(float* values, int64_t columns, uint8_t* steps) {
   mix(values, columns);
   Floats lows = {}, highs = {};
+  Ints below = {};
   over(columns, [&](int64_t c, auto left) {
     const Floats some = load(values + c, left);
     lows = some < lows ? some : lows;
@@ -171,8 +181,11 @@ inline Place to_steps(float* values, int64_t columns, uint8_t* steps) {
   over(columns, [&](int64_t c, auto left) {
     Floats place = load(values + c, left) * per_unit + (zero + 0.5f);
     place = place > kLevels ? Floats{} + kLevels : place;  // not below 0: the lowest number is step 0
-    store(__builtin_convertvector(__builtin_convertvector(place, Ints), Bytes), left, steps + c);
+    const Ints whole = __builtin_convertvector(place, Ints);
+    below |= whole;  // NaN becomes the lowest integer
+    store(__builtin_convertvector(whole, Bytes), left, steps + c);
   });
+  if (lowest(__builtin_convertvector(below, Floats)) < 0.0f) return {NAN, NAN};
   return {width, width * zero};
 }
 
