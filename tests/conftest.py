@@ -1,4 +1,5 @@
 import functools
+import sys
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,14 @@ def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     write_dataset(folder / "shards")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ranks_end_with_the_file():
+    """Each run leaves threads of gloo, which wake a hundred times a second: those of all files took half a core."""
+    yield
+    if ranks := sys.modules.get("tests.distributed.ranks"):
+        ranks.end_worlds()
 
 
 def pytest_configure():

@@ -35,7 +35,7 @@ def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout
         The results in rank order.
     """
     if not _WORLDS:
-        atexit.register(_kill_all)  # before multiprocessing asks them by SIGTERM, which a run that trained obeys later
+        atexit.register(end_worlds)  # before multiprocessing asks them by SIGTERM, which a run that trained obeys later
     if world_size not in _WORLDS:
         _WORLDS[world_size] = Ranks(world_size)
     try:
@@ -45,9 +45,10 @@ def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout
         raise
 
 
-def _kill_all() -> None:
-    for ranks in _WORLDS.values():
-        ranks.kill()
+def end_worlds() -> None:
+    """End all processes that are kept."""
+    while _WORLDS:
+        _WORLDS.popitem()[1].kill()
 
 
 class Ranks:
