@@ -25,7 +25,7 @@ def rounded_up(rows: int) -> int:
 
 def round_rows(model: nn.Module, dtype: torch.dtype) -> None:
     """Let blocks and, in bf16, linear layers of a model compute rounded numbers of rows when there are no gradients."""
-    kinds = (TransformBlock, nn.Linear) if dtype == torch.bfloat16 else TransformBlock  # fp32 products are MKL's
+    kinds = (TransformBlock, nn.Linear) if dtype == torch.bfloat16 else TransformBlock  # in fp32 only GELU is oneDNN's
     chosen: list[Any] = [module for module in model.modules() if isinstance(module, kinds)]
     for module in chosen:
         module.forward = partial(_rounded, module)  # a bound method could not be pickled

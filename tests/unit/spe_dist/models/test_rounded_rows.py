@@ -49,13 +49,32 @@ def test_without_gradients_each_sequence_attends_by_itself_with_the_same_states(
         if "query" in name or "key" in name or "Wqkv" in name:
             nn.init.normal_(weight)
     packed = pack([torch.randint(2, 40, (length,)) for length in lengths])
-    expected = encoder(packed).detach()
+    expected, pieces, calls = encoder(packed).detach(), sum(lengths), []
+    for name in ("linear", "scaled_dot_product_attention"):
+        monkeypatch.setattr(nn.functional, name, _noted(calls, getattr(nn.functional, name)))
+
+    def called() -> tuple[set[int], bool]:
+        """Rows of linear layers, and whether sequences have attended by themselves."""
+        rows = {x.shape[:-1].numel() for name, x in calls if name == "linear"}
+        alone = any(name != "linear" for name, _ in calls)
+        calls.clear()
+        return rows, alone
+
     encoder.predicts = True
     torch.testing.assert_close(encoder(packed), expected, rtol=0, atol=0)
+    assert called() == ({pieces}, False)
+    few = len(lengths) < 16  # many of one length are a group, which needs no padding
     with torch.no_grad():
         torch.testing.assert_close(encoder(packed), expected, rtol=1e-5, atol=1e-5)
+        assert called() == ({pieces}, few)
         encoder.to(torch.bfloat16)
         rounded = encoder(packed)
+        assert called() == ({rounded_up(pieces)}, few)
         monkeypatch.setattr(module, "rounded_up", lambda rows: rows)
         torch.testing.assert_close(encoder(packed), rounded, rtol=0.05, atol=0.05)
+        assert called() == ({pieces}, few)
         torch.testing.assert_close(rounded.float(), expected, rtol=0.2, atol=0.2)
+
+
+def _noted(calls, function):
+    return lambda x, *others, **settings: calls.append((function.__name__, x)) or function(x, *others, **settings)
