@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spe_dist.batches.batch import ONE_PIECE, PackedSequences
+from spe_dist.batches.batch import PackedSequences
 from spe_dist.models.architectures import (
     architecture_of,
     first_position,
@@ -38,6 +38,13 @@ from spe_dist.models.rounded_rows import rounded_up
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_ONE_PIECE = PackedSequences(
+    piece_ids=torch.zeros(1, dtype=torch.int64),
+    positions=torch.zeros(1, dtype=torch.int64),
+    sequence_starts=torch.tensor([0, 1], dtype=torch.int32),
+    longest=1,
+)
 
 
 class SentenceEncoder(nn.Module):
@@ -98,7 +105,7 @@ class SentenceEncoder(nn.Module):
             last: is given what the last layer attends with; not with padded layers.
         """
         if not len(packed.piece_ids):  # Hugging Face's reshapes need a piece; so every parameter stays in the graph
-            return self.forward(ONE_PIECE.to(packed.piece_ids.device))[:0]
+            return self.forward(_ONE_PIECE.to(packed.piece_ids.device))[:0]
         if not self.can_pack:
             if last is not None:
                 raise ValueError("this encoder leaves no queries and keys")
