@@ -137,6 +137,7 @@ $(TOOLS)/.installed: .ci/locks/tools.txt
 	$(TOOLS)/bin/$(INSTALL) $<
 	touch $@
 
+# Torch as pip finds it, which may be a CPU build; all else by uv, which is faster.
 $(FLOORS)/.installed: pyproject.toml .ci/locks/run.txt $(TOOLS)/.installed
 	$(PYTHON) -m venv --clear $(FLOORS)
 	$(TOOLS)/bin/python .ci/requirements.py floors $(if $(FLOOR_TORCH),--torch $(FLOOR_TORCH)) > $(FLOORS)/floors.txt

@@ -62,13 +62,13 @@ class Bench:
     cases: tyro.conf.Positional[tuple[Case, ...]]
     """Cases to measure."""
     out: Path | None = None
-    """Folder for NAME.json and NAME.md of each case."""
+    """Folder for bench_NAME.json and bench_NAME.md of each case."""
     repeats: int = 7
     """Repeats; figures are medians over them."""
     compiled: bool = True
     """span-pool: also measure the baseline with torch.compile."""
     json: bool = False
-    """Print what NAME.json would hold of each case, by its name; tables go to standard error."""
+    """Print what bench_NAME.json would hold of each case, by its name; tables go to standard error."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Any, TextIO
 
 _SECONDS = 0.5
@@ -40,15 +40,13 @@ def say(text: str, *, end: str = "\n", to: TextIO | None = None) -> None:
         )
 
 
-@contextmanager
-def text_aside(json: bool) -> Iterator[None]:
+def text_aside(json: bool) -> AbstractContextManager[Any]:
     """While a command with `--json` works, its text goes to standard error: only JSON is on standard output.
 
     Args:
         json: whether it was asked for; else nothing changes.
     """
-    with redirect_stdout(sys.stderr) if json else nullcontext():
-        yield
+    return redirect_stdout(sys.stderr) if json else nullcontext()
 
 
 def print_json(result: Any) -> None:

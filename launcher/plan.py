@@ -19,7 +19,7 @@ from launcher.recipe_arguments import split_recipe
 from spe_dist.config import Config
 from spe_dist.engine.zero_config import STAGES
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.models.saved_encoder import resolve_encoder_config
 from spe_dist.recipe import load_recipe
 from spe_dist.text_table import text_table
 from spe_dist.train.activations import activation_bytes

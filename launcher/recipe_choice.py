@@ -55,7 +55,7 @@ def with_chosen_recipe(arguments: Sequence[str]) -> tuple[list[str], str | None]
     if _place_of_auto(arguments) is None:
         return list(arguments), None
     from spe_dist.engine.machine import Machine
-    from spe_dist.models.sentence_encoder import resolve_encoder_config
+    from spe_dist.models.saved_encoder import resolve_encoder_config
 
     encoder = _encoder_of(arguments)
     size = None

@@ -182,7 +182,7 @@ def build_ours(given: argparse.Namespace, texts: list[str]) -> None:
     from spe_dist.extraction.predict.extractor import Extractor
     from spe_dist.extraction.predict.extractor_folder import STEM, ExtractorDescription
     from spe_dist.finetuning.model_folder import save_model
-    from spe_dist.models.sentence_encoder import new_sentence_encoder
+    from spe_dist.models.saved_encoder import new_sentence_encoder
 
     torch.manual_seed(0)
     tokenizer(texts, VOCABULARY["ours"]).save_pretrained(given.folder / "tokenizer")

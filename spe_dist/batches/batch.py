@@ -74,14 +74,6 @@ class PackedSequences(Tensors):
     segments: Tensor | None = None  # [P] int64, 0 or 1: which of two texts a piece belongs to; None: there is one
 
 
-ONE_PIECE = PackedSequences(
-    piece_ids=torch.zeros(1, dtype=torch.int64),
-    positions=torch.zeros(1, dtype=torch.int64),
-    sequence_starts=torch.tensor([0, 1], dtype=torch.int32),
-    longest=1,
-)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Batch(Tensors):
     """One forward of any method, as far as the training loop looks at it; a method adds its own tensors."""

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from spe_dist.config import Config
 from spe_dist.methods.registry import spec_of
 from spe_dist.models.packed_attention import varlen_layout
-from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.models.saved_encoder import resolve_encoder_config
 from spe_dist.train.activations import as_on_a_gpu
 from spe_dist.train.session import Session, open_session
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.config import ClusterConfig
 
@@ -99,7 +100,7 @@ def _why_not() -> str:
 
 
 def _many(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+    return counted(count, what) if count else f"no {what}s"
 
 
 def find_device(name: str | None) -> torch.device:

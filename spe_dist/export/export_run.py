@@ -25,7 +25,7 @@ from spe_dist.export.export_format import DESCRIPTION, MODEL_CARD, Description, 
 from spe_dist.export.model_card import model_card
 from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe
 from spe_dist.train.line_files import read_json_lines
 from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, ENCODER, METRICS, TOKENIZER, VERSIONS, read_dataset

@@ -10,7 +10,7 @@ from spe_dist.config import EncoderConfig
 from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, load_model
 from spe_dist.export.span_pair_model import SpanPairModel
-from spe_dist.models.sentence_encoder import load_sentence_encoder, resolve_encoder_config
+from spe_dist.models.saved_encoder import load_sentence_encoder, resolve_encoder_config
 from spe_dist.train.run_folder import CONFIG
 
 

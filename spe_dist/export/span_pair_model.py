@@ -33,12 +33,8 @@ from spe_dist.export.marked_text import MarkedText, Span, WordSpan
 from spe_dist.export.packed_texts import pack_texts, pack_word_spans
 from spe_dist.models.from_sizes import pair_encoder_of, span_encoder_of
 from spe_dist.models.projection_head import ProjectionHead
-from spe_dist.models.sentence_encoder import (
-    SentenceEncoder,
-    load_saved_encoder,
-    save_sentence_encoder,
-    save_tokenizer,
-)
+from spe_dist.models.saved_encoder import load_saved_encoder, save_sentence_encoder, save_tokenizer
+from spe_dist.models.sentence_encoder import SentenceEncoder
 
 _SPECIALS = 2  # [CLS] and [SEP]
 Pair = tuple[Span, Span]

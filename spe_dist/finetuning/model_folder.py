@@ -22,13 +22,8 @@ from torch import Tensor, nn
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import MAX_KNOWN_CHUNKS, WordPieces
 from spe_dist.export.export_run import written_whole
-from spe_dist.models.sentence_encoder import (
-    SentenceEncoder,
-    load_saved_encoder,
-    load_to_predict,
-    save_sentence_encoder,
-    save_tokenizer,
-)
+from spe_dist.models.saved_encoder import load_saved_encoder, load_to_predict, save_sentence_encoder, save_tokenizer
+from spe_dist.models.sentence_encoder import SentenceEncoder
 
 _ENCODER = "sentence_encoder."
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from data_shards.counted import counted
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.finetuning.bootstrap import FEW_SENTENCES, PairedTest, few_seeds_note, holm
 from spe_dist.finetuning.folder import DEV
@@ -185,7 +186,7 @@ def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
         text += (
             f"\n(p: two-sided, paired bootstrap over {runs[0].scoring.items} and seeds; {paired}; Holm: corrected for "
         )
-        text += f"{len(corrected)} comparisons)" if len(corrected) > 1 else "1 comparison)"
+        text += f"{counted(len(corrected), 'comparison')})"
     text += _power_line(runs, tests)
     if runs[0].items < FEW_SENTENCES:
         unreliable = "intervals and p-values are" if tests else "intervals are"

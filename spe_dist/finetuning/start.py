@@ -27,14 +27,14 @@ from spe_dist.finetuning.folder import check_start
 from spe_dist.finetuning.model_folder import read_parts
 from spe_dist.finetuning.model_stem import read_description, stem_of
 from spe_dist.models.architectures import set_dropout
-from spe_dist.models.sentence_encoder import (
-    SentenceEncoder,
+from spe_dist.models.saved_encoder import (
     check_encoder_kind,
     load_sentence_encoder_strictly,
     new_sentence_encoder,
     resolve_encoder_config,
     tell_how_it_runs,
 )
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.train.run_folder import read_dataset
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from spe_dist.engine.world import World
 from spe_dist.methods.metric_sums import MetricSums
 from spe_dist.methods.model_flops import encoder_flops
 from spe_dist.methods.workload import Workload
-from spe_dist.models.sentence_encoder import SentenceEncoder, build_sentence_encoder, resolve_encoder_config
+from spe_dist.models.saved_encoder import build_sentence_encoder, resolve_encoder_config
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 
 if TYPE_CHECKING:  # DeepSpeed takes seconds to import; showing and exporting need none of it

@@ -15,7 +15,8 @@ from data_shards.text.word_pieces import WordPieces
 from spe_dist.finetuning.data import Data
 from spe_dist.finetuning.item_task import RowPerItemTask
 from spe_dist.finetuning.start import LoadReport, Pretrained
-from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
+from spe_dist.models.saved_encoder import add_rows
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.multi_choice.config import MultiChoiceConfig
 from spe_dist.multi_choice.model import ChoiceSizes, MultiChoiceModel
 from spe_dist.multi_choice.occurrences import nearest_mention

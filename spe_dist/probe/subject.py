@@ -15,7 +15,7 @@ from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, describe, load_model
 from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.sentence_encoder import load_sentence_encoder, new_sentence_encoder, resolve_encoder_config
+from spe_dist.models.saved_encoder import load_sentence_encoder, new_sentence_encoder, resolve_encoder_config
 from spe_dist.models.sizes import PairEncoderSizes
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.train.run_folder import CONFIG

@@ -14,7 +14,8 @@ from spe_dist.finetuning.data import Data
 from spe_dist.finetuning.item_task import RowPerItemTask
 from spe_dist.finetuning.start import LoadReport, Pretrained
 from spe_dist.finetuning.subsets import choose_fraction, choose_of_each_label
-from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows
+from spe_dist.models.saved_encoder import add_rows
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.sentence_relations.config import SentenceRelationsConfig
 from spe_dist.sentence_relations.formats import parse_tagged, read_sentences
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence

@@ -24,7 +24,7 @@ from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import spec_of
 from spe_dist.models.architectures import how_it_runs
-from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.models.saved_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader

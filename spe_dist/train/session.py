@@ -38,7 +38,7 @@ from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.kernels import short_attention
 from spe_dist.methods.method import Method
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.sentence_encoder import check_encoder_kind
+from spe_dist.models.saved_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader

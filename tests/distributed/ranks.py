@@ -34,8 +34,6 @@ def run_ranks(function: Callable[..., Any], world_size: int, *args: Any, timeout
     Returns:
         The results in rank order.
     """
-    if not _WORLDS:
-        atexit.register(end_worlds)  # before multiprocessing asks them by SIGTERM, which a run that trained obeys later
     if world_size not in _WORLDS:
         _WORLDS[world_size] = Ranks(world_size)
     try:
@@ -49,6 +47,9 @@ def end_worlds() -> None:
     """End all processes that are kept."""
     while _WORLDS:
         _WORLDS.popitem()[1].kill()
+
+
+atexit.register(end_worlds)  # before multiprocessing asks them by SIGTERM, which a run that trained obeys later
 
 
 class Ranks:

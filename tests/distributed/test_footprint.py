@@ -12,7 +12,7 @@ import yaml
 from torch._subclasses.fake_tensor import is_fake
 
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.sentence_encoder import resolve_encoder_config
+from spe_dist.models.saved_encoder import resolve_encoder_config
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train.data_order import build_plan, open_reader
 from spe_dist.train.footprint import rank_memory, step_transfers

@@ -36,7 +36,7 @@ from spe_dist.config import STRICT, Config, Weight
 from spe_dist.methods.run_summary import RunSummary, Objective
 from spe_dist.methods.method import Method
 from spe_dist.methods.method_spec import Column, MethodSpec
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from spe_dist.objectives.classifier import Classifier
 
 

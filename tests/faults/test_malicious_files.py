@@ -29,7 +29,7 @@ from data_shards.shards.record import LAYERS, TEXT_LAYERS, records_from_members
 from spe_dist.checkpoint.reader import LoadedCheckpoint, faults_of, files_of_manifest
 from spe_dist.export.export_format import Description
 from spe_dist.extraction.predict.extractor_folder import WEIGHTS, load_extractor
-from spe_dist.models.sentence_encoder import load_sentence_encoder
+from spe_dist.models.saved_encoder import load_sentence_encoder
 from tests.faults.test_security import Malicious, list_shard_as_it_is
 from tests.unit.spe_dist.extraction.lively import save_lively
 

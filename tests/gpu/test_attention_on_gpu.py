@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModel, BertConfig
 
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from tests.gpu.device import DEVICE, on_device
 from tests.unit.spe_dist.models.test_packed_attention import pack
 

@@ -8,7 +8,7 @@ from spe_dist.engine.schedule import learning_rate
 from spe_dist.methods.spe.footprint import bytes_beside
 from spe_dist.methods.spe.model import SpeEncoder, SpeModel, new_model
 from spe_dist.moco.key_queue import KeyQueue
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from spe_dist.recipe import load_recipe
 from tests.paper.tiny_spe import RECIPES, build_spe
 

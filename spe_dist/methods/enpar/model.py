@@ -15,7 +15,8 @@ from spe_dist.methods.enpar.config import EnparConfig
 from spe_dist.methods.enpar.rearrangements import NUM_CLASSES
 from spe_dist.models.entity_pair_encoder import EntityPairEncoder
 from spe_dist.models.from_sizes import span_encoder_of
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.classifier import Classifier, NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 

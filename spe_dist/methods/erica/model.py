@@ -15,7 +15,8 @@ from spe_dist.methods.erica.batch import DocumentBatch
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.erica.entity_discrimination import entity_discrimination
 from spe_dist.methods.erica.markers import PIECES
-from spe_dist.models.sentence_encoder import SentenceEncoder, add_rows, new_sentence_encoder
+from spe_dist.models.saved_encoder import add_rows, new_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 

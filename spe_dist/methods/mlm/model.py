@@ -12,7 +12,8 @@ from spe_dist.methods.mlm.batch import MaskedBatch
 from spe_dist.methods.mlm.config import MaskedLanguageConfig
 from spe_dist.methods.mlm.span_boundary import SpanBoundaryObjective
 from spe_dist.models.encoder_only import EncoderOnly
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 

@@ -18,7 +18,7 @@ from spe_dist.methods.mtb.collate import build_collate
 from spe_dist.methods.mtb.config import TERMS, MtbConfig
 from spe_dist.methods.mtb.model import METRICS, MtbModel
 from spe_dist.methods.workload import Workload
-from spe_dist.models.sentence_encoder import add_rows
+from spe_dist.models.saved_encoder import add_rows
 
 
 def build_mtb(config: MtbConfig, reader: ShardReader, *, device: torch.device) -> Mtb:

@@ -14,7 +14,8 @@ from spe_dist.documents.marked_facts import MARKERS
 from spe_dist.methods.mtb.batch import PairBatch
 from spe_dist.methods.mtb.config import MtbConfig
 from spe_dist.models.encoder_only import EncoderOnly
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.objectives.classifier import NoObjective
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
 

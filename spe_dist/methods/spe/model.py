@@ -20,7 +20,8 @@ from spe_dist.methods.spe.token_boundary import TokenBoundaryObjective
 from spe_dist.moco.key_queue import Negatives
 from spe_dist.models.from_sizes import span_encoder_of
 from spe_dist.models.projection_head import ProjectionHead
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from spe_dist.models.span_pair_encoder import SpanPairEncoder
 from spe_dist.models.transform_block import TransformBlock
 from spe_dist.objectives.classifier import Classifier, NoObjective

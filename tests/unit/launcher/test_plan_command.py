@@ -41,9 +41,10 @@ def test_sizes_come_from_the_shards_if_no_vocabulary_is_given(
     write_dataset(tmp_path / "shards")
     main(["--data.shards", str(tmp_path / "shards")])
     assert "debug: " in capsys.readouterr().out
-    main(["--data.shards", str(tmp_path / "shards"), "--compute.no-packed"])
-    text = capsys.readouterr().out
-    assert "bytes of a rank, without activations" in text and "kept by the largest forward" not in text
+    for way in ("--compute.no-packed", "--compute.checkpoint-activations"):
+        main(["--data.shards", str(tmp_path / "shards"), way])
+        text = capsys.readouterr().out
+        assert "bytes of a rank, without activations" in text and "kept by the largest forward" not in text
 
 
 def test_a_step_of_eight_times_the_records_fits_where_one_did_if_forwards_are_cut_by_pieces(

@@ -15,7 +15,7 @@ from launcher.probe import main as probe
 from launcher.probe_documents import GAIN, bootstrap
 from spe_dist.documents.probes import WITH_HEAD, WITH_RELATION, average, probe_documents
 from spe_dist.export.pooled_model import load_pooled_model
-from spe_dist.models.sentence_encoder import save_sentence_encoder, save_tokenizer
+from spe_dist.models.saved_encoder import save_sentence_encoder, save_tokenizer
 from tests.unit.spe_dist.documents.tiny_documents import POSITIONS, random_documents, tiny_encoder, word_pieces
 
 DOCUMENTS = random_documents(25, seed=5)

@@ -10,9 +10,11 @@ from tokenizers import Tokenizer
 
 from data_shards.errors import UserError
 from data_shards.knowledge.audit import Precision, SampledFact, read_judgements, sample_facts, write_sample
+from data_shards.shards.manifest import RelationType
 from data_shards.shards.reader import ShardReader
 from data_shards.shards.record import BLOCKED, UNLINKED
 from data_shards.shards.record_words import RecordWords
+from launcher.audit import precision_json, precision_text
 from launcher.cli import dispatch
 from tests.unit.data_shards.knowledge.knowledge_bases import load_kb, write_kb
 from tests.unit.spe_dist.random_documents import RELATIONS, write_documents
@@ -140,6 +142,13 @@ def test_wilson_intervals_are_those_of_tables(right: int, judged: int, low: floa
     assert Precision(right, judged).interval == pytest.approx((low, high), abs=1e-4)
 
 
+def test_a_relation_counts_by_its_facts_not_by_how_many_were_judged() -> None:
+    judged = {"A": Precision(1, 2), "B": Precision(9, 9)}
+    relations = {"A": RelationType("a", 3), "B": RelationType("b", 1)}
+    assert precision_json(judged, relations)["weighted_precision"] == (3 * 0.5 + 1 * 1.0) / 4
+    assert precision_text(judged, relations).endswith("62.5%")
+
+
 def test_the_command_samples_and_sums_up(reader: ShardReader, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "facts.jsonl"
     dispatch(["shards", "audit", str(reader.location), "--out", str(out), "--per-relation", "4", "--seed", "2"])
@@ -155,12 +164,7 @@ def test_the_command_samples_and_sums_up(reader: ShardReader, tmp_path: Path, ca
     dispatch(["shards", "audit", str(reader.location), "--judged", str(out), "--json"])
     found = json.loads(capsys.readouterr().out)
     of_relation = found["relations"]["R0"]
-    assert (of_relation["name"], of_relation["facts"], of_relation["right"], of_relation["judged"]) == (
-        "born in",
-        1,
-        1,
-        4,
-    )
+    assert [of_relation[name] for name in ("name", "facts", "right", "judged")] == ["born in", 1, 1, 4]
     assert of_relation["interval"] == pytest.approx([0.046, 0.699], abs=1e-3) and found["weighted_precision"] == 0.25
 
 
@@ -170,6 +174,7 @@ def test_the_command_samples_and_sums_up(reader: ShardReader, tmp_path: Path, ca
         ([], "say what to do: --out FILE writes a sample, --judged FILE"),
         (["--out", "a.tsv", "--judged", "a.tsv"], "say what to do"),
         (["--out", "a.tsv", "--per-relation", "0"], "--per-relation 0: must be at least 1"),
+        (["--out", "a.tsv", "--json"], "--json is for what judged facts show: give --judged FILE"),
         (["--out", "a.tsv", "--kb", "{kb}"], "has 2 entities, but the documents name number"),
     ],
 )

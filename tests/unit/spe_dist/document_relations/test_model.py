@@ -13,7 +13,7 @@ from spe_dist.document_relations.folder import DocumentModelDescription, build_m
 from spe_dist.document_relations.graph import DocumentGraph
 from spe_dist.document_relations.model import predict
 from spe_dist.methods.erica.markers import PIECES
-from spe_dist.models.sentence_encoder import add_rows
+from spe_dist.models.saved_encoder import add_rows
 from tests.unit.spe_dist.documents.tiny_documents import (
     RELATIONS,
     random_documents,

@@ -8,7 +8,8 @@ from transformers import AutoModel, BertConfig
 
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.text.word_pieces import WordPieces
-from spe_dist.models.sentence_encoder import SentenceEncoder, new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 
 WORDS = [

@@ -24,7 +24,7 @@ from spe_dist.export.export_run import export_run, written_whole
 from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.methods.spe.collate import SpanPairCollate
 from spe_dist.methods.spe.model import SpeEncoder, SpeModel
-from spe_dist.models.sentence_encoder import load_sentence_encoder
+from spe_dist.models.saved_encoder import load_sentence_encoder
 from spe_dist.recipe import load_recipe
 from tests.unit.spe_dist.tiny_run import train_tiny_run
 

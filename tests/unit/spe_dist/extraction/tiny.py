@@ -9,7 +9,7 @@ from spe_dist.extraction.model.architecture import Architecture
 from spe_dist.extraction.model.constraints import Constraints
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.model.extractor_model import ExtractorModel
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 

@@ -9,7 +9,7 @@ from transformers import BertConfig
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.entity_typing.model import TypingLabels
 from spe_dist.extractive_qa.model import QaSettings
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from spe_dist.multi_choice.model import ChoiceSizes
 from spe_dist.sentence_relations.model import RelationLabels
 from spe_dist.sentence_relations.rows import MARKERS

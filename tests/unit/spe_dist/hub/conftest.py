@@ -12,7 +12,7 @@ from transformers import BertConfig
 
 from spe_dist.export.export_format import Description
 from spe_dist.export.span_pair_model import SpanPairModel
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 from spe_dist.models.sizes import PairEncoderSizes, SpanEncoderSizes
 from tests.unit.spe_dist.extraction.lively import save_lively
 from tests.unit.spe_dist.extraction.tiny import word_pieces

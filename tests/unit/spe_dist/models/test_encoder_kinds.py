@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel, GPT2Config, PretrainedConfig, T5
 
 from data_shards.errors import UserError
 from spe_dist.config import EncoderConfig
-from spe_dist.models.sentence_encoder import load_sentence_encoder, resolve_encoder_config
+from spe_dist.models.saved_encoder import load_sentence_encoder, resolve_encoder_config
 
 BERT = BertConfig(
     vocab_size=30, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,

@@ -22,7 +22,7 @@ from spe_dist.models import sentence_encoder
 from spe_dist.models.architectures import architecture_of, set_dropout
 from spe_dist.models.joint_projections import lay_side_by_side
 from spe_dist.models.packed_attention import AttentionRows, layout_of, varlen_layout
-from spe_dist.models.sentence_encoder import new_sentence_encoder
+from spe_dist.models.saved_encoder import new_sentence_encoder
 
 pytestmark = pytest.mark.any_version
 

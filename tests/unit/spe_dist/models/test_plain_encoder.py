@@ -10,7 +10,7 @@ import torch
 
 from spe_dist.models.packed_attention import AttentionRows
 from spe_dist.models.plain_encoder import load_plain_encoder
-from spe_dist.models.sentence_encoder import load_saved_encoder, load_to_predict, save_sentence_encoder
+from spe_dist.models.saved_encoder import load_saved_encoder, load_to_predict, save_sentence_encoder
 from tests.unit.spe_dist.models.test_packed_attention import CONFIGS, encoder_and_its_padded_twin, pack
 
 
@@ -61,7 +61,7 @@ def test_what_it_does_not_know_is_left_to_transformers(change, tmp_path):
 
 def test_predicting_imports_no_transformers(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from spe_dist.models.sentence_encoder import load_to_predict\n"
+        "import sys; from pathlib import Path; from spe_dist.models.saved_encoder import load_to_predict\n"
         f"load_to_predict(Path({str(saved('bert', tmp_path))!r})); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

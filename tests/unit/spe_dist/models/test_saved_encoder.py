@@ -24,13 +24,13 @@ from transformers import (
 
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.models.architectures import architecture_of
-from spe_dist.models.sentence_encoder import (
-    SentenceEncoder,
+from spe_dist.models.saved_encoder import (
     load_sentence_encoder_strictly,
     new_sentence_encoder,
     save_sentence_encoder,
     save_tokenizer,
 )
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from tests.unit.spe_dist.models.test_packed_attention import pack
 from tests.unit.spe_dist.tiny_run import DEBUG_VOCAB
 

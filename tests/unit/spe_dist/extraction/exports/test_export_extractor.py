@@ -25,7 +25,8 @@ from spe_dist.models.int8_layers import Int8Linear, with_int8_layers
 from spe_dist.models.onnx_encoder import OnnxEncoder
 from spe_dist.models.packed_attention import in_parts
 from spe_dist.models.plain_encoder import PlainEncoder
-from spe_dist.models.sentence_encoder import SentenceEncoder, save_sentence_encoder
+from spe_dist.models.saved_encoder import save_sentence_encoder
+from spe_dist.models.sentence_encoder import SentenceEncoder
 from tests.unit.spe_dist.extraction.lively import LABELS
 from tests.unit.spe_dist.extraction.predict.test_extractor import facts, scores
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, ARCHITECTURE, SENTENCES, tiny_model, word_pieces
