@@ -129,10 +129,10 @@ def _of_pipeline(pipeline: Any, items: Iterator[Item], word_pieces: WordPieces) 
         found, sentence = pipeline.find(sentences), 0
         for fields, text in portion:
             spans = []
+            words = text.words.tolist()
             for first_word in text.word_offsets[:-1].tolist():
-                words = text.words[first_word:].tolist()
                 spans += [
-                    (words[first][0], words[last - 1][1], types[type])
+                    (words[first_word + first][0], words[first_word + last - 1][1], types[type])
                     for first, last, type in found.row(sentence).tolist()
                 ]
                 sentence += 1

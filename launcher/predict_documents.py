@@ -180,8 +180,8 @@ def _check_options(command: Predict) -> None:
         refuse(
             command,
             _OF_TEXTS,
-            f"is not for {command.model}, a model of document relations, without --mentions EXTRACTOR, which finds "
-            "the mentions of entities in raw text: it reads documents that give their mentions",
+            f"is for raw text, in which --mentions EXTRACTOR finds entities: without that, {command.model}, a model of "
+            "document relations, reads documents that give their mentions",
         )
     else:
         check_settings(command)

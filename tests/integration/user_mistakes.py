@@ -297,7 +297,7 @@ _OF_TASKS = [
     _mistake(
         "predict {world}/document_relations/model a.txt", "nothing in a.txt gives mentions", "--mentions", a__txt=_LINES
     ),
-    _mistake("predict {world}/document_relations/model --text Ann", "--text", "without --mentions EXTRACTOR"),
+    _mistake("predict {world}/document_relations/model --text Ann", "--text is for raw text", "--mentions EXTRACTOR"),
     _mistake(f"{_RAW} {{world}}/model", "text 1 gives mentions", "leave --mentions out", a__txt=_DATA),
     _mistake(f"{_RAW} {{world}}/run", "run is not an extractor", "or name a pipeline of spaCy", a__txt=_LINES),
     _mistake(f"{_RAW} {{world}}/entity_typing", "did you mean", "entity_typing/model", a__txt=_LINES),
