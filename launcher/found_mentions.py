@@ -21,7 +21,7 @@ from spe_dist.finetuning.model_stem import require_model
 
 if TYPE_CHECKING:
     from launcher.predict import Predict
-    from spe_dist.document_relations.found_mentions import WordedText
+    from launcher.worded_text import WordedText
     from spe_dist.extraction.predict.extracted_text import ExtractedText
     from spe_dist.extraction.predict.extractor import Extractor
 
@@ -142,7 +142,7 @@ def _of_pipeline(pipeline: Any, items: Iterator[Item], word_pieces: WordPieces) 
 def _worded(
     given: str | list[str], fields: dict[str, Any], word_pieces: WordPieces
 ) -> tuple[dict[str, Any], WordedText]:
-    from spe_dist.document_relations.found_mentions import WordedText
+    from launcher.worded_text import WordedText
 
     own = {"text": given} if isinstance(given, str) else {"tokens": given}
     return fields or own, WordedText.of(given, word_pieces, name=title_of(fields))

@@ -64,7 +64,7 @@ def predict_documents(command: Predict, file: BinaryIO, raw: RawTexts | None, pr
         UserError: an option that this task does not have; documents that cannot be read, or name no mentions.
     """
     _check_options(command)
-    from spe_dist.document_relations.found_mentions import told
+    from launcher.worded_text import told
 
     model, word_pieces, device = _load(command)
     changes, counts, began = Counter[str](), Counts(), time.monotonic()

@@ -13,7 +13,7 @@ from data_shards.errors import UserError
 from data_shards.pipeline import ner_pipeline
 from data_shards.text.word_pieces import WordPieces
 from launcher.cli import dispatch
-from spe_dist.document_relations.found_mentions import ACROSS_SENTENCES, WIDENED, WITHOUT_WORDS, WordedText, told
+from launcher.worded_text import ACROSS_SENTENCES, WIDENED, WITHOUT_WORDS, WordedText, told
 from spe_dist.extraction.predict.extracted_text import ExtractedEntity, ExtractedText
 from spe_dist.extraction.predict.extractor import Extractor
 from tests.unit.data_shards.entity_pipelines import write_ruler

@@ -1,7 +1,7 @@
 """A raw text and the mentions that something has found in it → a document: mentions of one type and name are an entity.
 
 There is no coreference here: "Marie Curie" and "she" are two entities, two people of one name are one. Names are
-compared as the nodes of graphs are (`extraction/graphs/graph.py`).
+compared as the nodes of graphs are (`spe_dist/extraction/graphs/graph.py`).
 """
 
 from __future__ import annotations
