@@ -246,7 +246,7 @@ def load_weights(
 
 
 def _module(name: str) -> str:
-    """Of a weight, the module of the model that it belongs to."""
+    """The module of the model that a weight belongs to, by their names."""
     return name.partition(".")[0]
 
 
