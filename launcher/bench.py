@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from spe_dist.benchmarks.timing import Timed
 
 Case = Literal[
-    "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "launches", "loader", "saving",
-    "predict", "serve",
+    "span-pool", "attention", "ceilings", "step", "packing", "objectives", "methods", "gradients", "launches", "loader",
+    "saving", "predict", "serve",
 ]  # fmt: skip
 
 _SPE_RECIPE = Path(__file__).with_name("recipes") / "minilm_cpu.yaml"
@@ -42,6 +42,8 @@ class Bench:
 
     Cases:
         span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
+        attention      attention of packed sequences alone, by mean length, and where the faster one changes:
+                       torch's varlen_attn and short_attention on a GPU, ways of padding on a CPU
         ceilings       what the device reaches: copies, and matrix products of the encoder's shapes
         step           a whole step: records per second, MFU; on a GPU its waits, kernels and idle time
         packing        a whole step, against padding and the reference span_pool
@@ -54,8 +56,8 @@ class Bench:
         predict        sentences per second and memory of an extractor on raw text
         serve          latency of a service under load, while processes are killed and beside bad requests
 
-    All cases except span-pool, predict and serve take the settings of `spe pretrain` after `--`, and all of these but
-    ceilings need its shards.
+    All cases except span-pool, attention, predict and serve take the settings of `spe pretrain` after `--`, and all of
+    these but ceilings need its shards.
     predict and serve run alone: `spe bench predict -- MODEL FILE …`, with files as for `spe predict` (`-- --help`).
     """
 
@@ -118,8 +120,15 @@ def _measured(command: Bench, argv: list[str], settings: list[str]) -> Iterator[
     config = read_arguments(settings)[0]
     cores = torch.get_num_threads()
     for case in command.cases:
-        torch.set_num_threads(cores if case == "span-pool" else config.cluster.cpus_per_worker)  # as a rank would
-        values = None if case == "span-pool" else config_values(config)
+        alone = case in ("span-pool", "attention")  # of a run they need nothing
+        torch.set_num_threads(cores if alone else config.cluster.cpus_per_worker)  # as a rank would
+        values = None if alone else config_values(config)
+        if case == "attention":
+            from spe_dist.benchmarks.attention import measure_attention
+
+            rows, crossovers = measure_attention(*_where(), repeats=command.repeats)
+            yield case, _report(case, command, argv, rows, "\n".join([_table(rows), *crossovers, ""]), values)
+            continue
         if case == "gradients":
             from spe_dist.benchmarks.gradients import measure_gradients
 
@@ -181,9 +190,7 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
         case "span-pool":
             from spe_dist.benchmarks.span_pool import measure_span_pool
 
-            device = World().device
-            dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-            return measure_span_pool(device, repeats=command.repeats, dtype=dtype, compiled=command.compiled)
+            return measure_span_pool(*_where(), repeats=command.repeats, compiled=command.compiled)
         case "ceilings":
             from spe_dist.benchmarks.ceilings import measure_ceilings
 
@@ -212,8 +219,14 @@ def _measure(case: Case, command: Bench, config: Config) -> list[Timed]:
             from spe_dist.benchmarks.saving import measure_saving
 
             return measure_saving(config, repeats=command.repeats)
-        case "predict" | "serve" | "gradients" | "launches":
+        case "attention" | "predict" | "serve" | "gradients" | "launches":
             raise AssertionError("they have reports of their own")
+
+
+def _where() -> tuple[torch.device, torch.dtype]:
+    """What kernels alone are measured on, and in."""
+    device = World().device
+    return device, torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def _spe_beside(config: Config) -> Config:
@@ -238,9 +251,13 @@ def _table(rows: list[Timed]) -> str:
     for row in rows:
         baseline = baselines.setdefault(row.case, row)
         faster = "1" if row is baseline else f"{row.times_faster(baseline):.2f} x"
-        cells = [row.case, row.variant, f"{row.median * 1e3:,.1f} ms", f"{row.spread:.0%}", faster]
+        cells = [row.case, row.variant, _duration(row.median), f"{row.spread:.0%}", faster]
         lines.append([*cells, *(_note(row.notes.get(name)) for name in notes)])
     return markdown_table(header, lines, left=2) + "\n"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:,.0f} µs"
 
 
 def _gradient_table(rows: list[ObjectiveGradient]) -> str:

@@ -90,7 +90,7 @@ def draw_spans(size: Size, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(starts.reshape(-1)[filled]), torch.from_numpy(ends.reshape(-1)[filled])
 
 
-def measure_span_pool(device: torch.device, *, repeats: int, dtype: torch.dtype, compiled: bool) -> list[Timed]:
+def measure_span_pool(device: torch.device, dtype: torch.dtype, *, repeats: int, compiled: bool) -> list[Timed]:
     """Every size: the padded way, torch.compile of it if asked for, and ours; with ratio and peak memory in notes.
 
     Then the operators alone, forward and backward, with the bytes that they must at least move and the share that this

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 import torch
@@ -33,8 +33,10 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
 
     Notes of the first row: records and pieces a second, model TFLOP/s and MFU, milliseconds in which the host launches
     a step, waits of the host for the GPU in a step and where they are, kernels and copies of a step, the share of time
-    in which the GPU computes, peak memory.
+    in which the GPU computes, peak memory of the steps and of the largest step that is rehearsed; with compiled layers,
+    the graphs that were compiled in the warm-up and, as none should be, after it.
     """
+    graphs = [_graphs(config)]
     with tempfile.TemporaryDirectory() as folder, opened(config, spec_of(config).build, Path(folder)) as session:
         device = session.world.device
         loaded = load_batches(session, _LOADED)
@@ -47,11 +49,25 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
                 session.take_step(batches, config.optimizer.learning_rate)
 
         steps(_WARM_UP)
+        graphs.append(_graphs(config))
+        rehearsed = _peak_gib(device)
         if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)  # of the rehearsal of the largest step
+            torch.cuda.reset_peak_memory_stats(device)
         row = _timed(session, steps, repeats=repeats)
-        row.notes["peak GiB"] = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else ""
+        row.notes["peak GiB"], row.notes["rehearsed GiB"] = _peak_gib(device), rehearsed
+        if config.compute.compile:
+            counts = [late - early for early, late in pairwise([*graphs, _graphs(config)])]
+            row.notes["graphs of the warm-up"], row.notes["graphs after it"] = counts
         return [row] if device.type == "cpu" else [row, *_on_gpu(row, steps)]
+
+
+def _graphs(config: Config) -> int:
+    """That this process has compiled so far; 0 for a run that compiles none, and does not wait for Dynamo."""
+    return torch._dynamo.utils.counters["stats"]["unique_graphs"] if config.compute.compile else 0
+
+
+def _peak_gib(device: torch.device) -> float | str:
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else ""
 
 
 def _timed(session: Session, steps: Callable[[int], None], *, repeats: int) -> Timed:

@@ -23,7 +23,9 @@ LOGGER = logging.getLogger(__name__)
 TILE = 32
 HEAD_SIZES = (32, 64)
 _LONGEST = 512  # pieces: a program goes through all tiles of its sequence, so a long one is waited for
-_MEAN_LENGTH = 64  # above it, tiles of 128 are full enough
+MEAN_LENGTH = (
+    64  # above it, tiles of 128 are full enough: half of them. Measured by `spe bench attention`, on no GPU yet
+)
 _MOST_ELEMENTS = 2**31  # the kernels count in 32 bits
 _chosen: AttentionKernel = "auto"
 
@@ -36,7 +38,7 @@ def choose(kernel: AttentionKernel, device: torch.device) -> None:
     """
     global _chosen
     if kernel == "short":
-        problem = _problem(device) if device.type == "cuda" else f"this run computes on {device.type}"
+        problem = problem_on(device) if device.type == "cuda" else f"this run computes on {device.type}"
         if problem:
             raise UserError(f"kernels.attention is short, but {problem}: choose auto")
     _chosen = kernel
@@ -51,9 +53,9 @@ def suits(sequences: int, pieces: int, longest: int, device: torch.device) -> bo
         longest: pieces of the longest.
         device: where they are.
     """
-    if _chosen == "varlen" or (device.type == "cuda" and _problem(device)):
+    if _chosen == "varlen" or (device.type == "cuda" and problem_on(device)):
         return False
-    return _chosen == "short" or (longest <= _LONGEST and pieces <= _MEAN_LENGTH * sequences)
+    return _chosen == "short" or (longest <= _LONGEST and pieces <= MEAN_LENGTH * sequences)
 
 
 def suits_heads(qkv: Tensor) -> bool:
@@ -175,7 +177,7 @@ def _sequences(qkv: Tensor, starts: Tensor) -> list[Tensor]:
 
 
 @cache
-def _problem(device: torch.device) -> str:
+def problem_on(device: torch.device) -> str:
     """Why the kernel does not run on a GPU, or nothing; tried on two sequences and said once."""
     if find_spec("triton") is None:
         return "triton is not installed"

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -36,6 +37,7 @@ print("deepspeed", deepspeed.__version__, "transformers", transformers.__version
 print("device", torch.cuda.get_device_name() if torch.cuda.is_available() else "none")
 """
 SMALL = ["--encoder.layers=2", "--encoder.hidden-size=64", "--encoder.heads=2", "--encoder.intermediate-size=128"]
+BESIDE = ("records/s", "peak GiB", "rehearsed GiB")  # notes of spe bench step
 SHOWN = ("step", "loss", "records_per_second", "mfu", "waiting_share", "saving_share", "memory_gib", "gradient_norm")
 
 
@@ -50,6 +52,7 @@ class Stage:
         tell: lines for the summary out of what it has printed.
         on_cpu: whether it also runs without a GPU.
         meanwhile: called twice a second while it runs.
+        fault: of what it has found although its command succeeded, or nothing.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Stage:
     tell: Callable[[str], Sequence[str]] = lambda text: text.splitlines()[-1:]
     on_cpu: bool = False
     meanwhile: Callable[[], None] = lambda: None
+    fault: Callable[[], str] = lambda: ""
 
 
 class Session:
@@ -100,10 +104,11 @@ class Session:
                 stage.command, cwd=ROOT, env=self.environment, stdout=file, stderr=file, start_new_session=True
             )
             status = _wait(process, min(self.slower * stage.seconds, left), stage.meanwhile)
+        status, ended = status or stage.fault(), not status
         text = log.read_bytes()[place:].decode(errors="replace")
         (self.failed if status else self.passed).append(stage.name)
         self.say(f"{stage.name}: {status or 'passed'}, {time.monotonic() - began:.0f} s")
-        for line in text.splitlines()[-6:] if status else stage.tell(text):
+        for line in stage.tell(text) if ended else text.splitlines()[-6:]:
             self.say(f"    {line[:200]}")
         return text
 
@@ -148,10 +153,12 @@ def stages(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
     """All of them, the most telling first: should time run out, the last ones are left."""
     pytest = [PYTHON, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "--no-showlocals", "-rfP"]
     workers = ["-n", "4", "--dist", "loadfile"] if gpu and _is_there("pytest-xdist") else []
-    small = [] if gpu else [*SMALL, "--batch.lanes=2", "--batch.lanes-per-forward=2"]
+    small = [] if gpu else [*SMALL, *_lanes(2)]
     repeats = 5 if gpu else 1
     spe = ["--data.shards", str(pack / "shards"), *small]
     step = _bench(scratch, "step", repeats, "spe_wiki_1gpu", *spe)
+    many = [*_lanes(256), "--batch.pieces-per-forward=10240"] if gpu else [*_lanes(4), "--batch.pieces-per-forward=512"]
+    beside = partial(_beside_the_first_step, scratch, out)
     data = ["--data.shards", str(pack / "entity_shards")]
     enpar = _bench(scratch, "step", repeats, "enpar_wiki_1gpu", *data, *small)
     data = ["--data.shards", str(pack / "document_shards"), *(small or ["--batch.lanes=16"])]  # 512 documents of 4,096
@@ -160,17 +167,33 @@ def stages(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
         Stage("tests", 150 if gpu else 400, [*pytest, *workers, "tests/gpu"], _of_tests, on_cpu=True),
         Stage("step-256", 60, step, _table, on_cpu=True),
         Stage("ceilings", 40, _bench(scratch, "ceilings", repeats, "spe_wiki_1gpu"), _table),
+        Stage("attention", 45, _bench(scratch, "attention", repeats), _table, on_cpu=True),
         *_whole_run(pack, scratch, out, gpu=gpu),
-        Stage("step-1024", 60, [*step, "--batch.lanes=128", "--batch.lanes-per-forward=128"], _table),
+        Stage("step-1024", 60, [*step, *_lanes(128)], beside),
         Stage("span-pool", 60, _bench(scratch, "span-pool", repeats), _table),
+        Stage("step-varlen", 45, [*step, "--kernels.attention=varlen"], beside, on_cpu=True),
+        Stage("step-2048", 60, [*step, *many], beside, on_cpu=True),
         Stage("step-enpar", 45, enpar, _table, on_cpu=True),
         Stage("step-erica", 45, erica, _table, on_cpu=True),
+        Stage(
+            "step-compiled",
+            120 if gpu else 400,
+            [*step, "--compute.compile"],
+            beside,
+            on_cpu=True,
+            fault=partial(_compiled_late, scratch),
+        ),
     ]
     if shutil.which("compute-sanitizer"):  # each tensor an allocation of its own, or it sees torch's large blocks alone
         for tool in TOOLS:
             command = ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", "--tool", tool]
             made.append(Stage(tool, 40, [*command, "--error-exitcode", "1", *pytest, SANITIZED]))
     return made
+
+
+def _lanes(count: int) -> list[str]:
+    """So many lanes, all in one forward."""
+    return [f"--batch.lanes={count}", f"--batch.lanes-per-forward={count}"]
 
 
 def _whole_run(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
@@ -181,7 +204,7 @@ def _whole_run(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage
         f"--run.folder={run.parent}", f"--run.name={run.name}", f"--data.shards={pack / 'shards'}",
         "--encoder.name-or-path=None", f"--train.steps={steps}", f"--optimizer.warmup-steps={steps // 10}",
         f"--train.log-every={log_every}", f"--train.checkpoint-every={steps // 3}", "--train.zero-stage=1",
-        *([] if gpu else [*SMALL, "--batch.lanes=2", "--batch.lanes-per-forward=2", "--data.workers=1"]),
+        *([] if gpu else [*SMALL, *_lanes(2), "--data.workers=1"]),
     ]  # fmt: skip
     rank = [PYTHON, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     pretrain = [*rank, str(ROOT / "launcher" / "pretrain.py"), "--config", "spe_wiki_1gpu", *settings]
@@ -233,7 +256,28 @@ def _bench(
 
 
 def _table(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("|") or line.startswith("error")]
+    lines = text.splitlines()
+    return [line for line in lines if line.startswith(("|", "error", "auto takes")) or " is faster than " in line]
+
+
+def _notes_of_the_step(scratch: Path) -> dict:
+    """What `spe bench step` has just noted of it."""
+    return json.loads((scratch / "bench" / "bench_step.json").read_text())["rows"][0]["notes"]
+
+
+def _beside_the_first_step(scratch: Path, out: Path, text: str) -> list[str]:
+    """The table of a step of other settings, and its speed and memory beside those of 256 records a step."""
+    kept = (out / "bench.jsonl").read_text().splitlines() if (out / "bench.jsonl").exists() else []
+    first = next((stage["rows"][0]["notes"] for stage in map(json.loads, reversed(kept)) if stage["stage"] == "step-256"), {})
+    mine = _notes_of_the_step(scratch)
+    both = [name for name in BESIDE if all(isinstance(notes.get(name), int | float) for notes in (mine, first))]
+    return [*(f"{name}: {mine[name]:.4g}, in step-256 {first[name]:.4g}" for name in both), *_table(text)]
+
+
+def _compiled_late(scratch: Path) -> str:
+    """Batches differ in all their sizes, and layers are compiled once for all of them."""
+    late = _notes_of_the_step(scratch)["graphs after it"]
+    return f"{late} graphs compiled after the warm-up" if late else ""
 
 
 def _scores(text: str) -> list[str]:
@@ -320,6 +364,7 @@ def _end(session: Session, left: Sequence[str], *, gpu: bool) -> int:
     minutes = (time.monotonic() - session.began) / 60
     if session.failed:
         session.say(f"failed: {', '.join(session.failed)} ({minutes:.1f} minutes; see {session.out / 'log.txt'})")
+        session.say(f"these alone: --only {' '.join(session.failed)}")
         return 1
     passed = f"{len(session.passed)} stages passed in {minutes:.1f} minutes"
     if gpu:

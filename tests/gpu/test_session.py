@@ -1,12 +1,13 @@
 """The session itself, with stages of its own; needs no GPU."""
 
+import json
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.gpu.session import Session, Stage, find_pack, stages, wheels_to_install
+from tests.gpu.session import Session, Stage, _keep_benchmarks, find_pack, stages, wheels_to_install
 
 
 @pytest.fixture
@@ -27,6 +28,28 @@ def test_what_a_stage_says_is_kept_at_once_and_the_next_one_begins_when_one_fail
     summary = (session.out / "summary.txt").read_text()
     assert "first: passed, " in summary and "second: failed with exit status 3, " in summary and "    why\n" in summary
     assert "== third: " in (session.out / "log.txt").read_text()
+
+
+def test_a_stage_whose_command_succeeds_may_still_have_found_a_fault(session):
+    session.run(Stage("compiled", 20, python("print('| 1 |')"), fault=lambda: "2 graphs compiled after the warm-up"))
+    assert session.failed == ["compiled"]
+    summary = (session.out / "summary.txt").read_text()
+    assert "compiled: 2 graphs compiled after the warm-up, " in summary and "    | 1 |" in summary
+
+
+def test_steps_of_other_settings_are_told_beside_the_first_one(tmp_path):
+    by_name = {stage.name: stage for stage in stages(tmp_path, tmp_path, tmp_path, gpu=True)}
+    (tmp_path / "bench").mkdir()
+    for stage, notes in (
+        ("step-256", {"records/s": 100.0, "peak GiB": 8.0, "MFU": "40%"}),
+        ("step-compiled", {"records/s": 125.0, "peak GiB": 7.0, "MFU": "50%", "graphs after it": 0}),
+    ):
+        (tmp_path / "bench" / "bench_step.json").write_text(json.dumps({"rows": [{"notes": notes}]}))
+        told, fault = by_name[stage].tell("other\n| table |"), by_name[stage].fault()
+        _keep_benchmarks(tmp_path, tmp_path, stage)
+    assert told == ["records/s: 125, in step-256 100", "peak GiB: 7, in step-256 8", "| table |"] and not fault
+    (tmp_path / "bench" / "bench_step.json").write_text(json.dumps({"rows": [{"notes": {"graphs after it": 3}}]}))
+    assert by_name["step-compiled"].fault() == "3 graphs compiled after the warm-up"
 
 
 def test_a_stage_that_takes_too_long_is_ended_with_all_that_it_has_started(session, tmp_path):

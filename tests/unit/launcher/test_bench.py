@@ -10,7 +10,7 @@ import torch
 
 from data_shards.errors import UserError
 from launcher.cli import dispatch
-from spe_dist.benchmarks import launches, loader, saving, span_pool
+from spe_dist.benchmarks import attention, launches, loader, saving, span_pool
 from spe_dist.benchmarks.launches import PartLaunches
 from spe_dist.benchmarks.span_pool import Size
 from tests.forked import run_script
@@ -60,6 +60,44 @@ def test_span_pool_computes_what_the_padded_way_does_in_less_memory(tmp_path, ca
     assert data["machine"]["device"] == "CPU" and data["versions"]["torch"]
 
 
+def test_every_way_of_attention_computes_the_same_at_every_length(tmp_path):
+    """Also what a GPU compares, as far as a CPU has it: the definition of short_attention in the benchmark's layout."""
+    of_cpu = attention._ways_of_cpu
+
+    def ways(lengths, device, *, scale):
+        lengths = lengths.sort().values
+        short = attention._ways_of_gpu(lengths, device, scale=scale)["short_attention"]
+        return of_cpu(lengths, device, scale=scale) | {"short_attention": short}
+
+    with (
+        patch.object(attention, "HEADS", {"tiny": (2, 32)}),
+        patch.object(attention, "MEAN_LENGTHS", (3, 40)),
+        patch.object(attention, "PIECES", {"cpu": 80}),
+        patch.object(attention, "_ways_of_cpu", ways),
+    ):
+        data, table = bench("attention", tmp_path)
+    names = ["padded to the longest", "padded in groups", "one by one", "short_attention"]
+    for first, mean in ((0, 3), (7, 40)):
+        rows, case = data["rows"][first : first + 7], f"tiny, 2 heads of 32, {mean} pieces in the mean"
+        assert [row["variant"] for row in rows] == [*names, *(name for name in names if name != "one by one")]
+        assert [row["case"] for row in rows] == [f"{case}: forward"] * 4 + [f"{case}: forward and backward"] * 3
+        assert all(len(row["seconds"]) == 2 and row["notes"]["largest difference"] < 1e-5 for row in rows)
+    assert re.search(
+        r"\ntiny, forward and backward: short_attention is faster than padded in groups (at|up to) ", table
+    )
+
+
+@pytest.mark.parametrize(
+    ("faster", "length"),
+    [
+        ({8: 0.9, 16: 2.0}, 0), ({8: 1.5, 16: 1.0}, float("inf")), ({8: 3.0, 16: 2.0, 64: 0.5, 128: 0.1}, 32),
+        ({8: 1.1, 16: 1 / 1.21}, 8 * 2 ** (1 / 3)), ({8: 1.0, 16: 0.5, 32: 2.0}, 8),
+    ],
+)  # fmt: skip
+def test_a_way_is_faster_up_to_where_it_needs_the_other_ones_time(faster, length):
+    assert attention.crossover(faster) == pytest.approx(length)
+
+
 def test_the_compiled_baseline_is_compiled_at_every_size():
     """torch compiles a function eight times; then it runs as it is, which the table would not show."""
     compile_, graphs = torch.compile, []
@@ -74,7 +112,7 @@ def test_the_compiled_baseline_is_compiled_at_every_size():
         patch.object(torch, "compile", lambda way, **options: compile_(way, backend=seen, **options)),
         torch._dynamo.config.patch(recompile_limit=1),
     ):
-        span_pool.measure_span_pool(torch.device("cpu"), repeats=1, dtype=torch.float32, compiled=True)
+        span_pool.measure_span_pool(torch.device("cpu"), torch.float32, repeats=1, compiled=True)
     assert len(graphs) == len(sizes)
 
 

@@ -124,11 +124,11 @@ def test_sentences_are_computed_in_small_tiles_and_long_texts_are_not():
     with patch.object(short, "_chosen", "varlen"):
         assert not short.suits(512, 512 * 22, 130, cpu)
     with patch.object(short, "find_spec", return_value=None):
-        assert short._problem.__wrapped__(cpu) == "triton is not installed"
+        assert short.problem_on.__wrapped__(cpu) == "triton is not installed"
     with patch.object(short, "find_spec"):
-        assert not short._problem.__wrapped__(cpu)
+        assert not short.problem_on.__wrapped__(cpu)
         with patch.object(short, "_short_attention_backward", side_effect=RuntimeError("no ptxas\nat all")):
-            assert short._problem.__wrapped__(cpu) == "its Triton kernel does not run here: no ptxas"
+            assert short.problem_on.__wrapped__(cpu) == "its Triton kernel does not run here: no ptxas"
     with pytest.raises(UserError, match=r"kernels\.attention is short, but this run computes on cpu"):
         short.choose("short", cpu)
 
