@@ -57,7 +57,10 @@ def run_forked(function: Callable[..., object], *arguments: object, **environmen
 
 
 def run_script(script: Path, *arguments: object, **environment: str) -> CompletedProcess:
-    """Run a Python script as `python script …` does, but for its imports."""
+    """Run a Python script as `python script …` does, but for its imports.
+
+    Ray reads RAY_… when it is imported: what joins a cluster with RAY_AUTH_MODE needs `tests.integration.command.run`.
+    """
     return run_forked(_script, script, arguments, **environment)
 
 
