@@ -101,7 +101,7 @@ def finetune(config: FinetuneConfig) -> Result:
         if result is None:
             result = _train_and_predict(config.build_task(), world)
         LOGGER.info(format_result(result))
-        LOGGER.info("these scores are also in %s, %s/%s and TensorBoard, under best/", RESULT, MODEL, MODEL_CARD)
+        LOGGER.info("these scores are also in %s and TensorBoard, under best/", RESULT)
         return result
     except Exception:
         LOGGER.exception("the run ends here")
