@@ -14,7 +14,7 @@ import tyro
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.output import print_json, text_aside
+from launcher.output import print_json, rounded, text_aside
 from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
@@ -150,7 +150,7 @@ def _report(
         "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},
         "versions": package_versions(),
         "config": config,
-        "rows": [asdict(row) for row in rows],
+        "rows": rounded([asdict(row) for row in rows]),
     }
     if command.out is not None:
         with explain_write_errors(command.out):

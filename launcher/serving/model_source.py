@@ -7,7 +7,7 @@ from pathlib import Path
 from data_shards.hub import fetch_hub_model, is_hub_name
 
 Source = Path | str
-"""A folder, or USER/MODEL on the hub; decided once: a folder may be away for a moment, or come later by the same name."""
+"""A folder, or USER/MODEL on the hub; decided once: a folder may be away for a moment, or appear later by that name."""
 
 
 def source_of(text: str) -> Source:
