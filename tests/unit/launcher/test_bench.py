@@ -131,7 +131,7 @@ def test_saving_and_restarting(tmp_path, settings):
     )
     assert 0 < rows["training waits"]["seconds"][0] < rows["often saved"]["seconds"][0]
     parts = [row["seconds"][0] for row in data["rows"] if row["case"] == "restart"]
-    assert sum(parts[:-1]) == pytest.approx(parts[-1])
+    assert sum(parts[:-1]) == pytest.approx(parts[-1], rel=1e-4)
     assert "process and imports" in table
 
 
@@ -143,7 +143,7 @@ def test_prediction(tmp_path):
     assert [len(row["seconds"]) for row in data["rows"]] == [2, 2]
     for row in data["rows"]:
         notes = row["notes"]
-        assert notes["sentences/s"] == pytest.approx(3000 / statistics.median(row["seconds"]))
+        assert notes["sentences/s"] == pytest.approx(3000 / statistics.median(row["seconds"]), rel=1e-4)
         assert 0 < notes["MiB after a tenth"] <= notes["MiB at most"]
     assert "bf16 on cpu, batches of 256" in table
     with pytest.raises(UserError, match="4,000 sentences, fewer than 5,000"):
