@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
@@ -144,7 +145,8 @@ def _report(
     table: str,
     config: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
+    threads = counted(torch.get_num_threads(), "thread")
+    print(f"{case}: {this_machine()['processor']}, {_device()}, {threads}\n\n{table}")
     data = {
         "command": " ".join(["spe bench", *argv]),
         "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},

@@ -353,9 +353,7 @@ def _finetune_all(comparison: Comparison, variants: Collection[str]) -> dict[str
         return True
 
     with shown_fine_tunings({name: seed_folder(seed) for name, seed in waiting.items()}, []):
-        outcome = finetune_on_ray(
-            waiting, tell=lambda line: print(line, flush=True), kind="fine-tunings", wanted=wanted
-        )
+        outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True), kind="fine-tuning", wanted=wanted)
     remove_models(list(seeds.values()))
     if outcome.stopped:
         raise Stopped(_STOPPED_TEXT)

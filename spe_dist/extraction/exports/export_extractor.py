@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.export.export_format import MODEL_CARD
 from spe_dist.export.export_run import check_out, written_whole
@@ -121,7 +122,8 @@ def proof_lines(proof: Proof, format: ExportFormat) -> list[str]:
 def _answers_text(proof: Proof) -> str:
     if not proof.other_answers:
         return "all are the same"
-    return f"{proof.other_answers:,} sentences ({100 * proof.other_answers / proof.sentences:.1f} %) have other ones"
+    share = f"{100 * proof.other_answers / proof.sentences:.1f} %"
+    return f"{counted(proof.other_answers, 'sentence')} ({share}) got other ones"
 
 
 def _no_text() -> UserError:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.counted import counted
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.predict.extractor_folder import DESCRIPTION, WEIGHTS, ExtractorDescription
@@ -74,8 +75,9 @@ def extractor_card(
     }
     parts = (
         _HEADER + f"\n# {config.run.name}",
-        f"Finds entities of {len(labels.entity_types)} types and relations of {len(labels.relation_types)} types "
-        "between entities of one sentence. Spans are tagged and typed, and all pairs of entities classified, with the "
+        f"Finds entities of {counted(len(labels.entity_types), 'type')} and relations of "
+        f"{counted(len(labels.relation_types), 'type')} between entities of one sentence. Spans are tagged and typed, "
+        "and all pairs of entities classified, with the "
         "span and span pair encoders of SPE (Wang et al., EMNLP 2020: "
         '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"), by spe_dist.',
         started_and_trained(config, result),
