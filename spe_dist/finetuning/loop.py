@@ -149,8 +149,8 @@ def _check(config: FinetuneConfig, world: World) -> None:
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
     if config.train.first_evaluation >= config.train.epochs:
         raise UserError(
-            f"train.first_evaluation is {config.train.first_evaluation} and train.epochs {config.train.epochs}: epochs "
-            "are counted from 0, so none would be evaluated"
+            f"train.first_evaluation is {config.train.first_evaluation}, counted from 0, and train.epochs "
+            f"{config.train.epochs}: no epoch would be evaluated"
         )
     require_tracker(config.run.track)
     config.check()

@@ -106,7 +106,7 @@ def test_distant_labels_are_a_pre_training_whose_classifiers_are_dropped(shards,
     assert (run.data.train, run.seeds, run.encoder.hidden_size) == ("distant.json", 1, 128)
     assert run.start.tokenizer == f"{shards / 'shards'}/tokenizer" and run.start.pretrained == "bert"
     assert comparison.measuring("spe_ds") is None
-    assert "Every pre-training: 1 hours (SPE-DS: the epochs of its recipe)." in comparison_table(comparison, {}, {})
+    assert "Every pre-training: 1 h (SPE-DS: the epochs of its recipe)." in comparison_table(comparison, {}, {})
     (config,) = comparison.finetunings(EXTRACTION, "spe_ds")
     assert config.start.pretrained == f"{run.run_folder}/seed-1/model" and not config.start.keep_heads
 
