@@ -265,7 +265,7 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(shards, tmp_p
     raw = [scored[EXTRACTION, variant].minus["full"]["relation_strict_f1"].p_value for _, variant, _ in corrected]
     assert list(corrected.values()) == holm(raw)
     table = comparison_table(comparison, dict.fromkeys(comparison.config.variants), scored)
-    assert "Every pre-training: 2 hours. Encoder: new, 2 layers of 128." in table and str(tmp_path) not in table
+    assert "Every pre-training: 2 h. Encoder: new, 2 layers of 128." in table and str(tmp_path) not in table
     assert "## extraction, 20 %" in table and "Test: 100 sentences. A difference of" in table
     assert "corrected for all 2 differences" in table and "With two seeds" in table
     rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
