@@ -153,8 +153,8 @@ def _pairs(
     gold: Sequence[DocumentGraph], predicted: Sequence[DocumentGraph]
 ) -> Iterator[tuple[DocumentGraph, DocumentGraph]]:
     if len(gold) != len(predicted):
-        found = counted(len(predicted), "document")
-        raise UserError(f"{found} predicted, but {len(gold)} in the gold data: predict all of them")
+        given = counted(len(predicted), "document")
+        raise UserError(f"{given} predicted, but {len(gold)} in the gold data: predict all of them")
     for number, (truth, found) in enumerate(zip(gold, predicted, strict=True), start=1):
         if (truth.title, len(truth.nodes)) != (found.title, len(found.nodes)):
             raise UserError(f"document {number} is {found.title!r}, but the gold one is {truth.title!r}")
