@@ -116,8 +116,7 @@ def seen(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pinned")
     script = folder / "driver.py"
     script.write_text(DRIVER)
-    environment = {"RAY_TRAIN_V2_ENABLED": "1", "RAY_worker_niceness": "0", "PYTHONPATH": str(ROOT)}
-    done = run(sys.executable, script, folder, **environment)
+    done = run(sys.executable, script, folder, RAY_TRAIN_V2_ENABLED="1", PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr[-3000:]
     driver = json.loads((folder / "driver.json").read_text())
     return driver, [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
