@@ -13,7 +13,8 @@ Beside them, every so many steps, `evaluate` looks at held-out records.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,24 @@ class Method:
         """
         losses, metrics, *_ = self.model(batch)
         return losses, nn.functional.pad(metrics, (0, len(self.step_metrics))), batch.counts
+
+    def apart(self, model: Any) -> Self:
+        """This method with another model of the same kind, whose steps leave alone what this one keeps.
+
+        Of what a step changes, it has its own: attributes that are lists or tensors. A method that changes others
+        between `before_step` and `forward` must override this.
+
+        Args:
+            model: a module.
+        """
+        other = copy(self)
+        other.model = model
+        for name, value in vars(self).items():
+            if isinstance(value, list):
+                setattr(other, name, list(value))
+            elif isinstance(value, Tensor):
+                setattr(other, name, value.clone())
+        return other
 
     def rehearse(self, engine: Engine, batch: Any) -> Tensor:
         """Losses [terms] of a forward that takes as much memory as any will, and leaves nothing behind."""
