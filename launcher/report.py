@@ -51,7 +51,9 @@ def main(argv: list[str]) -> None:
     of_method = {column.metric: column.heading for column in method.columns}
     held_out = {f"{HELD_OUT}{column.metric}": f"held out: {column.heading}" for column in method.columns if column.log}
     headings = {"step": "step", **of_method, **held_out}
-    headings |= {name: f"{_objective(name)}: share of the gradient" for name in _of_gradients(metrics) if name.endswith(SHARE)}
+    headings |= {
+        name: f"{_objective(name)}: share of the gradient" for name in _of_gradients(metrics) if name.endswith(SHARE)
+    }
     headings["records_per_second"] = "records/s"
     rows = _rows(metrics, headings)
     data = {"machine": this_machine(), **json.loads((command.run / VERSIONS).read_text()), "config": config}
