@@ -7,7 +7,8 @@ The hooks of a step, in the order in which `Session.take_step` calls them:
     before_last_backward   after the last forward: may begin an exchange that the backward pass hides
     after_step             after the optimizer's step
 
-Beside them, every so many steps, `evaluate` looks at held-out records.
+Beside them, every so many steps, `evaluate` looks at held-out records, and a copy of the method (`apart`) goes through
+the first two of these hooks, to measure the gradients of a step.
 """
 
 from __future__ import annotations

@@ -129,6 +129,8 @@ class StepGradients:
         Returns:
             The seconds that it took.
         """
+        if self._world.device.type == "cuda":
+            torch.cuda.synchronize(self._world.device)  # what was launched before is not of these seconds
         began = time.perf_counter()
         with unchanged_random_states(self._world), engine.gather_parameters(self._parameters) as weights:
             self._take_weights(weights, method.model)
