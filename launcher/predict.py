@@ -88,7 +88,7 @@ class Predict:
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
-    """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    """Field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text."""
     offsets: OffsetUnit = "characters"
     """Unit of offsets in a text, in files that give mentions: characters (Unicode code points), utf16 (units of
     JavaScript, Java and C#) or bytes (of UTF-8)."""
