@@ -189,7 +189,7 @@ def _predict_texts(
     progress.begin("predicting")
     counts, began = Counts(), time.monotonic()
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-    found = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
+    found = _one_by_one(extractor, items) if interactive else streamed(extractor, items, progress.add_sentences)
     results = _counted(found, counts, progress)
     if command.format in FOLDERS and command.out is not None:
         write_folder(command.format, results, command.out, command.graph_nodes)
