@@ -162,6 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not isinstance(request, dict):
                 raise ValueError("expected an object")
             self._answer(request)
+        except json.JSONDecodeError as error:
+            self._send(400, {"error": f"the body is no JSON ({error}): send what Label Studio sends"})
         except (ValueError, RecursionError) as error:
             self._send(400, {"error": f"cannot answer: {error}"})
 

@@ -66,7 +66,7 @@ def test_what_label_studio_asks_for(connection, extractor):
 @pytest.mark.parametrize(
     ("path", "body", "status", "error"),
     [
-        ("/predict", b"{", 400, "cannot answer: Expecting"),
+        ("/predict", b"{", 400, "the body is no JSON (Expecting"),
         ("/predict", [], 400, "expected an object"),
         ("/predict", {"tasks": 3}, 400, "'tasks' is no list of tasks"),
         ("/predict", {"tasks": [{"id": 7}]}, 400, "task 7 has no 'data'"),
