@@ -100,7 +100,7 @@ def stream_documents(
 
 
 def kind_of_no_file(path: Path) -> str:
-    """What a path is whose items are not read from a file of lines or JSON: a folder of brat, a DocBin; else nothing."""
+    """What a path is whose items are not read from a file of lines or JSON: a folder of brat, a DocBin; else ''."""
     if brat.is_brat_folder(path):
         return "a folder of brat"
     return "a DocBin of spaCy" if path.suffix == spacy_docs.ENDING else ""

@@ -8,7 +8,7 @@ found.entities[0].text, found.entities[0].type, found.relations[0].type
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
@@ -189,9 +189,7 @@ class Extractor:
         """What is in each text, in their order; see `stream`."""
         return list(self.stream(texts))
 
-    def stream(
-        self, texts: Iterable[Text], *, told: Callable[[int], object] | None = None
-    ) -> Iterator[ExtractedText]:
+    def stream(self, texts: Iterable[Text], *, told: Callable[[int], object] | None = None) -> Iterator[ExtractedText]:
         """What is in each text, in their order, while they are read.
 
         Memory does not grow with the number of texts: about a thousand are read ahead, cut into sentences in a thread

@@ -71,7 +71,8 @@ def test_text_looks_like_nothing_else(content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "form"),
     [("a.jsonl", "jsonl"), ("a.ndjson.gz", "jsonl"), ("a.parquet", "parquet"), ("AA/wiki_01.bz2", "wikiextractor"),
-     ("a.csv.zip", "bio"), ("a.csv.gz", "csv"), ("a.tsv", "csv"), ("a.IOB2", "bio"), ("a.dump", None), ("README.md", None)],
+     ("a.csv.zip", "bio"), ("a.csv.gz", "csv"), ("a.tsv", "csv"),
+     ("a.IOB2", "bio"), ("a.dump", None), ("README.md", None)],
 )  # fmt: skip
 def test_endings_tell_what_first_lines_do_not(name: str, form: str | None) -> None:
     assert found("words\n", name) == form
