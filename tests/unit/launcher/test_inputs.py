@@ -215,9 +215,7 @@ def test_standard_input_is_told_by_its_first_line(
 ) -> None:
     monkeypatch.setitem(globals(), "SPOOL", [tmp_path])
     for command, form in READ:
-        if (
-            form in ("table", "CSV", "TSV") or command is finetune
-        ):  # nothing but its ending tells a table; data are read more than once
+        if form in ("table", "CSV", "TSV") or command is finetune:  # told by its ending alone; read more than once
             continue
         content = compress(before + FORMS[form][1].encode())
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
