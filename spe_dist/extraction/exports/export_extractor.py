@@ -122,8 +122,7 @@ def proof_lines(proof: Proof, format: ExportFormat) -> list[str]:
 def _answers_text(proof: Proof) -> str:
     if not proof.other_answers:
         return "all are the same"
-    share = f"{100 * proof.other_answers / proof.sentences:.1f} %"
-    return f"{counted(proof.other_answers, 'sentence')} ({share}) got other ones"
+    return f"they differ in {proof.other_answers:,} of these ({100 * proof.other_answers / proof.sentences:.1f} %)"
 
 
 def _no_text() -> UserError:
