@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
-from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.export.export_format import MODEL_CARD
 from spe_dist.export.export_run import check_out, written_whole
