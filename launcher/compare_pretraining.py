@@ -24,7 +24,7 @@ from data_shards.shards.reader import ShardReader
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_folders
-from launcher.output import print_json, text_aside
+from launcher.output import print_json, rounded, text_aside
 from launcher.recipe_arguments import find_recipe
 from spe_dist.comparison.comparison import Comparison, Pretraining
 from spe_dist.comparison.config import ComparisonConfig, Settings, check_comparison, read_comparison
@@ -43,7 +43,8 @@ from spe_dist.train.run_storage import kept_steps
 TABLE = "comparison"
 # Settings of pre-training that change no result.
 FREE = (*EXECUTION, "run.name", "run.folder", "train.zero_stage", "train.log_every", "train.checkpoint_every",
-        "train.keep_last", "train.keep_every", "train.failed_saves", "train.profile_steps")  # fmt: skip
+        "train.keep_last", "train.keep_every", "train.failed_saves", "train.profile_steps",
+        "train.gradients_every")  # fmt: skip
 _STOPPED_TEXT = "stopped on request; the same command resumes"
 
 
@@ -55,12 +56,13 @@ class ComparePretraining:
 
     The recipe (--config) names the variants (recipes of pre-training, and none), the tasks (recipes of fine-tuning and
     their data, with shares of the training data and settings to tune on dev), the baselines that every variant is
-    compared with, and the budget of a pre-training: word pieces, model FLOPs or hours. `spe ablate` is the same command
-    with the recipe of the SPE paper's ablations.
+    compared with (those of all, or its own), and the budget of a pre-training: word pieces, model FLOPs or hours. It
+    can also state what papers report. `spe ablate` is the same command with the recipe of the SPE paper's ablations.
 
     The folder FOLDER/NAME then holds comparison.md, comparison.json and comparison.png: scores with deviations over
-    seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, and what
-    each pre-training cost. --report writes it of what is done so far, also while the rest is running.
+    seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, what
+    papers report, marked as theirs, and what each pre-training cost. --report writes it of what is done so far, also
+    while the rest is running.
 
     Pre-trainings run one after another, each as spe pretrain; fine-tunings run on Ray, as many at a time as there are
     cores or GPUs. The same command resumes: what is done is not repeated. Fine-tunings keep scores and predictions, not
@@ -353,9 +355,7 @@ def _finetune_all(comparison: Comparison, variants: Collection[str]) -> dict[str
         return True
 
     with shown_fine_tunings({name: seed_folder(seed) for name, seed in waiting.items()}, []):
-        outcome = finetune_on_ray(
-            waiting, tell=lambda line: print(line, flush=True), kind="fine-tunings", wanted=wanted
-        )
+        outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True), kind="fine-tuning", wanted=wanted)
     remove_models(list(seeds.values()))
     if outcome.stopped:
         raise Stopped(_STOPPED_TEXT)
@@ -370,7 +370,7 @@ def _write_table(comparison: Comparison) -> str:
     }
     scored = score_comparison(comparison)
     table = comparison_table(comparison, trained, scored)
-    content = json.dumps(comparison_json(comparison, trained, scored), indent=1, ensure_ascii=False) + "\n"
+    content = json.dumps(rounded(comparison_json(comparison, trained, scored)), indent=1, ensure_ascii=False) + "\n"
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{TABLE}.md", table.encode())

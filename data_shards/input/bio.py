@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.input.stream import InputStream
 
@@ -53,10 +54,10 @@ def read_tagged(stream: InputStream) -> Iterator[bytes]:
 
 def read_table(content: bytes, path: Path) -> Iterator[bytes]:
     """The sentences of a table, each as a line of JSON."""
-    rows = csv.reader(io.StringIO(_decode(content), newline=""))
+    rows = csv.reader(io.StringIO(_decode(content), newline=""), strict=True)
     header = next(rows, [])
     if len(header) < _COLUMNS:
-        found = f"its first line has {len(header)} columns"
+        found = f"its first line has {counted(len(header), 'column')}"
         raise UserError(f"{path}: {found}, where a table has {_COLUMNS} or more: sentence, word, …, tag")
     sentence: list[_AnyRow] = []
     before = ""  # the first cell of the row before
@@ -122,6 +123,12 @@ def is_document_start(line: bytes) -> bool:
     return line.startswith(_DOCUMENT_START.encode())
 
 
+def is_tagged_table(header: bytes = b"", row: bytes = b"") -> bool:
+    """Whether the first two lines of a table are those of words with tags: a table of texts has a header, too."""
+    tag = row.decode(errors="replace").rstrip("\r\n").rpartition(",")[2].strip('"')
+    return header.count(b",") + 1 >= _COLUMNS and bool(_TAG.fullmatch(tag))
+
+
 def row_of_tag(line: bytes) -> tuple[int, str] | None:
     """Number of columns and tag of a row of columns, None if its last column is no tag."""
     columns = _columns(line)
@@ -137,7 +144,7 @@ def _row(number: int, word: str, columns: Sequence[str], width: int) -> _AnyRow:
     row = (number, word, columns[-1] if len(columns) > 1 else "")
     if len(columns) == width:
         return row
-    return (*row, f"{len(columns)} columns, where the first row has {width}")
+    return (*row, f"{counted(len(columns), 'column')}, where the first row has {width}")
 
 
 def parse_sentence(line: str) -> list[Row]:
