@@ -102,9 +102,9 @@ def _measure(
     """Both passes of each way; of those without gradients the forward alone."""
     pieces, heads, size = shape
     torch.manual_seed(0)
-    drawn = {"device": device, "dtype": dtype}
-    inputs = [torch.randn(pieces, 3, heads, size, **drawn) for _ in range(_SETS[device.type])]
-    into = torch.randn(shape, **drawn)
+    draw = partial(torch.randn, device=device, dtype=dtype)
+    inputs = [draw(pieces, 3, heads, size) for _ in range(_SETS[device.type])]
+    into = draw(shape)
     forward = {name: [partial(_forward, way, qkv) for qkv in inputs] for name, (way, _) in ways.items()}
     both = {name: [partial(_both, way, qkv, into) for qkv in inputs] for name, (way, trains) in ways.items() if trains}
     rows = []

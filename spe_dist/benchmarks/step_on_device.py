@@ -57,7 +57,7 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
         row.notes["peak GiB"], row.notes["rehearsed GiB"] = _peak_gib(device), rehearsed
         if config.compute.compile:
             counts = [late - early for early, late in pairwise([*graphs, _graphs(config)])]
-            row.notes["graphs of the warm-up"], row.notes["graphs after it"] = counts
+            row.notes["graphs in warm-up"], row.notes["graphs after warm-up"] = counts
         return [row] if device.type == "cpu" else [row, *_on_gpu(row, steps)]
 
 

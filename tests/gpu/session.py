@@ -280,7 +280,7 @@ def _beside_the_first_step(scratch: Path, out: Path, text: str) -> list[str]:
 
 def _compiled_late(scratch: Path) -> str:
     """Batches differ in all their sizes, and layers are compiled once for all of them."""
-    late = _notes_of_the_step(scratch)["graphs after it"]
+    late = _notes_of_the_step(scratch)["graphs after warm-up"]
     return f"{late} graphs compiled after the warm-up" if late else ""
 
 

@@ -42,13 +42,13 @@ def test_steps_of_other_settings_are_told_beside_the_first_one(tmp_path):
     (tmp_path / "bench").mkdir()
     for stage, notes in (
         ("step-256", {"records/s": 100.0, "peak GiB": 8.0, "MFU": "40%"}),
-        ("step-compiled", {"records/s": 125.0, "peak GiB": 7.0, "MFU": "50%", "graphs after it": 0}),
+        ("step-compiled", {"records/s": 125.0, "peak GiB": 7.0, "MFU": "50%", "graphs after warm-up": 0}),
     ):
         (tmp_path / "bench" / "bench_step.json").write_text(json.dumps({"rows": [{"notes": notes}]}))
         told, fault = by_name[stage].tell("other\n| table |"), by_name[stage].fault()
         _keep_benchmarks(tmp_path, tmp_path, stage)
     assert told == ["records/s: 125, in step-256 100", "peak GiB: 7, in step-256 8", "| table |"] and not fault
-    (tmp_path / "bench" / "bench_step.json").write_text(json.dumps({"rows": [{"notes": {"graphs after it": 3}}]}))
+    (tmp_path / "bench" / "bench_step.json").write_text(json.dumps({"rows": [{"notes": {"graphs after warm-up": 3}}]}))
     assert by_name["step-compiled"].fault() == "3 graphs compiled after the warm-up"
 
 
