@@ -11,6 +11,10 @@ class UserError(Exception):
     may_pass = False
 
 
+class NotAnnotatedError(UserError):
+    """What is given in place of annotated data is none, such as raw text."""
+
+
 class PassingError(UserError):
     """What is wrong may be gone at the next try: launchers that restart runs try once more before they tell the person.
 

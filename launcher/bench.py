@@ -24,9 +24,9 @@ from spe_dist.versions import package_versions, this_machine
 
 if TYPE_CHECKING:
     from launcher.bench_serve import Part
-    from spe_dist.benchmarks.gradients import ObjectiveGradient
     from spe_dist.benchmarks.launches import PartLaunches
     from spe_dist.benchmarks.timing import Timed
+    from spe_dist.train.gradients import ObjectiveGradient
 
 Case = Literal[
     "span-pool", "ceilings", "step", "packing", "objectives", "methods", "gradients", "launches", "loader", "saving",

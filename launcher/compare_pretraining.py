@@ -43,7 +43,8 @@ from spe_dist.train.run_storage import kept_steps
 TABLE = "comparison"
 # Settings of pre-training that change no result.
 FREE = (*EXECUTION, "run.name", "run.folder", "train.zero_stage", "train.log_every", "train.checkpoint_every",
-        "train.keep_last", "train.keep_every", "train.failed_saves", "train.profile_steps")  # fmt: skip
+        "train.keep_last", "train.keep_every", "train.failed_saves", "train.profile_steps",
+        "train.gradients_every")  # fmt: skip
 _STOPPED_TEXT = "stopped on request; the same command resumes"
 
 
@@ -55,12 +56,13 @@ class ComparePretraining:
 
     The recipe (--config) names the variants (recipes of pre-training, and none), the tasks (recipes of fine-tuning and
     their data, with shares of the training data and settings to tune on dev), the baselines that every variant is
-    compared with, and the budget of a pre-training: word pieces, model FLOPs or hours. `spe ablate` is the same command
-    with the recipe of the SPE paper's ablations.
+    compared with (those of all, or its own), and the budget of a pre-training: word pieces, model FLOPs or hours. It
+    can also state what papers report. `spe ablate` is the same command with the recipe of the SPE paper's ablations.
 
     The folder FOLDER/NAME then holds comparison.md, comparison.json and comparison.png: scores with deviations over
-    seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, and what
-    each pre-training cost. --report writes it of what is done so far, also while the rest is running.
+    seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, what
+    papers report, marked as theirs, and what each pre-training cost. --report writes it of what is done so far, also
+    while the rest is running.
 
     Pre-trainings run one after another, each as spe pretrain; fine-tunings run on Ray, as many at a time as there are
     cores or GPUs. The same command resumes: what is done is not repeated. Fine-tunings keep scores and predictions, not

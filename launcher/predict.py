@@ -62,7 +62,9 @@ class Predict:
     sentences. Each text gives one line of JSON, in the same order.
 
     A model of document relations (spe finetune document-relations) reads documents that give their mentions, such as
-    DocRED's format, and writes a graph for each: a line of JSON with nodes and edges.
+    DocRED's format, or, with --mentions, the texts above, and writes a graph for each: a line of JSON with nodes and
+    edges.
+        spe predict DOCUMENT_MODEL notes.txt --mentions EXTRACTOR --out found.graphml
 
     A model of another task reads the files that it was fine-tuned on, with or without labels (see docs/tasks.md):
         spe predict MODEL --text "The <e1>audits</e1> were about <e2>waste</e2>."
@@ -89,6 +91,9 @@ class Predict:
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    mentions: str | None = None
+    """With a model of document relations: what finds the mentions of entities in raw texts. An extractor, or a pipeline
+    of spaCy: an installed package or a folder. Mentions of one type and name in a text are one entity."""
     offsets: OffsetUnit = "characters"
     """Unit of offsets in a text, in files that give mentions: characters (Unicode code points), utf16 (units of
     JavaScript, Java and C#) or bytes (of UTF-8)."""
@@ -149,12 +154,14 @@ def run_predict(command: Predict, progress: Progress) -> str:
     command = replace(command, model=fetch_model(command.model))
     stem = stem_of(command.model)
     if stem == "document_relations":
-        from launcher.predict_documents import predict_documents
+        from launcher.predict_documents import RawTexts, predict_documents
 
         _check_out(command, stem)
+        bad_lines = BadLines(command.max_bad_lines)
+        raw = RawTexts(_items(command, bad_lines, progress), bad_lines) if command.mentions is not None else None
         with opened(command.out) as file:
-            predict_documents(command, file, progress.add)
-        return f"{command.out}: {progress}"
+            lines = predict_documents(command, file, raw, progress)
+        return "\n".join([f"{command.out}:", *lines]) if lines else f"{command.out}: {progress}"
     if stem is not None and stem != "extractor":
         _predict_items(command, stem, progress)
         return f"{command.out}: {progress}"
@@ -162,6 +169,9 @@ def run_predict(command: Predict, progress: Progress) -> str:
     items = _items(command, bad_lines, progress)
     _check_out(command)
     require_model(command.model, "extractor")
+    refuse(
+        command, ("mentions",), f"is for models of document relations, and {command.model} is an extractor: remove it"
+    )
     if command.offsets != "characters":
         raise UserError(f"--offsets: {command.model} is an extractor, which reads no offsets in a text: remove it")
     from spe_dist.engine.machine import Machine
@@ -207,6 +217,7 @@ def _predict_texts(
 def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     """With a model of a task whose items are more than texts."""
     _check_out(command, stem)
+    refuse(command, ("mentions",), f"is for models of document relations, and {command.model} is none: remove it")
     refuse(command, _OF_TEXTS, f"is for extractors, and {command.model} is none: remove it")
     if command.format not in (None, "jsonl"):
         raise UserError(f"--format {command.format}: this task writes JSON lines alone: remove it")

@@ -36,10 +36,12 @@ class Item:
     Args:
         text: raw, or words.
         fields: of the object that it came from, the text among them; none if it came from a line of text.
+        is_annotated: it is a sentence of annotated data, whose annotation is no longer among the fields.
     """
 
     text: str | list[str]
     fields: dict[str, Any] = field(default_factory=dict)
+    is_annotated: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _item_of_article(document: str, text_field: str) -> Iterator[Item]:
 
 def _item_of_tagged(sentence: str) -> Iterator[Item]:
     words = [word for _, word, _ in parse_sentence(sentence)]
-    yield Item(words, {"tokens": words})
+    yield Item(words, {"tokens": words}, is_annotated=True)
 
 
 def _items_of_object(line: str, text_field: str) -> Iterator[Item]:
@@ -220,7 +222,7 @@ def _items_of_document(fields: dict[str, Any], text_field: str) -> Iterator[Item
 
 def _sentence(words: list[str], document: object, more: dict[str, Any]) -> Item:
     named = {} if document is None or document == "" else {"document": str(document)}
-    return Item(words, {"tokens": words} | named | more)
+    return Item(words, {"tokens": words} | named | more, is_annotated=True)
 
 
 def _words(value: object, name: str) -> list[str]:

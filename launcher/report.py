@@ -17,7 +17,7 @@ from launcher.arguments import parse_arguments
 from spe_dist.methods.method_spec import MethodSpec, Panel
 from spe_dist.methods.registry import find_method
 from spe_dist.text_table import markdown_table
-from spe_dist.train.metric_names import HELD_OUT
+from spe_dist.train.metric_names import GRADIENTS, HELD_OUT, SHARE
 from spe_dist.train.run_folder import CONFIG, VERSIONS
 from spe_dist.train.run_log import read_metrics
 from spe_dist.versions import this_machine
@@ -51,6 +51,9 @@ def main(argv: list[str]) -> None:
     of_method = {column.metric: column.heading for column in method.columns}
     held_out = {f"{HELD_OUT}{column.metric}": f"held out: {column.heading}" for column in method.columns if column.log}
     headings = {"step": "step", **of_method, **held_out}
+    headings |= {
+        name: f"{_objective(name)}: share of the gradient" for name in _of_gradients(metrics) if name.endswith(SHARE)
+    }
     headings["records_per_second"] = "records/s"
     rows = _rows(metrics, headings)
     data = {"machine": this_machine(), **json.loads((command.run / VERSIONS).read_text()), "config": config}
@@ -86,8 +89,18 @@ def _draw(metrics: list[dict[str, Any]], method: MethodSpec, run: str, path: Pat
     from matplotlib.figure import Figure
     from PIL import Image
 
-    panels = [panel for panel in (*method.panels, *_PANELS) if any(panel.left[0] in line for line in metrics)]
+    measured = _of_gradients(metrics)
+    of_gradients = Panel(
+        "Objectives",
+        tuple(name for name in measured if not name.endswith(SHARE)),
+        tuple(name for name in measured if name.endswith(SHARE)),
+        "gradient norm",
+        "share of the gradient",
+    )
+    panels = [*method.panels, *([of_gradients] if measured else []), *_PANELS]
+    panels = [panel for panel in panels if any(panel.left[0] in line for line in metrics)]
     headings = {column.metric: column.heading for column in method.columns}
+    headings |= {name: _objective(name) for name in measured}
     figure = Figure(figsize=(10, 2.6 * len(panels)), layout="constrained")
     figure.supxlabel("step", fontsize=10)
     figure.suptitle(f"{run}: {method.title}, {metrics[-1]['step']:,} steps")
@@ -101,11 +114,24 @@ def _draw(metrics: list[dict[str, Any]], method: MethodSpec, run: str, path: Pat
     Image.open(drawn).convert("RGB").quantize(32).save(path, optimize=True)
 
 
+def _of_gradients(metrics: list[dict[str, Any]]) -> list[str]:
+    """Names of what was measured of objectives' gradients, in their order."""
+    return list(dict.fromkeys(name for line in metrics for name in line if name.startswith(GRADIENTS)))
+
+
+def _objective(name: str) -> str:
+    return name.removeprefix(GRADIENTS).removesuffix(SHARE).upper()
+
+
+def _is_plain(name: str) -> bool:
+    return name in _PLAIN or name.endswith("_loss") or (name.startswith(GRADIENTS) and not name.endswith(SHARE))
+
+
 def _lines(
     axes: Any, metrics: list[dict[str, Any]], names: tuple[str, ...], label: str, headings: Mapping[str, str]
 ) -> None:
     """One quantity; what is measured on held-out records is dashed and of the same colour."""
-    share = not any(name in _PLAIN or name.endswith("_loss") for name in names)
+    share = not any(_is_plain(name) for name in names)
     axes.set_ylabel("%" if share else label)
     axes.grid(alpha=0.3)
     for number, name in enumerate(names):

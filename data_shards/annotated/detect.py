@@ -8,7 +8,7 @@ from data_shards.annotated.json_objects import Item
 from data_shards.annotated.other_programs import refuse_other_program
 from data_shards.annotated.schema import nearest_name
 from data_shards.annotated.ways_of_writing import is_prodigy
-from data_shards.errors import UserError
+from data_shards.errors import NotAnnotatedError, UserError
 from data_shards.input.format import ANNOTATED_FIELDS, AnnotatedFormat, annotated_format, name_fields
 
 FormatName = AnnotatedFormat
@@ -31,12 +31,12 @@ def find_format(item: Item) -> FormatName | None:
 
 
 def detect(item: Item) -> FormatName:
-    """The format of an item; a UserError if its fields are those of none."""
+    """The format of an item; a NotAnnotatedError if its fields are those of none."""
     found = find_format(item)
     if found is not None:
         return found
     known = "; ".join(f"{name} has {' and '.join(sorted(fields))}" for name, fields in ANNOTATED_FIELDS)
-    raise UserError(
+    raise NotAnnotatedError(
         f"{item.where}: no known format, its fields are: {name_fields(item.value)}; {known}. Convert the file; spe "
         f"data convert --format names the format it is in ({', '.join(get_args(FormatName))})"
     )

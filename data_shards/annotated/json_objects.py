@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_shards.errors import UserError
+from data_shards.errors import NotAnnotatedError, UserError
 from data_shards.input.format import DESCRIPTIONS, AnnotatedFormat, TextFormat, format_of
 from data_shards.input.json_lines import reason_of
 from data_shards.input.json_values import JsonError, read_values
@@ -84,7 +84,7 @@ def _check_is_json(stream: InputStream, expected: str | None) -> TextFormat:
         return "json"
     found = form or "text"
     what = f"annotated data in JSON: {_INSTEAD[found]}" if expected is None else f"JSON: {expected}"
-    raise UserError(f"{stream.name} is {DESCRIPTIONS[found]}, not {what}")
+    raise NotAnnotatedError(f"{stream.name} is {DESCRIPTIONS[found]}, not {what}")
 
 
 def _items_of_lines(stream: InputStream) -> Iterator[Item]:

@@ -33,12 +33,15 @@ class Counts:
 
     def add(self, text: ExtractedText) -> None:
         """Count a text."""
+        self.add_types(len(text.sentences), (one.type for one in text.entities), (one.type for one in text.relations))
+
+    def add_types(self, sentences: int, entities: Iterable[str], relations: Iterable[str]) -> None:
+        """Count a text by the types of what was found in it."""
         self.texts += 1
-        self.sentences += len(text.sentences)
-        for entity in text.entities:
-            self.entities[entity.type] = self.entities.get(entity.type, 0) + 1
-        for relation in text.relations:
-            self.relations[relation.type] = self.relations.get(relation.type, 0) + 1
+        self.sentences += sentences
+        for counts, types in ((self.entities, entities), (self.relations, relations)):
+            for type in types:
+                counts[type] = counts.get(type, 0) + 1
 
     @classmethod
     def sum(cls, counts: Iterable[Counts]) -> Counts:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 
 from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import Batch
@@ -21,22 +19,7 @@ from spe_dist.kernels import short_attention
 from spe_dist.methods.method import Method
 from spe_dist.methods.registry import spec_of
 from spe_dist.train.data_order import build_order, build_plan, open_reader
-
-if TYPE_CHECKING:
-    from spe_dist.engine.deepspeed_engine import Engine
-
-
-@dataclass(frozen=True)
-class ObjectiveGradient:
-    """Of the step's mean loss of one objective, times its weight."""
-
-    objective: str
-    weight: float
-    loss: float
-    """Without the weight."""
-    norm: float
-    share: float
-    """Of the step's gradient g: g_i · g / |g|², which is below 0 for one that the others overrule; the sum is 1."""
+from spe_dist.train.gradients import ObjectiveGradient, gradients_of_step, objectives_of
 
 
 def measure_gradients(config: Config) -> list[ObjectiveGradient]:
@@ -55,60 +38,8 @@ def measure_gradients(config: Config) -> list[ObjectiveGradient]:
     later = (batch for step in count(1) for batch in _batches(method, config, plan, reader, step=step))
     method.prefill(batch.to(device) for batch in later)
     batches = _batches(method, config, plan, reader, step=0)
-    return gradients_of_step(method, plan, batches, objectives_of(config, method))
-
-
-def objectives_of(config: Config, method: Method) -> dict[str, float]:
-    """Weights of the objectives that are trained."""
-    summary = spec_of(config).summarize(config, method.encoder_config)
-    return {objective.key: objective.weight for objective in summary.objectives if objective.weight}
-
-
-def gradients_of_step(
-    method: Method, plan: BatchPlan, batches: list[Batch], objectives: dict[str, float]
-) -> list[ObjectiveGradient]:
-    """Gradients of the forwards of one step, added up as training does.
-
-    Args:
-        method: without an engine, its model in the mode to be measured.
-        plan: of one rank.
-        batches: of the step, on the host.
-        objectives: weights by objective; a term belongs to the one whose name it begins with.
-    """
-    world, engine = World(), cast("Engine", _PlainEngine(method.model))
-    autocast = torch.autocast("cuda", dtype=torch.bfloat16, enabled=world.device.type == "cuda")
-    with autocast:
-        more = method.before_step(engine, world, plan, batches)
-    counts = torch.stack([batch.counts for batch in batches]).sum(dim=0)
-    counts += torch.tensor([more.get(term, 0) for term in method.terms])
-    scale = (torch.tensor(method.term_weights) / counts.clamp(min=1)).to(world.device)
-    layers = list(cast(Any, method.model).encoder.sentence_encoder.layers.parameters())
-    gradients = {name: [torch.zeros_like(parameter) for parameter in layers] for name in objectives}
-    losses = dict.fromkeys(objectives, 0.0)
-    for batch in batches:
-        with autocast:
-            weighted = method.forward(engine, batch.to(world.device))[0] * scale
-        for name, total in gradients.items():
-            terms = [i for i, term in enumerate(method.terms) if term.partition("_")[0] == name]
-            loss = weighted[terms].sum()
-            losses[name] += float(loss.detach()) / objectives[name]
-            found = torch.autograd.grad(loss, layers, retain_graph=True, allow_unused=True)
-            for sum_, gradient in zip(total, found, strict=True):
-                if gradient is not None:
-                    sum_ += gradient
-    flat = {name: torch.cat([part.flatten() for part in total]).double() for name, total in gradients.items()}
-    step = torch.stack(list(flat.values())).sum(dim=0)
-    return [
-        ObjectiveGradient(name, objectives[name], losses[name], float(one.norm()), float(one @ step / (step @ step)))
-        for name, one in flat.items()
-    ]
-
-
-class _PlainEngine:
-    """What a method asks of an engine in a forward."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.forward = model
+    rounded = partial(torch.autocast, "cuda", dtype=torch.bfloat16, enabled=device.type == "cuda")
+    return gradients_of_step(method, world, plan, batches, objectives_of(config, method), forward_in=rounded)
 
 
 def _batches(method: Method, config: Config, plan: BatchPlan, reader: ShardReader, *, step: int) -> list[Batch]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -37,14 +39,27 @@ def collect_random_states(world: World) -> dict[str, Tensor]:
 
 def restore_random_states(checkpoint: LoadedCheckpoint, world: World) -> None:
     """Set every generator that the checkpoint knows of; the world must have the size it had."""
-    torch.set_rng_state(checkpoint.get(_name("torch", world)))
-    kind, keys, position, has_gauss, gauss = _from_bytes(checkpoint.get(_name("numpy", world)))
+    _restore(checkpoint.get, world, cuda=_name("cuda", world) in checkpoint.names())
+
+
+@contextmanager
+def unchanged_random_states(world: World) -> Iterator[None]:
+    """Set every generator back to where it was, whatever the block has drawn."""
+    states = collect_random_states(world)
+    try:
+        yield
+    finally:
+        _restore(states.__getitem__, world, cuda=True)
+
+
+def _restore(get: Callable[[str], Tensor], world: World, *, cuda: bool) -> None:
+    torch.set_rng_state(get(_name("torch", world)))
+    kind, keys, position, has_gauss, gauss = _from_bytes(get(_name("numpy", world)))
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
-    version, internal, next_gauss = _from_bytes(checkpoint.get(_name("python", world)))
+    version, internal, next_gauss = _from_bytes(get(_name("python", world)))
     random.setstate((version, tuple(internal), next_gauss))
-    cuda = _name("cuda", world)
-    if world.device.type == "cuda" and cuda in checkpoint.names():
-        torch.cuda.set_rng_state(checkpoint.get(cuda), world.device)
+    if world.device.type == "cuda" and cuda:
+        torch.cuda.set_rng_state(get(_name("cuda", world)), world.device)
 
 
 def _name(kind: str, world: World) -> str:

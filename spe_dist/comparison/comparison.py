@@ -143,6 +143,20 @@ class Comparison:
             with_settings(run, settings, source="measured"), self.config.folder / "measured", Path(run.run_folder).name
         )
 
+    @cached_property
+    def baselines(self) -> dict[str, list[str]]:
+        """Variants that each one is compared with: the comparison's or its own, without itself."""
+        of_all = self.config.baselines
+        return {
+            name: [other for other in (of_all if variant.baselines is None else variant.baselines) if other != name]
+            for name, variant in self.config.variants.items()
+        }
+
+    def is_told(self, variant: str, baseline: str) -> bool:
+        """Whether their difference is told as that of the variant: of two baselines of each other, the later one's."""
+        names = list(self.config.variants)
+        return variant not in self.baselines[baseline] or names.index(variant) > names.index(baseline)
+
     def points(self, task: str) -> list[Point]:
         """The points of a task's grid, in order; a single one without settings if it has no grid."""
         grid = self.config.tasks[task].grid

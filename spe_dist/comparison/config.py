@@ -61,8 +61,8 @@ class VariantConfig:
     has this checkpoint is not continued. Null: the last."""
     start: Settings = field(default_factory=dict)
     """Settings of `start` in its fine-tunings, such as no_cnn."""
-    paper: str = ""
-    """What a paper reports for it, for the last column."""
+    baselines: tuple[str, ...] | None = None
+    """Variants that this one is compared with. Null: those that the comparison names for all."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,18 +85,30 @@ class ComparedTaskConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PaperConfig:
+    """Figures that a paper reports."""
+
+    source: str
+    """Paper and table, and what was trained and tested: the encoder, the data, how many runs."""
+    task: str
+    """Task of the comparison that they stand beside."""
+    beside: tuple[Part, ...]
+    """Shares of its training data, each a column of the comparison, that they stand beside."""
+    figures: dict[str, dict[str, tuple[float | None, ...]]]
+    """Measure → variant or cited row → a figure in percent for each of `beside`; null: the paper has none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class ComparisonConfig:
     """A comparison of pre-trainings."""
 
     run: ComparisonRunConfig
     about: str = ""
     """What else stands above the table."""
-    paper: str = ""
-    """Heading of the last column, which holds what papers report; empty: there is none."""
     budget: BudgetConfig | None = None
     """What every pre-training may cost. Null: the steps of its recipe."""
     baselines: tuple[str, ...]
-    """Variants that the others are compared with."""
+    """Variants that the others are compared with, unless they name their own."""
     seeds: Positive
     """Seeds of each fine-tuning."""
     pretrain: Settings = field(default_factory=dict)
@@ -105,6 +117,10 @@ class ComparisonConfig:
     """By name."""
     tasks: dict[str, ComparedTaskConfig]
     """By name."""
+    cited: dict[str, str] = field(default_factory=dict)
+    """Titles, by name, of rows for which nothing is run: they hold what papers report and nothing else."""
+    papers: tuple[PaperConfig, ...] = ()
+    """What papers report, shown beside our scores."""
 
     @property
     def folder(self) -> Path:
@@ -120,6 +136,8 @@ def read_comparison(path: Path) -> ComparisonConfig:
     """
     config = checked_config(ComparisonConfig, read_values(path), source=str(path))
     check_comparison(config, source=str(path))
+    for number, paper in enumerate(config.papers):
+        _check_paper(config, paper, source=f"{path}: papers[{number}]")
     return config
 
 
@@ -127,12 +145,14 @@ def check_comparison(config: ComparisonConfig, *, source: str) -> None:
     """Raise a UserError unless names and settings fit each other."""
     if not config.variants or not config.tasks:
         raise UserError(f"{source}: name at least one variant and one task")
-    unknown = [name for name in config.baselines if name not in config.variants]
-    if unknown or not config.baselines:
-        raise UserError(
-            f"{source}: baselines: {', '.join(unknown) or 'none'}: name some of the variants "
-            f"{', '.join(config.variants)}"
-        )
+    of_variants = {f"variants.{name}.baselines": variant.baselines for name, variant in config.variants.items()}
+    for key, baselines in {"baselines": config.baselines, **of_variants}.items():
+        unknown = [name for name in baselines or () if name not in config.variants]
+        if unknown or (key == "baselines" and not baselines):
+            raise UserError(
+                f"{source}: {key}: {', '.join(unknown) or 'none'}: name some of the variants "
+                f"{', '.join(config.variants)}"
+            )
     allowed = [name for name in StartConfig.__dataclass_fields__ if name not in ("pretrained", "tokenizer", "language")]
     for name, variant in config.variants.items():
         wrong = [key for key in variant.start if key not in allowed]
@@ -141,3 +161,24 @@ def check_comparison(config: ComparisonConfig, *, source: str) -> None:
     for name in (*config.variants, *config.tasks):
         if not name.replace("_", "").replace("-", "").isalnum():
             raise UserError(f"{source}: {name!r} becomes the name of a folder: use letters, digits, _ and -")
+
+
+def _check_paper(config: ComparisonConfig, paper: PaperConfig, *, source: str) -> None:
+    """Raise a UserError unless each of its figures has a place in the table."""
+    task = config.tasks.get(paper.task)
+    if task is None:
+        raise UserError(f"{source}: task is {paper.task!r}, none of {', '.join(config.tasks)}")
+    missing = [share for share in paper.beside if share not in task.fractions]
+    if missing:
+        raise UserError(f"{source}: beside: the task {paper.task} has no share {missing[0]:g} of its training data")
+    for measure, rows in paper.figures.items():
+        if measure not in task.measures:
+            raise UserError(f"{source}: {measure!r} is none of the measures {', '.join(task.measures)}")
+        for name, figures in rows.items():
+            if name not in config.variants and name not in config.cited:
+                raise UserError(f"{source}: {name!r} is neither a variant nor one of `cited`")
+            if len(figures) != len(paper.beside):
+                raise UserError(
+                    f"{source}: {measure} of {name} has {len(figures)} figures: it takes {len(paper.beside)}, one for "
+                    "each of `beside`, and null where the paper has none"
+                )

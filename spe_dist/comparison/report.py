@@ -9,6 +9,7 @@ from typing import Any
 
 from data_shards.counted import counted
 from spe_dist.comparison.comparison import Column, Comparison, budget_text
+from spe_dist.comparison.config import ComparisonConfig, PaperConfig
 from spe_dist.comparison.scores import Cell, ScoredCell, corrected_p_values, seeds_of
 from spe_dist.config import Config
 from spe_dist.finetuning.bootstrap import PairedTest, few_seeds_note
@@ -97,7 +98,24 @@ def comparison_json(
             }
             for (column, variant), cell in scored.items()
         ],
+        "papers": _papers_json(comparison.config),
     }
+
+
+def _papers_json(config: ComparisonConfig) -> list[dict[str, Any]]:
+    """Every figure of a paper with its source; `cited` says whether nothing was run for its row."""
+    titles = {name: variant.title for name, variant in config.variants.items()} | config.cited
+    return [
+        {"task": paper.task, "fraction": fraction, "row": row, "title": titles[row], "cited": row in config.cited}
+        | {"measure": measure, "score": figure / 100, "source": paper.source}
+        for paper in config.papers
+        if paper.task in config.tasks  # of those that are run
+        for measure, rows in paper.figures.items()
+        for row, figures in rows.items()
+        if row in titles
+        for fraction, figure in zip(paper.beside, figures, strict=True)
+        if figure is not None
+    ]
 
 
 def draw_comparison(comparison: Comparison, scored: Mapping[Cell, ScoredCell], path: Path) -> None:
@@ -209,7 +227,9 @@ def _scores(
     corrected: Mapping[tuple[Column, str, str], float],
 ) -> str:
     config = comparison.config
-    measures, baselines = config.tasks[column.task].measures, [name for name in config.baselines if name in done]
+    measures, papers = config.tasks[column.task].measures, papers_of(comparison, column)
+    named = dict.fromkeys([*config.baselines, *(name for variant in done for name in comparison.baselines[variant])])
+    baselines = [name for name in named if name in done]
     header = ["variant"]
     for measure in measures:
         header.append(measure)
@@ -217,7 +237,10 @@ def _scores(
             header.append(f"- {config.variants[baseline].title}")
             header += ["p", "p (Holm)"] if measure == measures[0] else []
     tuned = bool(config.tasks[column.task].grid)
-    header += (["settings"] if tuned else []) + ([config.paper] if config.paper else [])
+    header += ["settings"] if tuned else []
+    ours = len(header)
+    of_papers = [measure for measure in measures if any(measure in paper.figures for paper in papers)]
+    header += [f"{measure}, papers" for measure in of_papers]
     rows = []
     for variant in done:
         cell = scored[column, variant]
@@ -232,8 +255,31 @@ def _scores(
                     row += [f"{test.p_value:.4f}", f"{p_value:.4f}"] if shown and test else ["", ""]
         if tuned:
             row.append(", ".join(f"{key} {value}" for key, value in cell.point.items()))
-        rows.append(row + ([config.variants[variant].paper] if config.paper else []))
-    return markdown_table(header, rows)
+        rows.append(row + [_figures(papers, column, measure, variant) for measure in of_papers])
+    for name, title in config.cited.items():
+        cells = [_figures(papers, column, measure, name) for measure in of_papers]
+        rows += [[f"{title} (cited)", *[""] * (ours - 1), *cells]] if any(cells) else []
+    table = markdown_table(header, rows)
+    if not papers:
+        return table
+    sources = "; ".join(f"[{number}] {paper.source}" for number, paper in enumerate(papers, start=1))
+    return f"{table}\n\nPapers' figures are not ours: they have other encoders, other data and no variance. {sources}."
+
+
+def papers_of(comparison: Comparison, column: Column) -> list[PaperConfig]:
+    """The papers that have figures beside a column."""
+    of_task = [paper for paper in comparison.config.papers if paper.task == column.task]
+    return [paper for paper in of_task if column.fraction in paper.beside]
+
+
+def _figures(papers: Sequence[PaperConfig], column: Column, measure: str, row: str) -> str:
+    """What papers report for a row, each figure with the number of its source."""
+    found = [
+        (number, figures[paper.beside.index(column.fraction)])
+        for number, paper in enumerate(papers, start=1)
+        if (figures := paper.figures.get(measure, {}).get(row)) is not None
+    ]
+    return ", ".join(f"{figure:g} [{number}]" for number, figure in found if figure is not None)
 
 
 def _difference(test: PairedTest) -> str:

@@ -54,7 +54,7 @@ def score_comparison(comparison: Comparison, *, resamples: int = RESAMPLES) -> d
             scoring = config.scoring()
             runs[variant] = score_run(scoring, read_run(scoring, Path(config.run_folder)), resamples=resamples), point
         for variant, (run, point) in runs.items():
-            baselines = [name for name in comparison.config.baselines if name in runs and name != variant]
+            baselines = [name for name in comparison.baselines[variant] if name in runs]
             minus = {name: _compare(runs[name][0], run, resamples=resamples, more=more) for name in baselines}
             scored[column, variant] = ScoredCell(run, point, minus)
     return scored
@@ -62,9 +62,10 @@ def score_comparison(comparison: Comparison, *, resamples: int = RESAMPLES) -> d
 
 def number_of_differences(comparison: Comparison) -> int:
     """In the first measure of every column, when all is done."""
-    variants, baselines = len(comparison.config.variants), len(comparison.config.baselines)
-    pairs = (variants - baselines) * baselines + baselines * (baselines - 1) // 2
-    return pairs * len(comparison.columns)
+    pairs = [
+        comparison.is_told(variant, name) for variant, baselines in comparison.baselines.items() for name in baselines
+    ]
+    return sum(pairs) * len(comparison.columns)
 
 
 def _compare(first: ScoredRun, second: ScoredRun, *, resamples: int, more: int) -> dict[str, PairedTest]:
@@ -87,14 +88,9 @@ def corrected_p_values(
         (column, variant, baseline): tests[comparison.config.tasks[column.task].measures[0]].p_value
         for (column, variant), cell in scored.items()
         for baseline, tests in cell.minus.items()
-        if variant not in comparison.config.baselines or _rank(comparison, variant) > _rank(comparison, baseline)
+        if comparison.is_told(variant, baseline)
     }
     return dict(zip(raw, holm(list(raw.values())), strict=True))
-
-
-def _rank(comparison: Comparison, variant: str) -> int:
-    """Two baselines are compared once."""
-    return comparison.config.baselines.index(variant)
 
 
 def _chosen(comparison: Comparison, column: Column, variant: str) -> tuple[FinetuneConfig, Point] | None:

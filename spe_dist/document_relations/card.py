@@ -58,7 +58,7 @@ def document_card(
         _HEADER + f"\n# {config.run.name}",
         f"Finds relations of {len(description.relations)} kinds between the entities of a document, within and across "
         f"sentences. {_about_head(description)} Scores are not calibrated.",
-        started_and_trained(config, result, encoder_alone=True),
+        started_and_trained(config, result),
         "## How to use it\n\n" + _USAGE,
         "## Scores\n\nOf DocRED's official evaluation, in percent: relation_ign_f1 leaves out of precision what is "
         "known from the training file. single and cross: pairs that share a sentence, and others; evidence: recall of "

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.annotated.document import Document
-from data_shards.ragged import Ragged
+from data_shards.ragged import IntArray, Ragged
 from data_shards.shards.entity_words import words_of_characters
-from data_shards.text.word_pieces import WordPieces
+from data_shards.text.word_pieces import LocatedWords, WordPieces
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,29 @@ def _locate(document: Document, word_pieces: WordPieces) -> tuple[Ragged, NDArra
             for one in document.mentions
         ]
         return given.pieces, offsets, np.array(places, dtype=np.int64).reshape(-1, 2)
+    located = locate_text(document, word_pieces)
+    spans = np.array(document.characters(), dtype=np.int64).reshape(-1, 2)
+    return located.pieces, located.word_offsets, words_of_mentions(located.characters, located.word_offsets, spans)
+
+
+def locate_text(document: Document, word_pieces: WordPieces) -> LocatedWords:
+    """The words of a document that is given as a text, by its sentences; their characters are those of the text."""
     sentences = document.locate_sentences(word_pieces.language)
     located = word_pieces.locate_words([document.text[start:end] for start, end in sentences])
-    offsets = located.word_offsets
     starts = np.array([start for start, _ in sentences], dtype=np.int64)
-    characters = located.characters + np.repeat(starts, np.diff(offsets))[:, None]
-    first, last = words_of_characters(characters, np.array(document.characters(), dtype=np.int64).reshape(-1, 2))
-    sentence = np.searchsorted(offsets, first, side="right") - 1
-    within = last <= np.append(offsets, offsets[-1])[sentence + 1]
-    return located.pieces, offsets, np.column_stack([first, np.where(within, last, first)])
+    characters = located.characters + np.repeat(starts, np.diff(located.word_offsets))[:, None]
+    return replace(located, characters=characters)
+
+
+def words_of_mentions(words: IntArray, word_offsets: IntArray, mentions: IntArray) -> NDArray[np.int64]:
+    """First word, and word after the last, of each mention, [M, 2]; equal if it has none or leaves a sentence.
+
+    Args:
+        words: characters of each word, half-open, ascending over all sentences, [W, 2].
+        word_offsets: which words each sentence has, [S + 1].
+        mentions: their characters, half-open, [M, 2].
+    """
+    first, last = words_of_characters(words, mentions)
+    sentence = np.searchsorted(word_offsets, first, side="right") - 1
+    within = last <= np.append(word_offsets, word_offsets[-1])[sentence + 1]
+    return np.column_stack([first, np.where(within, last, first)])

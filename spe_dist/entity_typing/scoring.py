@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.errors import UserError
-from spe_dist.entity_typing.typed_mention import GENERAL, TypedMention
+from spe_dist.entity_typing.typed_mention import FINE, GENERAL, TypedMention
 from spe_dist.finetuning.measures import UNIT, Contributions, Measure, mean_of_shares, micro_f1, share
 from spe_dist.finetuning.scored_run import ScoredRun
 from spe_dist.finetuning.scoring import Scoring
@@ -27,7 +27,7 @@ def macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     return 2 * precision * recall / np.where(total > 0, total, 1)
 
 
-LEVELS = ("general", "finer")
+LEVELS = ("general", "fine", "ultra-fine")
 MEASURES: Mapping[str, Measure] = {
     "accuracy": share,
     "macro_f1": macro_f1,
@@ -123,5 +123,5 @@ def granular(gold: Sequence[TypedMention], predicted: Sequence[TypedMention], le
 
 
 def level_of(name: str) -> str:
-    """The granularity of a type of UFET; which of the finer ones are ultra-fine, only its ontology file says."""
-    return "general" if name in GENERAL else "finer"
+    """The granularity of a type of UFET, one of `LEVELS`; what is neither general nor fine is ultra-fine."""
+    return "general" if name in GENERAL else "fine" if name in FINE else "ultra-fine"

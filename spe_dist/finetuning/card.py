@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from data_shards.counted import counted
 from spe_dist.export.model_card import without_folders
 from spe_dist.finetuning.config import BERT, FinetuneConfig
-from spe_dist.finetuning.folder import DEV, Result
+from spe_dist.finetuning.folder import DEV, MODEL, Origin, Result
 from spe_dist.recipe import config_values
 from spe_dist.settings import flatten, is_among
 from spe_dist.text_table import markdown_table
@@ -30,37 +30,41 @@ def model_card(config: FinetuneConfig, data: Data[Any, Any], result: Result, ver
     }
     parts = (
         f"---\nlibrary_name: spe_dist\n---\n\n# {config.run.name}",
-        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result, encoder_alone=True)}",
+        f"Trained for {config.task} by spe_dist. {started_and_trained(config, result)}",
         "## Scores\n\n" + scores_table(result),
         *about_making(config, counts, [config.scoring().items], versions),
     )
     return "\n\n".join(parts) + "\n"
 
 
-def started_and_trained(config: FinetuneConfig, result: Result, *, encoder_alone: bool = False) -> str:
-    """What the weights began as, and how long they were trained; `encoder_alone`: a run gives nothing else."""
+def started_and_trained(config: FinetuneConfig, result: Result) -> str:
+    """What the weights began as, and how long they were trained."""
+    assert result.start is not None  # only files of before it was kept have none, and their cards are written
     return (
-        f"{_start(config, encoder_alone)} It was fine-tuned for {counted(result.epochs, 'epoch')} with seed "
+        f"{_start(config, result.start)} It was fine-tuned for {counted(result.epochs, 'epoch')} with seed "
         f"{result.seed}; these are the weights after epoch {result.best_epoch}, the best on dev."
     )
 
 
-def _start(config: FinetuneConfig, encoder_alone: bool = False) -> str:
-    start = config.start.pretrained
-    if start == BERT:
-        encoder = config.encoder.name_or_path
-        return (
-            f"The sentence encoder started from `{without_folders(encoder)}`, all else from new weights."
-            if encoder
-            else "All weights started as new ones."
-        )
-    path = PurePath(start)
-    if path.name == "model":  # RUN/seed-N/model
-        return f"The weights started from the fine-tuned model `{'/'.join(path.parts[-3:-1])}` as far as they fit."
-    run = f"{path.parent.name}/export" if path.name == "export" else path.name
-    if config.start.no_cnn or encoder_alone:
-        return f"The sentence encoder started from the run `{run}`, all else from new weights."
-    return f"Sentence, span and span pair encoder started from the run `{run}` as far as it trained them."
+def _start(config: FinetuneConfig, start: Origin) -> str:
+    if not start.loaded:
+        return "All weights started as new ones."
+    new = f"; {_listed(start.new)} from new weights" if start.new else ""
+    name = _name_of_start(config, start.kind)
+    return f"The {_listed(start.loaded)} started from the {start.kind} `{name}`{new}."
+
+
+def _name_of_start(config: FinetuneConfig, kind: str) -> str:
+    if config.start.pretrained == BERT:
+        return without_folders(config.encoder.name_or_path or BERT)
+    path = PurePath(config.start.pretrained)
+    if kind != "run" and path.name == MODEL:  # RUN/seed-N/model
+        return "/".join(path.parts[-3:-1])
+    return "/".join(path.parts[-2:]) if kind == "run" and path.name == "export" else path.name
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def scores_table(result: Result) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
@@ -42,6 +43,21 @@ _SIZES_OF_A_NEW_ENCODER = ("layers", "hidden_size", "heads", "intermediate_size"
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What the parts of a model began as, in words that name no folder.
+
+    Args:
+        kind: what gave weights: "encoder", "run" or "fine-tuned model".
+        loaded: parts that began with its weights.
+        new: parts that began with new ones.
+    """
+
+    kind: str
+    loaded: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Result:
     """How a fine-tuning of one seed ended.
 
@@ -52,6 +68,7 @@ class Result:
         dev: scores of the best epoch by measure, in 0..1.
         test: the same on test; None if there was no test data.
         diagnostics: of "dev" and "test", what `Task.diagnose` finds.
+        start: what the weights began as; None in files from before it was kept.
     """
 
     seed: int
@@ -60,6 +77,7 @@ class Result:
     dev: dict[str, float]
     test: dict[str, float] | None
     diagnostics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    start: Origin | None = None
 
 
 def seed_folder(config: FinetuneConfig) -> Path:
@@ -102,7 +120,7 @@ def write_result(config: FinetuneConfig, result: Result) -> None:
 def read_result(config: FinetuneConfig) -> Result | None:
     """What `write_result` wrote; None if the run is not over."""
     path = seed_folder(config) / RESULT
-    return Result(**json.loads(path.read_text())) if path.is_file() else None
+    return TypeAdapter(Result).validate_python(json.loads(path.read_text())) if path.is_file() else None
 
 
 def format_result(result: Result) -> str:

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ def _train_and_predict(task: Task[Any, Any], world: World) -> Result:
             training.run_epoch()
     finally:
         training.close()
-    result = _predict_with_best(task, world, data, training.progress)
+    result = replace(_predict_with_best(task, world, data, training.progress), start=start.report.origin)
     card = task.card(data, result, package_versions())
     write_atomically(seed_folder(config) / MODEL / MODEL_CARD, card.encode())
     _draw_final_scores(config, result, training.progress)

@@ -23,7 +23,7 @@ from spe_dist.export.export_format import DESCRIPTION, Description
 from spe_dist.export.export_run import TrainedRun, load_model
 from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.finetuning.config import BERT, FinetuneConfig
-from spe_dist.finetuning.folder import check_start
+from spe_dist.finetuning.folder import Origin, check_start
 from spe_dist.finetuning.model_folder import read_parts
 from spe_dist.finetuning.model_stem import read_description, stem_of
 from spe_dist.models.architectures import set_dropout
@@ -50,15 +50,25 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class LoadReport:
-    """Where the weights of a model come from."""
+class LoadReport(Origin):
+    """Where the weights of a model come from.
 
-    loaded: tuple[str, ...]
-    new: tuple[str, ...]
+    Args:
+        source: which weights were loaded, for people.
+        left_out: what the source has and the model has not taken, and why.
+    """
+
+    source: str
     left_out: tuple[str, ...]
 
+    @property
+    def origin(self) -> Origin:
+        """The report without names of folders."""
+        return Origin(self.kind, self.loaded, self.new)
+
     def __str__(self) -> str:
-        rows = (("loaded", self.loaded), ("new", self.new), ("left out", self.left_out))
+        loaded = tuple(f"{part} of {self.source}" for part in self.loaded)
+        rows = (("loaded", loaded), ("new", self.new), ("left out", self.left_out))
         return "; ".join(f"{what}: {', '.join(parts) or 'nothing'}" for what, parts in rows)
 
 
@@ -69,6 +79,7 @@ class Pretrained:
     Args:
         name: what was named, or "bert".
         where: which weights of it, for people.
+        kind: what it is: "encoder", "run" or "fine-tuned model".
         encoder: with the dropout of fine-tuning.
         encoder_is_new: whether it has weights that nobody trained.
         word_pieces: of the encoder.
@@ -82,6 +93,7 @@ class Pretrained:
 
     name: str
     where: str
+    kind: str
     encoder: SentenceEncoder
     word_pieces: WordPieces
     language: str
@@ -152,6 +164,7 @@ def open_start(config: FinetuneConfig) -> Pretrained:
         encoder, word_pieces, weights = read_parts(folder, stem, language=description["language"])
         return Pretrained(
             name=name,
+            kind="fine-tuned model",
             where=f"{name}, {stem} {sha256_of((folder / f'{stem}.safetensors').read_bytes())[:8]}",
             encoder=_with_dropout(encoder, config.encoder),
             word_pieces=word_pieces,
@@ -163,6 +176,7 @@ def open_start(config: FinetuneConfig) -> Pretrained:
     run = _load_run(folder)
     return Pretrained(
         name=name,
+        kind="run",
         where=f"{name}, step {run.description.step}",
         encoder=_with_dropout(run.sentence_encoder, config.encoder),
         word_pieces=run.word_pieces,
@@ -196,14 +210,16 @@ def load_weights(
         heads: what the rest of the model is called.
         refused: why the rest takes no weights of a fine-tuned model; None: it takes them if they have its sizes.
     """
-    loaded, new, left_out = ([], [_ENCODER], []) if start.encoder_is_new else ([f"{_ENCODER} of {start.where}"], [], [])
+    loaded: list[str] = [] if start.encoder_is_new else [_ENCODER]
+    new: list[str] = [_ENCODER] if start.encoder_is_new else []
+    left_out: list[str] = []
     for part in parts:
         source = part.source or part.module
         module, trained = getattr(model, part.module), _of_modules(start.weights, {source}, prefix=f"{source}.")
         fits = bool(trained) and module is not None and _shapes(module.state_dict()) == _shapes(trained)
         if fits and not alone:
             module.load_state_dict(trained)
-            loaded.append(f"{part.title} of {start.where}")
+            loaded.append(part.title)
             continue
         if module is not None and part.new is not None:
             new.append(part.new or part.title)
@@ -218,7 +234,7 @@ def load_weights(
         refused = "the model's have other sizes"
     if start.stem is not None and refused is None:
         model.load_state_dict(trained, strict=False)
-        loaded.append(f"{heads} of {start.where}")
+        loaded.append(heads)
     else:
         new += [heads] if rest else []
         modules = dict.fromkeys(map(_module, trained))
@@ -226,11 +242,11 @@ def load_weights(
         if any(module not in _TITLES for module in modules):
             left_out.append(f"classifiers of {start.name} ({refused})")
     left_out += [f"{weight} of {start.name}" for weight in start.unused]
-    return LoadReport(tuple(loaded), tuple(new), tuple(left_out))
+    return LoadReport(start.kind, tuple(loaded), tuple(new), start.where, tuple(left_out))
 
 
 def _module(name: str) -> str:
-    """Of a weight, the module of the model that it belongs to."""
+    """The module of the model that a weight belongs to, by their names."""
     return name.partition(".")[0]
 
 
@@ -260,6 +276,7 @@ def _bert(config: FinetuneConfig) -> Pretrained:
     return Pretrained(
         name=name or BERT,
         where=name or BERT,
+        kind="encoder",
         encoder=encoder,
         encoder_is_new=name is None,
         word_pieces=word_pieces,

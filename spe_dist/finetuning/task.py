@@ -140,7 +140,7 @@ class Task(ABC, Generic[Item, D]):
         return items
 
     def decide(self, gold: Sequence[Item], predicted: list[Item]) -> list[Item]:
-        """Of predictions of dev in training, those that a model would make whose decision is chosen on dev."""
+        """Choose from predictions of dev in training those of a model whose decision is chosen on dev."""
         return predicted
 
     def question(self, item: Item) -> Hashable:

@@ -155,7 +155,7 @@ def gpu_targets(wanted: Sequence[int], known: Sequence[int]) -> list[str]:
 
 
 def _generations_here() -> list[int]:
-    """Of all GPUs that this process sees: they share one library."""
+    """Compute capabilities of all GPUs that this process sees: they share one library."""
     found = {torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())}
     return sorted(10 * major + minor for major, minor in found)
 
@@ -165,7 +165,7 @@ def _source(body: Literal["cpp", "cuda"]) -> Path:
 
 
 def _texts(body: Literal["cpp", "cuda"]) -> list[bytes]:
-    """Of the source and of what it includes."""
+    """Contents of the source and of what it includes."""
     headers = _SOURCES.glob("*.h" if body == "cpp" else "*.*h")
     return [path.read_bytes() for path in (*sorted(headers), _source(body))]
 

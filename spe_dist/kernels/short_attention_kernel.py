@@ -56,7 +56,7 @@ def _forward(
 
 @triton.jit
 def _queries(qkv, out, grad, lse, rows, real, inner, hidden, heads, head):
-    """Of a tile: queries, gradients of their results, log2 of their sums, and what all their scores have in common."""
+    """A tile's queries, gradients of their results, log2 of their sums, and what all their scores have in common."""
     query = tl.load(qkv + rows[:, None] * (3 * hidden) + inner[None, :], mask=real[:, None], other=0.0)
     place = rows[:, None] * hidden + inner[None, :]
     result = tl.load(out + place, mask=real[:, None], other=0.0)

@@ -7,13 +7,15 @@ The hooks of a step, in the order in which `Session.take_step` calls them:
     before_last_backward   after the last forward: may begin an exchange that the backward pass hides
     after_step             after the optimizer's step
 
-Beside them, every so many steps, `evaluate` looks at held-out records.
+Beside them, every so many steps, `evaluate` looks at held-out records, and a copy of the method (`apart`) goes through
+the first two of these hooks, to measure the gradients of a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +110,24 @@ class Method:
         """
         losses, metrics, *_ = self.model(batch)
         return losses, nn.functional.pad(metrics, (0, len(self.step_metrics))), batch.counts
+
+    def apart(self, model: Any) -> Self:
+        """This method with another model of the same kind, whose steps leave alone what this one keeps.
+
+        Of what a step changes, it has its own: attributes that are lists or tensors. A method that changes others
+        between `before_step` and `forward` must override this.
+
+        Args:
+            model: a module.
+        """
+        other = copy(self)
+        other.model = model
+        for name, value in vars(self).items():
+            if isinstance(value, list):
+                setattr(other, name, list(value))
+            elif isinstance(value, Tensor):
+                setattr(other, name, value.clone())
+        return other
 
     def rehearse(self, engine: Engine, batch: Any) -> Tensor:
         """Losses [terms] of a forward that takes as much memory as any will, and leaves nothing behind."""

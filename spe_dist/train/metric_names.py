@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 HELD_OUT = "held_out_"  # how names begin of what was measured on held-out records
+GRADIENTS = "gradients_"  # and of the norm of an objective's gradient
+SHARE = "_share"  # how the name of its share of the step's gradient ends
 
 # What a machine made of a step, not what the step came to.
 OF_THE_MACHINE = frozenset(
@@ -26,7 +28,7 @@ OF_THE_MACHINE = frozenset(
 )
 
 # Sections of TensorBoard: by how a metric's name begins, by the whole name, and for all others.
-_BEGINNINGS = (HELD_OUT, "probe_", "dev_", "best_")
+_BEGINNINGS = (HELD_OUT, GRADIENTS, "probe_", "dev_", "best_")
 _SECTIONS = {
     "learning_rate": "optimizer",
     "gradient_norm": "optimizer",

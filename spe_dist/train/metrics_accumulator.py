@@ -67,6 +67,10 @@ class MetricsAccumulator:
         self._steps = self._forwards = 0
         self._work.zero_()
 
+    def leave_out(self, seconds: float) -> None:
+        """Do not count some seconds, just passed, as time of training."""
+        self._started += seconds
+
     def add_step(self, counts: Tensor, sizes: Tensor, digests: Tensor, *, forwards: int) -> None:
         """Add a step of some forwards of every rank.
 

@@ -11,6 +11,7 @@ can be cut into: heads and contrast take memory for each record.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,12 @@ from data_shards.ragged import Ragged
 from data_shards.shards.manifest import Manifest
 from data_shards.shards.record import LAYERS, Layer, Records
 from spe_dist.engine.batch_plan import BatchPlan
+from spe_dist.engine.world import World
+
+if TYPE_CHECKING:
+    from spe_dist.engine.deepspeed_engine import Engine
+    from spe_dist.methods.method import Method
+    from spe_dist.train.gradients import StepGradients
 
 _CHANCE = 1e-12  # of a forward: of a run of a million steps on a thousand ranks, one in a thousand exceeds it
 _SPREAD = math.log(1 / _CHANCE) / 2
@@ -58,6 +65,26 @@ def largest_forwards(plan: BatchPlan, rank: int, manifest: Manifest) -> list[tup
     lanes = lanes[: max(1, math.ceil(most_records(pieces, manifest) / plan.lane_size))]
     count = len(lanes) * plan.lane_size
     return [(lanes, _records(_lengths(count, pieces, manifest), np.full(count, size))) for size in (1, 2)]
+
+
+def rehearse_step(
+    method: Method,
+    engine: Engine,
+    plan: BatchPlan,
+    world: World,
+    manifest: Manifest,
+    gradients: StepGradients | None,
+) -> None:
+    """Forward and backward passes of a step of the largest forwards; also what measuring its gradients takes."""
+    forwards = largest_forwards(plan, world.rank, manifest)
+    if plan.pieces_per_forward is not None:
+        engine.begin_step(len(forwards))
+    for number, (lanes, records) in enumerate(forwards):
+        ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
+        batch = method.collate(records, ids, 0, lanes).to(world.device)
+        if gradients is not None and number == 0:
+            gradients.rehearse(method, engine, batch)
+        engine.backward(method.rehearse(engine, batch).sum() / plan.global_batch)
 
 
 def largest_records(count: int, manifest: Manifest) -> Records:

@@ -11,7 +11,7 @@ import torch
 from data_shards.errors import UserError
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.reader import LoadedCheckpoint, fault_of, list_checkpoints, step_of
-from spe_dist.train.metric_names import HELD_OUT, OF_THE_MACHINE
+from spe_dist.train.metric_names import GRADIENTS, HELD_OUT, OF_THE_MACHINE
 from spe_dist.train.run_folder import CHECKPOINTS
 from spe_dist.train.run_log import read_metrics
 
@@ -82,8 +82,9 @@ def _extent(lines: dict[int, dict]) -> str:
 
 def _compare_lines(step: int, first: dict, second: dict, rtol: float) -> Difference | None:
     fields = [field for field in first | second if field not in OF_THE_MACHINE]
-    # Either run may have measured these at other steps, its last for example.
-    fields = [field for field in fields if not field.startswith(HELD_OUT) or field in first.keys() & second.keys()]
+    # Either run may have measured these at other steps, its last for example, or never.
+    now_and_then, both = (HELD_OUT, GRADIENTS), first.keys() & second.keys()
+    fields = [field for field in fields if not field.startswith(now_and_then) or field in both]
     for field in sorted(fields, key=lambda name: _CAUSES.index(name) if name in _CAUSES else len(_CAUSES)):
         if rtol and field.endswith("_accuracy"):
             continue

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -42,10 +41,11 @@ from spe_dist.models.saved_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
+from spe_dist.train.gradients import StepGradients
 from spe_dist.train.held_out import HeldOut
 from spe_dist.train.metrics_accumulator import MetricsAccumulator
 from spe_dist.train.rank_memory import give_back_freed_memory, peak_memory
-from spe_dist.train.rehearsal import largest_forwards
+from spe_dist.train.rehearsal import rehearse_step
 from spe_dist.train.remote_sync import RemoteSync
 from spe_dist.train.run_folder import (
     ENCODER,
@@ -81,6 +81,7 @@ class Session:
     log: RunLog | None  # on the first rank
     remote_sync: RemoteSync | None  # on the first rank of a run at a URL
     held_out: HeldOut | None  # if records are held out
+    gradients: StepGradients | None  # if they are measured now and then
     first_step: int
     start: StartClock | None  # until the first step is made
 
@@ -89,6 +90,7 @@ class Session:
         self._scale = torch.zeros(len(self.method.terms), device=self.world.device)
         self._weights = torch.tensor(self.method.term_weights)
         self._host_buffers = HostBuffers(beside=self.world.device)
+        self._steps_made = self.first_step
 
     def batches(self) -> Iterator[list[Batch]]:
         """The forwards of every step from the first one on; the time spent waiting for them is counted."""
@@ -109,12 +111,15 @@ class Session:
         if self.plan.pieces_per_forward is not None:
             batches = self._as_many_as_any_rank(batches)
             self.engine.begin_step(len(batches))
+        if self.gradients is not None and self.gradients.is_due(self._steps_made):
+            self.metrics.leave_out(self.gradients.measure(self.method, self.engine, batches))
         self._begin_step(batches)
         for number, batch in enumerate(batches, start=1):
             self._forward_backward(batch, last=number == len(batches))
         self._host_buffers.wait_for_copies()
         self.engine.step(learning_rate)
         self.metrics.add_step_metrics(self.method.after_step(self.engine))
+        self._steps_made += 1
         if self.start is not None:
             self._started(self.start)
 
@@ -167,13 +172,15 @@ class Session:
             while_waiting: called after each forward of held-out records.
         """
         sums, speeds = self.metrics.close(step)
-        loss = sum(weight * sums.mean_loss(term) for weight, term in self._term_weights())
+        weights = zip(self.method.term_weights, self.method.terms, strict=True)
+        loss = sum(weight * sums.mean_loss(term) for weight, term in weights)
         steps_per_second = float(speeds.pop("steps_per_second"))
         metrics = {
             "step": step,
             "loss": loss,
             **self.method.report(sums),
             **self.method.report_state(),
+            **(self.gradients.report() if self.gradients else {}),
             **self._held_out_report(step, while_waiting),
             "learning_rate": learning_rate,
             "gradient_norm": self.engine.grad_norm,
@@ -233,9 +240,6 @@ class Session:
         if self.remote_sync is not None:
             self.remote_sync.upload_last()
 
-    def _term_weights(self) -> list[tuple[float, str]]:
-        return list(zip(self.method.term_weights, self.method.terms, strict=True))
-
 
 @contextmanager
 def open_session(config: Config, *, make_method: Callable[..., Method] | None = None) -> Iterator[Session]:
@@ -294,6 +298,7 @@ def _set_up(
     span_pool_bodies.choose(config.kernels.span_pool, world.device)
     short_attention.choose(config.kernels.attention, world.device)
     method = make_method(config, reader, device=world.device)
+    gradients = StepGradients(config, method, plan, world) if config.train.gradients_every else None
     if config.compute.compile:
         method.compile()
     if world.is_first:
@@ -313,7 +318,7 @@ def _set_up(
         method.begin()
     start.lap("choice of a checkpoint")
     metrics = MetricsAccumulator(method, world)
-    engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest)
+    engine = _build_engine(config, plan, method, world, checkpoint, reader.manifest, gradients)
     start.lap("engine")
     restored = _restore(checkpoint, engine, method, metrics) if checkpoint else None
     first_step = restored.step if restored else 0
@@ -337,7 +342,7 @@ def _set_up(
     if order.held_out:
         shown = {column.metric for column in columns if column.log}
         held_out = HeldOut(reader, order, method, plan, world, metrics=shown, train=config.train)
-    parts = (config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, held_out)
+    parts = (config, folder, world, plan, steps, method, engine, saver, metrics, log, remote_sync, held_out, gradients)
     return Session(*parts, first_step=first_step, start=start)
 
 
@@ -348,6 +353,7 @@ def _build_engine(
     world: World,
     checkpoint: LoadedCheckpoint | None,
     manifest: Manifest,
+    gradients: StepGradients | None,
 ) -> Engine:
     if checkpoint is not None:
         load_masters_into(method.model, checkpoint.get)
@@ -363,18 +369,8 @@ def _build_engine(
         weight_decay=optimizer.weight_decay,
         clip=optimizer.clip,
     )
-
-    def run_largest_step() -> None:
-        forwards = largest_forwards(plan, world.rank, manifest)
-        if plan.pieces_per_forward is not None:
-            engine.begin_step(len(forwards))
-        for lanes, records in forwards:
-            ids = np.zeros((len(lanes), plan.lane_size), dtype=np.int64)
-            losses = method.rehearse(engine, method.collate(records, ids, 0, lanes).to(world.device))
-            engine.backward(losses.sum() / plan.global_batch)
-
     try:
-        engine.initialise_optimizer(run_largest_step)
+        engine.initialise_optimizer(partial(rehearse_step, method, engine, plan, world, manifest, gradients))
     except torch.OutOfMemoryError as error:
         size, setting = f"{plan.lanes_per_forward} lanes of {plan.lane_size} records", "--batch.lanes-per-forward"
         if plan.pieces_per_forward is not None:

@@ -1,6 +1,6 @@
 """Forwards cut by a budget of pieces: the run of uncut ones, on ranks that need unequally many of them.
 
-So are losses on held-out records, measured at the last step of these runs.
+So are losses on held-out records and objectives' gradients, measured at the last step of these runs.
 """
 
 from dataclasses import replace
@@ -12,6 +12,7 @@ import torch
 
 from spe_dist.checkpoint.snapshot import HostBuffers
 from spe_dist.engine.deepspeed_engine import Engine
+from spe_dist.train.gradients import StepGradients
 from spe_dist.train.loop import train
 from spe_dist.train.run_diff import compare_runs
 from spe_dist.train.run_log import read_metrics
@@ -37,7 +38,7 @@ def configurations(text: Path, facts: Path, folder: Path, *, cut: bool) -> list:
             train_ = replace(config.train, evaluate_every=1000)
             config = replace(config, batch=replace(config.batch, **batch), train=train_)
         else:
-            train_ = {"steps": STEPS, "zero_stage": stage if cut else 1, "precision": "fp32"}
+            train_ = {"steps": STEPS, "zero_stage": stage if cut else 1, "precision": "fp32", "gradients_every": 3}
             held_out = {"held_out": 34}
             config = configure(text, folder / method, method=method, data=held_out, batch=batch, train=train_)
         configs.append(config)
@@ -55,9 +56,10 @@ class Watched:
         self.forwards = []  # that were needed and that were made, at every step
         self.kept = [], []  # bytes that a forward keeps for its backward pass: of those tried first, and of the run's
         self.calls = []  # what comes before an update
+        self.apart = False  # a step is being measured
 
     def train(self, config):
-        as_many, forward = Session._as_many_as_any_rank, Engine.forward
+        as_many, forward, measure = Session._as_many_as_any_rank, Engine.forward, StepGradients.measure
 
         def watched(session, batches):
             even = as_many(session, batches)
@@ -69,9 +71,15 @@ class Watched:
             return forward(engine, *args)
 
         def keep(tensor):
-            if of_forwards := self.kept[bool(self.forwards)]:
+            if (of_forwards := self.kept[bool(self.forwards)]) and not self.apart:
                 of_forwards[-1] += tensor.nbytes
             return tensor
+
+        def measured(*args):
+            self.apart = True
+            seconds = measure(*args)
+            self.apart = False
+            return seconds
 
         def noted(function, name):
             return lambda *args: (self.calls.append(name), function(*args))[1]
@@ -79,6 +87,7 @@ class Watched:
         with (
             patch.object(Session, "_as_many_as_any_rank", watched),
             patch.object(Engine, "forward", weighed),
+            patch.object(StepGradients, "measure", measured),
             patch.object(Engine, "step", noted(Engine.step, "update")),
             patch.object(HostBuffers, "wait_for_copies", noted(HostBuffers.wait_for_copies, "wait")),
             torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
@@ -98,7 +107,8 @@ def test_a_cut_run_on_two_ranks_is_the_uncut_run_on_one(shards, fact_shards, tmp
         comparison = compare_runs(Path(uncut[number].run_folder), Path(cut[number].run_folder), rtol=1e-5)
         assert comparison.difference is None, (method, str(comparison.difference))
         assert (comparison.steps, comparison.checkpoint) == ([1, 2, 3], STEPS), method
-        assert all("held_out_loss" in read_metrics(Path(runs[number].run_folder))[-1] for runs in (uncut, cut))
+        last = [read_metrics(Path(runs[number].run_folder))[-1] for runs in (uncut, cut)]
+        assert all("held_out_loss" in line and any(name.startswith("gradients_") for name in line) for line in last)
         needed, made = zip(*(zip(*rank[number][0][:STEPS], strict=True) for rank in ranks), strict=True)
         assert made[0] == made[1] == tuple(map(max, zip(*needed, strict=True))), method
         assert min(made[0]) > 1, method

@@ -43,6 +43,7 @@ def configured(name: str, shards: dict[str, Path], runs: Path, steps: int, *, st
         "optimizer": {"warmup_steps": 4},  # whose rates do not depend on the number of steps
         "train": {"steps": steps, "zero_stage": stage, "precision": "fp32", "log_every": 1, "evaluate_every": 2},
     }
+    small["train"]["gradients_every"] = 3
     return config_from_values(
         {key: v | small.get(key, {}) if isinstance(v, dict) else v for key, v in values.items()}, source="test"
     )

@@ -68,7 +68,8 @@ def pytest_generate_tests(metafunc):
 def test_random_stop_points_leave_no_trace(method, shards, tmp_path, precision, stage, stops):
     """With dropout, at one world size: bitwise in weights, moments, queues, key encoder, generators and metrics.
 
-    Nor does it matter how often held-out records are looked at, which one of the runs does half as often.
+    Nor does it matter how often held-out records are looked at, which one of the runs does half as often, or whether
+    objectives' gradients are measured, which one of the runs never does.
     """
     common = DROPOUT | {
         "batch": {"lanes": 3, "lane_size": 4, "lanes_per_forward": 1},
@@ -81,16 +82,19 @@ def test_random_stop_points_leave_no_trace(method, shards, tmp_path, precision, 
             "evaluate_every": 3,
         },
     }
-    saving = common | {"train": common["train"] | {"checkpoint_every": 1, "keep_last": 1000, "evaluate_every": 6}}
-    keeping = common | {"train": common["train"] | {"keep_last": 1000}}
+    measured = common["train"] | {"keep_last": 1000, "gradients_every": 6}
+    saving = common | {"train": measured | {"checkpoint_every": 1, "evaluate_every": 6}}
+    keeping = common | {"train": measured}
     settings = {"plain": common, "saved": saving, "stopped": keeping}
     plain, saved, stopped = (configure(shards, tmp_path / name, method=method, **settings[name]) for name in settings)
     run_ranks(train_all_with_stops, 2, [(plain, []), (saved, []), (stopped, stops)], timeout=240 + 20 * len(stops))
     plain, saved, stopped = (Path(config.run_folder) for config in (plain, saved, stopped))
-    assert metrics_of(stopped) == metrics_of(plain)
+    assert [without(line, "gradients") for line in metrics_of(stopped)] == metrics_of(plain)
+    assert gradients_of(stopped) == gradients_of(saved)
+    assert [line["step"] for line in gradients_of(saved)] == list(range(6, stops[-1] + 5, 6))
     assert all("held_out_loss" in line for line in metrics_of(plain))
-    expected = [line if line["step"] % 6 == 0 else without_held_out(line) for line in metrics_of(plain)[:-1]]
-    assert metrics_of(saved) == [*expected, metrics_of(plain)[-1]]
+    expected = [line if line["step"] % 6 == 0 else without(line, "held_out") for line in metrics_of(plain)[:-1]]
+    assert [without(line, "gradients") for line in metrics_of(saved)] == [*expected, metrics_of(plain)[-1]]
     assert [line["step"] for line in metrics_of(stopped)][:3] == [3, 6, 9]
     checkpoints = list_checkpoints(stopped / "checkpoints")
     assert [int(path.name[5:]) for path in checkpoints] == [*stops, stops[-1] + 4]
@@ -99,8 +103,13 @@ def test_random_stop_points_leave_no_trace(method, shards, tmp_path, precision, 
     assert_bitwise(final_state(stopped), final_state(plain))
 
 
-def without_held_out(line):
-    return {name: value for name, value in line.items() if not name.startswith("held_out")}
+def without(line, beginning):
+    return {name: value for name, value in line.items() if not name.startswith(beginning)}
+
+
+def gradients_of(run):
+    lines = [{name: line[name] for name in line if name.startswith(("step", "gradients_"))} for line in metrics_of(run)]
+    return [line for line in lines if len(line) > 1]
 
 
 def train_all_with_stops(cases):

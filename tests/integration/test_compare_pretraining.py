@@ -39,6 +39,7 @@ def recipe(shards, tmp_path):
         "pretrain": pretrain,
         "tasks": {"extraction": tasks},
         "seeds": 1,
+        "papers": [],
     }
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))

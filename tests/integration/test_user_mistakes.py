@@ -17,6 +17,7 @@ import pytest
 from launcher.cli import main
 from tests.forked import run_forked
 from tests.integration.user_mistakes import MISTAKES
+from tests.unit.spe_dist.document_relations.tiny import save_document_model
 from tests.unit.spe_dist.extraction.lively import save_lively
 from tests.unit.spe_dist.finetuning.untrained import DESCRIPTIONS, save_untrained
 from tests.unit.spe_dist.tiny_run import ROOT, train_tiny_run, write_dataset
@@ -37,6 +38,7 @@ def world(tmp_path_factory):
     train_tiny_run(folder)
     (folder / "runs" / "tiny").rename(folder / "run")
     save_lively(folder / "model")
+    save_document_model(folder / "document_relations" / "model")
     for task in DESCRIPTIONS:
         save_untrained(task, folder / task / "model")
     for name, damage in (("shards", "shards/*.tar"), ("run", "checkpoints/*/rank-*"), ("model", "*.safetensors")):

@@ -14,8 +14,8 @@ class Mistake:
     """A command, split at blanks, and files that lie where it is typed.
 
     Args:
-        command: without `spe`; `{world}` holds shards, run, new_run (without checkpoints), model, TASK/model of tasks
-            with items, and damaged_shards, damaged_run, damaged_model.
+        command: without `spe`; `{world}` holds shards, run, new_run (without checkpoints), model, TASK/model of
+            document relations and tasks with items, and damaged_shards, damaged_run, damaged_model.
         told: parts of the one line.
         files: name to content.
     """
@@ -255,6 +255,7 @@ _SEMEVAL = '1\t"The <e1>audits</e1> were about <e2>waste</e2>."\n'
 _TEXT = "🎉 Ann runs Acme."
 _FIGER = json.dumps([{"sent": _TEXT, "start": len(_TEXT.encode()) - 5, "end": len(_TEXT.encode()) - 1, "labels": []}])
 _ASKED = json.dumps({"query": "owner ann", "candidates": ["acme"], "supports": ["Acme"], "answer": "ann"}) + "\n"
+_RAW = "predict {world}/document_relations/model a.txt --mentions"
 _DOCUMENT = {
     "title": "d",
     "sents": [["Ann", "runs", "Acme"]],
@@ -293,6 +294,19 @@ _OF_TASKS = [
     _mistake("predict {world}/extractive_qa/model a.json", "holds no questions", a__json='{"data": []}'),
     _mistake("predict {world}/extractive_qa/model --text Who", "--text is for tasks that read one text"),
     _mistake("predict {world}/extractive_qa/model a.jsonl --out b.jsonl", "neither 'data'", a__jsonl=_ASKED),
+    _mistake(
+        "predict {world}/document_relations/model a.txt", "nothing in a.txt gives mentions", "--mentions", a__txt=_LINES
+    ),
+    _mistake("predict {world}/document_relations/model --text Ann", "--text is for raw text", "--mentions EXTRACTOR"),
+    _mistake(f"{_RAW} {{world}}/model", "text 1 gives mentions", "leave --mentions out", a__txt=_DATA),
+    _mistake(f"{_RAW} {{world}}/run", "run is not an extractor", "or name a pipeline of spaCy", a__txt=_LINES),
+    _mistake(f"{_RAW} {{world}}/entity_typing", "did you mean", "entity_typing/model", a__txt=_LINES),
+    _mistake(f"{_RAW} en_nothing", "no spaCy pipeline 'en_nothing'", "install it", a__txt=_LINES),
+    _mistake(f"{_RAW} nlp", "cannot load this pipeline", a__txt=_LINES, **{"nlp/config__cfg": "[nlp"}),
+    _mistake(f"{_RAW} {{world}}/model --offsets utf16", "--offsets", "remove it", a__txt=_LINES),
+    _mistake(f"{_RAW} nlp --batch-size 2", "is for extractors", a__txt=_LINES, **{"nlp/meta__json": "{}"}),
+    _mistake("predict {world}/model a.txt --mentions x", "is for models of document relations", a__txt=_LINES),
+    _mistake("predict {world}/entity_typing/model a.json --mentions x", "--mentions", "remove it", a__json=_FIGER),
     _mistake("predict {world}/model a.txt --offsets bytes", "--offsets", "extractor", a__txt=_LINES),
 ]
 _RUNS = [

@@ -61,7 +61,7 @@ class LeftOut:
     second_types_of_spans: int = 0
     """Entities whose words are those of another one: a span has one type."""
     overlapping_entities: int = 0
-    """Of these, tags mark the longest only; the others are still typed."""
+    """Entities that share words with a longer one, which tags do not mark; they are still typed."""
     relations_of_overlapping_entities: int = 0
     second_relations_of_pairs: int = 0
     """A pair has one relation, in one direction."""
@@ -347,7 +347,7 @@ def _relations_of(
 
 
 def _longest_without_overlap(spans: Iterable[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Of spans that overlap, the longest stays, and of equally long ones the first."""
+    """Keep the longest of spans that overlap, and the first of equally long ones."""
     kept: set[tuple[int, int]] = set()
     for start, end in sorted(spans, key=lambda span: (span[0] - span[1], span)):
         if all(end <= other[0] or other[1] <= start for other in kept):

@@ -51,9 +51,9 @@ def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int
         max_pieces: of a window, without special pieces.
     """
     strings = [text if isinstance(text, str) else " ".join(text) for text in texts]
-    raw = {number: _readable(text) for number, text in enumerate(texts) if isinstance(text, str)}
+    raw = {number: readable(text) for number, text in enumerate(texts) if isinstance(text, str)}
     given = {
-        number: [_readable(word) for word in text] for number, text in enumerate(texts) if not isinstance(text, str)
+        number: [readable(word) for word in text] for number, text in enumerate(texts) if not isinstance(text, str)
     }
     sentences = _Sentences.concat(_of_raw(raw, word_pieces), _of_words(given, word_pieces))
     words = sentences.words
@@ -135,6 +135,6 @@ def _lengths(texts: Mapping[int, Sequence]) -> NDArray[np.int64]:
     return np.fromiter(map(len, texts.values()), dtype=np.int64, count=len(texts))
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """The same number of characters, without what no encoding of text knows: halves of surrogate pairs."""
     return text if text.isascii() else _HALF_OF_A_PAIR.sub("\ufffd", text)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
 from spe_dist.extraction.config import ExtractionConfig
+from spe_dist.extraction.model.constraints import triples_of
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.predict.extractor_folder import DESCRIPTION, WEIGHTS, ExtractorDescription
-from spe_dist.extraction.scores.diagnostics import ABOUT
+from spe_dist.extraction.scores.diagnostics import ABOUT, LEAST_SCORES, curve_names
+from spe_dist.extraction.scores.score_quality import KINDS
 from spe_dist.finetuning.card import about_making, scores_table, started_and_trained, table_cell
 from spe_dist.finetuning.folder import DEV, Result
 from spe_dist.text_table import markdown_table
@@ -27,6 +29,18 @@ tags:
 # license: for whoever publishes this model to choose; encoder and annotated data have licences of their own
 ---
 """
+
+_FOUND = {
+    "tags": "The words of a sentence are tagged, the spans that the tags name typed",
+    "spans": "All short spans of a sentence are scored, those that are kept typed",
+}
+_PAPERS = {
+    "attention": "SPE (Wang et al., EMNLP 2020: "
+    '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information")',
+    "concatenation": "ENPAR (Wang et al., EACL 2021: "
+    '"ENPAR: Enhancing Entity and Entity Pair Representations for Joint Entity Relation Extraction")',
+}
+_SHOWN_TRIPLES = 20
 
 _USAGE = f"""With spe_dist, from Python:
 
@@ -75,15 +89,16 @@ def extractor_card(
     parts = (
         _HEADER + f"\n# {config.run.name}",
         f"Finds entities of {len(labels.entity_types)} types and relations of {len(labels.relation_types)} types "
-        "between entities of one sentence. Spans are tagged and typed, and all pairs of entities classified, with the "
-        "span and span pair encoders of SPE (Wang et al., EMNLP 2020: "
-        '"Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"), by spe_dist.',
+        f"between entities of one sentence. {_FOUND[config.model.detector]}, and all pairs of entities classified, "
+        f"with span and span pair encoders as in {_PAPERS[config.model.pair_encoder]}, by spe_dist.",
         started_and_trained(config, result),
         "## How to use it\n\n" + _USAGE,
         "## Scores\n\nMicro F1 in percent. A relation is right with the words of both arguments, type and direction; "
         "strict: with the types of both arguments, too.\n\n" + scores_table(result),
         "## What the scores do not say\n\n" + _diagnostics(result),
+        "## Precision and recall by score\n\n" + _by_least_score(result),
         "## Types\n\n" + markdown_table(("kind", "types"), _types(labels), padded=False),
+        "## Types that are related\n\n" + _triples(data),
         *about_making(config, counts, ("sentences", "entities", "relations"), versions),
     )
     return "\n\n".join(parts) + "\n"
@@ -97,6 +112,32 @@ def _diagnostics(result: Result) -> str:
         "related, and what rules that look at the types of entities alone would reach. As fractions of 1; of F1s, "
         "higher than the relation F1 above means that the rule is better.\n\n"
         + markdown_table(("measure", "dev", "test"), rows, padded=False)
+    )
+
+
+def _by_least_score(result: Result) -> str:
+    dev = result.diagnostics[DEV]
+    rows = [
+        (f"{least:g}", *(_three_digits(dev[name]) for kind in KINDS for name in curve_names(kind, least)))
+        for least in LEAST_SCORES
+    ]
+    header = ("least score", "entities: precision", "recall", "relations: precision", "recall")
+    return (
+        "On dev, as fractions of 1, if entities and relations (with the types of both arguments) below a score are "
+        "left out (`--min-entity-score`, `--min-relation-score`).\n\n" + markdown_table(header, rows, padded=False)
+    )
+
+
+def _triples(data: Data[AnnotatedSentence, ExtractorDescription]) -> str:
+    if data.description.constraints.triples is None:
+        return "Any relation is predicted between entities of any types."
+    counts = triples_of(data.train).most_common()
+    rows = [(*map(table_cell, triple), f"{count:,}") for triple, count in counts[:_SHOWN_TRIPLES]]
+    more = f"\n\nand {len(counts) - len(rows):,} more, in `{DESCRIPTION}`." if len(counts) > len(rows) else ""
+    return (
+        "Relations are predicted only between types that have them in the training data.\n\n"
+        + markdown_table(("head", "relation", "tail", "in the training data"), rows, padded=False)
+        + more
     )
 
 

@@ -80,7 +80,7 @@ def suggest(results: Iterable[tuple[dict[str, Any], ExtractedText]], count: int,
 
 
 def doubt_of(extracted: ExtractedText) -> float:
-    """Of a text; 0 if nothing is found in it."""
+    """How little the scores of a text decide, in 0..1: mean of 1 - |2 score - 1|; 0 if nothing is found in it."""
     scores = [one.score for one in extracted.entities] + [one.score for one in extracted.relations]
     return sum(1 - abs(2 * score - 1) for score in scores) / len(scores) if scores else 0.0
 

@@ -23,12 +23,18 @@ ABOUT = {
     "best_relation_f1": "relation F1 of the best rule on types, with these entities",
     "best_relation_strict_f1": "strict relation F1 of the best rule",
 }
+LEAST_SCORES = (0.0, 0.3, 0.5, 0.7, 0.9)
+
+
+def curve_names(kind: str, least: float) -> tuple[str, str]:
+    """Names of precision and recall of one of `KINDS` if predictions below the least score are left out."""
+    return f"{kind}_precision_from_{least:g}", f"{kind}_recall_from_{least:g}"
 
 
 def diagnose(
     gold: Sequence[AnnotatedSentence], predicted: Sequence[AnnotatedSentence], rules: TypeRules
 ) -> dict[str, float | None]:
-    """The numbers that `ABOUT` describes, in 0..1; None where there is nothing to compute one from.
+    """The numbers that `ABOUT` describes and those of `curve_names`, in 0..1; None where one cannot be computed.
 
     Args:
         gold: a corpus.
@@ -40,6 +46,10 @@ def diagnose(
         quality = score_quality(gold, predicted, kind)
         values[f"{kind}_calibration_error"] = None if quality is None else quality.calibration_error
         values[f"{kind}_auc"] = None if quality is None else quality.auc
+        curve = {} if quality is None else {least: measured for least, *measured in quality.curve}
+        for least in LEAST_SCORES:
+            precision_recall = curve[least] if curve else (None, None)
+            values |= dict(zip(curve_names(kind, least), precision_recall, strict=True))
     unrelated = false_relations(gold, predicted, (0.0,))
     kept = None if unrelated is None else unrelated.at_kept_recall
     values["false_relation_rate"] = None if unrelated is None else unrelated.curve[0].rate

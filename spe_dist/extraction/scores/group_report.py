@@ -1,13 +1,15 @@
-"""F1 by type, sentence and distance: as a table, and as pictures."""
+"""Scores by type, sentence and distance: as a table, and F1 as pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from spe_dist.extraction.scores.scoring import MeasureScores
+from spe_dist.extraction.scores.scoring import MacroScore, MeasureScores, Score
 from spe_dist.finetuning.score_cells import seeds_cell
 from spe_dist.finetuning.score_report import draw_bars
 from spe_dist.finetuning.scored_run import ScoredRun
@@ -19,32 +21,24 @@ GROUPINGS = {
     "by_length": "words in the sentence",
     "by_distance": "words between the arguments",
 }
+_PARTS = {"precision": "precision", "recall": "recall", "F1": "f1"}
 
 
 def group_table(runs: Sequence[ScoredRun], measure: str) -> str:
-    """Precision, recall and F1 of a measure, and F1 by type, sentence and distance.
+    """Precision, recall and F1 of a measure: micro, macro, and by type, sentence and distance.
 
     Args:
         runs: one, or two on the same data.
         measure: one of `MEASURES`.
     """
-    first = runs[0].details.scores[measure][0]
-    parts: list[tuple[str, int, Callable[[MeasureScores], float]]] = [
-        ("micro precision", first.micro.gold, lambda scores: scores.micro.precision),
-        ("micro recall", first.micro.gold, lambda scores: scores.micro.recall),
-        ("micro F1", first.micro.gold, lambda scores: scores.micro.f1),
-        ("macro F1", first.micro.gold, lambda scores: scores.macro.f1),
-    ]
-    rows = []
-    for name, gold, value in parts:
-        rows.append(
-            [name, str(gold), *(_cell([value(one) for one in run.details.scores[measure]], gold) for run in runs)]
-        )
+    gold = runs[0].details.scores[measure][0].micro.gold
+    rows = [[name, gold, *_cells(runs, gold, measure, attrgetter(name))] for name in ("micro", "macro")]
     for grouping, title in GROUPINGS.items():
         for group, gold in _groups(runs, measure, grouping).items():
-            values = (_f1_of_group(run, measure, grouping, group) for run in runs)
-            rows.append([f"{title}: {group}", str(gold), *(_cell(of_seeds, gold) for of_seeds in values)])
-    return text_table([measure, "gold", *(run.name for run in runs)], rows)
+            cells = _cells(runs, gold, measure, partial(_score_of_group, grouping=grouping, group=group))
+            rows.append([f"{title}: {group}", gold, *cells])
+    of = [f"{run.name}, " if len(runs) > 1 else "" for run in runs]
+    return text_table([measure, "gold", *(f"{name}{part}" for name in of for part in _PARTS)], rows)
 
 
 def _groups(runs: Sequence[ScoredRun], measure: str, grouping: str) -> dict[str, int]:
@@ -58,14 +52,21 @@ def _first_number(group: str) -> int:
     return int(group.rstrip("+").partition("-")[0])
 
 
-def _f1_of_group(run: ScoredRun, measure: str, grouping: str, group: str) -> list[float]:
-    """F1 of each seed; 0 for a seed that has not predicted any of a group without gold facts."""
-    found = (getattr(scores, grouping).get(group) for scores in run.details.scores[measure])
-    return [score.f1 if score else 0.0 for score in found]
+def _score_of_group(scores: MeasureScores, *, grouping: str, group: str) -> Score:
+    """The score of a seed; 0 if it has not predicted any of a group without gold facts."""
+    return getattr(scores, grouping).get(group, Score(0.0, 0.0, 0.0, 0, 0, 0))
 
 
-def _cell(values: list[float], gold: int) -> str:
-    return seeds_cell(values) if gold else UNDEFINED
+def _cells(
+    runs: Sequence[ScoredRun], gold: int, measure: str, score_of: Callable[[MeasureScores], Score | MacroScore]
+) -> list[str]:
+    """Precision, recall and F1 of each run."""
+    of_runs = [[score_of(scores) for scores in run.details.scores[measure]] for run in runs]
+    return [
+        seeds_cell([getattr(one, name) for one in of_seeds]) if gold else UNDEFINED
+        for of_seeds in of_runs
+        for name in _PARTS.values()
+    ]
 
 
 def draw_groups(axes: Any, runs: Sequence[ScoredRun], *, measure: str, grouping: str) -> None:
@@ -81,7 +82,10 @@ def draw_groups(axes: Any, runs: Sequence[ScoredRun], *, measure: str, grouping:
     groups = {group: gold for group, gold in _groups(runs, measure, grouping).items() if gold}
     places = np.arange(len(groups))
     for number, run in enumerate(runs):
-        f1 = 100 * np.array([_f1_of_group(run, measure, grouping, group) for group in groups])  # [groups, seeds]
+        seeds = run.details.scores[measure]
+        f1 = 100 * np.array(
+            [[_score_of_group(seed, grouping=grouping, group=group).f1 for seed in seeds] for group in groups]
+        )  # [groups, seeds]
         if len(groups):
             deviations = f1.std(1, ddof=1) if len(run.seeds) > 1 else None
             draw_bars(axes, places, f1.mean(1), deviations, number, runs)

@@ -32,7 +32,7 @@ class RuleScores:
 
 @dataclass(frozen=True)
 class RunDetails:
-    """Of all seeds of a run.
+    """What is known of the seeds of a run beside their F1s.
 
     Args:
         scores: measure → those of each seed.

@@ -43,7 +43,7 @@ def test_a_missing_file_of_data_is_named_before_hours_of_pre_training(given):
 
 def test_shards_that_do_not_fit_are_named_before_hours_of_pre_training(given, shards, tmp_path):
     def recipe(variants):
-        values = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text()) | {"baselines": ["none"]}
+        values = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text()) | {"baselines": ["none"], "papers": []}
         values["variants"] = {"none": values["variants"]["none"]} | variants
         Path("recipe.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
         return ["--config", "recipe.yaml", *given]

@@ -18,6 +18,7 @@ def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys, monkeypatc
         {"step": step, "loss": 2.0, "gradient_norm": 1.0, "learning_rate": 1e-5, "records_per_second": 1234.5}
         | dict.fromkeys(columns, 1 / step)
         | ({"held_out_mtb_loss": 0.25, "held_out_mtb_accuracy": 0.5} if step % 20 else {})
+        | ({} if step % 40 else {"gradients_mtb": 0.01, "gradients_mtb_share": 0.75})
         for step in range(10, 130, 10)
     ]
     run = tmp_path / "run"
@@ -32,6 +33,10 @@ def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys, monkeypatc
     printed = capsys.readouterr().out
     assert "held out: MTB loss" in printed and "held out: MTB accuracy" in printed
     assert "held out: MLM loss" not in printed
+    assert "MTB: share of the gradient" in printed and printed.count("75.0%") == 3
     rows = json.loads((tmp_path / "out" / "run.json").read_text())["rows"]
     assert [row["held_out_mtb_loss"] for row in rows] == [0.25, None] * 6  # the last line has none
-    assert Image.open(tmp_path / "out" / "run.png").size == (1000, 4 * 260)  # two objectives, two rows of every run
+    assert Image.open(tmp_path / "out" / "run.png").size == (
+        1000,
+        5 * 260,
+    )  # two objectives, their gradients, two rows of every run

@@ -32,6 +32,8 @@ def recipe(shards, tmp_path, name="ablations_spe_cpu", **changes) -> Comparison:
     values = yaml.safe_load(find_recipe(name).read_text())
     values["run"]["folder"] = str(tmp_path)
     values["pretrain"] = {"data.shards": str(shards / "shards")}
+    if "variants" in changes or "tasks" in changes:
+        values.pop("papers")  # they name those of the recipe
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values | changes, sort_keys=False))
     return Comparison(read_comparison(tmp_path / "recipe.yaml"), find_recipe)
 
@@ -89,7 +91,9 @@ def test_without_pre_training_the_encoder_is_the_same_and_new(shards, tmp_path):
     assert config_values(none.model.span_encoder) == config_values(comparison.pretrainings["full"].span_encoder)
 
 
-@pytest.mark.parametrize("name", ["ablations_enpar_cpu", "ablations_erica_cpu", "pretraining_comparison_cpu"])
+@pytest.mark.parametrize(
+    "name", ["ablations_enpar_cpu", "ablations_erica_cpu", "few_labels_spe_cpu", "pretraining_comparison_cpu"]
+)
 def test_all_variants_of_a_recipe_are_fine_tuned_alike(shards, tmp_path, name):
     comparison = recipe(shards, tmp_path, name)
     for column in comparison.columns:
@@ -217,10 +221,25 @@ def test_a_variant_may_start_from_an_earlier_step_of_a_run(shards, tmp_path):
         _ = recipe(shards, tmp_path, variants=variants).pretrainings
 
 
+PAPER = {"source": "SPE paper, Table 5", "task": "extraction", "beside": [0.2]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baselines": ["fulll"]}, r"baselines: fulll: name some of the variants full"),
+        ({"baselines": ["fulll"]}, r"yaml: baselines: fulll: name some of the variants full"),
+        ({"variants": {"full": {"title": "a", "baselines": ["fu"]}}}, r"variants\.full\.baselines: fu: name some of"),
+        ({"papers": [PAPER | {"task": "ner", "figures": {}}]}, r"papers\[0\]: task is 'ner', none of extraction"),
+        ({"papers": [PAPER | {"beside": [0.5], "figures": {}}]}, r"beside: .* extraction has no share 0\.5 of its"),
+        ({"papers": [PAPER | {"figures": {"f2": {}}}]}, r"'f2' is none of the measures relation_strict_f1"),
+        (
+            {"papers": [PAPER | {"figures": {"entity_f1": {"ernie": [1.0]}}}]},
+            r"'ernie' is neither a variant nor one of",
+        ),
+        (
+            {"papers": [PAPER | {"figures": {"entity_f1": {"full": [1.0, 2.0]}}}]},
+            r"entity_f1 of full has 2 figures: it",
+        ),
         ({"variants": {"full": {"title": "a", "start": {"pretrained": "x"}}}}, r"variants\.full\.start: 'pretrained'"),
         ({"variants": {"full": {"title": "a"}, "a/b": {"title": "b"}}}, r"'a/b' becomes the name of a folder"),
         ({"seedz": 3}, r"unknown key 'seedz', did you mean 'seeds'"),
@@ -250,7 +269,10 @@ def test_arms_with_different_encoders_are_refused(shards, tmp_path):
 
 
 def test_the_table_holds_scores_differences_and_the_papers_figures(shards, tmp_path):
-    comparison = recipe(shards, tmp_path, seeds=2, budget={"of": "hours", "amount": 2})
+    of_spe = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text())["papers"]
+    of_ernie = PAPER | {"figures": {"entity_f1": {"ernie": [12.5], "no_tbo": [None]}}}
+    changes = {"cited": {"ernie": "ERNIE"}, "papers": [*of_spe, of_ernie]}
+    comparison = recipe(shards, tmp_path, seeds=2, budget={"of": "hours", "amount": 2}, **changes)
     gold = SENTENCES * 20
     empty = [sentence(" ".join(one.words)) for one in gold]
     half = gold[:50] + empty[50:]
@@ -268,32 +290,83 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(shards, tmp_p
     assert "Every pre-training: 2 hours. Encoder: new, 2 layers of 128." in table and str(tmp_path) not in table
     assert "## extraction, 20 %" in table and "Test: 100 sentences. A difference of" in table
     assert "corrected for all 2 differences" in table and "With two seeds" in table
-    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("|")}
-    assert "100.0 ±  0.0" in rows["SPE"] and "66.7 / 63.2" in rows["SPE"]
-    assert "-100.0 [-100.0, -100.0]" in rows["- TBO"] and "63.7 / 61.2" in rows["- TBO"]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
+    rows = {cells[0]: cells for cells in lines}
+    assert "100.0 ±  0.0" in rows["SPE"] and rows["SPE"][-3:] == ["63.2 [1]", "66.7 [1]", ""]
+    assert "-100.0 [-100.0, -100.0]" in rows["- TBO"] and rows["- TBO"][-3:] == ["61.2 [1]", "63.7 [1]", ""]
+    assert rows["variant"][-3:] == [
+        f"{measure}, papers" for measure in ("relation_strict_f1", "relation_f1", "entity_f1")
+    ]
+    assert set(rows["ERNIE (cited)"][1:-1]) == {""} and rows["ERNIE (cited)"][-1] == "12.5 [2]"
+    assert "Papers' figures are not ours" in table and "[2] SPE paper, Table 5." in table
+    no_ernie = replace(comparison, config=replace(comparison.config, cited={}, papers=comparison.config.papers[:1]))
+    assert "cited" not in comparison_table(no_ernie, {}, scored) and "[2]" not in comparison_table(no_ernie, {}, scored)
     written = json.loads(json.dumps(comparison_json(comparison, {"full": None}, scored)))
     cell = next(cell for cell in written["cells"] if cell["variant"] == "no_spo")
     assert cell["scores"]["entity_f1"]["seeds"].keys() == {"1", "2"}
     judged, shown = (cell["minus"]["full"][measure] for measure in ("relation_strict_f1", "entity_f1"))
     assert judged["p_value_holm"] >= judged["p_value"] and "p_value_holm" not in shown
     assert written["machine"]["cores"]
+    papers = written["papers"]
+    assert len(papers) == 17 and sum(paper["cited"] for paper in papers) == 1
+    assert papers[-1] | {"score": 0.125, "row": "ernie", "title": "ERNIE", "measure": "entity_f1"} == papers[-1]
     draw_comparison(comparison, scored, tmp_path / "c.png")
     assert (tmp_path / "c.png").read_bytes()[:4] == b"\x89PNG"
 
 
-@pytest.mark.parametrize(
-    ("name", "of_paper"),
-    [
-        ("ablations_spe_cpu", {"full": "66.7 / 63.2", "no_tbo": "63.7 / 61.2", "no_spo": "64.4 / 61.1",
-                               "no_cspo": "64.5 / 61.4", "no_cnn": "64.6 / 61.2", "no_head": "65.1 / 61.9",
-                               "momentum": "65.4 / 61.7", "none": "65.4 / 61.7"}),  # Tables 4 and 6
-        ("ablations_enpar_cpu", {"full": "", "no_met": "62.5", "no_mep": "62.7", "no_acd": "62.9", "no_pp": "61.6",
-                                 "no_cnn": "62.9", "none": "61.7"}),  # Table 4
-        ("ablations_erica_cpu", {"full": "36.0 / 48.3 / 55.9", "no_ed": "35.9 / 48.0 / 55.6",
-                                 "no_rd": "34.4 / 47.6 / 55.8", "mlm_only": "30.1 / 45.2 / 54.6",
-                                 "rd_ss": "33.9 / 47.3 / 55.5", "rd_cc": "34.8 / 46.4 / 54.7",
-                                 "marker": "33.0 / 48.0 / 57.6", "none": "28.9 / 44.9 / 54.5"}),  # Tables 6 and 8
-    ],
-)  # fmt: skip
-def test_the_papers_figures(name, of_paper):
-    assert {key: one.paper for key, one in read_comparison(find_recipe(name)).variants.items()} == of_paper
+def test_a_variant_may_be_compared_with_others_than_the_rest(shards, tmp_path):
+    variants = {name: {"title": name} for name in ("plain", "mlm", "mlm_sentences", "spe", "erica")}
+    variants["mlm_sentences"]["baselines"] = ["plain"]
+    variants["spe"]["baselines"] = ["plain", "mlm_sentences"]
+    comparison = recipe(shards, tmp_path, variants=variants, baselines=["plain", "mlm"], seeds=1)
+    for name in variants:
+        write_cell(*comparison.finetunings(EXTRACTION, name), SENTENCES, SENTENCES)
+    scored = score_comparison(comparison, resamples=100)
+    told = {(variant, baseline) for _, variant, baseline in corrected_p_values(comparison, scored)}
+    expected = ["mlm plain", "mlm_sentences plain", "spe plain", "spe mlm_sentences", "erica plain", "erica mlm"]
+    assert told == {tuple(pair.split()) for pair in expected}
+    assert number_of_differences(comparison) == len(expected)
+    (header,) = [line for line in comparison_table(comparison, {}, scored).splitlines() if " - plain " in line]
+    columns = [cell.strip() for cell in header.split("|") if " - " in cell]
+    assert columns[:3] == ["- plain", "- mlm", "- mlm_sentences"]
+
+
+def test_arms_on_sentences_are_compared_with_masked_language_modelling_of_sentences(shards, tmp_path):
+    comparison = recipe(shards, tmp_path, "pretraining_comparison_cpu")
+    documents, sentences = {"mlm", "spanbert", "erica"}, {"cp", "mtb", "spe", "spe_words", "spe_ds", "enpar", "met"}
+    for name in documents | sentences:
+        control = "mlm_sentences" if name in sentences else "mlm"
+        assert comparison.baselines[name] == ["plain", control][: 1 if name == "mlm" else 2]
+    assert number_of_differences(comparison) == 20 * len(comparison.columns)
+
+
+def test_figures_of_papers_stand_where_their_arms_do():
+    """Some of each recipe, by hand."""
+    expected = {
+        "ablations_spe_cpu": {("extraction", 0.2, "relation_f1", "no_spo"): 64.4},  # Table 4
+        "ablations_enpar_cpu": {("extraction", 0.2, "relation_strict_f1", "no_pp"): 61.6},
+        "ablations_erica_cpu": {
+            ("re_docred", 1.0, "relation_ign_f1", "no_rd"): 55.8,  # Table 6
+            ("re_docred", 1.0, "relation_ign_f1", "marker"): 57.6,  # Table 8
+            ("wikihop", 0.1, "accuracy", "no_rd"): 59.8,  # Table 10
+        },
+        "few_labels_spe_cpu": {("conll04", 0.2, "relation_strict_f1", "spe"): 41.9},  # Table 5
+        "pretraining_comparison_cpu": {
+            ("re_docred", 0.1, "relation_f1", "ernie"): 46.7,
+            ("semeval", 0.01, "micro_f1", "erica"): 47.9,
+            ("qa", 0.01, "f1", "erica"): 51.3,
+            ("ufet", 1.0, "macro_f1", "ernie"): 76.51,
+            ("scierc", 1.0, "relation_strict_f1", "spe_ds"): 30.8,
+            ("conll04", 0.1, "relation_strict_f1", "spe"): 34.1,
+        },
+    }
+    for name, figures in expected.items():
+        config = read_comparison(find_recipe(name))
+        stated = {
+            (paper.task, share, measure, row): figure
+            for paper in config.papers
+            for measure, rows in paper.figures.items()
+            for row, of_row in rows.items()
+            for share, figure in zip(paper.beside, of_row, strict=True)
+        }
+        assert figures.items() <= stated.items(), name

@@ -80,9 +80,9 @@ def test_mistakes_of_prediction_are_one_line(learned, tmp_path):
     plain = tmp_path / "plain.jsonl"
     plain.write_text(json.dumps({"tokens": ["Marie", "Curie"], "entities": [], "relations": []}) + "\n")
     for arguments, complaint in (
-        (["--text", "Marie Curie"], "--text is not for .*: it reads documents that give their mentions"),
-        (["--format", "html", str(plain)], "--format is not for"),
-        (["--max-bad-lines", "1", str(plain)], "--max-bad-lines is not for"),
+        (["--text", "Marie Curie"], "--text is for raw text.* reads documents that give their mentions"),
+        (["--format", "html", str(plain)], "--format html is not for"),
+        (["--max-bad-lines", "1", str(plain)], "--max-bad-lines is for raw text"),
         ([str(plain)], "no document of .*plain.jsonl gives mentions of entities"),
         ([str(plain), "--out", str(tmp_path / "x.html")], "writes JSON lines or a graph: end its name in .jsonl"),
         ([str(plain), "--min-relation-score", "2"], "--min-relation-score is 2: scores are from 0 to 1"),

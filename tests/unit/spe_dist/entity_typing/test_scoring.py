@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.errors import UserError
-from spe_dist.entity_typing.scoring import EntityTypingScoring, granular, level_of
+from spe_dist.entity_typing.scoring import LEVELS, EntityTypingScoring, granular, level_of
 from spe_dist.entity_typing.task import best_threshold
-from spe_dist.entity_typing.typed_mention import GENERAL, TypedMention
+from spe_dist.entity_typing.typed_mention import FINE, GENERAL, TypedMention
 from spe_dist.finetuning.predictions import RunPredictions
 from spe_dist.finetuning.score_report import score_json, score_text
 from spe_dist.finetuning.scored_run import score_run
@@ -63,17 +63,19 @@ def test_as_a_slow_reading_of_the_definitions(pairs):
 
 
 def test_granularities():
-    assert len(GENERAL) == 9
-    assert [level_of(name) for name in ("person", "artist", "painter")] == ["general", "finer", "finer"]
+    assert (len(GENERAL), len(FINE), FINE & set(GENERAL)) == (9, 121, set())
+    assert [level_of(name) for name in ("person", "artist", "painter")] == list(LEVELS)
     gold = [mention(0, ["person", "artist", "painter"]), mention(1, ["place"])]
     found = [mention(0, ["person", "artist", "actor"]), mention(1, ["person"])]
     assert granular(gold, found, "general") == pytest.approx([0.5, 0.5, 0.5])
-    assert granular(gold, found, "finer") == pytest.approx([0.5, 0.5, 0.5])
+    assert granular(gold, found, "fine") == pytest.approx([0.5, 1.0, 2 / 3])  # actor is fine, too
+    assert granular(gold, found, "ultra-fine") == [0, 0, 0]
     run = score_run(SCORING, RunPredictions("a", gold, {1: found, 2: gold}), resamples=50)
-    assert "finer" in score_text([run]) and "macro_f1_ufet" in score_text([run])
-    assert score_json([run])["runs"][0]["by_granularity"]["finer"][1] == 0.75
+    assert "ultra-fine" in score_text([run]) and "macro_f1_ufet" in score_text([run])
+    by_granularity = score_json([run])["runs"][0]["by_granularity"]
+    assert (by_granularity["fine"][0], by_granularity["ultra-fine"][1]) == (0.75, 0.5)  # means of both seeds
     figer = [mention(0, ["/person"])]
-    assert "finer" not in score_text([score_run(SCORING, RunPredictions("b", figer, {1: figer}), resamples=50)])
+    assert "ultra-fine" not in score_text([score_run(SCORING, RunPredictions("b", figer, {1: figer}), resamples=50)])
 
 
 def test_lines_are_read_again_and_other_mentions_refused():

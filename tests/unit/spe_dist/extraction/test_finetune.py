@@ -11,18 +11,23 @@ import pytest
 import yaml
 from transformers import AutoModel, AutoTokenizer
 
+from data_shards.annotated.unified import write_unified
 from spe_dist.extraction.model.encoded_sentences import encode_sentences
+from spe_dist.extraction.predict.extractor_card import extractor_card
 from spe_dist.extraction.predict.extractor_folder import load_extractor
 from spe_dist.extraction.predict.prediction import predict
+from spe_dist.extraction.scores.diagnostics import diagnose
 from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.extraction.scores.scoring import score
 from spe_dist.extraction.scores.type_rules import TypeRules, relate
+from spe_dist.finetuning.folder import Origin, Result
 from spe_dist.finetuning.predictions import read_run
 from spe_dist.finetuning.score_report import report_run
 from spe_dist.train.run_log import read_metrics
 from tests.unit.spe_dist.extraction.tiny import LABELS, SENTENCES, sentence
 from tests.unit.spe_dist.extraction.tiny_finetuning import (
     CPU,
+    TINY_MODEL,
     config_in,
     read_data_of,
 )
@@ -73,12 +78,39 @@ def test_the_model_has_a_card(learned):
     assert "| share of unrelated pairs of gold entities that get a relation | 0.000 | 0.000 |" in card
     assert "| train | `data.jsonl` | 5 | 9 | 5 |" in card
     assert "| entities | `LOC`, `ORG`, `PER` |" in card
-    assert "All weights started as new ones." in card
+    assert "All weights started as new ones. It was fine-tuned for" in card
+    assert "are tagged" in card and "encoders as in SPE (Wang et al., EMNLP 2020" in card
+    assert result.start.loaded == () and result.start.new[:2] == ("sentence encoder", "span encoder")
+    assert "| 0.3 | 1.000 | 1.000 | 1.000 | 1.000 |" in card  # least score; all are right and all are found
+    assert "| PER | works | ORG | 2 |" in card and "more, in" not in card  # all of the five facts
     assert f"after epoch {result.best_epoch}, the best on dev" in card
     assert str(config.run.folder) not in card  # it may be published
     front = yaml.safe_load(card.split("---")[1])
     assert front["pipeline_tag"] == "token-classification"
     assert {path.stat().st_mode & 0o777 for path in model.iterdir()} == {0o644}
+
+
+def test_the_card_says_which_architecture_it_is_and_which_types_are_related(tmp_path):
+    kinds = [f"T{number:02}" for number in range(23)]
+    sentences = [sentence("a b", f"0-1:{kind} 1-2:END", "0>1:rel") for kind in [*kinds, "T21"]]
+    write_unified(sentences, tmp_path / "data.jsonl")
+    model = {"detector": "spans", "pair_encoder": "concatenation"}
+    config, cards = config_in(tmp_path, model=TINY_MODEL | model), []
+    for constraints in (True, False):
+        changed = replace(config, model=replace(config.model, type_constraints=constraints))
+        data = read_data_of(changed)
+        diagnostics = {"dev": diagnose(sentences, sentences, TypeRules.of(sentences))}
+        result = Result(1, 3, 2, {}, None, diagnostics, Origin("encoder", (), ()))
+        cards.append(extractor_card(changed, data, result, {}))
+    assert (
+        "All short spans" in cards[0] and "as in ENPAR (Wang et al., EACL 2021" in cards[0] and "SPE (" not in cards[0]
+    )
+    assert "| 0.5 | - | - | - | - |" in cards[0]  # gold entities have no scores
+    assert re.findall(r"^\| (T\d\d) \| rel \| END \| (\d) \|$", cards[0], re.MULTILINE) == [
+        ("T21", "2"), *((kind, "1") for kind in kinds[:19])
+    ]  # fmt: skip
+    assert "and 3 more, in `extractor.json`." in cards[0]
+    assert "Any relation is predicted between entities of any types." in cards[1] and "| rel |" not in cards[1]
 
 
 def test_what_the_card_says_to_do_works(learned):

@@ -16,6 +16,8 @@ from spe_dist.export.export_run import export_run
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.model.encoded_sentences import Labels
 from spe_dist.extraction.predict.extractor_folder import ExtractorDescription, load_extractor
+from spe_dist.finetuning.card import started_and_trained
+from spe_dist.finetuning.folder import Result
 from spe_dist.finetuning.start import Start, language_of_start, load_start
 from spe_dist.recipe import checked_config, read_values
 from tests.unit.spe_dist.extraction.tiny import ANY_TYPES, LABELS, word_pieces
@@ -94,14 +96,24 @@ def equal_weights(start: Start, expected: dict[str, torch.Tensor]) -> set[str]:
     return {part for part, same in found.items() if same == {True}}
 
 
+def sentence_of_card(config: ExtractionConfig, start: Start) -> str:
+    told = started_and_trained(config, Result(1, 3, 2, {}, None, start=start.report.origin))
+    return told.partition(" It was fine-tuned for 3 epochs")[0]
+
+
 PRETRAINED = {"sentence_encoder", "span_encoder", "context_encoder", "pair_encoder"}
 
 
 def test_a_run_gives_all_its_encoders(run):
-    start = load(config_of(pretrained=str(run)))
+    config = config_of(pretrained=str(run))
+    start = load(config)
     assert equal_weights(start, trained_weights(run)) == PRETRAINED
     report = start.report
-    assert len(report.loaded) == 4 and all(part.endswith(f"of {run}, step 3") for part in report.loaded)
+    assert len(report.loaded) == 4 and str(report).count(f" of {run}, step 3") == 4
+    assert sentence_of_card(config, start) == (
+        "The sentence encoder, span encoder, context encoder (a copy of the span encoder) and span pair encoder "
+        f"started from the run `{run.name}`; classifiers of spans, types and relations from new weights."
+    )
     assert report.new == ("classifiers of spans, types and relations",)
     assert report.left_out == (f"projection head of {run}",)
     assert "loaded: sentence encoder of" in str(report)
@@ -133,9 +145,7 @@ def test_a_run_of_enpar_gives_its_encoders_and_its_own_of_contexts(enpar_run):
     assert any(name.startswith("context_encoder.") for name in weights)
     assert equal_weights(start, weights) == PRETRAINED
     assert start.report.left_out == ()
-    assert [part.split(" of ")[0] for part in start.report.loaded] == [
-        "sentence encoder", "span encoder", "context encoder", "span pair encoder"
-    ]  # fmt: skip
+    assert start.report.loaded == ("sentence encoder", "span encoder", "context encoder", "span pair encoder")
 
 
 def test_an_export_of_enpar_gives_the_same_as_its_run(enpar_run, tmp_path):
@@ -157,10 +167,11 @@ def test_without_cnn_a_run_of_enpar_gives_its_sentence_encoder(enpar_run):
 
 def test_the_architecture_is_the_recipes_and_what_does_not_fit_is_new(run, enpar_run, bert):
     """So that starts can be compared: only the weights differ."""
-    starts = [
-        load(config_of(name, model=ENPAR, pretrained=pretrained))
+    configs = [
+        config_of(name, model=ENPAR, pretrained=pretrained)
         for name, pretrained in ((None, str(run)), (None, str(enpar_run)), (str(bert), "bert"))
     ]
+    starts = [load(config) for config in configs]
     parts = [[name for name, _ in start.model.named_parameters() if "encoder.model" not in name] for start in starts]
     assert parts[0] == parts[1] == parts[2]
     assert equal_weights(starts[0], trained_weights(run)) == {"sentence_encoder"}
@@ -171,6 +182,10 @@ def test_the_architecture_is_the_recipes_and_what_does_not_fit_is_new(run, enpar
     )
     assert starts[0].report.new[:3] == ("span encoder", "context encoder", "span pair encoder")  # no copy: other sizes
     assert starts[0].description.architecture == starts[1].description.architecture
+    new = "span encoder, context encoder, span pair encoder and classifiers of spans, types and relations"
+    for number, source in ((0, f"run `{run.name}`"), (2, f"encoder `{bert.name}`")):
+        told = sentence_of_card(configs[number], starts[number])
+        assert told == f"The sentence encoder started from the {source}; {new} from new weights."
 
 
 def test_parts_that_do_not_fit_each_other_are_refused(run):
@@ -198,7 +213,7 @@ def test_bert_gives_the_sentence_encoder_and_says_what_it_leaves_out(bert):
     start = load(config_of(str(bert), pretrained="bert"))
     published = {f"sentence_encoder.model.{name}": w for name, w in load_file(bert / "model.safetensors").items()}
     assert equal_weights(start, published) == {"sentence_encoder"}
-    assert start.report.loaded == (f"sentence encoder of {bert}",)
+    assert str(start.report).startswith(f"loaded: sentence encoder of {bert}; new: ")
     assert start.report.left_out == (f"pooler.dense.bias of {bert}", f"pooler.dense.weight of {bert}")
     context, span = (dict(part.named_parameters()) for part in (start.model.context_encoder, start.model.span_encoder))
     assert all(torch.equal(context[name], span[name]) for name in span)
@@ -255,9 +270,12 @@ def test_a_fine_tuned_model_gives_all_it_has_to_the_same_labels(learned, fine_tu
     weights, (trained, _) = dict(start.model.named_parameters()), load_extractor(fine_tuned)
     assert all(torch.equal(weights[name], weight) for name, weight in trained.named_parameters())
     assert (start.report.new, start.report.left_out) == ((), ())
-    assert start.report.loaded[-1].startswith(f"classifiers of spans, types and relations of {fine_tuned}, extractor ")
+    heads = "classifiers of spans, types and relations"
+    assert start.report.loaded[-1] == heads and f"{heads} of {fine_tuned}, extractor " in str(start.report)
+    config = replace(learned[0], start=replace(learned[0].start, pretrained=str(fine_tuned)))
+    assert sentence_of_card(config, start).endswith(f" and {heads} started from the fine-tuned model `tiny/seed-1`.")
     assert start.model.calibration is None  # fitted anew on dev
-    assert language_of_start(replace(learned[0], start=replace(learned[0].start, pretrained=str(fine_tuned)))) == "en"
+    assert language_of_start(config) == "en"
 
 
 @pytest.mark.parametrize(

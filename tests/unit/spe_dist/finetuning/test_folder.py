@@ -11,7 +11,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from data_shards.annotated.unified import write_unified
 from data_shards.errors import UserError
 from spe_dist.extraction.scores.joint_scoring import JointScoring
-from spe_dist.finetuning.folder import check_same_run, check_same_start, format_result, prepare_folder
+from spe_dist.finetuning.folder import (
+    check_same_run,
+    check_same_start,
+    format_result,
+    prepare_folder,
+    read_result,
+    seed_folder,
+)
 from spe_dist.finetuning.loop import finetune
 from spe_dist.finetuning.predictions import write_predictions
 from spe_dist.finetuning.score_report import report_run
@@ -29,7 +36,7 @@ pytestmark = pytest.mark.any_version
 SCORING = JointScoring()
 
 
-def test_a_run_that_is_over_has_only_its_results(learned):
+def test_a_run_that_is_over_has_only_its_results(learned, tmp_path):
     config, result = learned
     folder = Path(config.run_folder) / "seed-1"
     assert not (folder / "checkpoints").exists()
@@ -37,6 +44,13 @@ def test_a_run_that_is_over_has_only_its_results(learned):
     before = (folder / "metrics.jsonl").read_bytes()
     assert run_ranks(finetune, 1, config)[0] == result  # not trained again
     assert (folder / "metrics.jsonl").read_bytes() == before
+    written = json.loads((folder / "result.json").read_text())
+    assert written["start"]["kind"] == "encoder" and written["start"]["new"][0] == "sentence encoder"
+    older = replace(config, run=replace(config.run, folder=str(tmp_path)))
+    seed_folder(older).mkdir(parents=True)
+    del written["start"]  # a run of before it was kept
+    (seed_folder(older) / "result.json").write_text(json.dumps(written))
+    assert read_result(older) == replace(result, start=None)
 
 
 def test_another_configuration_is_refused(learned):

@@ -40,6 +40,15 @@ def test_no_interval_leaves_what_an_f1_can_be():
     assert written["runs"][0]["micro_f1"]["entity_f1"]["high"] == 1
 
 
+def test_every_type_has_precision_recall_and_f1_of_each_run():
+    more = AnnotatedSentence(RELATED.words, (PERSON, PLACE, Entity(1, 2, "place"), Entity(1, 3, "place")))
+    text = score_text([scored("a", RELATED, more), scored("b", RELATED, RELATED, NOTHING)])
+    assert re.search(r"^entity_f1 +gold +a, precision +a, recall +a, F1 +b, precision .*b, F1$", text, re.MULTILINE)
+    both = r"( +50\.0 ± 70\.7){3}$"  # two seeds, one that finds nothing
+    assert re.search(rf"^type: place +12 +33\.3 +100\.0 +50\.0{both}", text, re.MULTILINE)
+    assert re.search(rf"^micro +24 +50\.0 +100\.0 +66\.7{both}", text, re.MULTILINE)
+
+
 def test_few_sentences_are_said_to_be_few():
     one = scored("a", RELATED, RELATED)
     assert "(only 12 sentences: intervals are unreliable below 50)" in score_text([one])
@@ -52,7 +61,7 @@ def test_a_score_of_no_gold_fact_is_none(tmp_path, monkeypatch):
     run = scored("a", UNRELATED, RELATED)
     text = score_text([run, run], compare_scored_runs(run, run, resamples=500))
     assert re.search(rf"^relation_f1( +{DASH}){{5}}$", text, re.MULTILINE)
-    assert re.search(rf"^type: in +0( +{DASH}){{2}}$", text, re.MULTILINE)
+    assert re.search(rf"^type: in +0( +{DASH}){{6}}$", text, re.MULTILINE)
     assert f"relation_f1 {DASH}," in _one_line(run)
     heights = []
     monkeypatch.setattr("matplotlib.axes.Axes.bar", lambda self, places, values, *_, **__: heights.extend(values))

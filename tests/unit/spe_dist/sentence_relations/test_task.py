@@ -73,7 +73,7 @@ def test_it_learns_is_scored_and_predicts(tmp_path, capsys):
     again = config_in(tmp_path, f"--dev={data}", f"--from={model}", "--name=again")  # a fine-tuned model as the start
     task = again.build_task()
     start = load_start(task, read_data(task).description)
-    assert any(part.startswith("classifier of relations of") for part in start.report.loaded)
+    assert start.report.loaded == ("sentence encoder", "classifier of relations")
     assert start.model.sentence_encoder.word_embeddings.num_embeddings == start.word_pieces.vocab_size + 4
 
 
