@@ -121,7 +121,7 @@ def _what_is_wrong(rows: Sequence[str], option: str) -> str:
         return f"missing: {', '.join(missing)}"
     if found := _CHOICE.fullmatch(text):
         value, name, listed = found.groups()
-        choices = sorted(re.findall(r"'(.+?)'", listed))
+        choices = sorted({*re.findall(r"'(.+?)'", listed)} - {"None"})
         return f"{name} {value}: not one of {', '.join(choices)}"
     if found := _UNION.match(text):
         kinds, value = found.groups()

@@ -87,11 +87,13 @@ class Interface:
         from_name: of the tag that marks entities.
         to_name: of the text.
         field: of the tasks' data that holds the text; empty if the interface does not say it.
+        labels: that entities may have; empty if the interface does not say it.
     """
 
     from_name: str = FROM_NAME
     to_name: str = TO_NAME
     field: str = ""
+    labels: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, config: str) -> Interface:
@@ -108,7 +110,8 @@ class Interface:
         for labels in root.iter("Labels"):
             if labels.get("toName") in texts:
                 name = labels.get("toName", "")
-                return cls(labels.get("name", FROM_NAME), name, texts[name].removeprefix("$"))
+                known = frozenset(label.get("value", "") for label in labels.iter("Label"))
+                return cls(labels.get("name", FROM_NAME), name, texts[name].removeprefix("$"), known)
         raise ValueError("the labelling interface has no Labels for a Text")
 
 
@@ -162,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
             if not isinstance(request, dict):
                 raise ValueError("expected an object")
             self._answer(request)
+        except json.JSONDecodeError as error:
+            self._send(400, {"error": f"the body is no JSON ({error}): send what Label Studio sends"})
         except (ValueError, RecursionError) as error:
             self._send(400, {"error": f"cannot answer: {error}"})
 
@@ -172,11 +177,21 @@ class _Handler(BaseHTTPRequestHandler):
                     found = answer(self._extractor, self._version, request)
                 self._send(200, found)
             case "/setup":
+                self._tell_missing_labels(request)
                 self._send(200, {"model_version": self._version})
             case "/webhook":
                 self._send(201, {})
             case _:
                 self._send(404, {"error": f"there is no {self.path}: POST /predict, /setup or /webhook"})
+
+    def _tell_missing_labels(self, request: dict[str, Any]) -> None:
+        labels = Interface.of(request["schema"]).labels if request.get("schema") else frozenset()
+        if missing := labels and sorted({*self._extractor.entity_types} - labels):
+            print(
+                f"warning: the labelling interface has no Label for {', '.join(missing)}, only "
+                f"{', '.join(sorted(labels))}: add them, or Label Studio may hide or refuse what has these types",
+                file=sys.stderr,
+            )
 
     def _send(self, status: int, value: dict[str, Any]) -> None:
         body = json.dumps(value).encode()

@@ -90,7 +90,7 @@ class Predict:
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
-    """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    """Field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text."""
     mentions: str | None = None
     """With a model of document relations: what finds the mentions of entities in raw texts. An extractor, or a pipeline
     of spaCy: an installed package or a folder. Mentions of one type and name in a text are one entity."""
@@ -199,7 +199,7 @@ def _predict_texts(
     progress.begin("predicting")
     counts, began = Counts(), time.monotonic()
     interactive = command.text is None and command.files in ((), (STANDARD_INPUT,)) and sys.stdin.isatty()
-    found = _one_by_one(extractor, items) if interactive else streamed(extractor, items)
+    found = _one_by_one(extractor, items) if interactive else streamed(extractor, items, progress.add_sentences)
     results = _counted(found, counts, progress)
     if command.format in FOLDERS and command.out is not None:
         write_folder(command.format, results, command.out, command.graph_nodes)

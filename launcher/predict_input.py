@@ -10,11 +10,11 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
-from data_shards.annotated.brat import is_brat_folder
 from data_shards.annotated.label_studio import text_of_task
-from data_shards.annotated.spacy_docs import ENDING
+from data_shards.annotated.read import kind_of_no_file
 from data_shards.errors import UserError
 from data_shards.input.bio import parse_sentence
+from data_shards.input.csv_rows import csv_row
 from data_shards.input.format import TextFormat, format_of, name_fields
 from data_shards.input.json_lines import parse_object, reason_of
 from data_shards.input.parquet import count_rows, read_objects, text_of_row
@@ -26,7 +26,7 @@ from launcher.predict_corpus.progress import Progress
 
 # Of documents that are given as sentences of words: the field of these, and the one that names the document.
 _DOCUMENTS = (("sentences", "doc_key"), ("sents", "title"))
-_UNITS: dict[TextFormat, str] = {"json": "item", "parquet": "row"}
+_UNITS: dict[TextFormat, str] = {"json": "item", "parquet": "row", "csv": "row"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Reading:
 
     Args:
         input_format: of all files; if not given, first lines and endings tell, and what they do not tell is text.
-        text_field: of a JSON object, or column of a Parquet file, that holds the text.
+        text_field: of a JSON object, or column of a table, that holds the text.
         bad_lines: counts malformed ones.
         progress: is told how many bytes of the files have been read.
     """
@@ -80,8 +80,7 @@ def read_items(names: Sequence[str], reading: Reading | None = None) -> Iterator
 
 
 def _files_of(name: str) -> list[str]:
-    kind = "a folder of brat" if is_brat_folder(Path(name)) else "a DocBin of spaCy" if name.endswith(ENDING) else ""
-    if kind:
+    if kind := kind_of_no_file(Path(name)):
         raise UserError(f"{name} is {kind}: spe data convert {name} texts.jsonl --to characters makes texts of it")
     if name != STANDARD_INPUT and Path(name).is_dir():
         return [str(file) for file in files_of_folder(Path(name), name)]
@@ -150,6 +149,7 @@ def _parser(form: TextFormat, text_field: str) -> Callable[[str], Iterator[Item]
         "parquet": partial(_item_of_row, text_field=text_field),
         "wikiextractor": partial(_item_of_article, text_field=text_field),
         "bio": _item_of_tagged,
+        "csv": partial(_item_of_csv_row, text_field=text_field),
     }
     return parsers[form]
 
@@ -161,6 +161,11 @@ def _item_of_line(line: str) -> Iterator[Item]:
 def _item_of_row(line: str, text_field: str) -> Iterator[Item]:
     fields = parse_object(line)
     yield Item(text_of_row(json.dumps(fields[text_field])), fields)
+
+
+def _item_of_csv_row(line: str, text_field: str) -> Iterator[Item]:
+    fields = csv_row(line)
+    yield Item(fields[text_field], fields)
 
 
 def _item_of_article(document: str, text_field: str) -> Iterator[Item]:

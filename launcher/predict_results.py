@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from launcher.predict_input import Item
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 Result = tuple[dict[str, Any], "ExtractedText"]
 
 
-def streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
-    """The fields of each item and what is found in its text, in order and in flat memory."""
+def streamed(
+    extractor: Extractor, items: Iterator[Item], told: Callable[[int], object] | None = None
+) -> Iterator[Result]:
+    """The fields of each item and what is found in its text, in order and in flat memory; `told`: of sentences."""
     waiting: deque[dict[str, Any]] = deque()
 
     def texts() -> Iterator[str | list[str]]:
@@ -25,7 +27,7 @@ def streamed(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
             waiting.append(item.fields)
             yield item.text
 
-    for extracted in extractor.stream(texts()):
+    for extracted in extractor.stream(texts(), told=told):
         yield waiting.popleft(), extracted
 
 

@@ -107,6 +107,7 @@ def main(argv: list[str]) -> None:
         settings = ServiceSettings(tuple(models), digest, limits, batching, folder, metrics_port)
         scaling, address = Scaling(least, most), Address(host, port)
         service = Service(models, settings, replicas, scaling, address, command.grace)
+        print(f"starting Ray and {', '.join(models)}: this takes some seconds", file=sys.stderr, flush=True)
         with service.running(), first_request(lambda: asked.put("end")):
             _say_where(command, address.local_url, tuple(models), token)
             while asked.get() == "update":

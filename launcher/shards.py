@@ -114,7 +114,7 @@ class TrainVocab:
     format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
-    """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    """Field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text."""
     lowercase: bool = True
     """Lower-case text and strip accents first."""
 

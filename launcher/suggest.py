@@ -46,7 +46,7 @@ class Suggest:
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
-    """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    """Field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text."""
     device: str | None = None
     """Device: cpu, cuda, cuda:1. Default: a GPU if there is one."""
     batch_size: int = 256

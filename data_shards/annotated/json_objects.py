@@ -19,6 +19,7 @@ _INSTEAD: dict[TextFormat, str] = {
     "text": "spe predict finds entities and relations in text",
     "wikiextractor": "spe predict finds entities and relations in text",
     "parquet": "spe predict finds entities and relations in its texts",
+    "csv": "spe predict finds entities and relations in its texts",
 }
 
 

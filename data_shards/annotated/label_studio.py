@@ -60,12 +60,22 @@ class _Relation(_Result):
 
 
 class _Annotation(Fields):
+    of_no_concern = frozenset({
+        "bulk_created", "completed_by", "created_at", "draft_created_at", "id", "import_id", "last_action",
+        "last_created_by", "lead_time", "parent_annotation", "parent_prediction", "prediction", "project",
+        "result_count", "task", "unique_id", "updated_at", "updated_by",
+    })  # fmt: skip
     result: list[dict[str, Any]]
     was_cancelled: bool = False
     ground_truth: bool = False
 
 
 class _Task(Fields):
+    of_no_concern = frozenset({
+        "cancelled_annotations", "comment_authors", "comment_count", "created_at", "file_upload",
+        "inner_id", "last_comment_updated_at", "meta", "project", "total_annotations", "total_predictions",
+        "unresolved_comment_count", "updated_at", "updated_by",
+    })  # fmt: skip
     id: Id = ""
     data: dict[str, Any]
     annotations: Sequence[_Annotation] = ()

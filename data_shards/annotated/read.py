@@ -99,6 +99,13 @@ def stream_documents(
     return documents(), report
 
 
+def kind_of_no_file(path: Path) -> str:
+    """What a path is whose items are not read from a file of lines or JSON: a folder of brat, a DocBin; else ''."""
+    if brat.is_brat_folder(path):
+        return "a folder of brat"
+    return "a DocBin of spaCy" if path.suffix == spacy_docs.ENDING else ""
+
+
 def items_of_path(path: Path, format: FormatName | None = None) -> Iterator[Item]:
     """The items of a file, or of a folder of brat, in any format; memory is that of one (of a DocBin, of all).
 
@@ -114,6 +121,10 @@ def items_of_path(path: Path, format: FormatName | None = None) -> Iterator[Item
     elif path.suffix == spacy_docs.ENDING or format == "spacy":
         check_is_file(str(path))
         yield from spacy_docs.items_of_file(path)
+    elif path.is_dir():
+        raise UserError(f"{path} is a folder: name the files in it (a folder of brat has .ann files)")
+    elif path.suffix == ".ann":
+        raise UserError(f"{path} is annotations of brat: name their folder, {path.parent}")
     else:
         with open_input(path) as stream:
             is_conll = format == "conll" or format_of(stream) == "bio"

@@ -91,8 +91,12 @@ class ReadReport:
         told = [f"{self.path}: {read}, format {self.format}"]
         told += [f"  {count:,} {what}" for what, count in self.findings.items()]
         if self.unread_fields:
-            names = ", ".join(
-                f"{name} ({count:,}, first in {self._first_unread[name]})" for name, count in self.unread_fields.items()
+            alike: dict[tuple[int, str], list[str]] = {}
+            for name, count in self.unread_fields.items():
+                alike.setdefault((count, self._first_unread[name]), []).append(name)
+            names = "; ".join(
+                f"{', '.join(names)} ({count:,}{' each' if len(names) > 1 else ''}, first in {where})"
+                for (count, where), names in alike.items()
             )
             told.append(f"  fields that are not read: {names}")
         return told + self.warnings

@@ -7,7 +7,7 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -95,6 +95,8 @@ class Fields(BaseModel):
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    of_no_concern: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the program writes in every file and that say nothing of the annotation: they are not counted."""
 
     @model_validator(mode="before")
     @classmethod
@@ -188,7 +190,8 @@ def _explain(error: ValidationError) -> str:
 
 def _unread(value: Fields | list[Any], prefix: str = "") -> Iterator[str]:
     if isinstance(value, Fields):
-        yield from (prefix + name for name in value.model_extra or ())
+        extra = (value.model_extra or {}).items()
+        yield from (prefix + name for name, held in extra if name not in value.of_no_concern and held not in ([], {}))
         for name, inner in value.__dict__.items():
             if isinstance(inner, Fields | list):
                 yield from _unread(inner, f"{prefix}{name}.")

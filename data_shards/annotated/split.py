@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from data_shards.annotated.json_objects import read_items
+from data_shards.annotated.read import kind_of_no_file
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 
@@ -36,6 +37,8 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
     Raises:
         UserError: the file cannot be read or is too small, or a part cannot be written.
     """
+    if kind := kind_of_no_file(path):
+        raise UserError(f"{path} is {kind}: split what spe data convert {path} all.jsonl makes of it")
     values = [item.value for item in read_items(path)]
     is_squad = len(values) == 1 and isinstance(values[0].get("data"), list)
     header = values.pop(0) if values and "header" in values[0] else None  # MRQA's first line

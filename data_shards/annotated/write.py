@@ -25,6 +25,7 @@ OF_TEXTS: tuple[WrittenFormat, ...] = ("characters", "label_studio", "brat", "sp
 _ENDINGS: dict[str, WrittenFormat] = {
     ".conll": "conll", ".bio": "conll", ".iob": "conll", ".iob2": "conll", ".spacy": "spacy",
 }  # fmt: skip
+_OF_OTHERS = {".csv", ".tsv", ".txt", ".ann", ".parquet", ".html"}  # JSON under such a name would be found by nobody
 
 Between = Sequence[tuple[int, int, str]]  # numbers of head and tail among a document's mentions, and type
 
@@ -39,8 +40,13 @@ def format_of_out(out: Path, given: WrittenFormat | None) -> WrittenFormat:
     """The format to write: the given one, or what the ending tells (folder: brat).
 
     Raises:
-        UserError: name and format do not fit.
+        UserError: name and format do not fit, or the ending is that of something else.
     """
+    if given is None and out.suffix in _OF_OTHERS:
+        raise UserError(
+            f"{out}: {out.suffix} is no ending of a format that is written: end the name in .jsonl, .conll or .spacy, "
+            "or give --to"
+        )
     ending = out.suffixes[-2] if out.suffix in (".gz", ".bz2") and len(out.suffixes) > 1 else out.suffix
     found = given or _ENDINGS.get(ending, "brat" if not ending or out.is_dir() else "unified")
     if found == "spacy" and out.suffix != spacy_docs.ENDING:

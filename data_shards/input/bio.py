@@ -53,7 +53,7 @@ def read_tagged(stream: InputStream) -> Iterator[bytes]:
 
 def read_table(content: bytes, path: Path) -> Iterator[bytes]:
     """The sentences of a table, each as a line of JSON."""
-    rows = csv.reader(io.StringIO(_decode(content), newline=""))
+    rows = csv.reader(io.StringIO(_decode(content), newline=""), strict=True)
     header = next(rows, [])
     if len(header) < _COLUMNS:
         found = f"its first line has {len(header)} columns"
@@ -120,6 +120,12 @@ def cut_sentences(lines: Iterable[bytes]) -> Iterator[bytes]:
 def is_document_start(line: bytes) -> bool:
     """Whether a line is CoNLL's mark between documents."""
     return line.startswith(_DOCUMENT_START.encode())
+
+
+def is_tagged_table(header: bytes = b"", row: bytes = b"") -> bool:
+    """Whether the first two lines of a table are those of words with tags: a table of texts has a header, too."""
+    tag = row.decode(errors="replace").rstrip("\r\n").rpartition(",")[2].strip('"')
+    return header.count(b",") + 1 >= _COLUMNS and bool(_TAG.fullmatch(tag))
 
 
 def row_of_tag(line: bytes) -> tuple[int, str] | None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from data_shards.input.bio import is_document_start, row_of_tag
+from data_shards.input.bio import is_document_start, is_tagged_table, row_of_tag
 from data_shards.input.json_lines import parse_object
 from data_shards.input.stream import COMPRESSED, InputStream
 from data_shards.input.wiki_extractor import is_document_line, is_document_object
 
-TextFormat = Literal["text", "jsonl", "json", "parquet", "wikiextractor", "bio"]
+TextFormat = Literal["text", "jsonl", "json", "parquet", "wikiextractor", "bio", "csv"]
 AnnotatedFormat = Literal[
     "unified", "spert", "dygie", "spe", "docred", "trex", "characters", "label_studio", "gliner", "glirel", "triples",
     "brat", "conll", "spacy",
@@ -26,6 +27,7 @@ DESCRIPTIONS: dict[TextFormat, str] = {
     "parquet": "a Parquet file",
     "wikiextractor": "text from WikiExtractor",
     "bio": "words with tags in columns (BIO)",
+    "csv": "a table with a header (CSV or TSV)",
 }
 
 # In this order: files of the SPE program may hold `tokens` too, and files with `tokens` the `text` that they were.
@@ -48,7 +50,7 @@ ANNOTATED_FIELDS: tuple[tuple[AnnotatedFormat, frozenset[str]], ...] = (
 
 _ENDINGS: dict[str, TextFormat] = {
     ".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet",
-    ".bio": "bio", ".iob": "bio", ".iob2": "bio", ".conll": "bio", ".csv": "bio",
+    ".bio": "bio", ".iob": "bio", ".iob2": "bio", ".conll": "bio", ".csv": "csv", ".tsv": "csv",
 }  # fmt: skip
 _WIKI_EXTRACTOR_NAME = re.compile(r"wiki_\d+")
 _OBJECT = re.compile(rb'\s*\{\s*("(?:[^"\\]|\\.)*"\s*:|\}|$)')
@@ -70,8 +72,10 @@ def format_of(stream: InputStream) -> TextFormat | None:
     Lines of text look like nothing else, so only an ending tells them.
     """
     ending = _format_of_ending(stream.path)
-    if ending in ("wikiextractor", "bio"):  # WikiExtractor's name is its own; a table (.csv) looks like text
+    if ending in ("wikiextractor", "bio"):  # WikiExtractor's name is its own
         return ending
+    if ending == "csv" and is_tagged_table(*islice(_filled(stream), 2)):
+        return "bio"
     found = _format_of_lines(stream)
     if found is None and ending == "jsonl" and stream.path and ".json" in stream.path.suffixes:
         return "json" if next(_filled(stream), b"").lstrip().startswith(b"[") else ending
@@ -81,7 +85,9 @@ def format_of(stream: InputStream) -> TextFormat | None:
 def _format_of_ending(path: Path | None) -> TextFormat | None:
     if path is None:
         return None
-    path = path.with_suffix("") if path.suffix in COMPRESSED or path.suffixes[-2:] == [".csv", ".zip"] else path
+    if path.suffixes[-2:] == [".csv", ".zip"]:
+        return "bio"
+    path = path.with_suffix("") if path.suffix in COMPRESSED else path
     return "wikiextractor" if _WIKI_EXTRACTOR_NAME.fullmatch(path.name) else _ENDINGS.get(path.suffix.lower())
 
 

@@ -39,7 +39,7 @@ class BuildConfig:
     format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
-    """Field of a JSON object, or column of a Parquet file, that holds the text."""
+    """Field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text."""
     language: str = "en"
     """Language (spaCy code) whose rules split text into sentences and words."""
     lowercase: bool | None = None

@@ -25,6 +25,7 @@ from data_shards.annotated.read_report import ReadReport
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 from data_shards.input.bio import LineError, read_tagged
+from data_shards.input.csv_rows import csv_row, read_csv_rows
 from data_shards.input.format import DESCRIPTIONS, TextFormat, annotated_format, format_of, name_fields
 from data_shards.input.json_lines import parse_object, reason_of, text_of_object
 from data_shards.input.json_values import JsonError, read_values
@@ -34,7 +35,7 @@ from data_shards.input.wiki_extractor import cut_documents, text_of_document
 from data_shards.text.offset_units import OffsetUnit
 
 _UNIT_DOCUMENTS: dict[TextFormat, int] = {
-    "text": 50_000, "jsonl": 5_000, "json": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000
+    "text": 50_000, "jsonl": 5_000, "json": 5_000, "parquet": 5_000, "wikiextractor": 5_000, "bio": 50_000, "csv": 5_000
 }  # fmt: skip
 UNIT_BYTES = 64 << 20  # long documents must not make a unit that no worker can hold; depends on the input alone
 _RELATIONS = {"relations", "relationMentions", "labels"}  # fields of all formats
@@ -169,7 +170,7 @@ def read_units(
     Args:
         source: the input.
         input_index: its number in the build.
-        text_field: column of a Parquet file that holds the text.
+        text_field: column of a table (Parquet, CSV, TSV) that holds the text.
         unit_documents: documents a unit holds; 50,000 one-sentence lines or 5,000 others if not given.
 
     Raises:
@@ -201,6 +202,8 @@ def read_documents(stream: InputStream, text_format: TextFormat, text_field: str
             return read_rows(_path_of(stream), text_field)
         case "bio":
             return read_tagged(stream)
+        case "csv":
+            return read_csv_rows(stream, text_field)
         case "wikiextractor":
             return cut_documents(stream.lines())
         case "json":
@@ -351,3 +354,5 @@ def _text_of(document: str, text_format: TextFormat, text_field: str) -> str:
             return text_of_document(document, text_field)
         case "bio":
             return document_of_tags(document).text
+        case "csv":
+            return str(csv_row(document)[text_field])

@@ -156,5 +156,5 @@ class _Predictor:
         reused = shard is not None
         if shard is None:
             self._extractor = self._extractor or load_extractor(self._plan)
-            shard = write_shard(self._plan, unit, self._extractor, lambda: None)
+            shard = write_shard(self._plan, unit, self._extractor, lambda _: None)
         return {"shard": shard.as_json(), "size": unit.size, "reused": reused}

@@ -31,7 +31,7 @@ class Plan:
     Args:
         out: folder of the shards.
         sources: the inputs.
-        text_field: of a JSON object, or column of a Parquet file, that holds the text.
+        text_field: of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text.
         records_per_file: documents of a shard.
         max_bad_lines: that are passed over.
         model: folder of the extractor.

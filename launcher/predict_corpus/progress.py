@@ -22,16 +22,21 @@ class Progress:
 
     def __init__(self, phase: str = "loading the model") -> None:
         self.phase = phase
-        self.texts = 0
+        self.texts, self.sentences = 0, 0
         self.read, self.size = 0.0, 0
         """Bytes of the input that are done, and all of them; 0 if nobody knows."""
         self._began = time.monotonic()
         self._texts_before, self._read_before = 0, 0.0
+        self._moved = self._began, 0.0  # when the bytes were last seen to have grown, and how many they were
 
     def add(self, texts: int, read: float = 0.0) -> None:
         """Count some more texts, and the bytes that they were read from."""
         self.texts += texts
         self.read += read
+
+    def add_sentences(self, sentences: int) -> None:
+        """Count sentences that are read, of a text that may go on."""
+        self.sentences += sentences
 
     def add_finished(self, texts: int, read: float) -> None:
         """Count what an earlier command has done: rate and time left are those of this one."""
@@ -49,17 +54,20 @@ class Progress:
 
     def line(self) -> str:
         """For people."""
-        texts = self.texts - self._texts_before
-        if not self.texts:
+        if not self.texts and not self.sentences:
             return self.phase
-        seconds = max(time.monotonic() - self._began, 1e-3)
-        parts = [str(self)]
-        if texts:
-            parts.append(f"{rate_text(texts / seconds)} a second")
-        if self.size and self.read:
+        now = time.monotonic()
+        seconds = max(now - self._began, 1e-3)
+        if self.read != self._moved[1]:
+            self._moved = now, self.read
+        parts = [str(self), *([counted(self.sentences, "sentence")] if self.sentences else [])]
+        if done := self.sentences or self.texts - self._texts_before:
+            parts.append(f"{rate_text(done / seconds)} a second")
+        if self.size and self.read and self.texts:
             parts.append(f"{min(self.read / self.size, 1.0):.0%} of the input")
-            if now := self.read - self._read_before:
-                parts.append(f"{duration_text(max(self.size - self.read, 0) * seconds / now)} left")
+            since, rate = now - self._moved[0], (self.read - self._read_before) / seconds
+            if rate and since <= seconds / 2:  # else a text takes longer than all before it: nobody knows how long
+                parts.append(f"{duration_text(max(self.size - self.read, 0) / rate)} left")
         return ", ".join(parts)
 
     @contextmanager

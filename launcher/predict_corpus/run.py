@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,8 +144,12 @@ class _Run:
             if extractor is None:
                 extractor = load_extractor(self._plan)
                 self._progress.begin("predicting")
-            count = partial(self._progress.add, 1, unit.size / unit.documents)
-            yield write_shard(self._plan, unit, extractor, count), False
+            share = unit.size / sum(len(run.lines) for run in unit.runs)
+
+            def count(characters: int, share: float = share) -> None:
+                self._progress.add(1, share * characters)
+
+            yield write_shard(self._plan, unit, extractor, count, self._progress.add_sentences), False
             self._progress.read = read
 
     def on_ray(self, workers: Workers) -> Iterator[tuple[Shard, bool]]:

@@ -65,14 +65,21 @@ def find_shard(plan: Plan, unit: Unit) -> Shard | None:
     return found if is_whole(plan.out / found.file, found.bytes, found.sha256) else None
 
 
-def write_shard(plan: Plan, unit: Unit, extractor: Extractor, count: Callable[[], None]) -> Shard:
+def write_shard(
+    plan: Plan,
+    unit: Unit,
+    extractor: Extractor,
+    count: Callable[[int], object],
+    told: Callable[[int], object] | None = None,
+) -> Shard:
     """Predict a unit's texts and write its shard, then its marker; either is whole and on the disk, or not there.
 
     Args:
         plan: of the corpus.
         unit: of it.
         extractor: to predict with.
-        count: is told of each text.
+        count: is told of each text, by its number of characters.
+        told: of sentences, as they are read.
 
     Raises:
         UserError: there are too many bad lines, or the folder is full or cannot be written.
@@ -82,13 +89,13 @@ def write_shard(plan: Plan, unit: Unit, extractor: Extractor, count: Callable[[]
     path = plan.out / f"{unit.name}.jsonl"
     with explain_write_errors(plan.out):
         with written_atomically(path) as file:
-            for fields, text in streamed(extractor, _items(plan, unit, bad_lines)):
+            for fields, text in streamed(extractor, _items(plan, unit, bad_lines), told):
                 line = json_line(fields, text).encode()
                 file.write(line)
                 digest.update(line)
                 size += len(line)
                 counts.add(text)
-                count()
+                count(len(text.text))
         first = unit.runs[0]
         shard = Shard(
             file=path.name,

@@ -103,6 +103,10 @@ class ErrorMessage(BaseModel):
 def explain(errors: list[dict[str, Any]]) -> str:
     """The first of pydantic's errors about a request, in one line."""
     first = errors[0]
+    if first["type"] in ("model_attributes_type", "model_type", "dict_type"):
+        return 'the body is no JSON object: send one, such as {"text": "…"}'
     place = ".".join(str(part) for part in first["loc"] if part != "body" and not str(part).startswith("function-"))
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {place}; the fields are: {', '.join(ExtractRequest.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{place}: {message[:1].lower()}{message[1:]}" if place else message

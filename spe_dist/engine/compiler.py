@@ -78,4 +78,6 @@ def one_at_a_time(name: str) -> Iterator[None]:
         if stale.exists():
             LOGGER.warning("removed %s, left by a killed process", stale)
             stale.unlink(missing_ok=True)
+        if not next(folder.glob("*.so"), None):
+            LOGGER.info("compiling %s of DeepSpeed, once for this environment: a minute or more", name)
         yield

@@ -170,6 +170,12 @@ def check_start(config: FinetuneConfig) -> None:
                 "encoder a tokenizer (--start.tokenizer VOCABULARY)"
             )
         return
+    from spe_dist.models.exported_encoders import is_exported  # with torch, which those that read scores do without
+
+    if is_exported(folder):
+        raise UserError(
+            f"start.pretrained: {folder} is an export for fast prediction on CPUs: name the model that it was made of"
+        )
     if (folder / DESCRIPTION).is_file() or stem_of(folder) is not None:
         return
     models = models_below(folder)
@@ -200,7 +206,7 @@ def check_same_run(config: FinetuneConfig) -> None:
         if not (run / predictions.stem).is_dir():
             raise UserError(
                 f"{predictions} would be scored with this run, but its folder {predictions.stem} is missing, which "
-                "holds its configuration: remove it, or give this fine-tuning its own run.name"
+                "holds its configuration: remove it, or give this fine-tuning its own --name"
             )
     now, data = settings_in_use(config), _data_digests(config)
     unused = flatten(config_values(config)).keys() - flatten(now).keys()
@@ -216,14 +222,14 @@ def check_same_run(config: FinetuneConfig) -> None:
         if changed:
             raise UserError(
                 f"{folder} holds a fine-tuning of another configuration ({differences_text(changed)}): "
-                "give this one its own run.name"
+                "give this one its own --name"
             )
         known = _read_inputs(folder)
         other = [key for key, digest in data.items() if known.get(key, digest) != digest]
         if other:
             raise UserError(
                 f"{folder} holds a fine-tuning of other data: {', '.join(other)} has changed since; "
-                "give this one its own run.name"
+                "give this one its own --name"
             )
 
 

@@ -32,6 +32,8 @@ def require_model(folder: Path, stem: str) -> None:
     name = f"{stem}.json"
     if (folder / name).is_file():
         return
+    if folder.is_file():
+        raise UserError(f"{folder} is a file, not the folder of a model: name the model first, then files")
     kind = "an extractor" if stem == "extractor" else f"a model of {stem.replace('_', ' ')}"
     found = sorted(path.parent for place in _MODELS for path in folder.glob(f"{place}/{name}"))
     if found:

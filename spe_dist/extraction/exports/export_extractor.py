@@ -121,7 +121,7 @@ def proof_lines(proof: Proof, format: ExportFormat) -> list[str]:
 def _answers_text(proof: Proof) -> str:
     if not proof.other_answers:
         return "all are the same"
-    return f"{proof.other_answers:,} sentences ({100 * proof.other_answers / proof.sentences:.1f} %) have other ones"
+    return f"they differ in {proof.other_answers:,} of these ({100 * proof.other_answers / proof.sentences:.1f} %)"
 
 
 def _no_text() -> UserError:

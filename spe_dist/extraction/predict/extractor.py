@@ -8,7 +8,7 @@ found.entities[0].text, found.entities[0].type, found.relations[0].type
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
@@ -189,7 +189,7 @@ class Extractor:
         """What is in each text, in their order; see `stream`."""
         return list(self.stream(texts))
 
-    def stream(self, texts: Iterable[Text]) -> Iterator[ExtractedText]:
+    def stream(self, texts: Iterable[Text], *, told: Callable[[int], object] | None = None) -> Iterator[ExtractedText]:
         """What is in each text, in their order, while they are read.
 
         Memory does not grow with the number of texts: about a thousand are read ahead, cut into sentences in a thread
@@ -197,6 +197,8 @@ class Extractor:
 
         Args:
             texts: each a string of any length, or the words of one sentence.
+            told: of sentences, as they are read: a text comes when all those read with it are done. A sentence in
+                several windows counts as several.
 
         Raises:
             TypeError: one is neither; or it is a single string in place of several.
@@ -208,19 +210,19 @@ class Extractor:
             for portion in _portions(texts):
                 cut = cutter.submit(self._cut, portion)
                 if before is not None:
-                    yield from self._find(before.result())
+                    yield from self._find(before.result(), told)
                 before = cut
             if before is not None:
-                yield from self._find(before.result())
+                yield from self._find(before.result(), told)
 
     def _cut(self, texts: Sequence[Text]) -> CutTexts:
         with self._cutting:
             return cut_texts(texts, self._word_pieces, max_pieces=self._model.sentence_encoder.max_pieces - SPECIALS)
 
-    def _find(self, cut: CutTexts) -> Iterator[ExtractedText]:
+    def _find(self, cut: CutTexts, told: Callable[[int], object] | None) -> Iterator[ExtractedText]:
         batches = batches_by_length(cut.rows.records, batch_size=self.batch_size)
         special = self._word_pieces.special_ids
-        rows = iter(find_in_rows(self._model, cut.rows, special, batches, device=self.device))
+        rows = iter(find_in_rows(self._model, cut.rows, special, batches, device=self.device, told=told))
         texts = [_Collected() for _ in cut.strings]
         sentence_texts, first_words = cut.sentence_texts.tolist(), cut.word_offsets.tolist()
         for sentence, (text, windows) in enumerate(zip(sentence_texts, cut.windows, strict=True)):

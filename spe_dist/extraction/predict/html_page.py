@@ -36,9 +36,10 @@ def html_page(
         for kind, hue in hues.items()
     )
     yield f"{before}{about}{header}{types}{end_of_header}"
+    number = 0
     for number, (title, text) in enumerate(texts, start=1):
         yield _article(f"{number}. {title}" if title else f"{number}.", text, hues)
-    yield after
+    yield after if number else f'<p class="nothing">(no texts)</p>\n{after}'
 
 
 def _article(heading: str, text: ExtractedText, hues: Mapping[str, int]) -> str:

@@ -71,6 +71,7 @@ def find_in_rows(
     batches: Iterable[IntArray],
     *,
     device: torch.device,
+    told: Callable[[int], object] | None = None,
 ) -> list[Found]:
     """What a model finds in each row.
 
@@ -80,6 +81,7 @@ def find_in_rows(
         special: ids of the same tokenizer.
         batches: which rows make up each forward; all of them, each once.
         device: to compute on.
+        told: of the number of rows of each forward that is done, by any thread.
 
     Returns:
         In the order of the rows.
@@ -91,6 +93,8 @@ def find_in_rows(
         of_batch = _per_sentence(model.extract(batch.to(device)), batch.word_offsets, model.labels)
         for row, of_row in zip(numbers.tolist(), of_batch, strict=True):
             found[row] = of_row
+        if told is not None:
+            told(len(numbers))
 
     _in_each(list(batches), find, device)
     return found

@@ -25,6 +25,7 @@ class Run:
     train: Train
     precision: Literal["bf16", "fp32"] = "fp32"
     rate: float | None = None
+    device: Literal["cpu", "cuda"] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ def test_good_arguments_are_parsed():
         ("look here there", "unknown argument there"),
         ("run here --precisoin fp32", "unknown argument --precisoin; did you mean --precision?"),
         ("run here --precision fp8", "--precision fp8: not one of bf16, fp32"),
+        ("run here --device gpu", "--device gpu: not one of cpu, cuda"),
         ("run here --precision", "--precision needs a value"),
         ("run here --train.steps many", "--train.steps many: not a whole number"),
         ("run here --train.steps", "--train.steps needs a value"),

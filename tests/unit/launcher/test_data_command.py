@@ -207,6 +207,30 @@ def test_convert_makes_annotated_data_of_a_dataset_of_sentences(tmp_path, capsys
         dispatch(["data", "convert", str(tmp_path / "documents"), str(tmp_path / "x")])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("check folder", "folder is a folder: name the files in it (a folder of brat has .ann files)"),
+        ("check brat/a.ann", "brat/a.ann is annotations of brat: name their folder, brat"),
+        ("split brat --out parts --dev 0.5", "brat is a folder of brat: split what spe data convert brat all.jsonl"),
+        ("split a.spacy --out parts --dev 0.5", "a.spacy is a DocBin of spaCy: split what spe data convert"),
+        ("convert brat out.csv", "out.csv: .csv is no ending of a format that is written: end the name in .jsonl"),
+        ("convert brat out.ann", "out.ann: .ann is no ending of a format that is written"),
+    ],
+)
+def test_a_wrong_kind_of_file_is_told_with_the_right_one(tmp_path, monkeypatch, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder", "brat"):
+        Path(name).mkdir()
+        Path(name, "a.txt").write_text("Ada lives.")
+    Path("brat/a.ann").write_text("T1\tPER 0 3\tAda\n")
+    Path("a.spacy").write_bytes(b"")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        dispatch(["data", *arguments.split()])
+    assert str(caught.value).startswith(told) and sorted(tmp_path.rglob("*")) == before
+
+
 def test_split_keeps_articles_together(tmp_path, capsys):
     articles = [{"title": str(n), "paragraphs": []} for n in range(10)]
     (tmp_path / "a.json").write_text(json.dumps({"data": articles, "version": "1.1"}))

@@ -1,6 +1,7 @@
 """Every command and every form of input: the same readers, and the right command named where one does not fit."""
 
 import bz2
+import csv
 import gzip
 import io
 import json
@@ -19,6 +20,7 @@ from data_shards.errors import UserError
 from data_shards.pipeline.build import _gold_types
 from data_shards.pipeline.corpus import parse_annotated, read_units, resolve_sources
 from launcher import predict_input, shards
+from launcher.predict_corpus.bad_lines import BadLines
 from launcher.recipe_arguments import RECIPES
 from spe_dist.finetuning.data import _read
 from spe_dist.recipe import read_values
@@ -86,6 +88,8 @@ FORMS = {  # name of the file, content
     "columns": ("a.conll", COLUMNS),
     "columns in text": ("train.txt", COLUMNS),
     "table": ("a.csv", TABLE),
+    "CSV": ("t.csv", f'id,text\n1,"{SENTENCES[0]}"\n2,{SENTENCES[1]}\n'),
+    "TSV": ("t.tsv", f"text\tid\n{SENTENCES[0]}\t1\n{SENTENCES[1]}\t2\n"),
     "unified lines": ("b.jsonl", lines(UNIFIED)),
     "unified list": ("b.json", json.dumps(UNIFIED)),
     "unified, indented list": ("b.json", json.dumps(UNIFIED, indent=2)),
@@ -108,12 +112,12 @@ REFUSED = {  # what a command says to a form, where it does not read it; by what
     },
     "entities": {
         **dict.fromkeys([form for form in FORMS if form.startswith("WikiExtractor")], NO_ENTITIES),
-        **dict.fromkeys(["text", "Parquet"], NO_ENTITIES),
+        **dict.fromkeys(["text", "Parquet", "CSV", "TSV"], NO_ENTITIES),
         **dict.fromkeys(["JSON lines", "JSON list"], BAD_LINE),
     },
     "annotated": {
         **dict.fromkeys([form for form in FORMS if form.startswith("WikiExtractor")], TO_PREDICT),
-        **dict.fromkeys(["text", "Parquet"], TO_PREDICT),
+        **dict.fromkeys(["text", "Parquet", "CSV", "TSV"], TO_PREDICT),
         **dict.fromkeys(["JSON lines", "JSON list"], "no known format, its fields are: (id, )?text"),
     },
     "anything": {},
@@ -211,7 +215,7 @@ def test_standard_input_is_told_by_its_first_line(
 ) -> None:
     monkeypatch.setitem(globals(), "SPOOL", [tmp_path])
     for command, form in READ:
-        if form == "table" or command is finetune:  # nothing but its ending tells a table; data are read more than once
+        if form in ("table", "CSV", "TSV") or command is finetune:  # told by its ending alone; read more than once
             continue
         content = compress(before + FORMS[form][1].encode())
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -222,10 +226,11 @@ def test_standard_input_is_told_by_its_first_line(
 
 
 def test_a_folder_is_read_file_by_file_where_that_makes_sense(tmp_path: Path) -> None:
-    for form in ("text", "JSON lines", "WikiExtractor", "Parquet"):
+    forms = ("text", "JSON lines", "WikiExtractor", "Parquet", "CSV")
+    for form in forms:
         write(tmp_path, form)
-    assert [text.strip() for text in train_vocab(str(tmp_path))] == SENTENCES * 4
-    assert [text.strip() for text in predict(str(tmp_path))] == SENTENCES * 4
+    assert [text.strip() for text in train_vocab(str(tmp_path))] == SENTENCES * len(forms)
+    assert [text.strip() for text in predict(str(tmp_path))] == SENTENCES * len(forms)
     for command in (data_check, finetune):
         with pytest.raises(UserError, match="is a folder: name the files in it"):
             command(str(tmp_path))
@@ -274,6 +279,41 @@ def test_prediction_keeps_what_names_a_text(tmp_path: Path) -> None:
         ("a", SENTENCES[0], 1),
         ("b", SENTENCES[1], None),
     ]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_texts(tmp_path: Path, separator: str) -> None:
+    """What Python's own writer makes of texts with line ends, quotation marks and separators, and of a long one."""
+    path, texts = tmp_path / "a.csv", ["a\r\nb", 'say "O"', "x; y, z\tw", "🎉", "", "long " * 50_000]
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file, delimiter=separator)
+        writer.writerows([["id", "text", "tag, or none"], *([n, text, "O"] for n, text in enumerate(texts))])
+    rows = list(predict_input.read_items([str(path)]))
+    assert [row.text for row in rows] == texts
+    assert rows[1].fields == {"id": "1", "text": texts[1], "tag, or none": "O"}
+
+    bad_lines = BadLines(2)
+    path.write_bytes(b"text,id\na,1\nb, c,2\n\xff,3\nd,4\n")
+    rows = list(predict_input.read_items([str(path)], predict_input.Reading(bad_lines=bad_lines)))
+    assert [row.text for row in rows] == ["a", "d"]
+    assert [text.rpartition("a.csv, ")[2] for text in bad_lines.examples] == [
+        "row 2: 3 cells, where the header has 2: quote a cell that holds the separator",
+        "row 3: invalid UTF-8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("id,body\n1,a\n", "no column 'text', only id, body: name one with --text-field"),
+        ("text,text\n1,a\n", "2 columns are named 'text'"),
+        ('text,id\n"a,1\nb,2\n', "no table .*: check for an unclosed quotation mark"),
+    ],
+)
+def test_what_is_no_table_of_texts_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(UserError, match=rf"a\.csv: {said}"):
+        predict(str(tmp_path / "a.csv"))
 
 
 def test_a_copy_of_standard_input_is_called_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -38,10 +38,14 @@ def ask(connection: HTTPConnection, method: str, path: str, body: object = None)
     return response.status, json.loads(response.read())
 
 
-def test_what_label_studio_asks_for(connection, extractor):
+def test_what_label_studio_asks_for(connection, extractor, capfd):
     assert ask(connection, "GET", "/health")[1]["status"] == "UP"
     setup = {"project": "1.16", "schema": CONFIG, "hostname": "http://localhost:8080", "access_token": "x"}
     assert ask(connection, "POST", "/setup", setup) == (200, {"model_version": "people/seed-1"})
+    assert f"no Label for {', '.join(sorted(extractor.entity_types))}, only P: add them" in capfd.readouterr().err
+    labels = "".join(f'<Label value="{kind}"/>' for kind in extractor.entity_types)
+    ask(connection, "POST", "/setup", {"schema": CONFIG.replace('<Label value="P"/>', labels)})
+    assert "warning" not in capfd.readouterr().err
     tasks = [{"id": 1, "data": {"title": "no", "note": TEXT}}, {"id": 2, "data": {"title": "no", "note": ""}}]
     request = {"tasks": tasks, "project": "1.16", "label_config": CONFIG, "params": {"context": None}}
     status, answer = ask(connection, "POST", "/predict", request)
@@ -66,7 +70,7 @@ def test_what_label_studio_asks_for(connection, extractor):
 @pytest.mark.parametrize(
     ("path", "body", "status", "error"),
     [
-        ("/predict", b"{", 400, "cannot answer: Expecting"),
+        ("/predict", b"{", 400, "the body is no JSON (Expecting"),
         ("/predict", [], 400, "expected an object"),
         ("/predict", {"tasks": 3}, 400, "'tasks' is no list of tasks"),
         ("/predict", {"tasks": [{"id": 7}]}, 400, "task 7 has no 'data'"),
@@ -85,4 +89,4 @@ def test_bad_requests_are_answered(connection, path, body, status, error):
 
 
 def test_names_of_an_interface():
-    assert Interface.of(CONFIG) == Interface("ner", "body", "note")
+    assert Interface.of(CONFIG) == Interface("ner", "body", "note", frozenset({"P"}))

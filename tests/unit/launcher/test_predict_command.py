@@ -184,6 +184,9 @@ def test_a_folder_above_the_models_is_told_before_torch_is_imported(tmp_path, mo
     model = tmp_path / "run" / "seed-2" / "model"
     model.mkdir(parents=True)
     (model / "extractor.json").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"notes\.txt is a file, not the folder of a model: name the model first"):
+        dispatch(["predict", str(tmp_path / "notes.txt"), str(model)])
     for folder in (tmp_path / "run", tmp_path / "run" / "seed-2"):
         with pytest.raises(UserError, match=f"{folder} is not an extractor, did you mean {model}\\?"):
             dispatch(["predict", str(folder), "--text", "a"])

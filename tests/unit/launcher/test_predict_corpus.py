@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections import Counter
 from itertools import islice
 from pathlib import Path
@@ -258,4 +259,14 @@ def test_progress_says_how_much_is_done_and_left(monkeypatch):
     list(islice(now, 7))
     shown.add(1200, 399)
     assert shown.line() == "2,900 texts, 24 a second, 100% of the input, 0 s left"
+    shown = Progress()
+    shown.begin("predicting")
+    shown.size, shown.read = 1000, 1000  # read ahead, of one long text
+    shown.add_sentences(300)
+    assert re.fullmatch(r"0 texts, 300 sentences, [\d.]+ a second", shown.line())
+    shown.read = 30
+    shown.add(1)
+    assert re.fullmatch(r"1 text, 300 sentences, [\d.]+ a second, 3% of the input, \d+ min left", shown.line())
+    list(islice(now, 20))
+    assert re.fullmatch(r"1 text, 300 sentences, 1.3 a second, 3% of the input", shown.line())
     assert [duration_text(seconds) for seconds in (99, 100, 5999, 6000)] == ["99 s", "2 min", "100 min", "1.7 h"]

@@ -64,7 +64,7 @@ def give(monkeypatch, data: bytes) -> None:
 def test_found_mentions_give_what_listed_mentions_give(predict, tmp_path, monkeypatch):
     def stand_in(*_, **__):
         class Finds:
-            def stream(self, texts):
+            def stream(self, texts, *, told=None):
                 found = [(*place, type) for type, places in ENTITIES.items() for _, place in places]
                 entities = [ExtractedEntity(start, end, TEXT[start:end], type, 0.9) for start, end, type in found]
                 yield from (ExtractedText(text, tuple(entities), (), ()) for text in texts)

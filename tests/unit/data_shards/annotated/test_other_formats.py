@@ -147,6 +147,11 @@ def test_an_export_of_label_studio(tmp_path):
         OTHER_ANNOTATIONS: 1, OTHER_REGIONS: 1, UNLABELLED_RELATIONS: 1, WITHOUT_ENTITY: 1, SKIPPED: 1,
         NOT_ANNOTATED: 1,
     }  # fmt: skip
+    assert not report.unread_fields  # what the program keeps for itself
+    tasks[0] |= {"drafts": [], "predictions": [{"result": []}], "seen": 1, "rated": 2}
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    _, report = read_documents(tmp_path / "export.json")
+    assert report.lines()[-1] == "  fields that are not read: predictions, seen, rated (1 each, first in item 1)"
 
 
 def test_offsets_of_an_old_label_studio_and_its_short_form(tmp_path):

@@ -136,9 +136,8 @@ def test_a_quotation_mark_that_nothing_closes_is_told(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("word,tag\n")
     with pytest.raises(UserError, match=r"a\.csv: its first line has 2 columns"):
-        read(tmp_path / "a.csv")
+        list(read_table(b"word,tag\n", tmp_path / "a.csv"))
     (tmp_path / "b.csv.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"b\.csv\.zip: cannot be read"):
         read(tmp_path / "b.csv.zip")
@@ -151,5 +150,5 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif("SPE_DIST_REAL_DATA" not in os.environ, reason="SPE_DIST_REAL_DATA names no folder of real data")
 def test_a_real_table_is_read_whole() -> None:
     documents, bad_lines = read(Path(os.environ["SPE_DIST_REAL_DATA"]) / "ner_gmb_kaggle" / "ner_dataset.csv.zip")
-    assert (len(documents), sum(len(document.entities) for document in documents)) == (47_959, 111_891)
-    assert not bad_lines and len({entity.type for document in documents for entity in document.entities}) == 8
+    assert (len(documents), sum(len(document.mentions) for document in documents)) == (47_959, 111_891)
+    assert not bad_lines and len({entity.type for document in documents for entity in document.mentions}) == 8

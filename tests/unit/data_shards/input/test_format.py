@@ -71,10 +71,18 @@ def test_text_looks_like_nothing_else(content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "form"),
     [("a.jsonl", "jsonl"), ("a.ndjson.gz", "jsonl"), ("a.parquet", "parquet"), ("AA/wiki_01.bz2", "wikiextractor"),
-     ("a.csv.zip", "bio"), ("a.IOB2", "bio"), ("a.dump", None), ("README.md", None)],
+     ("a.csv.zip", "bio"), ("a.csv.gz", "csv"), ("a.tsv", "csv"),
+     ("a.IOB2", "bio"), ("a.dump", None), ("README.md", None)],
 )  # fmt: skip
 def test_endings_tell_what_first_lines_do_not(name: str, form: str | None) -> None:
     assert found("words\n", name) == form
+
+
+def test_the_first_row_tells_words_with_tags_from_a_table_of_texts() -> None:
+    assert found('Sentence #,Word,Tag\r\nSentence: 1,"Ada","B-PER"\r\n', "a.csv") == "bio"
+    assert found("sentence,word,tag\n1,a,B-PER\n", "a.tsv") == "bio"
+    assert found("word,tag\na,O\n", "a.csv") == found("id,text,by\n1,a,me\n", "a.csv") == "csv"
+    assert found("Ada\tB-PER\nlives\tO\n", "a.tsv") == "bio"
 
 
 def test_the_second_line_is_not_waited_for() -> None:

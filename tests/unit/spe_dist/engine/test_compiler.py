@@ -21,15 +21,20 @@ with one_at_a_time("extension"):
 """
 
 
-def test_the_lock_of_a_process_that_was_killed_is_removed(tmp_path, monkeypatch):
+def test_the_lock_of_a_process_that_was_killed_is_removed(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     lock = extension_folder("extension") / "lock"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", WAITS], **pipes) as builder:
         assert builder.stdout.readline() == "in\n" and lock.exists()
         builder.kill()
+    caplog.set_level("INFO")
     with one_at_a_time("extension"):
         assert not lock.exists()
+        (lock.parent / "extension.so").touch()
+    with one_at_a_time("extension"):
+        pass
+    assert [text.partition(",")[0] for text in caplog.messages][1:] == ["compiling extension of DeepSpeed"]
 
 
 def test_the_lock_of_one_that_lives_is_waited_for(tmp_path, monkeypatch):

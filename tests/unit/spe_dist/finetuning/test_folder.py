@@ -14,6 +14,7 @@ from spe_dist.extraction.scores.joint_scoring import JointScoring
 from spe_dist.finetuning.folder import (
     check_same_run,
     check_same_start,
+    check_start,
     format_result,
     prepare_folder,
     read_result,
@@ -56,8 +57,15 @@ def test_a_run_that_is_over_has_only_its_results(learned, tmp_path):
 def test_another_configuration_is_refused(learned):
     config, _ = learned
     other = replace(config, optimizer=replace(config.optimizer, clip=2.0))
-    with pytest.raises(UserError, match=r"optimizer\.clip was 1\.0 and is 2\.0.*give this one its own run\.name"):
+    with pytest.raises(UserError, match=r"optimizer\.clip was 1\.0 and is 2\.0.*give this one its own --name"):
         prepare_folder(other)
+
+
+def test_an_export_is_no_start(tmp_path):
+    (tmp_path / "encoder.onnx").touch()
+    config = config_in(tmp_path)
+    with pytest.raises(UserError, match="is an export for fast prediction on CPUs: name the model that it was made of"):
+        check_start(replace(config, start=replace(config.start, pretrained=str(tmp_path))))
 
 
 def test_a_wrong_path_can_be_mended(tmp_path):

@@ -243,8 +243,10 @@ def test_a_stream_reads_no_further_than_it_must(monkeypatch):
             read.append(number)
             yield f"Ann {number} lives in Paris."
 
-    stream = lively().stream(texts())
+    sentences = []
+    stream = lively(2).stream(texts(), told=sentences.append)
     first = next(stream)
+    assert sentences == [2, 2]  # before the first text of a portion of four comes
     assert first.text.startswith("Ann 0")
     assert len(read) == 8
     assert [text.text for text in stream] == [f"Ann {number} lives in Paris." for number in range(1, 100)]

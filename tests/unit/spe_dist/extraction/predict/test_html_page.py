@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from colorsys import hls_to_rgb
 from dataclasses import replace
 from html import unescape
 from itertools import permutations
@@ -95,9 +96,38 @@ def test_a_browser_draws_every_relation_and_shows_what_is_asked_for(tmp_path: Pa
     ]
 
 
+def luminance(colour: str) -> float:
+    """Of `#rgb`, `#rrggbb` or `hue saturation% lightness%`, as WCAG 2 defines it."""
+    if colour.startswith("#"):
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        values = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    else:
+        hue, saturation, lightness = (float(part.rstrip("%")) for part in colour.split())
+        values = list(hls_to_rgb(hue / 360, lightness / 100, saturation / 100))
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in values]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_text_can_be_read_in_light_and_dark():
+    style = "".join(html_page([], [])).partition("<style>")[2].partition("</style>")[0]
+    blocks = re.findall(r":root \{(.*?)\n *\}", style, re.DOTALL)
+    light, dark = (dict(re.findall(r"--(\w+): ([^;]+);", block)) for block in blocks)
+    assert light.keys() == dark.keys()
+    assert not re.findall(r"#[0-9a-f]{3,6}\b", style.rpartition(blocks[1])[2])  # every colour has both
+    for scheme in (light, dark):
+        pairs = [(scheme[text], scheme[ground]) for text in ("ink", "soft", "name", "hit") for ground in ("paper",)]
+        pairs += [(scheme["ink"], scheme["field"]), (scheme["ink"], scheme["hover"]), (scheme["soft"], scheme["hover"])]
+        for hue in range(0, 360, 5):
+            fill = f"{hue} {scheme['fill']}"
+            pairs += [(scheme["ink"], fill), (f"{hue} {scheme['deep']}", fill)]
+        for text, ground in pairs:
+            low, high = sorted(map(luminance, (text, ground)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+
+
 def test_a_text_without_anything_and_types_without_end():
     kinds = [f"T{number}" for number in range(30)]
     page = "".join(html_page([("", ExtractedText("", (), (), ()))], kinds))
-    assert "(no text)" in page
+    assert "(no text)" in page and "(no texts)" in "".join(html_page([], kinds))
     hues = re.findall(r"--hue:(\d+)\"", page[: page.index("</header>")])
     assert len(hues) == 30 and len(set(hues)) > 25

@@ -1,0 +1,57 @@
+"""Tables of texts (CSV and TSV with a header line): rows, each as one line of JSON, so that a unit is a run of lines.
+
+A header says what its columns are, and with the name of the text's what stands between them: a comma, semicolon or tab.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from data_shards.errors import UserError
+from data_shards.input.stream import InputStream
+
+_DELIMITERS = ",;\t"
+_MAX_CELL = 1 << 30  # characters; Python's own limit, 131,072, is less than a book
+
+
+def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
+    """The rows below the header as JSON objects of strings, each with a newline; of a row that is none, why.
+
+    Raises:
+        UserError: there is no such column, or a quotation mark is not closed.
+    """
+    csv.field_size_limit(_MAX_CELL)
+    lines = (line.decode(errors="surrogateescape") for line in stream.lines())  # bad bytes stay bad: `csv_row` tells
+    if not (header := next(lines, "")):
+        return
+    choices = [next(csv.reader([header], delimiter=delimiter), []) for delimiter in _DELIMITERS]
+    names = next((names for names in choices if column in names), max(choices, key=len))
+    if names.count(column) != 1:
+        found = f"{names.count(column)} columns are named {column!r}" if column in names else f"no column {column!r}"
+        raise UserError(
+            f"{stream.name}: {found}, only {', '.join(names) or 'none'}: name one with --text-field, "
+            "or read lines with --input-format text"
+        )
+    rows = csv.reader(lines, delimiter=_DELIMITERS[choices.index(names)], strict=True)
+    try:
+        for cells in rows:
+            matches = len(cells) == len(names)
+            problem = f"{len(cells)} cells, where the header has {len(names)}: quote a cell that holds the separator"
+            yield json.dumps(dict(zip(names, cells, strict=True)) if matches else problem).encode() + b"\n"
+    except csv.Error as error:
+        raise UserError(f"{stream.name}: no table ({error}): check for an unclosed quotation mark") from error
+
+
+def csv_row(line: str) -> dict[str, Any]:
+    """The row that a line holds; a ValueError if it is none."""
+    row = json.loads(line)
+    if isinstance(row, str):
+        raise ValueError(row)
+    try:
+        "".join(row.values()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("invalid UTF-8") from error
+    return dict(row)
