@@ -18,6 +18,7 @@ import ray.exceptions
 from cluster.joined_ray import joined_ray, process_environment
 from cluster.run_flags import RunFlag, is_set, set_flag
 from cluster.waiting import WaitingLines
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.stop_requests import first_request
 from spe_dist.finetuning.config import FinetuneConfig, SeedsOnRayConfig
@@ -75,7 +76,7 @@ def finetune_on_ray(
     configs: Mapping[str, FinetuneConfig],
     *,
     tell: Callable[[str], None],
-    kind: str = "seeds",
+    kind: str = "seed",
     wanted: Callable[[str], bool] = lambda _: True,
 ) -> Outcome:
     """Run fine-tunings on the Ray cluster that their configuration or the environment names, or on one started here.
@@ -83,7 +84,7 @@ def finetune_on_ray(
     Args:
         configs: of each, by what the person calls it, with absolute paths; one seed each, and all on the same cluster.
         tell: gets a line for the person.
-        kind: what they are, for these lines.
+        kind: what each is, for these lines.
         wanted: asked by name when there is room for the next; one that is not wanted any more is passed over.
 
     Raises:
@@ -102,13 +103,13 @@ def finetune_on_ray(
         gpus = int(sum(machine.get("GPU", 0) for machine in machines))
         shares = share_out(len(configs), cores, gpus, cluster)
         tell(
-            f"{len(configs)} {kind}, {shares.parallel} at the same time, each on {shares.cores} "
-            f"{'core' if shares.cores == 1 else 'cores'}{' and a GPU' if shares.gpus else ''}"
+            f"{counted(len(configs), kind)}, {shares.parallel} at the same time, each on "
+            f"{counted(shares.cores, 'core')}{' and a GPU' if shares.gpus else ''}"
             f"{f'; none of {gpus} GPUs is used, as cluster.gpus_per_seed is 0' if gpus and not shares.gpus else ''}"
         )
         try:
             each = {"CPU": shares.cores} | ({"GPU": shares.gpus} if shares.gpus else {})
-            lines = WaitingLines(f"{kind} need", each, tell)
+            lines = WaitingLines(f"{kind}s need", each, tell)
             waiting = ((name, config) for name, config in configs.items() if wanted(name))
             _run(waiting, shares, outcome, asked, lines, tell)
         except ray.exceptions.RayError as error:

@@ -25,6 +25,7 @@ from cluster.restarts import RestartPolicy, Restarts, user_error_in
 from cluster.run_flags import RunFlag, is_set, set_flag
 from cluster.submitted_job import with_absolute_paths
 from cluster.waiting import WaitForPlaces, have_places
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import require_writable
 from data_shards.stop_requests import end_as_it_stands, first_request
@@ -211,7 +212,8 @@ def _require_resources(cluster: ClusterConfig, *, started_here: bool) -> None:
         workers = cluster.min_workers or cluster.workers
         if there.get(kind, 0) >= each * workers:
             continue
-        lack = f"{workers} workers need {each * workers:.0f} {kind}s, there are {there.get(kind, 0):.0f}"
+        asked, found = f"{counted(workers, 'worker')} with {counted(int(each), kind)} each", int(there.get(kind, 0))
+        lack = f"{asked}, but there are {found} in all"
         if started_here:
             raise UserError(
                 f"{lack} on this machine: lower --cluster.workers or --cluster.{kind.lower()}s-per-worker, or name a "

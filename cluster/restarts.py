@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.train import UserCallback
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 
@@ -44,7 +45,8 @@ class Restarts:
             return mistake
         if len(self._failures) > self._limit:
             return UserError(
-                f"{len(self._failures)} failures in a row without a new checkpoint (the last is of step {step}): {said}"
+                f"{counted(len(self._failures), 'failure')} in a row without a new checkpoint "
+                f"(the last is of step {step}): {said}"
             )
         return None
 

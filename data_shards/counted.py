@@ -8,6 +8,10 @@ def counted(number: int, what: str) -> str:
 
     Args:
         number: of them.
-        what: one of them, a word whose plural takes an s.
+        what: one of them, a word with a regular plural: files, entities, processes.
     """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    if number == 1:
+        return f"1 {what}"
+    if what.endswith("y") and what[-2] not in "aeiou":
+        return f"{number:,} {what[:-1]}ies"
+    return f"{number:,} {what}{'es' if what.endswith('s') else 's'}"

@@ -73,7 +73,17 @@ def fetch_model(
                 "revision nor token"
             )
         return Path(model)
-    name = Path(model).as_posix()
+    return fetch_hub_model(Path(model).as_posix(), weights, revision=revision, token=token)
+
+
+def fetch_hub_model(
+    name: str, weights: str = "config.json", *, revision: str | None = None, token: str | None = None
+) -> Path:
+    """The folder in the cache of a model on the hub, whatever folders are here; see `fetch_model`.
+
+    Raises:
+        UserError: it cannot be had, or is of another kind.
+    """
     folder = fetch(name, ["*.json", "*.safetensors"], revision=revision, token=token)
     if not (folder / weights).is_file():
         raise UserError(f"{name} on the hub has no {weights}: name a model of this kind that spe push has uploaded")

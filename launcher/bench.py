@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
-from launcher.output import print_json, text_aside
+from launcher.output import print_json, rounded, text_aside
 from launcher.recipe_arguments import read_arguments
 from spe_dist.config import Config
 from spe_dist.engine.world import World
@@ -144,13 +145,14 @@ def _report(
     table: str,
     config: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    print(f"{case}: {this_machine()['processor']}, {_device()}, {torch.get_num_threads()} threads\n\n{table}")
+    threads = counted(torch.get_num_threads(), "thread")
+    print(f"{case}: {this_machine()['processor']}, {_device()}, {threads}\n\n{table}")
     data = {
         "command": " ".join(["spe bench", *argv]),
         "machine": this_machine() | {"device": _device(), "threads": torch.get_num_threads()},
         "versions": package_versions(),
         "config": config,
-        "rows": [asdict(row) for row in rows],
+        "rows": rounded([asdict(row) for row in rows]),
     }
     if command.out is not None:
         with explain_write_errors(command.out):

@@ -221,7 +221,9 @@ async def _load(
         parts[0].notes |= await grown
     if settings.kills:
         disturbed = asyncio.create_task(_kill(service, settings.kills))
-        parts.append(await part(f"the same, {settings.kills} processes killed", settings.rate, settings.seconds))
+        parts.append(
+            await part(f"the same, {counted(settings.kills, 'process')} killed", settings.rate, settings.seconds)
+        )
         parts[-1].notes["processes killed"] = await disturbed
     if settings.bad_requests:
         disturbed = asyncio.create_task(_send_bad(target, settings))
@@ -242,7 +244,7 @@ async def _seconds_until(service: psutil.Process, processes: int) -> dict[str, f
         while time.monotonic() < began + _START_SECONDS:
             await asyncio.sleep(1)
             if len(await asyncio.to_thread(model_processes, service)) == processes:
-                return {f"seconds until the model had {processes} processes": round(time.monotonic() - began)}
+                return {f"seconds until the model had {counted(processes, 'process')}": round(time.monotonic() - began)}
     return {}
 
 

@@ -24,7 +24,7 @@ from data_shards.shards.reader import ShardReader
 from data_shards.stop_requests import STOPPED, Stopped, every_request, stopped_on_request
 from launcher.arguments import parse_arguments
 from launcher.finetune import with_absolute_folders
-from launcher.output import print_json, text_aside
+from launcher.output import print_json, rounded, text_aside
 from launcher.recipe_arguments import find_recipe
 from spe_dist.comparison.comparison import Comparison, Pretraining
 from spe_dist.comparison.config import ComparisonConfig, Settings, check_comparison, read_comparison
@@ -355,9 +355,7 @@ def _finetune_all(comparison: Comparison, variants: Collection[str]) -> dict[str
         return True
 
     with shown_fine_tunings({name: seed_folder(seed) for name, seed in waiting.items()}, []):
-        outcome = finetune_on_ray(
-            waiting, tell=lambda line: print(line, flush=True), kind="fine-tunings", wanted=wanted
-        )
+        outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True), kind="fine-tuning", wanted=wanted)
     remove_models(list(seeds.values()))
     if outcome.stopped:
         raise Stopped(_STOPPED_TEXT)
@@ -372,7 +370,7 @@ def _write_table(comparison: Comparison) -> str:
     }
     scored = score_comparison(comparison)
     table = comparison_table(comparison, trained, scored)
-    content = json.dumps(comparison_json(comparison, trained, scored), indent=1, ensure_ascii=False) + "\n"
+    content = json.dumps(rounded(comparison_json(comparison, trained, scored)), indent=1, ensure_ascii=False) + "\n"
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{TABLE}.md", table.encode())

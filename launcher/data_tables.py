@@ -187,7 +187,7 @@ def _unseen_triples(counts: Mapping[str, DataStatistics], all_triples: bool) -> 
             shown = unseen if all_triples else unseen[:_SHORT]
             lines += [f"  {_triple(triple)}: {count:,}" for triple, count in shown]
             if len(shown) < len(unseen):
-                lines.append(f"  and {len(unseen) - len(shown):,} rarer ones: --triples shows them")
+                lines.append(f"  and {counted(len(unseen) - len(shown), 'rarer one')}: --triples shows them")
     return "\n".join(lines)
 
 

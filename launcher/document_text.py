@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from data_shards.counted import counted
 from data_shards.shards.manifest import Manifest
 from data_shards.shards.record import BLOCKED, DOCUMENT_LAYERS, RELATIONS, UNLINKED, Records
 
@@ -57,7 +58,10 @@ def document_lines(records: Records, text: Sequence[str], manifest: Manifest) ->
         sentence = int(np.searchsorted(sentence_starts, start, side="right")) - 1
         names.setdefault(entity, []).append(f"{' '.join(text[start:end])} (sentence {sentence}, word {start})")
         of_types.setdefault(entity, types[type])
-    yield f"  {len(sentence_starts)} sentences, {len(names)} entities, {len(rows)} mentions"
+    yield (
+        f"  {counted(len(sentence_starts), 'sentence')}, {counted(len(names), 'entity')}, "
+        f"{counted(len(rows), 'mention')}"
+    )
     for entity, known in enumerate(records.layers["knowledge_ids"].row(0).tolist()):
         number = "" if known == UNLINKED else f", {known} in the knowledge base"
         yield f"  entity {entity} ({of_types[entity]}{number}): {', '.join(names[entity])}"

@@ -108,10 +108,10 @@ def _triples_files(folder: Path, command: Convert) -> Sequence[Path]:
 def counts_text(counts: ConversionCounts, out: Path) -> str:
     """What a conversion came to, for people."""
     return "\n".join([
-        f"{out}: {counts.entities:,} entities, {counted(counts.names, 'name')}, {counted(counts.triples, 'fact')}, "
-        f"{counted(counts.relations, 'relation')}",
+        f"{out}: {counted(counts.entities, 'entity')}, {counted(counts.names, 'name')}, "
+        f"{counted(counts.triples, 'fact')}, {counted(counts.relations, 'relation')}",
         f"  entities  {counts.titles:,} with the title of an article, {counts.unnamed:,} without any name; merged "
-        f"{counts.merged:,} times with one of another source",
+        f"{counted(counts.merged, 'time')} with one of another source",
         f"  facts     left out: {counts.repeated:,} repeated, {counts.dropped:,} of relations that were dropped",
         f"  relations {counts.unnamed_relations:,} without a name",
     ])  # fmt: skip

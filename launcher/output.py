@@ -54,6 +54,15 @@ def print_json(result: Any) -> None:
     say(json.dumps(_without_nan(result), indent=1, default=str, allow_nan=False))
 
 
+def rounded(value: Any) -> Any:
+    """A result for a file that is kept, with six digits of each number: more than what is measured here has."""
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def _without_nan(value: Any) -> Any:
     """JSON has no number that is none: it becomes null."""
     if isinstance(value, dict):

@@ -14,6 +14,7 @@ import yaml
 
 from data_shards.files import explain_write_errors, write_atomically
 from launcher.arguments import parse_arguments
+from launcher.output import rounded
 from spe_dist.methods.method_spec import MethodSpec, Panel
 from spe_dist.methods.registry import find_method
 from spe_dist.text_table import markdown_table
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
         name: f"{_objective(name)}: share of the gradient" for name in _of_gradients(metrics) if name.endswith(SHARE)
     }
     headings["records_per_second"] = "records/s"
-    rows = _rows(metrics, headings)
+    rows = rounded(_rows(metrics, headings))
     data = {"machine": this_machine(), **json.loads((command.run / VERSIONS).read_text()), "config": config}
     with explain_write_errors(command.out):
         command.out.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tyro
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from launcher.arguments import parse_arguments
 from launcher.output import print_json
@@ -65,7 +66,7 @@ def comparison_text(comparison: Comparison, rtol: float) -> str:
     if comparison.difference:
         return f"first difference at {comparison.difference}"
     exactly = f"to {rtol:g}" if rtol else "bit for bit"
-    logged = f"{len(comparison.steps)} logged steps, {comparison.steps[0]} to {comparison.steps[-1]}"
+    logged = f"{counted(len(comparison.steps), 'logged step')}, {comparison.steps[0]} to {comparison.steps[-1]}"
     saved = (
         "" if comparison.checkpoint is None else f", and all tensors of the checkpoint of step {comparison.checkpoint}"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors
 
@@ -49,12 +50,13 @@ def run_sample_corpus(command: SampleCorpus) -> None:
         with explain_write_errors(command.out):
             write_documents(command.out, documents=command.documents, seed=command.seed, annotated=sizes)
         parts_written = "".join(f", {size:,} in {name}.json" for name, size in sizes.items() if size)
-        print(f"{command.out}: {command.documents:,} documents in text.jsonl and documents.json{parts_written}")
+        documents = counted(command.documents, "document")
+        print(f"{command.out}: {documents} in text.jsonl and documents.json{parts_written}")
         return
     if command.out.is_dir():
         raise UserError(f"--out {command.out} is a folder: name a file to write")
     write_corpus(command.out, sentences=command.sentences, seed=command.seed)
-    print(f"{command.out}: {command.sentences:,} sentences")
+    print(f"{command.out}: {counted(command.sentences, 'sentence')}")
     parts = generate_annotated(
         tuple(sizes.values()), sentences=command.sentences, seed=command.seed, negatives=command.negatives
     )
@@ -62,4 +64,4 @@ def run_sample_corpus(command: SampleCorpus) -> None:
         if part:
             path = command.out.with_suffix(f".{name}.jsonl")
             write_annotated(path, part)
-            print(f"{path}: {len(part):,} annotated sentences")
+            print(f"{path}: {counted(len(part), 'annotated sentence')}")

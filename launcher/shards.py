@@ -303,7 +303,7 @@ def dataset_text(manifest: Manifest, out: str, *further: str) -> str:
         f"  a record  {counts.words / counts.records:.1f} words, {counts.pieces / counts.records:.1f} pieces, "
         f"{shard_bytes / counts.records:.1f} bytes",
         f"  text      {counted(counts.documents, 'document')}, {counted(counts.sentences, 'sentence')} ({case}); "
-        f"dropped {dropped}; {counts.bad_lines:,} bad lines",
+        f"dropped {dropped}; {counted(counts.bad_lines, 'bad line')}",
         f"  unknown   {_unknown_share(counts):.2%} of the pieces",
         *_repeated_texts(counts),
         *_layer_texts(manifest),

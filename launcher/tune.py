@@ -279,9 +279,7 @@ def _run(trials: Sequence[_Trial], budget: _Budget) -> dict[str, str]:
         {name: seed_folder(seed) for name, seed in waiting.items()},
         [name for name in first_of_start.values() if name in waiting],
     ):
-        outcome = finetune_on_ray(
-            waiting, tell=lambda line: print(line, flush=True), kind="fine-tunings", wanted=wanted
-        )
+        outcome = finetune_on_ray(waiting, tell=lambda line: print(line, flush=True), kind="fine-tuning", wanted=wanted)
     budget.keep()
     if outcome.stopped:
         raise Stopped(STOPPED_TEXT)
@@ -299,8 +297,8 @@ def _report(
         read = read_trial(trial.config, trial.number, trial.settings, failure)
         if read is not None:
             of_starts[trial.start].append(read)
-    limit = "no limit" if command.hours is None else f"{command.hours:g} hours"
-    table = write_report(tuning, of_starts, f"{limit}, {budget.seconds / 3600:.2f} hours used")
+    limit = "no limit" if command.hours is None else f"{command.hours:g} h"
+    table = write_report(tuning, of_starts, f"{limit}, {budget.seconds / 3600:.2f} h used")
     for start, of_start in of_starts.items():
         if (best := best_trial(of_start)) is not None:
             print(

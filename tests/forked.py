@@ -23,14 +23,16 @@ _IMPORTED = [
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment without traces of a launcher, with one thread per process."""
+    """This environment without traces of a launcher, with one thread per process and workers that do not starve."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("RANK", "WORLD_SIZE", "LOCAL_", "RAY_"))
     }
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"  # pip's ninja
-    return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path}
+    # Workers at Ray's niceness (15) get a thirtieth of a core beside another test: docs/cluster.md sets it too.
+    niceness = {"RAY_worker_niceness": "0"}
+    return environment | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PATH": path} | niceness
 
 
 @cache
@@ -57,7 +59,10 @@ def run_forked(function: Callable[..., object], *arguments: object, **environmen
 
 
 def run_script(script: Path, *arguments: object, **environment: str) -> CompletedProcess:
-    """Run a Python script as `python script …` does, but for its imports."""
+    """Run a Python script as `python script …` does, but for its imports.
+
+    Ray reads RAY_… when it is imported: what joins a cluster with RAY_AUTH_MODE needs `tests.integration.command.run`.
+    """
     return run_forked(_script, script, arguments, **environment)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from cluster.doctor.node_checks import Finding
 from cluster.doctor.preflight import Node
+from data_shards.counted import counted
 
 _GIB = 2**30
 _CLOCK_SECONDS = 1.0  # run logs of several nodes are read side by side
@@ -135,7 +136,7 @@ def _judge_machine(values: Mapping[str, Any], needs: Needs) -> _Judged:
         judged.append(("warning", f"{values['open_files']} open files are allowed", "raise it: ulimit -n 65536"))
     if values["cores"] < needs.cpus_per_worker:
         judged.append(
-            ("warning", f"{values['cores']} cores, a rank computes with {needs.cpus_per_worker} threads",
+            ("warning", f"{counted(values['cores'], 'core')}, a rank computes with {needs.cpus_per_worker} threads",
              "lower cluster.cpus_per_worker")
         )  # fmt: skip
     return judged
@@ -241,7 +242,7 @@ def _room_for_ranks(nodes: Sequence[Node], needs: Needs) -> list[Problem]:
     room = sum(_ranks_on(node.resources, needs) for node in nodes)
     if room >= needs.workers:
         return []
-    what = f"there is room for {room} of {needs.workers} ranks"
+    what = f"there is room for {room} of {counted(needs.workers, 'rank')}"
     cure = "add nodes, or lower cluster.workers or cluster.cpus_per_worker (a run would wait for nodes to come)"
     return [Problem("warning", "ray", (), what, cure)]
 

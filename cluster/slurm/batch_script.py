@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.config import ClusterConfig
 
@@ -34,8 +35,8 @@ def resources_of_a_node(cluster: ClusterConfig, *, nodes: int, loader_processes:
     workers, left = divmod(cluster.workers, nodes)
     if left or not workers:
         raise UserError(
-            f"{cluster.workers} workers cannot be split evenly among {nodes} nodes: give --cluster.workers a multiple "
-            f"of {nodes}, or other --nodes"
+            f"{counted(cluster.workers, 'worker')} cannot be split evenly among {counted(nodes, 'node')}: give "
+            f"--cluster.workers a multiple of {nodes}, or other --nodes"
         )
     return NodeResources(
         workers, workers * (cluster.cpus_per_worker + loader_processes), workers * cluster.gpus_per_worker

@@ -14,6 +14,7 @@ from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import NO_RELATION, ReadReport
 from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 RELATION_NAMES = "rel_info.json"
@@ -68,14 +69,14 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
             if mention.sent_id >= len(document.sents):
                 raise UserError(
                     f"{item.where}: mention {mention.name!r} in sentence {mention.sent_id}, but the document has "
-                    f"{len(document.sents)} sentences, counted from 0: correct 'sent_id'"
+                    f"{counted(len(document.sents), 'sentence')}, counted from 0: correct 'sent_id'"
                 )
             builder.add_mention(*mention.pos, mention.type, sentence=mention.sent_id, entity=entity, name=mention.name)
     for fact in document.labels:
         if max(fact.h, fact.t) >= len(document.vertexSet):
             raise UserError(
                 f"{item.where}: relation {fact.r!r} from entity {fact.h} to {fact.t}, but 'vertexSet' has "
-                f"{len(document.vertexSet)} entities, counted from 0: correct the numbers"
+                f"{counted(len(document.vertexSet), 'entity')}, counted from 0: correct the numbers"
             )
         if fact.h == fact.t:
             raise UserError(f"{item.where}: relation {fact.r!r} of entity {fact.h} with itself: correct or remove it")

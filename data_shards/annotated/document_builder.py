@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.read_report import ARGUMENT_OF_SEVERAL_TYPES, WITHOUT_ENTITY, ReadReport
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 Place = tuple[int, int, int]  # sentence, first word, word after the last
@@ -68,7 +69,7 @@ class DocumentBuilder:
         if max(head, tail) >= len(self._mentions):
             raise UserError(
                 f"{self._where}: relation {type!r} from entity {head} to {tail}, but the sentence has "
-                f"{len(self._mentions)} entities, counted from 0: correct the numbers"
+                f"{counted(len(self._mentions), 'entity')}, counted from 0: correct the numbers"
             )
         first, second = self._mentions[head], self._mentions[tail]
         if (*first[:3], first.sentence) == (*second[:3], second.sentence):

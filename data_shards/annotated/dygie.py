@@ -15,6 +15,7 @@ from data_shards.annotated.document_builder import DocumentBuilder
 from data_shards.annotated.json_objects import Item
 from data_shards.annotated.read_report import ACROSS_SENTENCES, ReadReport
 from data_shards.annotated.schema import Fields, Id, Index, Label, Text, parse
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 _Entity = tuple[Index, Index, Label]
@@ -34,8 +35,8 @@ def read(item: Item, index: int, report: ReadReport) -> Document:
     for name, rows in (("ner", document.ner), ("relations", document.relations)):
         if rows and len(rows) != len(document.sentences):
             raise UserError(
-                f"{item.where}: {len(rows)} lists in {name!r} for {len(document.sentences)} sentences: give one list "
-                "for each sentence, [] where it has none"
+                f"{item.where}: {counted(len(rows), 'list')} in {name!r} for "
+                f"{counted(len(document.sentences), 'sentence')}: give one list for each sentence, [] where it has none"
             )
     starts = list(accumulate(map(len, document.sentences), initial=0))
     builder = DocumentBuilder(document.sentences, item.where, report)

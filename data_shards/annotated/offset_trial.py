@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.annotated.document import Document
+from data_shards.counted import counted
 from data_shards.ragged import IntArray, offsets_from_lengths
 from data_shards.shards.entity_words import words_of_characters
 from data_shards.text.offset_units import OffsetUnit, characters_at, code_points, widths
@@ -171,8 +172,8 @@ class OffsetTrial:
         if self._same_words:
             remedy = "" if self._odd else f": {self._language_hint() or 'check their offsets, and --language'}"
             lines.append(
-                f"warning: {name}: {self._same_words:,} entities are widened to the same words as another one, so that "
-                f"they cannot be told apart{remedy}"
+                f"warning: {name}: {counted(self._same_words, 'entity')} widened to the same words as another one, so "
+                f"that they cannot be told apart{remedy}"
             )
         return lines
 
@@ -195,7 +196,8 @@ class OffsetTrial:
                 continue
             found = f"{way.cause}, entities of {explained:,} of these texts begin and end with words: "
             if against:
-                return f"{found}but {against:,} other texts fit as they are, so separate the two kinds first"
+                others = counted(against, "other text")
+                return f"{found}but as they are, so do those of {others}, so separate the two kinds first"
             return found + way.remedy
         return "no other unit of offsets explains this: check some of them"
 

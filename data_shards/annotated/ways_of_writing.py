@@ -19,6 +19,7 @@ from data_shards.annotated.schema import (
     Text,
     nearest_name,
 )
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 ACCEPTED = "accept"
@@ -68,7 +69,7 @@ class Ours(_Item):
             if max(relation.head, relation.tail) >= len(entities):
                 raise UserError(
                     f"{where}: relation {relation.type!r} from entity {relation.head} to {relation.tail}, but the text "
-                    f"has {len(entities)} entities, counted from 0: correct the numbers"
+                    f"has {counted(len(entities), 'entity')}, counted from 0: correct the numbers"
                 )
         return entities, [ListedRelation(str(one.head), str(one.tail), one.type) for one in self.relations]
 

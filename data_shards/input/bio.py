@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.input.stream import InputStream
 
@@ -56,7 +57,7 @@ def read_table(content: bytes, path: Path) -> Iterator[bytes]:
     rows = csv.reader(io.StringIO(_decode(content), newline=""), strict=True)
     header = next(rows, [])
     if len(header) < _COLUMNS:
-        found = f"its first line has {len(header)} columns"
+        found = f"its first line has {counted(len(header), 'column')}"
         raise UserError(f"{path}: {found}, where a table has {_COLUMNS} or more: sentence, word, …, tag")
     sentence: list[_AnyRow] = []
     before = ""  # the first cell of the row before
@@ -143,7 +144,7 @@ def _row(number: int, word: str, columns: Sequence[str], width: int) -> _AnyRow:
     row = (number, word, columns[-1] if len(columns) > 1 else "")
     if len(columns) == width:
         return row
-    return (*row, f"{len(columns)} columns, where the first row has {width}")
+    return (*row, f"{counted(len(columns), 'column')}, where the first row has {width}")
 
 
 def parse_sentence(line: str) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.pipeline.build_config import AnnotateConfig
 from data_shards.pipeline.derive import derive, open_source
@@ -74,7 +75,8 @@ def annotate(config: AnnotateConfig) -> BuildSummary:
 
     def finish(manifest: Manifest, units: Units) -> Manifest:
         if not units.shards:
-            raise UserError(f"no record has {config.min_entities} entities (--min-entities): check {config.ner}")
+            least = counted(config.min_entities, "entity")
+            raise UserError(f"no record has {least} (--min-entities): check {config.ner}")
         return _manifest(manifest, units, info.types)
 
     step = AnnotateStep(EntityPlan(info.types, info, config.min_entities))

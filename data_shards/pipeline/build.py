@@ -20,6 +20,7 @@ from typing import Any
 from data_shards.annotated.docred import load_relation_names
 from data_shards.annotated.offset_trial import try_documents
 from data_shards.annotated.read_report import ReadReport
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
 from data_shards.pipeline.build_config import BuildConfig
@@ -275,7 +276,8 @@ class _BadLineLimit:
         self._examples += [f"{name}:{bad.line}: {bad.reason}" for bad in unit.bad_lines]
         if self._count > self._limit:
             raise UserError(
-                f"more than {self._limit} bad lines (--max-bad-lines), such as {'; '.join(self._examples[:3])}"
+                f"more than {counted(self._limit, 'bad line')} (--max-bad-lines), such as "
+                f"{'; '.join(self._examples[:3])}"
             )
 
     def report(self) -> None:

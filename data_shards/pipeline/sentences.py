@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.pipeline.build_config import SentencesConfig
 from data_shards.pipeline.derive import derive, open_source
@@ -125,8 +126,8 @@ def cut_sentences(config: SentencesConfig) -> BuildSummary:
     def finish(manifest: Manifest, units: Units) -> Manifest:
         if not units.shards:
             raise UserError(
-                f"no sentence of {config.dataset} has {config.min_entities} entities and {config.min_facts} related "
-                "pairs (--min-entities, --min-facts)"
+                f"no sentence of {config.dataset} has {counted(config.min_entities, 'entity')} and "
+                f"{counted(config.min_facts, 'related pair')} (--min-entities, --min-facts)"
             )
         names = {code: relation.name for code, relation in manifest.relation_types.items()}
         return replace(

@@ -85,7 +85,7 @@ def entity_problems(records: Records, types: int) -> Iterator[str]:
     }
     for problem, found in problems.items():
         if found.any():
-            yield f"{found.sum()} entities {problem}, such as one of record {record[np.argmax(found)]}"
+            yield f"entities {problem}: {found.sum()}, such as one of record {record[np.argmax(found)]}"
 
 
 def _without_overlaps(first: IntArray, last: IntArray, words: int) -> IntArray:

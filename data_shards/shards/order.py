@@ -21,6 +21,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 # What a generator is for: keeps the streams of random numbers apart.
@@ -58,14 +59,17 @@ class Order:
         if self.held_out and not batch <= self.held_out <= sum(self.shard_records) - batch:
             raise UserError(
                 f"data.held_out is {self.held_out} of {sum(self.shard_records)} records: it must be 0, or leave and "
-                f"hold at least one global batch of {self.lanes} lanes x {self.lane_size} records"
+                f"hold at least one global batch of {self._batch_text()}"
             )
         if self.steps_per_epoch == 0:
             part = "" if self.fraction == 1 else f"a fraction of {self.fraction:g} of "
             raise UserError(
-                f"{part}the dataset holds {self.records} records, less than one global batch of {self.lanes} lanes x "
-                f"{self.lane_size} records: build it from more text or make the batch smaller"
+                f"{part}the dataset holds {counted(self.records, 'record')}, less than one global batch of "
+                f"{self._batch_text()}: build it from more text or make the batch smaller"
             )
+
+    def _batch_text(self) -> str:
+        return f"{counted(self.lanes, 'lane')} x {counted(self.lane_size, 'record')}"
 
     @property
     def records(self) -> int:

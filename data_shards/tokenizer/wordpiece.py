@@ -13,6 +13,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.trainers import WordPieceTrainer
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 BERT_NAMES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
@@ -47,7 +48,7 @@ def read_vocabulary(path: Path) -> dict[str, int]:
         raise UserError(f"{path}: not a vocabulary: invalid UTF-8") from error
     vocabulary = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
     if len(vocabulary) < len(pieces):
-        raise UserError(f"{path}: not a vocabulary: {len(pieces) - len(vocabulary)} pieces occur twice")
+        raise UserError(f"{path}: not a vocabulary: it lists {counted(len(pieces) - len(vocabulary), 'piece')} twice")
     return vocabulary
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 _SHOWN = 3
@@ -42,9 +43,10 @@ class BadLines:
     def _complaint(self, last: Sequence[str]) -> str:
         if self.limit == 0:
             return f"{last[0]}: fix or remove it (--max-bad-lines N skips up to N of them)"
-        return f"more than {self.limit:,} bad lines (--max-bad-lines), such as {'; '.join(self.examples[:_SHOWN])}"
+        shown = "; ".join(self.examples[:_SHOWN])
+        return f"more than {counted(self.limit, 'bad line')} (--max-bad-lines), such as {shown}"
 
     def __str__(self) -> str:
         """Of those that were passed over, for people."""
         shown = "; ".join(self.examples[:_SHOWN])
-        return f"{self.count:,} bad line{'s' * (self.count != 1)}, such as {shown}" if self.count else "nothing"
+        return f"{counted(self.count, 'bad line')}, such as {shown}" if self.count else "nothing"

@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import sha256_of_file, write_atomically
 from launcher.predict_corpus.bad_lines import BadLines
@@ -66,7 +67,7 @@ class Origin:
     def differences(self, other: Origin) -> list[str]:
         """What is not the same, for people."""
         inputs = [f"input {name}" for name in _different(*map(_by_place, (self.inputs, other.inputs)))]
-        more = [f"and {len(inputs) - _SHOWN} further inputs"] if len(inputs) > _SHOWN else []
+        more = [f"and {counted(len(inputs) - _SHOWN, 'further input')}"] if len(inputs) > _SHOWN else []
         settings = [f"setting {name}" for name in _different(self.settings, other.settings)]
         return [*(["model"] if self.model != other.model else []), *settings, *inputs[:_SHOWN], *more]
 

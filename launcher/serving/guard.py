@@ -114,7 +114,7 @@ class Guard:
                         return b"".join(parts)
         except TimeoutError as error:
             seconds = f"{self._settings.limits.seconds:g}"
-            raise Refused(408, f"the request did not come within {seconds} seconds: send it again") from error
+            raise Refused(408, f"the request did not come within {seconds} s: send it again") from error
 
     def _too_large(self) -> Refused:
         limit = self._settings.limits.body_bytes

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data_shards.hub import fetch_model, is_hub_name
+from data_shards.hub import fetch_hub_model, is_hub_name
 
 Source = Path | str
-"""A folder, or USER/MODEL; decided once, so that a folder which is away for a moment is not looked for on the hub."""
+"""A folder, or USER/MODEL on the hub; decided once: a folder may be away for a moment, or appear later by that name."""
 
 
 def source_of(text: str) -> Source:
@@ -21,4 +21,4 @@ def folder_of(source: Source) -> Path:
     Raises:
         UserError: the hub does not give it.
     """
-    return source if isinstance(source, Path) else fetch_model(source, "extractor.json")
+    return source if isinstance(source, Path) else fetch_hub_model(source, "extractor.json")

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.benchmarks.timing import Timed
 from spe_dist.config import Config
@@ -43,7 +44,8 @@ def measure_saving(config: Config, *, repeats: int) -> list[Timed]:
         seconds = [line["seconds_per_step"] * STEPS_PER_SAVE for line in measured]
         waits = [line["saving_share"] * of for line, of in zip(measured, seconds, strict=True)]
         notes: dict[str, float | str] = {"waiting for saves": f"{sum(waits) / sum(seconds):.2%}"}
-        rows.append(Timed(f"{STEPS_PER_SAVE} steps, {config.cluster.workers} ranks", f"{name} saved", seconds, notes))
+        case = f"{STEPS_PER_SAVE} steps, {counted(config.cluster.workers, 'rank')}"
+        rows.append(Timed(case, f"{name} saved", seconds, notes))
         if name == "often":
             rows.append(Timed("a save", "training waits", waits, {"MB": size / 1e6}))
     rows += [Timed("restart", part, [seconds]) for part, seconds in start["seconds"].items()]

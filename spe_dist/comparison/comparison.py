@@ -233,7 +233,7 @@ def budget_text(budget: BudgetConfig | None) -> str:
     return {
         "pieces": f"{budget.amount:,.0f} word pieces of records, each counted once, however often it is encoded",
         "petaflops": f"{budget.amount:,g} PFLOP of the model",
-        "hours": f"{budget.amount:g} hours",
+        "hours": f"{budget.amount:g} h",
     }[budget.of]
 
 

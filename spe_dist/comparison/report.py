@@ -60,8 +60,9 @@ def comparison_table(
             ]
     if corrected:
         parts.append(
-            f"p: two-sided, paired bootstrap over test items and seeds. p (Holm): corrected for all {len(corrected)} "
-            "differences on this page in the first measure of each task; others are not tested."
+            f"p: two-sided, paired bootstrap over test items and seeds. p (Holm): corrected for all "
+            f"{counted(len(corrected), 'difference')} on this page in the first measure of each task; "
+            "others are not tested."
         )
     parts += [note for seeds in seeds_of(scored) if (note := few_seeds_note(seeds))]
     return "\n\n".join(parts) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from data_shards.counted import counted
 from spe_dist.document_relations.config import DocumentRelationsConfig
 from spe_dist.document_relations.folder import DESCRIPTION, STEM, DocumentModelDescription
 from spe_dist.document_relations.graph import DocumentGraph
@@ -56,8 +57,8 @@ def document_card(
     relations = ", ".join(f"`{table_cell(name)}`" for name in description.relations)
     parts = (
         _HEADER + f"\n# {config.run.name}",
-        f"Finds relations of {len(description.relations)} kinds between the entities of a document, within and across "
-        f"sentences. {_about_head(description)} Scores are not calibrated.",
+        f"Finds relations of {counted(len(description.relations), 'kind')} between the entities of a document, within "
+        f"and across sentences. {_about_head(description)} Scores are not calibrated.",
         started_and_trained(config, result),
         "## How to use it\n\n" + _USAGE,
         "## Scores\n\nOf DocRED's official evaluation, in percent: relation_ign_f1 leaves out of precision what is "

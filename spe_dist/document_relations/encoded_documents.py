@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_shards.counted import counted
 from data_shards.ragged import IntArray, offsets_from_lengths
 from data_shards.text.word_pieces import WordPieces
 from data_shards.tokenizer.files import SpecialIds
@@ -237,7 +238,7 @@ class EncodedDocuments:
         if not long:
             return ""
         windows, cut = sum(len(one.windows) for one in long), sum(one.cut_sentences for one in long)
-        told = f"; {cut} sentences are longer themselves, and cut between mentions" if cut else ""
+        told = f"; cut between mentions: {counted(cut, 'sentence')}, longer than that alone" if cut else ""
         return (
             f"{len(long)} of {len(self)} documents are longer than the encoder's {max_pieces} positions: each is read "
             f"in {self.kind_of_windows}, {windows} in all{told}"

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.document_relations.graph import DocumentGraph, Edge
 from spe_dist.finetuning.measures import Contributions, micro_f1, precision_recall_f1, share
@@ -125,7 +126,8 @@ class DocumentScoring(Scoring[DocumentGraph]):
                 else:
                     row += [seeds_cell(values.tolist()) for values in precision_recall_f1(counts).T]
             rows.append(row)
-        left = f"\n({len(names) - _LISTED} less frequent relations: scores.json)" if len(names) > _LISTED else ""
+        more = len(names) - _LISTED
+        left = f"\n({counted(more, 'less frequent relation')}: scores.json)" if more > 0 else ""
         return [text_table(header, rows) + left]
 
     def run_json(self, run: ScoredRun) -> dict[str, Any]:
@@ -151,7 +153,8 @@ def _pairs(
     gold: Sequence[DocumentGraph], predicted: Sequence[DocumentGraph]
 ) -> Iterator[tuple[DocumentGraph, DocumentGraph]]:
     if len(gold) != len(predicted):
-        raise UserError(f"{len(predicted)} documents are predicted, but there are {len(gold)} gold ones")
+        given = counted(len(predicted), "document")
+        raise UserError(f"{given} predicted, but {len(gold)} in the gold data: predict all of them")
     for number, (truth, found) in enumerate(zip(gold, predicted, strict=True), start=1):
         if (truth.title, len(truth.nodes)) != (found.title, len(found.nodes)):
             raise UserError(f"document {number} is {found.title!r}, but the gold one is {truth.title!r}")

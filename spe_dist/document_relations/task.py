@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from data_shards.annotated.read import read_documents
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.document_relations.atlop import OWN_THRESHOLD
@@ -171,7 +172,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
         }
 
     def about_data(self, data: Data[DocumentGraph, DocumentModelDescription]) -> list[str]:
-        lines = [f"{len(data.description.relations)} relations: {', '.join(map(repr, data.description.relations))}"]
+        relations = data.description.relations
+        lines = [f"{counted(len(relations), 'relation')}: {', '.join(map(repr, relations))}"]
         parts = {"train": data.train, DEV: data.dev} | ({} if data.test is None else {"test": data.test})
         for part, items in parts.items():
             edges = [(item, edge) for item in items for edge in item.edges]
@@ -197,8 +199,8 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
             lines.append(f"nothing is learned from {empty} of {len(rows)} training documents, which have no relation")
         if lost := rows.lost_facts():
             lines.append(
-                f"of the training data, the model cannot learn {lost} relations: of an entity without words that the "
-                "tokenizer knows, or with itself"
+                f"of the training data, the model cannot learn {counted(lost, 'relation')}: of an entity without words "
+                "that the tokenizer knows, or with itself"
             )
         return lines
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 
@@ -42,8 +43,8 @@ class BatchPlan:
     def __post_init__(self) -> None:
         if self.world_size > self.lanes:
             raise UserError(
-                f"{self.world_size} workers cannot share {self.lanes} lanes: "
-                f"raise batch.lanes to at least {self.world_size} or use at most {self.lanes} workers"
+                f"{counted(self.world_size, 'worker')} cannot share {counted(self.lanes, 'lane')}: "
+                f"raise batch.lanes to at least {self.world_size} or use at most {counted(self.lanes, 'worker')}"
             )
 
     @property

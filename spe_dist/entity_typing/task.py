@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
 from data_shards.text.offset_units import OffsetUnit
@@ -107,12 +108,13 @@ class EntityTyping(RowPerItemTask[TypedMention, TypingLabels]):
 
     def about_data(self, data: Data[TypedMention, TypingLabels]) -> list[str]:
         types = set(data.description.types)
-        lines = [f"{len(types):,} types to learn"]
+        lines = [f"{counted(len(types), 'type')} to learn"]
         for name, items in (("train", data.train), ("dev", data.dev), ("test", data.test or [])):
             if empty := sum(not item.types for item in items):
                 lines.append(f"{empty:,} of {len(items):,} {name} mentions have no type; they are kept")
             if unknown := {one for item in items for one in item.types} - types:
-                lines.append(f"{len(unknown):,} types of {name} are not in the training data: they cannot be predicted")
+                told = f"{counted(len(unknown), 'type')} of {name} cannot be predicted"
+                lines.append(f"{told}: not in the training data")
         return lines
 
     def about_rows(self, rows: TypingRows, description: TypingLabels) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
@@ -104,10 +105,10 @@ class ExtractiveQa(ItemTask[Question, QaSettings]):
         ]
         never = len(rows.items) - len(np.unique(rows.windows.question[hold]))
         long = int((rows.targets[:, 0, 1] - rows.targets[:, 0, 0] >= description.max_answer).sum())
-        for count, what in (
-            (never, "questions cannot be learned, as no window holds a whole answer"),
-            (long, f"answers are longer than {description.max_answer} pieces: such answers are never predicted"),
-            (int(rows.is_cut.sum()), "questions are too long: their ends are cut off"),
+        for count, what, why in (
+            (never, "question", "cannot be learned, as no window holds a whole answer"),
+            (long, "answer", f"longer than {description.max_answer} pieces: such answers are never predicted"),
+            (int(rows.is_cut.sum()), "question", "too long, and cut off at the end"),
         ):
-            lines += [f"{count:,} {what}"] if count else []
+            lines += [f"{counted(count, what)} {why}"] if count else []
         return lines

@@ -101,7 +101,7 @@ def finetune(config: FinetuneConfig) -> Result:
         if result is None:
             result = _train_and_predict(config.build_task(), world)
         LOGGER.info(format_result(result))
-        LOGGER.info("these scores are also in %s, %s/%s and TensorBoard, under best/", RESULT, MODEL, MODEL_CARD)
+        LOGGER.info("these scores are also in %s and TensorBoard, under best/", RESULT)
         return result
     except Exception:
         LOGGER.exception("the run ends here")
@@ -149,8 +149,8 @@ def _check(config: FinetuneConfig, world: World) -> None:
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
     if config.train.first_evaluation >= config.train.epochs:
         raise UserError(
-            f"train.first_evaluation is {config.train.first_evaluation} and there are {config.train.epochs} epochs, "
-            "counted from 0: no epoch would be evaluated"
+            f"train.first_evaluation is {config.train.first_evaluation}, counted from 0, and train.epochs "
+            f"{config.train.epochs}: no epoch would be evaluated"
         )
     require_tracker(config.run.track)
     config.check()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 
 
@@ -25,6 +26,7 @@ def require_same_vocabulary(encoder: str, shards_tokenizer: Path) -> None:
     different = {piece for piece, _ in theirs.items() ^ ours.items()}
     if different:
         raise UserError(
-            f"encoder {encoder} and the shards have different vocabularies ({len(different)} pieces differ, such as "
-            f"{min(different)!r}): build the shards with --tokenizer {encoder}"
+            f"encoder {encoder} and the shards have different vocabularies (they differ in "
+            f"{counted(len(different), 'piece')}, such as {min(different)!r}): build the shards with "
+            f"--tokenizer {encoder}"
         )

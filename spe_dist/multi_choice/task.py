@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
@@ -129,7 +130,7 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
                 f"{left_out.sum() / cut:,.0f} pieces behind them, in the mean, are not read"
             )
         if cut := int(rows.windows.is_cut.sum()):
-            lines.append(f"{cut:,} queries are longer than there is room for (model.max_query): their ends are cut off")
+            lines.append(f"{counted(cut, 'query')} cut off at the end, for want of room (model.max_query)")
         read = np.array([len(np.unique(row[:, 1])) for row in map(rows.occurrences.row, numbers.tolist())])
         candidates = np.array([len(question.candidates) for question in rows.items])
         nowhere, behind = candidates - rows.mentioned, rows.mentioned - read

@@ -7,6 +7,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
@@ -132,11 +133,11 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
     def about_data(self, data: Data[MarkedSentence, RelationLabels]) -> list[str]:
         counts = Counter(item.relation or data.description.no_relation for item in data.train)
         told = ", ".join(f"{relation} {count}" for relation, count in sorted(counts.items(), key=lambda one: -one[1]))
-        lines = [f"{len(counts)} labels to learn: {told}"]
+        lines = [f"{counted(len(counts), 'label')} to learn: {told}"]
         settings = self.config.data
         if settings.dev is None:
             lines.append(
-                f"no data.dev is given: {len(data.dev):,} sentences of {settings.train} choose the best epoch and are "
+                f"no data.dev is given: {counted(len(data.dev), 'sentence')} of {settings.train} chosen for dev, and "
                 f"not learned from ({settings.dev_share:.0%} of each relation, data.split_seed {settings.split_seed})"
             )
         known = set(data.description.classes)

@@ -108,7 +108,8 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
         ("data", _data(config, run.manifest, run.order)),
         (
             "batch",
-            f"{plan.global_batch} records = {plan.lanes} lanes x {plan.lane_size}; any world size up to {plan.lanes}",
+            f"{plan.global_batch} records = {counted(plan.lanes, 'lane')} x {plan.lane_size}; any world size up to "
+            f"{plan.lanes}",
         ),
         ("ranks", f"{plan.world_size}, each {_forwards(plan, run.manifest)}"),
         *_extent(config, run),

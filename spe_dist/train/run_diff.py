@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.checkpoint.random_states import PREFIX as RANDOM_STATES
 from spe_dist.checkpoint.reader import LoadedCheckpoint, fault_of, list_checkpoints, step_of
@@ -77,7 +78,7 @@ def compare_runs(first: Path, second: Path, *, rtol: float) -> Comparison:
 
 
 def _extent(lines: dict[int, dict]) -> str:
-    return f"{len(lines)} lines from step {min(lines)} to {max(lines)}"
+    return f"{counted(len(lines), 'line')} from step {min(lines)} to {max(lines)}"
 
 
 def _compare_lines(step: int, first: dict, second: dict, rtol: float) -> Difference | None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
 from data_shards.shards.manifest import Manifest
@@ -372,7 +373,8 @@ def _build_engine(
     try:
         engine.initialise_optimizer(partial(rehearse_step, method, engine, plan, world, manifest, gradients))
     except torch.OutOfMemoryError as error:
-        size, setting = f"{plan.lanes_per_forward} lanes of {plan.lane_size} records", "--batch.lanes-per-forward"
+        size = f"{counted(plan.lanes_per_forward, 'lane')} of {counted(plan.lane_size, 'record')}"
+        setting = "--batch.lanes-per-forward"
         if plan.pieces_per_forward is not None:
             size, setting = f"up to {plan.pieces_per_forward} pieces in {size}", "--batch.pieces-per-forward"
         raise UserError(

@@ -49,8 +49,10 @@ def main(arguments: list[str]) -> int:
     for name in names:
         began = time.monotonic()
         rows = actions[name]()
-        about = {"commit": _commit(), "machine": this_machine(), "versions": package_versions()}
-        results[name] = {**about, "seconds": round(time.monotonic() - began), "rows": rows}
+        for row in rows:
+            if "said" in row:
+                row["said"] = row["said"].replace(str(folder), "FOLDER")
+        results[name] = {"where": _where(), "seconds": round(time.monotonic() - began), "rows": rows}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(results, indent=1).encode() + b"\n")
         write_atomically(options.out / "faults.md", page(results, [*actions]).encode())
@@ -100,9 +102,13 @@ def _run_tests(file: str, folder: Path, options: argparse.Namespace) -> list[dic
     return rows + ([{"fault": f"{file} failed", "tried": 1, "recovered": 0}] if status else [])
 
 
-def _commit() -> str:
+def _where() -> str:
+    """Machine, packages and commit."""
+    machine, versions = this_machine(), package_versions()
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "deepspeed", "ray"))
     called = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return called.stdout.strip() or "unknown"
+    place = f"{machine['cores']} cores of {machine['processor']}, {machine['system']}"
+    return f"{place}; {packages}; commit {called.stdout.strip() or 'unknown'}"
 
 
 def _say(text: str) -> None:

@@ -42,7 +42,7 @@ def page(results: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:
     """The page.
 
     Args:
-        results: by the fault's key: `rows` of the table, `commit`, `machine`, `versions`, `seconds`.
+        results: by the fault's key: `rows` of the table, `where` they were tried, `seconds`.
         order: of the keys.
     """
     tried = [results[key] for key in order if key in results]
@@ -54,15 +54,8 @@ def page(results: Mapping[str, Mapping[str, Any]], order: Sequence[str]) -> str:
     lines += ["|" + "|".join(f" {_cell(row.get(name), how)} " for name, _, how in _COLUMNS) + "|" for row in rows]
     said = [f"* {row['fault']}: `{row['said']}`" for row in rows if row.get("said")]
     said_text = "\n## Messages when a command cannot continue\n\n" + "\n".join(said) + "\n" if said else ""
-    where = "\n".join(dict.fromkeys(map(_where, tried)))
+    where = "\n".join(dict.fromkeys(f"* {result['where']}" for result in tried))
     return _TEXT.format(table="\n".join(lines) + "\n", said=said_text, where=where)
-
-
-def _where(result: Mapping[str, Any]) -> str:
-    machine, versions = result["machine"], result["versions"]
-    packages = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "deepspeed", "ray"))
-    place = f"{machine['cores']} cores of {machine['processor']}, {machine['system']}"
-    return f"* {place}; {packages}; commit {result['commit']}"
 
 
 def _cell(value: Any, how: str) -> str:

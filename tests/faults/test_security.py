@@ -102,7 +102,7 @@ def test_a_head_with_a_token_is_closed_to_others_and_the_token_is_in_no_file(sha
     with ray_head(clean_environment() | ours) as head:
         arguments += [f"--cluster.address={head.address}"]
         assert "asks for a token" in only_error(run_script(SCRIPT, *arguments, **home))
-        wrong = run_script(SCRIPT, *arguments, **ours | {"RAY_AUTH_TOKEN": "wrong"})
+        wrong = run(*PRETRAIN, *arguments, **ours | {"RAY_AUTH_TOKEN": "wrong"})
         assert "rejects the token found here" in only_error(wrong)
         with (tmp_path / "said").open("w") as said:
             call = {"env": clean_environment() | ours, "stdout": said, "stderr": subprocess.STDOUT}

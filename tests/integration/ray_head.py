@@ -63,8 +63,6 @@ def ray_node(head: Head, environment: dict[str, str], *before: str, cpus: int = 
 def start_node(arguments: Sequence[str], environment: dict[str, str], before: Sequence[str] = ()) -> subprocess.Popen:
     """`ray start --block`: `ray stop` would end every Ray of this machine, this ends its own when it is asked to."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    # Workers at Ray's niceness (15) get a thirtieth of a core beside another test: docs/cluster.md sets it too.
-    environment = {"RAY_worker_niceness": "0"} | environment
     return subprocess.Popen([*before, RAY, "start", "--block", *arguments], env=environment, **quiet)
 
 

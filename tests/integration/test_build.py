@@ -207,7 +207,7 @@ def test_bad_lines_are_counted_up_to_the_limit(config: BuildConfig, corpus: Path
     good = corpus.read_text().splitlines()[:4]
     path.write_text("\n".join([good[0], "{broken", *good[1:], '{"no": "text"}']) + "\n")
     bad = replace(config, inputs=(str(path),), out=tmp_path / "out")
-    with pytest.raises(UserError, match=r"more than 1 bad lines.*bad\.jsonl:2: invalid JSON.*bad\.jsonl:6: no field"):
+    with pytest.raises(UserError, match=r"more than 1 bad line .*bad\.jsonl:2: invalid JSON.*bad\.jsonl:6: no field"):
         build(replace(bad, max_bad_lines=1))
     assert not (tmp_path / "out" / "manifest.json").exists()
     result = build(replace(bad, max_bad_lines=2))

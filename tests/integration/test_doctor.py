@@ -123,8 +123,9 @@ def test_a_cluster_of_two_nodes_is_in_order_and_faults_of_a_third_are_told_apart
     before = _own_mounts(runs, "40m")
     with ray_head(environment) as head, ray_node(head, environment):
         arguments = [*small_run(shards, f"--run.folder={runs}"), "--json", f"--cluster.address={head.address}"]
+        command = [sys.executable, str(ROOT / "launcher/cli.py"), "doctor", *arguments]
         wait_until(lambda: _nodes(head, token) == 2)
-        good = doctor(*arguments, **token)
+        good = run(*command, **token)
         assert good.returncode == 0, good.stdout + good.stderr
         nodes = json.loads(good.stdout)["nodes"]
         assert [node["findings"]["shared folder"]["values"]["sees"] for node in nodes] == [[0, 1], [0, 1]]
@@ -132,7 +133,7 @@ def test_a_cluster_of_two_nodes_is_in_order_and_faults_of_a_third_are_told_apart
         assert list(runs.iterdir()) == []
         with ray_node(head, bad, *before):
             wait_until(lambda: _nodes(head, token) == 3)
-            done = doctor(*arguments, "--train.keep-last=2000", **token)
+            done = run(*command, "--train.keep-last=2000", **token)
     assert done.returncode == 1
     problems = json.loads(done.stdout)["problems"]
     said = {problem["check"]: problem["what"] for problem in problems if problem["severity"] == "error"}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.counted import counted
 from spe_dist.extraction.data.data_statistics import count_contradictions, find_shared, is_unrelated
 
 if TYPE_CHECKING:  # it needs torch
@@ -112,14 +113,14 @@ def file_warnings(name: str, sentences: Sequence[AnnotatedSentence]) -> list[str
     contradictions = count_contradictions(sentences)
     if contradictions:
         lines.append(
-            f"warning: {contradictions:,} sentences of {name} occurred before with other annotations (several "
+            f"warning: {counted(contradictions, 'sentence')} of {name} occurred before with other annotations (several "
             "annotators, or one question for each entity?): keep one of each, with all its entities"
         )
     named = [(sentence.document, sentence.number) for sentence in sentences if sentence.document]
     if len(set(named)) < len(named):
         lines.append(
-            f"warning: {len(named) - len(set(named)):,} sentences of {name} have the document and number of another "
-            "one: documents with the same name are counted as one"
+            f"warning: {counted(len(named) - len(set(named)), 'sentence')} of {name} with the document and number of "
+            "another one: documents with the same name are counted as one"
         )
     return lines
 

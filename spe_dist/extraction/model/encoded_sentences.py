@@ -78,8 +78,8 @@ class LeftOut:
         return LeftOut(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     def __str__(self) -> str:
-        counts = [f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self) if getattr(self, f.name)]
-        return ", ".join(counts) or "nothing"
+        counts = {field.name.replace("_", " "): getattr(self, field.name) for field in fields(self)}
+        return ", ".join(f"{name} ({count})" for name, count in counts.items() if count) or "nothing"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.hub import fetch_model
 from data_shards.text.word_pieces import WordPieces
@@ -157,7 +158,8 @@ class Extractor:
 
     def __repr__(self) -> str:
         labels = self._model.labels
-        types = f"{len(labels.entity_types)} entity types, {len(labels.relation_types)} relation types"
+        entities = counted(len(labels.entity_types), "entity type")
+        types = f"{entities}, {counted(len(labels.relation_types), 'relation type')}"
         return f"Extractor({types}; encoder: {self.backend}, all else: {self.precision} on {self.device})"
 
     def __reduce__(self) -> tuple[Any, tuple[()]]:

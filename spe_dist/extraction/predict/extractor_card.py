@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.counted import counted
 from spe_dist.extraction.config import ExtractionConfig
 from spe_dist.extraction.model.constraints import triples_of
 from spe_dist.extraction.model.encoded_sentences import Labels
@@ -88,9 +89,10 @@ def extractor_card(
     }
     parts = (
         _HEADER + f"\n# {config.run.name}",
-        f"Finds entities of {len(labels.entity_types)} types and relations of {len(labels.relation_types)} types "
-        f"between entities of one sentence. {_FOUND[config.model.detector]}, and all pairs of entities classified, "
-        f"with span and span pair encoders as in {_PAPERS[config.model.pair_encoder]}, by spe_dist.",
+        f"Finds entities of {counted(len(labels.entity_types), 'type')} and relations of "
+        f"{counted(len(labels.relation_types), 'type')} between entities of one sentence. "
+        f"{_FOUND[config.model.detector]}, and all pairs of entities classified, with span and span "
+        f"pair encoders as in {_PAPERS[config.model.pair_encoder]}, by spe_dist.",
         started_and_trained(config, result),
         "## How to use it\n\n" + _USAGE,
         "## Scores\n\nMicro F1 in percent. A relation is right with the words of both arguments, type and direction; "

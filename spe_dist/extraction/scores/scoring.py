@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.finetuning.measures import precision_recall_f1
 
@@ -192,7 +193,8 @@ def score_facts(gold: Sequence[AnnotatedSentence], facts: Facts) -> MeasureScore
 def check_same_words(gold: Sequence[AnnotatedSentence], predicted: Sequence[AnnotatedSentence]) -> None:
     """Raise a UserError if these are not the same sentences in the same order."""
     if len(gold) != len(predicted):
-        raise UserError(f"{len(predicted)} sentences predicted, but {len(gold)} in the gold data: predict all of them")
+        given = counted(len(predicted), "sentence")
+        raise UserError(f"{given} predicted, but {len(gold)} in the gold data: predict all of them")
     for number, (true, guess) in enumerate(zip(gold, predicted, strict=True), start=1):
         if true.words != guess.words:
             raise UserError(

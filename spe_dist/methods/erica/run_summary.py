@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from data_shards.counted import counted
 from spe_dist.methods.erica.config import EricaConfig
 from spe_dist.methods.run_summary import ConfigWarning, Objective, RunSummary
 
@@ -45,8 +46,8 @@ def warnings_of_erica(config: EricaConfig) -> list[ConfigWarning]:
     place = "step" if config.rd.scope == "step" else "lane"
     return [
         ConfigWarning(
-            f"relation discrimination compares the facts of only {documents} documents of a {place}: few of them will "
-            "find another fact of their relation",
+            f"relation discrimination compares the facts of only {counted(documents, 'document')} of a {place}: few "
+            "will find another fact of their relation",
             "raise batch.lanes or batch.lane_size" + ("" if place == "step" else ", or set rd.scope to step"),
         )
     ]

@@ -60,7 +60,7 @@ def test_formats_are_recognised_and_put_together(sources: Path, capsys: pytest.C
     }  # fmt: skip
     printed = capsys.readouterr().out
     assert f"{sources / 'out'}: 5 entities, 3 names, 5 facts, 3 relations" in printed
-    assert "1 with the title of an article, 2 without any name; merged 1 times" in printed
+    assert "1 with the title of an article, 2 without any name; merged 1 time" in printed
     assert "left out: 1 repeated, 0 of relations that were dropped" in printed
 
 

@@ -151,7 +151,7 @@ def test_bad_lines_are_named_and_passed_over_up_to_the_limit(predict, tmp_path):
     with pytest.raises(UserError, match=r"made otherwise \(different: setting batch_size\)"):
         predict(*command, "--batch-size", "7")
     (tmp_path / "found" / "00000-000000.jsonl").write_text("damaged")  # so it is predicted again
-    with pytest.raises(UserError, match=r"more than 1 bad lines .*line 8: field 'text'.*; a\.jsonl, line 11: invalid"):
+    with pytest.raises(UserError, match=r"more than 1 bad line .*line 8: field 'text'.*; a\.jsonl, line 11: invalid"):
         predict(*command, "--max-bad-lines", "1")
     said = predict(*command, "--max-bad-lines", "2")
     assert "finished before: 3 of 3 files" in said  # the third has few enough

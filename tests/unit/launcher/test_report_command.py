@@ -36,6 +36,7 @@ def test_tables_and_pictures_have_what_was_measured(tmp_path, capsys, monkeypatc
     assert "MTB: share of the gradient" in printed and printed.count("75.0%") == 3
     rows = json.loads((tmp_path / "out" / "run.json").read_text())["rows"]
     assert [row["held_out_mtb_loss"] for row in rows] == [0.25, None] * 6  # the last line has none
+    assert rows[2]["mtb_loss"] == 0.0333333  # of step 30: six digits are kept
     assert Image.open(tmp_path / "out" / "run.png").size == (
         1000,
         5 * 260,

@@ -34,7 +34,7 @@ BAD_ITEMS = {
     "half a character": (changed(OBJECTS, tokens=["\ud800"]), r"tokens\[0\] has half of a surrogate pair"),
     "dygie, offsets of the sentence": (changed(DYGIE, ner=[[], [[0, 1, "X"]]]), "sentence 1: .*is words 2 to 7"),
     "dygie, end beyond": (changed(DYGIE, ner=[[], [[6, 8, "X"]]]), "words 6 to 8"),
-    "dygie, lists missing": (changed(DYGIE, ner=[[]]), "1 lists in 'ner' for 2 sentences"),
+    "dygie, lists missing": (changed(DYGIE, ner=[[]]), "1 list in 'ner' for 2 sentences"),
     "dygie, relation beyond": (changed(DYGIE, relations=[[], [[2, 3, 6, 8, "r"]]]), "document has words 0 to 7"),
     "spe, wrong text": (
         changed(SPE, entityMentions=[{"emId": "a", "text": "London", "offset": [3, 4], "label": "X"}]),

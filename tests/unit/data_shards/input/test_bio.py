@@ -90,7 +90,7 @@ def test_bad_sentences_are_told_with_their_lines(tmp_path: Path) -> None:
     documents, bad_lines = read(tmp_path / "a.bio")
     assert [document.text for document in documents[2:]] == ["good"]
     assert [(bad.line, bad.reason.split(":")[0]) for bad in bad_lines] == [
-        (12, "1 columns, where the first row has 3"), (14, "'Q' is no tag"), (16, "invalid UTF-8")
+        (12, "1 column, where the first row has 3"), (14, "'Q' is no tag"), (16, "invalid UTF-8")
     ]  # fmt: skip
     (tmp_path / "a.csv").write_text(TABLE + "Sentence: 3,alone,NN,\n,two\n")
     assert [(bad.line, bad.reason) for bad in read(tmp_path / "a.csv")[1]] == [

@@ -79,8 +79,8 @@ def test_problems_are_found() -> None:
         return " ".join(entity_problems(Records(word_starts, word_starts, entities=entities), 2))
 
     assert problems((2, 3, 0), (0, 1, 1), (1, 3, 0)) == ""
-    assert "1 entities are empty, such as one of record 1" in problems((0, 1, 0), (2, 2, 0))
-    assert "1 entities reach beyond the words of their record" in problems((2, 4, 0), (0, 1, 0))
-    assert "not in order, or overlap, such as one of record 1" in problems((0, 1, 0), (0, 2, 0), (1, 3, 0))
+    assert "entities are empty: 1, such as one of record 1" in problems((0, 1, 0), (2, 2, 0))
+    assert "entities reach beyond the words of their record: 1, such" in problems((2, 4, 0), (0, 1, 0))
+    assert "not in order, or overlap: 1, such as one of record 1" in problems((0, 1, 0), (0, 2, 0), (1, 3, 0))
     assert "not in order" in problems((0, 1, 0), (1, 2, 0), (0, 1, 0))
     assert "beyond the 2 that the manifest lists" in problems((0, 1, 2), (0, 1, 1))

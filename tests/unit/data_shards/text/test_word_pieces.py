@@ -154,7 +154,7 @@ def test_fingerprint_follows_what_decides_pieces(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("\n".join(piece for piece in SPECIAL_PIECES if piece != "[MASK]"), r"no mask piece \(looked for \[MASK\]"),
-        ("\n".join([*SPECIAL_PIECES, "a", "a"]), "occur twice"),
+        ("\n".join([*SPECIAL_PIECES, "a", "a"]), "lists 1 piece twice"),
         (None, "no tokenizer there"),
     ],
 )

@@ -110,7 +110,7 @@ def test_distant_labels_are_a_pre_training_whose_classifiers_are_dropped(shards,
     assert (run.data.train, run.seeds, run.encoder.hidden_size) == ("distant.json", 1, 128)
     assert run.start.tokenizer == f"{shards / 'shards'}/tokenizer" and run.start.pretrained == "bert"
     assert comparison.measuring("spe_ds") is None
-    assert "Every pre-training: 1 hours (SPE-DS: the epochs of its recipe)." in comparison_table(comparison, {}, {})
+    assert "Every pre-training: 1 h (SPE-DS: the epochs of its recipe)." in comparison_table(comparison, {}, {})
     (config,) = comparison.finetunings(EXTRACTION, "spe_ds")
     assert config.start.pretrained == f"{run.run_folder}/seed-1/model" and not config.start.keep_heads
 
@@ -287,7 +287,7 @@ def test_the_table_holds_scores_differences_and_the_papers_figures(shards, tmp_p
     raw = [scored[EXTRACTION, variant].minus["full"]["relation_strict_f1"].p_value for _, variant, _ in corrected]
     assert list(corrected.values()) == holm(raw)
     table = comparison_table(comparison, dict.fromkeys(comparison.config.variants), scored)
-    assert "Every pre-training: 2 hours. Encoder: new, 2 layers of 128." in table and str(tmp_path) not in table
+    assert "Every pre-training: 2 h. Encoder: new, 2 layers of 128." in table and str(tmp_path) not in table
     assert "## extraction, 20 %" in table and "Test: 100 sentences. A difference of" in table
     assert "corrected for all 2 differences" in table and "With two seeds" in table
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]

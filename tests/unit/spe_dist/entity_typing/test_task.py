@@ -119,7 +119,7 @@ def test_what_data_lack_is_said(tmp_path):
                            f"--test={config.data.train}"])[0].build_task()  # fmt: skip
     lines = about_data(task, read_data(task))
     assert "4 types to learn" in lines and "1 of 2 dev mentions have no type; they are kept" in lines
-    assert "1 types of dev are not in the training data: they cannot be predicted" in lines
+    assert "1 type of dev cannot be predicted: not in the training data" in lines
     assert any("warning: 6 of 6 test mentions are learned from too" in line for line in lines)
     (tmp_path / "data.json").write_text(json.dumps(UFET | {"y_str": []}) + "\n")
     with pytest.raises(UserError, match="has no mention with a type"):

@@ -17,10 +17,10 @@ HINT = " (model.detector spans finds entities that overlap)"
 @pytest.mark.parametrize(
     ("detector", "overlapping", "said"),
     [
-        ("tags", True, f"3 overlapping entities, 1 relations of overlapping entities{HINT}"),
-        ("spans", True, "1 relations of overlapping entities"),
-        ("spans", False, "3 overlapping entities, 1 relations of overlapping entities"),  # none are predicted
-        ("tags", False, "3 overlapping entities, 1 relations of overlapping entities"),
+        ("tags", True, f"overlapping entities (3), relations of overlapping entities (1){HINT}"),
+        ("spans", True, "relations of overlapping entities (1)"),
+        ("spans", False, "overlapping entities (3), relations of overlapping entities (1)"),  # none are predicted
+        ("tags", False, "overlapping entities (3), relations of overlapping entities (1)"),
     ],
 )
 def test_it_is_told_whether_overlapping_entities_are_learned(detector, overlapping, said, tmp_path):

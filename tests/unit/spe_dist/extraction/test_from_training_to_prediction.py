@@ -86,7 +86,7 @@ def test_relations_of_entities_that_share_words_are_left_out_and_the_log_says_so
     folder, _ = trained
     unlearned = sum(len(one.relations) and "bank knows" in " ".join(one.words) for one in data(folder, "train"))
     assert unlearned > 10
-    assert f"cannot learn: {unlearned} relations of overlapping entities\n" in (folder / LOG).read_text()
+    assert f"cannot learn: relations of overlapping entities ({unlearned})\n" in (folder / LOG).read_text()
     predicted = read_run(JointScoring(), folder.parent).by_seed[1]
     assert sum(len(one.relations) for one in predicted) > 50
     assert not any(share_words(one.entities[r.head], one.entities[r.tail]) for one in predicted for r in one.relations)

@@ -237,5 +237,5 @@ def test_what_data_and_rows_lack_is_said(tmp_path):
     rows = encode([*data.train, long], SETTINGS, WordPieces.load(str(DEBUG_VOCAB)), max_pieces=24)
     told = task.about_rows(rows, SETTINGS)
     assert "13 questions are read in" in told[0] and "point at [CLS]" in told[0]
-    assert told[1].startswith("1 questions cannot be learned")
-    assert told[2].startswith("1 answers are longer than 4 pieces")
+    assert told[1].startswith("1 question cannot be learned")
+    assert told[2].startswith("1 answer longer than 4 pieces")

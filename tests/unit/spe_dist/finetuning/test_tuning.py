@@ -158,8 +158,8 @@ def test_tables_say_what_was_tried_and_the_recipe_of_the_best_is_read_by_finetun
     tuning = tuning_in(tmp_path, grid={"train.epochs": (1, 2, 3)}, trials=2)
     trials = {"bert": [trial(1, 0.25, 0.35), trial(2, 0.5, 0.7)], "spe": [trial(1, 0.5, 0.5), trial(2, failure="x")]}
     tuning.folder.mkdir()
-    table = write_report(tuning, trials, "no limit, 0.10 hours used")
-    assert "with the same trials (2 of the 3 points" in table and "no limit, 0.10 hours used" in table
+    table = write_report(tuning, trials, "no limit, 0.10 h used")
+    assert "with the same trials (2 of the 3 points" in table and "no limit, 0.10 h used" in table
     assert "each with seeds 1, 2," in table and "data.jsonl" in table
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| ") and "---" not in line]
     assert [[cell.strip(" |") for cell in row] for row in rows] == [

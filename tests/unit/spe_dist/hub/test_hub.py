@@ -63,13 +63,18 @@ def test_an_extractor_comes_back_from_the_hub_as_it_was(
     assert len(hub.asked) == asked
 
 
-def test_a_service_takes_what_the_hub_has_now_and_seeks_no_folder_there(hub: Hub, extractor: Path) -> None:
+def test_a_service_takes_what_the_hub_has_now_and_seeks_no_folder_there(
+    hub: Hub, extractor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     dispatch(["push", str(extractor), NAME])
     models = models_of([NAME, f"other={NAME}", f"mine={extractor}"])
     assert models == {"people": NAME, "other": NAME, "mine": extractor}
     first = version_of_files(folder_of(models["people"]))
     hub.repositories[NAME].branches["main"]["extractor.json"] += b" "
-    assert version_of_files(folder_of(models["people"])) != first
+    Path(NAME).mkdir(parents=True)  # a folder of that name is no reason to leave the hub
+    now = folder_of(models["people"])
+    assert (now / "extractor.json").read_bytes().endswith(b" ") and version_of_files(now) != first
     shutil.rmtree(extractor)
     asked = len(hub.asked)
     assert folder_of(models["mine"]) == extractor and len(hub.asked) == asked

@@ -136,7 +136,7 @@ def test_without_a_compiler_the_reference_runs_and_says_so_once(tmp_path):
     done = ask("auto", tmp_path, CXX="no-such-compiler")
     assert done.stdout.count("ReferenceBody") == 2, done.stderr
     assert done.stderr.count("\n") == 1
-    assert "uses its PyTorch reference" in done.stderr and "no-such-compiler" in done.stderr
+    assert "span_pool and int8 exports compute with PyTorch alone" in done.stderr and "no-such-compiler" in done.stderr
 
 
 def test_a_body_that_was_asked_for_and_cannot_be_had_is_an_error(tmp_path):
@@ -152,6 +152,21 @@ def test_it_is_built_once_per_machine(tmp_path):
     built = library.stat().st_mtime_ns
     assert "CppBody" in ask("auto", tmp_path, CXX="no-such-compiler").stdout  # found, not built
     assert library.stat().st_mtime_ns == built
+
+
+def test_a_build_for_this_processor_is_preferred_to_one_made_ahead_for_any(tmp_path, monkeypatch):
+    compiler = tmp_path / "compiler"
+    compiler.write_text(_RECORDS_ITS_ARGUMENTS)
+    compiler.chmod(0o755)
+    monkeypatch.setattr(compiled, "PREBUILT", tmp_path / "prebuilt")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", str(compiler))
+    ahead = compiled.build("cpp", folder=compiled.PREBUILT)
+    here = compiled.build("cpp")
+    assert "-march=native" in here.read_text() and "-march=native" not in ahead.read_text()
+    here.unlink()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compiled.build("cpp") == ahead
 
 
 def test_the_reference_can_be_asked_for():
@@ -188,12 +203,14 @@ def test_an_nvcc_that_lacks_the_newest_generation_is_not_asked_for_it(tmp_path, 
     assert "code=sm_80" in asked and "code=sm_90" in asked and "code=compute_90" in asked
 
 
-_OLD_NVCC = """#!/bin/sh
-case "$*" in
-    --list-gpu-arch) printf 'compute_75\\ncompute_80\\ncompute_90\\n'; exit 0;;
-    *compute_100*) echo "nvcc fatal: Unsupported gpu architecture 'compute_100'" >&2; exit 1;;
-esac
+_RECORDS_ITS_ARGUMENTS = """#!/bin/sh
 all="$*"
 while [ "$1" != -o ]; do shift; done
 echo "$all" > "$2"
 """
+_OLD_NVCC = f"""#!/bin/sh
+case "$*" in
+    --list-gpu-arch) printf 'compute_75\\ncompute_80\\ncompute_90\\n'; exit 0;;
+    *compute_100*) echo "nvcc fatal: Unsupported gpu architecture 'compute_100'" >&2; exit 1;;
+esac
+{_RECORDS_ITS_ARGUMENTS}"""

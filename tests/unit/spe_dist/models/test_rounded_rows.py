@@ -70,6 +70,9 @@ def test_without_gradients_each_sequence_attends_by_itself_with_the_same_states(
         encoder.to(torch.bfloat16)
         rounded = encoder(packed)
         assert called() == ({rounded_up(pieces)}, few)
+        with torch.enable_grad():
+            encoder(packed)
+        assert called() == ({pieces}, False)
         monkeypatch.setattr(module, "rounded_up", lambda rows: rows)
         torch.testing.assert_close(encoder(packed), rounded, rtol=0.05, atol=0.05)
         assert called() == ({pieces}, few)

@@ -63,9 +63,9 @@ def test_what_is_odd_in_a_file():
     (line,) = file_warnings("f", [sentence("x"), sentence("y")])
     assert "f has no entities at all" in line
     (line,) = file_warnings("f", [NEW, NEW, replace(NEW, entities=NEW.entities[:1], relations=()), sentence(".")])
-    assert line.startswith("warning: 1 sentences of f occurred before with other annotations")
+    assert line.startswith("warning: 1 sentence of f occurred before with other annotations")
     (line,) = file_warnings("f", [replace(NEW, document="d"), replace(SENTENCES[0], document="d")])
-    assert "1 sentences of f have the document and number of another one" in line
+    assert "1 sentence of f with the document and number of another one" in line
 
 
 def test_sentences_are_compared_composed_or_not():

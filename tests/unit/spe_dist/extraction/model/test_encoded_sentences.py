@@ -74,7 +74,7 @@ def test_what_the_model_cannot_be_taught_is_counted():
     assert batch.gold_spans.tolist() == [[0, 1], [0, 4], [3, 4], [5, 6]]
     assert batch.gold_tagged.tolist() == [False, True, False, True]
     assert batch.gold_pairs.tolist() == [[1, 3]]
-    assert "1 second types of spans, 2 overlapping entities" in str(encoded.left_out)
+    assert "second types of spans (1), overlapping entities (2)" in str(encoded.left_out)
     assert str(encode(SENTENCES).left_out) == "nothing"
 
 

@@ -219,7 +219,7 @@ def test_counts_of_sentences_and_scores_without_anything():
 
 
 def test_other_sentences_are_refused():
-    with pytest.raises(UserError, match="1 sentences predicted, but 2 in the gold data"):
+    with pytest.raises(UserError, match="1 sentence predicted, but 2 in the gold data"):
         score([GOLD, GOLD], [GOLD])
     with pytest.raises(UserError, match="sentence 2 has other words"):
         score([GOLD, GOLD], [GOLD, AnnotatedSentence(("Anna",))])
