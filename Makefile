@@ -14,7 +14,7 @@ TEXT ?=
 ENCODER ?=
 NAME ?= $(if $(TEXT),$(firstword $(subst ., ,$(notdir $(TEXT:/=)))),debug)
 RECIPE ?= $(if $(ENCODER),auto,debug)
-TOKENIZER ?= $(if $(ENCODER),$(ENCODER),data_shards/debug_vocab.txt)
+TOKENIZER ?= $(if $(ENCODER),$(ENCODER),debug)
 # Of shards, such as BUILD="--gold-entities --min-entities 3" for the entities of the embedded corpus.
 BUILD ?=
 ARGS ?=

@@ -28,7 +28,7 @@ UNIVERSAL = ("--universal", "--python-version=3.11", "--generate-hashes")
 
 APART = (LOCKS / "torch.txt", LOCKS / "cuda.txt")
 _TORCH = re.compile(r"torch==")
-_CUDA = re.compile(r"(nvidia|cuda)-|triton\b")
+_CUDA = re.compile(r"(nvidia|cuda)-(?!cuda-(cuobjdump|nvdisasm)\b)|triton\b")  # all but two small tools of the tests
 _PINNED = re.compile(r"^([a-z0-9-]+)(?:\[.*\])?==(\S+)")
 # PyTorch's own CPU build for Linux x86_64 and Python 3.11, which is no file of PyPI.
 _CPU_BUILDS = {"2.13.0": ("6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b",)}

@@ -54,7 +54,7 @@ class Check:
     """Unit of entity offsets in a text: characters (Unicode code points), utf16 (units of JavaScript, Java and C#) or
     bytes (of UTF-8)."""
     tokenizer: str | None = None
-    """Also count pieces with this tokenizer: folder, vocabulary file or Hugging Face name."""
+    """Also count pieces with this tokenizer: folder, vocabulary file, Hugging Face name or debug."""
     max_pieces: int = 512
     """Longest sequence of the encoder, including special pieces."""
     triples: bool = False

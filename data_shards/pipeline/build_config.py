@@ -33,7 +33,7 @@ class BuildConfig:
     out: Path
     """Folder for the dataset; must be new, empty or of this dataset."""
     tokenizer: str
-    """Tokenizer folder, vocabulary file (.txt) or Hugging Face name."""
+    """Tokenizer folder, vocabulary file (.txt) or Hugging Face name; debug is a vocabulary that comes with spe."""
     name: str | None = None
     """Name of the dataset. Default: the name of the output folder."""
     format: TextFormat | None = None

@@ -26,7 +26,7 @@ from tests.forked import clean_environment
 from tests.integration.ray_head import free_port, wait_until
 from tests.unit.spe_dist.extraction.lively import save_lively
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = pytest.mark.ray
 TEXTS = [f"In {place} lives {name}, who works for Acme Inc." for place in ("Paris", "Rome") for name in ("Ann", "Bob")]
 
 
@@ -90,6 +90,19 @@ def serving(folder: Path, *arguments: str) -> Iterator[tuple[psutil.Popen, str, 
     assert "Traceback" not in (folder / "out").read_text()
 
 
+def test_it_answers_good_requests_and_refuses_bad_ones(tmp_path):
+    model = save_lively(tmp_path / "model")
+    with serving(tmp_path, f"people={model}") as (service, url, token):
+        status, answer = ask(url, "/v1/extract", {"texts": TEXTS}, token)
+        expected = [one.as_json() for one in Extractor.from_pretrained(model, device="cpu")(TEXTS)]
+        assert (status, answer["results"], answer["version"]) == (200, expected, version_of_files(model))
+        for value, key, refused in (({"texts": 5}, token, 422), ({"texts": TEXTS}, "another", 401)):
+            status, answer = ask(url, "/v1/extract", value, key)
+            assert status == refused and "results" not in answer, answer
+        assert service.is_running()
+
+
+@pytest.mark.slow
 def test_nothing_is_lost_or_wrong_whatever_happens(tmp_path):
     old, new = save_lively(tmp_path / "old"), save_other(tmp_path / "new")
     expected = {

@@ -8,7 +8,7 @@ from data_shards.errors import UserError
 from launcher.finetune import DEFAULT, RECIPES, _print_scores, _told, main, read_arguments, with_absolute_folders
 from launcher.progress import shown_seeds
 from spe_dist.finetuning.card import _start
-from spe_dist.finetuning.folder import Result, settings_in_use
+from spe_dist.finetuning.folder import Origin, Result, settings_in_use
 from spe_dist.recipe import read_values
 from tests.forked import run_script
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
@@ -117,7 +117,8 @@ def test_a_start_that_cannot_be_is_told_before_anything_is_loaded(tmp_path, monk
 
 def test_the_card_of_a_model_names_the_run_not_a_part_of_its_path():
     for folder, name in (("/tmp/run862", "run862"), ("/home/ada/runs/wiki/export", "wiki/export")):
-        assert f"from the run `{name}` " in _start(read_arguments(["--from", folder])[0])
+        origin = Origin(kind="run", loaded=("sentence encoder",), new=())
+        assert f"from the run `{name}`." in _start(read_arguments(["--from", folder])[0], origin)
 
 
 def test_what_is_kept_of_the_settings_names_no_encoder_that_was_not_used():

@@ -63,9 +63,11 @@ def write_documents(folder: Path, count: int = 120, *, seed: int = 3, shards: in
     return write_records(folder, records, shards=shards, documents={"max_entities": 64})
 
 
-def write_records(folder: Path, records: Records, *, shards: int, **build: object) -> Manifest:
+def write_records(
+    folder: Path, records: Records, *, shards: int, word_pieces: str = str(DEBUG_VOCAB), **build: object
+) -> Manifest:
     """A dataset of records with the layers of documents, which was built with these settings."""
-    tokenizer = WordPieces.load(str(DEBUG_VOCAB))
+    tokenizer = WordPieces.load(word_pieces)
     folder.mkdir(parents=True)
     tokenizer.save(folder / TOKENIZER_FOLDER)
     shard_format = ShardFormat(32, 160, tokenizer.vocab_size)

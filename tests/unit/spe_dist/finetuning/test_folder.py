@@ -86,7 +86,7 @@ def test_the_other_seeds_of_a_run_must_have_its_configuration(learned):
 def test_curves_end_with_the_scores_of_the_best_epoch(learned):
     config, result = learned
     *_, scores_line, where = (Path(config.run_folder) / "seed-1" / "finetune.log").read_text().splitlines()
-    assert format_result(result) in scores_line and "result.json, model/README.md and TensorBoard, under best/" in where
+    assert format_result(result) in scores_line and "result.json and TensorBoard, under best/" in where
     board = EventAccumulator(str(Path(config.run_folder) / "seed-1" / "tensorboard")).Reload()
     assert len(board.Scalars("dev/entity_f1")) == 40  # not purged by what is written later
     for name, scores in (("dev", result.dev), ("test", result.test)):

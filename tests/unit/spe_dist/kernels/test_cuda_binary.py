@@ -5,13 +5,15 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from spe_dist.kernels import compiled
 from tests.unit.spe_dist.kernels.emulate import CSRC
-from tests.unit.spe_dist.kernels.planted_faults import FAULTS, plant
+from tests.unit.spe_dist.kernels.planted_faults import faults, plant
 
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
 
@@ -32,22 +34,25 @@ WIDTHS = {
 
 @pytest.fixture(scope="module")
 def hopper(tmp_path_factory):
-    return compile_for_hopper(CSRC, tmp_path_factory.mktemp("hopper"))
+    return compile_for(90, CSRC, tmp_path_factory.mktemp("hopper"))
 
 
-def compile_for_hopper(csrc, folder):
-    """The machine code for sm_90, and what ptxas says of each kernel in it."""
+def compile_for(generation, csrc, folder):
+    """The machine code, and what ptxas says of each kernel in it."""
     cubin = folder / "span_pool.cubin"
-    command = ["nvcc", "-O3", "-std=c++17", "-arch=sm_90", "-cubin", "-Xptxas", "-v", "-o", str(cubin)]
+    command = ["nvcc", "-O3", "-std=c++17", f"-arch=sm_{generation}", "-cubin", "-Xptxas", "-v", "-o", str(cubin)]
     done = subprocess.run([*command, str(csrc / "span_pool.cu")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     return cubin, done.stdout + done.stderr
 
 
 def cuobjdump():
-    """Of the CUDA toolkit, or of triton, which brings it along."""
+    """Of the CUDA toolkit, of the extra `test`, or of triton, which brings it along."""
     triton = importlib.util.find_spec("triton")
     places = [Path(triton.origin).parent / "backends" / "nvidia" / "bin"] if triton and triton.origin else []
+    with suppress(metadata.PackageNotFoundError):
+        files = metadata.files("nvidia-cuda-cuobjdump") or ()
+        places += [Path(file.locate()).parent for file in files if file.name == "cuobjdump"]
     path = os.pathsep.join([os.environ["PATH"], *map(str, places)])
     return shutil.which("cuobjdump", path=path)
 
@@ -97,17 +102,21 @@ def test_no_kernel_has_a_stack_or_too_many_registers(hopper):
     assert not list(problems_of(hopper[1]))
 
 
-@pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump, of the CUDA toolkit or of triton")
+@pytest.mark.parametrize("generation", [one for one in compiled._GENERATIONS if one != 90])
+def test_nor_has_one_of_another_generation(generation, tmp_path):
+    assert not list(problems_of(compile_for(generation, CSRC, tmp_path)[1]))
+
+
+@pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump")
 def test_loads_and_stores_are_wide_and_several_loads_are_on_their_way(hopper):
     assert not list(narrow_accesses(instructions(hopper[0], cuobjdump())))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump, of the CUDA toolkit or of triton")
-@pytest.mark.parametrize("fault", [fault for fault in FAULTS if not fault.seen_on_host], ids=lambda fault: fault.name)
+@pytest.mark.skipif(cuobjdump() is None, reason="needs cuobjdump")
+@pytest.mark.parametrize("fault", faults(seen_on_host=False), ids=lambda fault: fault.name)
 def test_planted_faults_are_seen(fault, tmp_path):
     plant(fault, tmp_path)
-    cubin, log = compile_for_hopper(tmp_path, tmp_path)
+    cubin, log = compile_for(90, tmp_path, tmp_path)
     assert [*problems_of(log), *narrow_accesses(instructions(cubin, cuobjdump()))]
 
 

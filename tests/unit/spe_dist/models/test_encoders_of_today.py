@@ -5,24 +5,42 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, DebertaV2Config, ModernBertConfig, PretrainedConfig, XLMRobertaConfig
+import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForMaskedLM,
+    DebertaV2Config,
+    ModernBertConfig,
+    PretrainedConfig,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
+from data_shards.pipeline.build_config import PairConfig
+from data_shards.pipeline.pairs import pair_sentences
 from data_shards.text.word_pieces import WordPieces
 from launcher.cli import dispatch
+from spe_dist.documents.marked_facts import MARKERS
 from spe_dist.export.export_run import export_run
 from spe_dist.finetuning.folder import LOG, seed_folder
 from spe_dist.finetuning.loop import finetune
+from spe_dist.methods.erica.markers import PIECES
 from spe_dist.objectives.masked_language_modelling import MaskedLanguageModelling
+from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train.dry_run import describe_run
 from spe_dist.train.loop import train
 from spe_dist.train.run_diff import compare_runs
 from tests.distributed.ranks import run_ranks
 from tests.exactness.runs import configure, metrics_of, run
+from tests.unit.data_shards.derive_here import derived_here
+from tests.unit.data_shards.tokenizer import test_tokenizer_folder as folders
 from tests.unit.data_shards.tokenizer.test_tokenizer_folder import modern_bytes, unigram
 from tests.unit.spe_dist.extraction.tiny import SENTENCES
 from tests.unit.spe_dist.extraction.tiny_finetuning import config_in
+from tests.unit.spe_dist.fact_sentences import fact_sentences
+from tests.unit.spe_dist.random_documents import random_documents, write_records
 from tests.unit.spe_dist.sentence_relations import test_task as sentence_relations
-from tests.unit.spe_dist.tiny_run import write_dataset
+from tests.unit.spe_dist.tiny_run import ROOT, SMALL_ENPAR, write_dataset
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 1000,
@@ -90,6 +108,56 @@ def test_pretrained_exported_finetuned_and_predicting(kind: str, tmp_path: Path)
     assert [tuple(one["tokens"]) for one in found] == [one.words for one in SENTENCES]
     saved = WordPieces.load(str(seed_folder(task) / "model"))
     assert saved.fingerprint == WordPieces.load(str(encoder)).fingerprint
+
+
+def roberta(folder: Path) -> tuple[str, int]:
+    """A checkpoint with as many rows as its byte-level vocabulary has pieces, and their number."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    folders.train(tokenizer, trainers.BpeTrainer(
+        vocab_size=900, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False))  # fmt: skip
+    torch.manual_seed(0)
+    size = tokenizer.get_vocab_size()
+    AutoModelForMaskedLM.from_config(
+        RobertaConfig(**SIZES | {"vocab_size": size}, max_position_embeddings=514, type_vocab_size=1, pad_token_id=1)
+    ).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return str(folder), size
+
+
+def test_marker_rows_lie_behind_a_byte_level_vocabulary_in_every_other_method(tmp_path: Path) -> None:
+    """Two steps of ENPAR, of ERICA with markers, of CP and of MTB, and their exports."""
+    encoder, size = roberta(tmp_path / "checkpoint")
+    recipes = {"enpar": "enpar_debug", "erica": "erica_debug", "cp": "cp_minilm_cpu", "mtb": "mtb_minilm_cpu"}
+    write_dataset(tmp_path / "enpar", sentences=64, entities=True, tokenizer=encoder)
+    documents = random_documents(32, 3, vocab_size=size)
+    write_records(tmp_path / "erica", documents, shards=1, word_pieces=encoder, documents={"max_entities": 64})
+    cut = {"documents_cut": {"build": {"language": "en"}}}
+    write_records(tmp_path / "cp", fact_sentences(40, 3), shards=1, word_pieces=encoder, **cut)
+    with derived_here():
+        pair_sentences(PairConfig(str(tmp_path / "cp"), tmp_path / "mtb", most_sentences=3))
+    small = SMALL_ENPAR | {
+        "encoder": {"name_or_path": encoder, "dropout": 0.0},
+        "batch": {"lanes": 2, "lane_size": 4, "lanes_per_forward": 2},
+        "train": {"steps": 2, "log_every": 1, "precision": "bf16"},
+    }
+    configs = {}
+    for method, recipe in recipes.items():
+        values = yaml.safe_load(config_yaml(load_recipe(ROOT / f"launcher/recipes/{recipe}.yaml")))
+        own = {"run": {"folder": str(tmp_path / "runs"), "name": method}, "data": {"shards": str(tmp_path / method)}}
+        values |= {key: values[key] | keys for key, keys in (small | own).items() if key in values}
+        configs[method] = config_from_values(
+            values | ({"pooling": "marker"} if method == "erica" else {}), source=method
+        )
+    run(1, list(configs.values()))
+    rows = {"enpar": 0, "erica": PIECES, "cp": len(MARKERS), "mtb": len(MARKERS)}
+    for method, config in configs.items():
+        metrics = metrics_of(Path(config.run_folder))
+        assert [line["step"] for line in metrics] == [1, 2] and all(0 < line["loss"] < 100 for line in metrics), method
+        exported = json.loads((export_run(Path(config.run_folder)) / "config.json").read_text())
+        assert (exported["model_type"], exported["vocab_size"]) == ("roberta", size + rows[method])
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

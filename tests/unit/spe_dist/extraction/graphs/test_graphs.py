@@ -161,11 +161,59 @@ def test_n_triples_keep_the_grammar_and_all_edges(texts, scope):
         assert float(score[1]) in (0.25, 0.75)
 
 
-def test_n_triples_load_into_rdflib():
+QUOTED, EMOJI, ARABIC = 'Ada "the \\n"; \\', "Zür\nich 🎉", "مريم العلي"
+TWO_TEXTS = [
+    Found(
+        'a "1"; #,',
+        [("Person", [(0, 3, QUOTED), (9, 12, QUOTED)], 0.5), ("Ort\né", [(4, 8, EMOJI)], 0.25)],
+        [(0, 1, 'lives\n"in", <now>', 0.75)],
+    ),
+    Found(
+        "نص\n2",
+        [("Person", [(0, 5, ARABIC)], None), ("Person", [(7, 9, QUOTED)], 1.0), ("Ort\né", [(10, 12, EMOJI)], 0.5)],
+        [(0, 1, "يعرف", 0.25), (1, 2, 'lives\n"in", <now>', 0.5), (1, 1, "يعرف", 0.75)],
+    ),
+]
+LABELS = {normalised(name): " ".join(name.split()) for name in (QUOTED, EMOJI, ARABIC)}
+
+
+def edges_of_two_texts() -> list[tuple]:
+    """Label of the head, type, label of the tail, number of places and best score of each edge."""
+    _, edges = oracle(TWO_TEXTS, "corpus")
+    return sorted((LABELS[h[2]], type, LABELS[t[2]], *told(places)[1:]) for (h, type, t), places in edges.items())
+
+
+def test_n_triples_load_into_rdflib_and_are_found_by_sparql():
     rdflib = pytest.importorskip("rdflib")
-    entities = [("Person", [(0, 3, 'A "q" \\ \n é🎉')], 0.5), ("Place", [(5, 9, "Rome")], 0.5)]
-    graph = rdflib.Graph().parse(
-        data="".join(ntriples(graphs_of([Found("t", entities, [(0, 1, "in", 0.5)])], "corpus")))
-    )
-    labels = {str(label) for label in graph.objects(None, rdflib.RDFS.label)}
-    assert labels == {'A "q" \\ é🎉', "Rome"} and len(list(graph.subjects(rdflib.RDF.type, rdflib.RDF.Statement))) == 1
+    graph = rdflib.Graph().parse(data="".join(ntriples(graphs_of(TWO_TEXTS, "corpus"))), format="nt")
+    rows = graph.query("""
+        PREFIX own: <urn:spe-dist:>
+        SELECT ?head ?type ?tail ?count ?score WHERE {
+            ?subject ?type ?object ; rdfs:label ?head .
+            ?object rdfs:label ?tail .
+            [] rdf:subject ?subject ; rdf:predicate ?type ; rdf:object ?object ; own:count ?count ; own:score ?score .
+        }""")
+    found = [[value.toPython() for value in row] for row in rows]
+    prefix = "urn:spe-dist:relation:"
+    assert sorted((h, unquote(type.removeprefix(prefix)), *rest) for h, type, *rest in found) == edges_of_two_texts()
+
+
+def test_files_for_neo4j_load_into_a_graph_database(tmp_path):
+    """Which reads the CSV with a parser of its own, and refuses relationships of nodes that are not there."""
+    database = pytest.importorskip("ladybug")
+    write_neo4j(graphs_of(TWO_TEXTS, "corpus"), tmp_path)
+    pool = {"buffer_pool_size": 64 * 2**20, "max_num_threads": 1}
+    with database.Database(":memory:", **pool) as opened, database.Connection(opened) as graph:
+        seen = "count INT64, score DOUBLE, places STRING"
+        graph.execute(f"CREATE NODE TABLE Node(id STRING PRIMARY KEY, name STRING, type STRING, names STRING, {seen})")
+        graph.execute(f"CREATE REL TABLE Relationship(FROM Node TO Node, type STRING, {seen})")
+        for table, file in (("Node", NODES), ("Relationship", RELATIONSHIPS)):
+            how = "header=true, escape='\"', parallel=false, auto_detect=false"  # parallel: no line ends in values
+            graph.execute(f"COPY {table} FROM '{tmp_path / file}' ({how})")
+        values = "h.name, r.type, t.name, r.count, r.score"
+        rows = graph.execute(f"MATCH (h:Node)-[r:Relationship]->(t:Node) RETURN {values}").get_all()
+        assert sorted(map(tuple, rows)) == edges_of_two_texts()
+        rows = graph.execute("MATCH (n:Node) RETURN n.type, n.names, n.places, n.count, n.score").get_all()
+    nodes, _ = oracle(TWO_TEXTS, "corpus")
+    found = {(type, json.loads(names)[0]): (parsed(places, ";"), *rest) for type, names, places, *rest in rows}
+    assert found == {(type, LABELS[name]): told(places) for (_, type, name), places in nodes.items()}
