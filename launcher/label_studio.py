@@ -185,7 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(404, {"error": f"there is no {self.path}: POST /predict, /setup or /webhook"})
 
     def _tell_missing_labels(self, request: dict[str, Any]) -> None:
-        labels = Interface.of(request["schema"]).labels if request.get("schema") else frozenset()
+        try:
+            labels = Interface.of(request["schema"]).labels if request.get("schema") else frozenset()
+        except ValueError as error:  # no reason to refuse: people may connect this first
+            print(f"warning: {error}: correct it before you ask for predictions", file=sys.stderr)
+            return
         if missing := labels and sorted({*self._extractor.entity_types} - labels):
             print(
                 f"warning: the labelling interface has no Label for {', '.join(missing)}, only "

@@ -51,25 +51,21 @@ def text_aside(json: bool) -> AbstractContextManager[Any]:
 
 def print_json(result: Any) -> None:
     """What `--json` of a command prints on standard output: one JSON object, or list."""
-    say(json.dumps(_without_nan(result), indent=1, default=str, allow_nan=False))
+    result = _with_floats(result, lambda one: one if math.isfinite(one) else None)  # JSON has no number that is none
+    say(json.dumps(result, indent=1, default=str, allow_nan=False))
 
 
 def rounded(value: Any) -> Any:
     """A result for a file that is kept, with six digits of each number: more than what is measured here has."""
-    if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(one) for one in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return _with_floats(value, lambda one: float(f"{one:.6g}"))
 
 
-def _without_nan(value: Any) -> Any:
-    """JSON has no number that is none: it becomes null."""
+def _with_floats(value: Any, change: Callable[[float], float | None]) -> Any:
     if isinstance(value, dict):
-        return {key: _without_nan(one) for key, one in value.items()}
+        return {key: _with_floats(one, change) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [_with_floats(one, change) for one in value]
+    return change(value) if isinstance(value, float) else value
 
 
 def flush_output() -> None:

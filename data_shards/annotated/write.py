@@ -42,12 +42,12 @@ def format_of_out(out: Path, given: WrittenFormat | None) -> WrittenFormat:
     Raises:
         UserError: name and format do not fit, or the ending is that of something else.
     """
-    if given is None and out.suffix in _OF_OTHERS:
+    ending = out.suffixes[-2] if out.suffix in (".gz", ".bz2") and len(out.suffixes) > 1 else out.suffix
+    if given is None and ending in _OF_OTHERS:
         raise UserError(
-            f"{out}: {out.suffix} is no ending of a format that is written: end the name in .jsonl, .conll or .spacy, "
+            f"{out}: {ending} is no ending of a format that is written: end the name in .jsonl, .conll or .spacy, "
             "or give --to"
         )
-    ending = out.suffixes[-2] if out.suffix in (".gz", ".bz2") and len(out.suffixes) > 1 else out.suffix
     found = given or _ENDINGS.get(ending, "brat" if not ending or out.is_dir() else "unified")
     if found == "spacy" and out.suffix != spacy_docs.ENDING:
         raise UserError(f"{out}: spaCy reads files whose names end in {spacy_docs.ENDING}: name it so")

@@ -18,7 +18,9 @@ _MAX_CELL = 1 << 30  # characters; Python's own limit, 131,072, is less than a b
 
 
 def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
-    """The rows below the header as JSON objects of strings, each with a newline; of a row that is none, why.
+    """The rows below the header as JSON objects of strings, each with a newline; of a row that is none, why it is not.
+
+    An empty line stays one: spreadsheets and editors leave them at the end.
 
     Raises:
         UserError: there is no such column, or a quotation mark is not closed.
@@ -30,17 +32,18 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
     choices = [next(csv.reader([header], delimiter=delimiter), []) for delimiter in _DELIMITERS]
     names = next((names for names in choices if column in names), max(choices, key=len))
     if names.count(column) != 1:
-        found = f"{names.count(column)} columns are named {column!r}" if column in names else f"no column {column!r}"
+        found = f"{names.count(column)} columns are" if column in names else "no column is"
         raise UserError(
-            f"{stream.name}: {found}, only {', '.join(names) or 'none'}: name one with --text-field, "
-            "or read lines with --input-format text"
+            f"{stream.name}: {found} named {column!r}, the header has {', '.join(names) or 'none'}: name one with "
+            "--text-field, or read lines with --input-format text"
         )
     rows = csv.reader(lines, delimiter=_DELIMITERS[choices.index(names)], strict=True)
     try:
         for cells in rows:
             matches = len(cells) == len(names)
             problem = f"{len(cells)} cells, where the header has {len(names)}: quote a cell that holds the separator"
-            yield json.dumps(dict(zip(names, cells, strict=True)) if matches else problem).encode() + b"\n"
+            row = json.dumps(dict(zip(names, cells, strict=True)) if matches else problem)
+            yield (row.encode() if cells else b"") + b"\n"
     except csv.Error as error:
         raise UserError(f"{stream.name}: no table ({error}): check for an unclosed quotation mark") from error
 

@@ -215,6 +215,7 @@ def test_convert_makes_annotated_data_of_a_dataset_of_sentences(tmp_path, capsys
         ("split brat --out parts --dev 0.5", "brat is a folder of brat: split what spe data convert brat all.jsonl"),
         ("split a.spacy --out parts --dev 0.5", "a.spacy is a DocBin of spaCy: split what spe data convert"),
         ("convert brat out.csv", "out.csv: .csv is no ending of a format that is written: end the name in .jsonl"),
+        ("convert brat out.tsv.gz", "out.tsv.gz: .tsv is no ending of a format that is written"),
         ("convert brat out.ann", "out.ann: .ann is no ending of a format that is written"),
     ],
 )

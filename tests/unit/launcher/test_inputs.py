@@ -293,7 +293,7 @@ def test_tables_of_texts(tmp_path: Path, separator: str) -> None:
     assert rows[1].fields == {"id": "1", "text": texts[1], "tag, or none": "O"}
 
     bad_lines = BadLines(2)
-    path.write_bytes(b"text,id\na,1\nb, c,2\n\xff,3\nd,4\n")
+    path.write_bytes(b"text,id\na,1\nb, c,2\n\xff,3\n\nd,4\n\n")
     rows = list(predict_input.read_items([str(path)], predict_input.Reading(bad_lines=bad_lines)))
     assert [row.text for row in rows] == ["a", "d"]
     assert [text.rpartition("a.csv, ")[2] for text in bad_lines.examples] == [
@@ -305,7 +305,7 @@ def test_tables_of_texts(tmp_path: Path, separator: str) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("id,body\n1,a\n", "no column 'text', only id, body: name one with --text-field"),
+        ("id,body\n1,a\n", "no column is named 'text', the header has id, body: name one with --text-field"),
         ("text,text\n1,a\n", "2 columns are named 'text'"),
         ('text,id\n"a,1\nb,2\n', "no table .*: check for an unclosed quotation mark"),
     ],

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from threading import Thread
+from xml.sax.saxutils import quoteattr
 
 import pytest
 
@@ -43,9 +44,11 @@ def test_what_label_studio_asks_for(connection, extractor, capfd):
     setup = {"project": "1.16", "schema": CONFIG, "hostname": "http://localhost:8080", "access_token": "x"}
     assert ask(connection, "POST", "/setup", setup) == (200, {"model_version": "people/seed-1"})
     assert f"no Label for {', '.join(sorted(extractor.entity_types))}, only P: add them" in capfd.readouterr().err
-    labels = "".join(f'<Label value="{kind}"/>' for kind in extractor.entity_types)
-    ask(connection, "POST", "/setup", {"schema": CONFIG.replace('<Label value="P"/>', labels)})
+    labels = "".join(f"<Label value={quoteattr(kind)}/>" for kind in extractor.entity_types)
+    assert ask(connection, "POST", "/setup", {"schema": CONFIG.replace('<Label value="P"/>', labels)})[0] == 200
     assert "warning" not in capfd.readouterr().err
+    assert ask(connection, "POST", "/setup", {"schema": "<View/>"})[0] == 200  # people may write it later
+    assert "warning: the labelling interface has no Labels for a Text" in capfd.readouterr().err
     tasks = [{"id": 1, "data": {"title": "no", "note": TEXT}}, {"id": 2, "data": {"title": "no", "note": ""}}]
     request = {"tasks": tasks, "project": "1.16", "label_config": CONFIG, "params": {"context": None}}
     status, answer = ask(connection, "POST", "/predict", request)

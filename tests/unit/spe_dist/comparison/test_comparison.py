@@ -344,7 +344,9 @@ def test_figures_of_papers_stand_where_their_arms_do():
     """Some of each recipe, by hand."""
     expected = {
         "ablations_spe_cpu": {("extraction", 0.2, "relation_f1", "no_spo"): 64.4},  # Table 4
-        "ablations_enpar_cpu": {("extraction", 0.2, "relation_strict_f1", "no_pp"): 61.6},
+        "ablations_enpar_cpu": {
+            ("extraction", 0.2, "relation_strict_f1", name): f1 for name, f1 in (("no_pp", 61.6), ("none", 62.2))
+        },
         "ablations_erica_cpu": {
             ("re_docred", 1.0, "relation_ign_f1", "no_rd"): 55.8,  # Table 6
             ("re_docred", 1.0, "relation_ign_f1", "marker"): 57.6,  # Table 8
