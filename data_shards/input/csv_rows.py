@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.input.stream import InputStream
 
@@ -40,10 +41,11 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
     rows = csv.reader(lines, delimiter=_DELIMITERS[choices.index(names)], strict=True)
     try:
         for cells in rows:
-            matches = len(cells) == len(names)
-            problem = f"{len(cells)} cells, where the header has {len(names)}: quote a cell that holds the separator"
-            row = json.dumps(dict(zip(names, cells, strict=True)) if matches else problem)
-            yield (row.encode() if cells else b"") + b"\n"
+            row: dict[str, str] | str = dict(zip(names, cells, strict=False))
+            if len(cells) != len(names):
+                found = counted(len(cells), "cell")
+                row = f"{found}, where the header has {len(names)}: quote a cell that holds the separator"
+            yield (json.dumps(row).encode() if cells else b"") + b"\n"
     except csv.Error as error:
         raise UserError(f"{stream.name}: no table ({error}): check for an unclosed quotation mark") from error
 
