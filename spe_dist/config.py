@@ -166,8 +166,7 @@ class KernelsConfig:
     """Backend of span_pool. auto: the compiled one for the device if available, otherwise the PyTorch reference."""
     attention: AttentionKernel = "auto"
     """Attention of packed sequences on GPUs: short (ours, for sentences) or varlen (torch's). auto: short if sequences
-    have up to 64 pieces in the mean and 512 at most (`spe bench attention` measures it). CPUs have
-    one of their own."""
+    have up to 64 pieces in the mean and 512 at most (`spe bench attention` measures it). CPUs have one of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

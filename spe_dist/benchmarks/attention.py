@@ -55,11 +55,11 @@ def measure_attention(device: torch.device, dtype: torch.dtype, *, repeats: int)
             lengths = _draw_lengths(mean, PIECES[device.type])
             ways = (_ways_of_gpu if device.type == "cuda" else _ways_of_cpu)(lengths, device, scale=size**-0.5)
             case = f"{encoder}, {heads} heads of {size}, {mean} pieces in the mean"
-            measured = _measure(case, ways, (int(lengths.sum()), heads, size), device, dtype, repeats=repeats)
-            rows += measured
-            for before, row in pairwise(measured):
-                if row.case == before.case:
-                    pair = f"{encoder}, {row.case.rpartition(': ')[2]}: {row.variant} is faster than {before.variant}"
+            shape = int(lengths.sum()), heads, size
+            for passes, measured in _measure(case, ways, shape, device, dtype, repeats=repeats).items():
+                rows += measured
+                for before, row in pairwise(measured):
+                    pair = f"{encoder}, {passes}: {row.variant} is faster than {before.variant}"
                     faster.setdefault(pair, {})[mean] = row.times_faster(before)
         lines += [f"{pair} {_up_to(crossover(ratios))}" for pair, ratios in faster.items()]
     if device.type == "cuda":
@@ -68,7 +68,7 @@ def measure_attention(device: torch.device, dtype: torch.dtype, *, repeats: int)
 
 
 def crossover(faster: Mapping[int, float]) -> float:
-    """Mean length up to which a way is the faster one: 0 if it never is, infinity if it always is.
+    """Mean length up to which a way is the faster one: 0 if it is not at the first, infinity if it always is.
 
     Args:
         faster: how many times, by mean length in rising order. From one length to the next, it is taken for a power
@@ -86,7 +86,7 @@ def crossover(faster: Mapping[int, float]) -> float:
 
 def _up_to(length: float) -> str:
     if length in (0.0, math.inf):
-        return "at none of these lengths" if length == 0 else "at all of these lengths"
+        return "at none of these lengths, or at longer ones alone" if length == 0 else "at all of these lengths"
     return f"up to a mean of {length:.0f} pieces"
 
 
@@ -98,8 +98,8 @@ def _measure(
     dtype: torch.dtype,
     *,
     repeats: int,
-) -> list[Timed]:
-    """Both passes of each way; of those without gradients the forward alone."""
+) -> dict[str, list[Timed]]:
+    """Every way's forward, and forward with backward of those that have gradients."""
     pieces, heads, size = shape
     torch.manual_seed(0)
     draw = partial(torch.randn, device=device, dtype=dtype)
@@ -107,9 +107,9 @@ def _measure(
     into = draw(shape)
     forward = {name: [partial(_forward, way, qkv) for qkv in inputs] for name, (way, _) in ways.items()}
     both = {name: [partial(_both, way, qkv, into) for qkv in inputs] for name, (way, trains) in ways.items() if trains}
-    rows = []
-    for name, calls in (("forward", forward), ("forward and backward", both)):
-        whole = f"{case}: {name}"
+    rows = {}
+    for passes, calls in (("forward", forward), ("forward and backward", both)):
+        whole = f"{case}: {passes}"
         if device.type == "cuda":
             timed = [time_kernels(whole, way, same, repeats=repeats, device=device) for way, same in calls.items()]
         else:
@@ -117,7 +117,7 @@ def _measure(
         expected = calls[timed[0].variant][0]()
         for row in timed:
             row.notes["largest difference"] = float((calls[row.variant][0]() - expected).abs().max())
-        rows += timed
+        rows[passes] = timed
     return rows
 
 

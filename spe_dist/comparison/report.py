@@ -228,7 +228,7 @@ def _scores(
     corrected: Mapping[tuple[Column, str, str], float],
 ) -> str:
     config = comparison.config
-    measures, papers = config.tasks[column.task].measures, papers_of(comparison, column)
+    measures, papers = config.tasks[column.task].measures, _papers_of(config, column)
     named = dict.fromkeys([*config.baselines, *(name for variant in done for name in comparison.baselines[variant])])
     baselines = [name for name in named if name in done]
     header = ["variant"]
@@ -267,10 +267,9 @@ def _scores(
     return f"{table}\n\nPapers' figures are not ours: they have other encoders, other data and no variance. {sources}."
 
 
-def papers_of(comparison: Comparison, column: Column) -> list[PaperConfig]:
+def _papers_of(config: ComparisonConfig, column: Column) -> list[PaperConfig]:
     """The papers that have figures beside a column."""
-    of_task = [paper for paper in comparison.config.papers if paper.task == column.task]
-    return [paper for paper in of_task if column.fraction in paper.beside]
+    return [paper for paper in config.papers if paper.task == column.task and column.fraction in paper.beside]
 
 
 def _figures(papers: Sequence[PaperConfig], column: Column, measure: str, row: str) -> str:

@@ -23,9 +23,7 @@ LOGGER = logging.getLogger(__name__)
 TILE = 32
 HEAD_SIZES = (32, 64)
 _LONGEST = 512  # pieces: a program goes through all tiles of its sequence, so a long one is waited for
-MEAN_LENGTH = (
-    64  # above it, tiles of 128 are full enough: half of them. Measured by `spe bench attention`, on no GPU yet
-)
+MEAN_LENGTH = 64  # half of a tile of `varlen_attn`: a guess until `spe bench attention` has run on a GPU
 _MOST_ELEMENTS = 2**31  # the kernels count in 32 bits
 _chosen: AttentionKernel = "auto"
 

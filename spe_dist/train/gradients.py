@@ -87,6 +87,7 @@ def gradients_of_step(
         with forward_in():
             weighted = method.forward(engine, batch.to(device))[0] * scale
         losses += _add_gradients(method.terms, weighted, _layers(method), sums).double()
+        del weighted  # and the graph, which the next forward would lie beside
     world.all_reduce(losses)
     products = torch.zeros(len(objectives), len(objectives), dtype=torch.float64, device=device)
     for parts in zip(*sums.values(), strict=True):  # of one parameter; in double, they are not wanted all at once
@@ -118,9 +119,8 @@ class StepGradients:
         self._found: list[ObjectiveGradient] = []
 
     def is_due(self, step: int) -> bool:
-        """Whether the step after so many is the last before a line of metrics that has the figures."""
-        every, step = self._train.gradients_every, step + 1
-        line_before = step - self._train.log_every
+        """Whether a step, the first being 1, is measured: the last before a line of metrics that has the figures."""
+        every, line_before = self._train.gradients_every, step - self._train.log_every
         return step % self._train.log_every == 0 and step // every > line_before // every
 
     def measure(self, method: Method, engine: Engine, batches: Sequence[Batch]) -> float:

@@ -112,7 +112,7 @@ class Session:
         if self.plan.pieces_per_forward is not None:
             batches = self._as_many_as_any_rank(batches)
             self.engine.begin_step(len(batches))
-        if self.gradients is not None and self.gradients.is_due(self._steps_made):
+        if self.gradients is not None and self.gradients.is_due(self._steps_made + 1):
             self.metrics.leave_out(self.gradients.measure(self.method, self.engine, batches))
         self._begin_step(batches)
         for number, batch in enumerate(batches, start=1):
