@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,6 +132,11 @@ def running_ray(workers: int | None) -> Iterator[int | None]:
     try:
         with stopped_on_request(STOPPED_TEXT):  # once more: Ray has installed its own handlers
             yield workers
+    except BaseException as error:
+        # The frames that a request to stop has left may hold an iterator of Ray Data. It ends its run when it goes, and
+        # once Ray has shut down it would start another Ray for that.
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         ray.shutdown()
 

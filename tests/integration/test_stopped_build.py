@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -35,3 +36,31 @@ def test_a_build_that_is_stopped_goes_on(tmp_path, number):
     assert list(out.glob("*.tar")) and not (out / "manifest.json").exists()
     done = subprocess.run(command, timeout=300, check=False, **settings)
     assert (done.returncode, done.stderr) == (0, "") and "finished before: " in done.stdout
+
+
+_STOPPED_WITHIN_RAY = """
+from data_shards.pipeline.unit_pipeline import rows_of_their_own, running_ray
+from data_shards.stop_requests import Stopped
+
+def stop(*_, **__):
+    raise Stopped
+
+def read():
+    for _ in rows_of_their_own([{"row": 1}, {"row": 2}]).iter_rows():
+        pass
+
+try:
+    with running_ray(1):
+        from ray.data.iterator import DataIterator
+        DataIterator._create_batch_iterator = stop  # what runs right after the first row is there
+        read()
+except Stopped:
+    print("stopped")
+"""
+
+
+@pytest.mark.ray
+def test_a_stop_while_ray_data_begins_leaves_no_run_behind():
+    settings = {"capture_output": True, "text": True, "env": clean_environment(), "timeout": 100, "check": False}
+    done = subprocess.run([sys.executable, "-c", _STOPPED_WITHIN_RAY], **settings)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "stopped\n", "")
