@@ -76,7 +76,7 @@ class Method:
 
     def compile(self) -> None:
         """Run the sentence encoder's layers through torch.compile; called once the method is built."""
-        self.model.encoder.sentence_encoder.compile_layers()
+        self.model.encoder.sentence_encoder.compile_layers(graph_pieces=self.config.compute.graph_pieces)
 
     def before_step(self, engine: Engine, world: World, plan: BatchPlan, batches: Sequence[Any]) -> Mapping[str, int]:
         """Called on every rank with its forwards' batches, on the host, before any of them is computed.

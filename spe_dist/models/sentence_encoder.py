@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from data_shards.errors import UserError
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.models.architectures import (
     architecture_of,
@@ -15,6 +16,7 @@ from spe_dist.models.architectures import (
     layers_of,
     most_pieces,
 )
+from spe_dist.models.graph_buckets import fill_up
 from spe_dist.models.joint_projections import join_projections
 from spe_dist.models.onnx_encoder import OnnxEncoder
 from spe_dist.models.packed_attention import (
@@ -60,6 +62,7 @@ class SentenceEncoder(nn.Module):
         self.model: Any = model
         self.packed = packed
         self.predicts = False  # if set: on CPUs, the fastest way for few sentences; training is bound to another
+        self.graph_pieces = 0  # if set: the number of pieces is made a multiple of this (graph_buckets.py)
         self.first_position = first_position(model.config)
         self.can_pack = architecture_of(model.config).packed and not isinstance(model, OnnxEncoder)
         join_projections(model)
@@ -114,6 +117,11 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
+        if self.graph_pieces:
+            return self._states_of_graphs(packed, added, last)
+        return self._packed_states(packed, added, last)
+
+    def _packed_states(self, packed: PackedSequences, added: Tensor | None, last: LastAttention | None) -> Tensor:
         most = getattr(self.model, "pieces_at_once", 0)
         if 0 < most < len(packed.piece_ids) and len(packed.sequence_starts) > 2:
             return torch.cat([self(*part) for part in in_parts(packed, added, most)])
@@ -147,6 +155,13 @@ class SentenceEncoder(nn.Module):
         last = LastAttention()
         states = self(packed, last=last)
         return states, last.of_rows(rows)
+
+    def _states_of_graphs(self, packed: PackedSequences, added: Tensor | None, last: LastAttention | None) -> Tensor:
+        pieces, filled = len(packed.piece_ids), fill_up(packed, self.graph_pieces)
+        if added is not None:
+            added = nn.functional.pad(added, (0, 0, 0, len(filled.piece_ids) - pieces))
+        # A copy: the next replay of the graph writes to the memory that its results lie in.
+        return self._packed_states(filled, added, last)[:pieces].clone()
 
     def _segments(self, packed: PackedSequences) -> Tensor:
         """Of each piece, [P]; all 0 for encoders that know one segment alone (RoBERTa, new ones)."""
@@ -191,13 +206,27 @@ class SentenceEncoder(nn.Module):
         states = self._states(ids, positions, segments, PaddedLayout((group,), lengths, lengths))
         return states[is_piece.flatten()]
 
-    def compile_layers(self, *, backend: str = "inductor") -> None:
+    def compile_layers(self, *, graph_pieces: int = 0, backend: str = "inductor") -> None:
         """Run the layers through torch.compile: one graph for all shapes, and one more without gradients.
 
         On a CPU: for each number of groups that attention makes of a batch, which is that of its sequences but where
         many are equally long.
+
+        Args:
+            graph_pieces: replay CUDA graphs, recorded for each number of pieces, which is made a multiple of this; 0:
+                launch every kernel.
+            backend: of torch.compile.
+
+        Raises:
+            UserError: CUDA graphs are asked for, and the layers run padded.
         """
-        self.model.compile(dynamic=True, backend=backend)
+        if graph_pieces and not (self.packed and self.can_pack):
+            raise UserError(
+                "compute.graph_pieces is for encoders whose layers run packed, and this one's run padded: leave it out"
+            )
+        self.graph_pieces = graph_pieces
+        options = {"triton.cudagraphs": True} if graph_pieces and backend == "inductor" else None
+        self.model.compile(dynamic=True, backend=backend, options=options)
 
     def checkpoint_activations(self) -> None:
         """Keep one state per layer in the forward pass; the backward pass computes the rest again."""

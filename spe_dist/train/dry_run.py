@@ -89,6 +89,11 @@ def _check_settings(config: Config) -> None:
             "compute.compile does not work with train.zero_stage 3, which gathers weights between the layers: "
             "choose stage 1 or 2"
         )
+    if config.compute.graph_pieces and not (config.compute.compile and config.train.zero_stage == 1):
+        raise UserError(
+            "compute.graph_pieces replays compiled layers, whose gradients ZeRO must take at once: set compute.compile "
+            "and train.zero_stage 1"
+        )
 
 
 def describe_run(config: Config, *, records_per_second: float | None = None) -> str:

@@ -258,6 +258,8 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     world = World.from_environment()
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
+    if world.device.type == "cpu" and config.compute.graph_pieces:
+        raise UserError("compute.graph_pieces is for GPUs, and this run computes on cpu: leave it out")
     require_tracker(config.run.track)
     plan = build_plan(config, world.size)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import replace
-from functools import partialmethod
 from unittest.mock import patch
 
 import pytest
@@ -88,37 +87,45 @@ def test_grouped_operators_count_as_many_launches_as_torch_makes(sizes, lists, l
     assert grouped_launches(sizes, lists) == launches
 
 
-def compiled_steps(configs):
-    """Graphs and broken graphs of runs with compiled layers, after the warm-up and in the end."""
-    eager = partialmethod(SentenceEncoder.compile_layers, backend="eager")
-    found = []
-    for config in configs:
-        torch._dynamo.reset()
-        counters = torch._dynamo.utils.counters
-        counters.clear()
-        lengths, seen = set(), []
-        with (
-            patch.object(SentenceEncoder, "compile_layers", eager),
-            patch.object(sentence_encoder, "layout_of", lambda packed, **_: varlen_layout(packed)),
-            open_session(replace(config, train=replace(config.train, steps=STEPS))) as session,
-        ):
-            for step, batches in enumerate(session.batches()):
-                lengths.add((len(batches[0].packed.piece_ids), batches[0].packed.longest))
-                session.take_step(batches, 1e-3)
-                if step + 1 in (WARM_UP, STEPS):
-                    seen.append(counters["stats"]["unique_graphs"])
-        found.append((seen, sum(counters["graph_break"].values()), len(lengths)))
-    return found
+def compiled_steps(config, graph_pieces):
+    """Graphs of a run with compiled layers after the warm-up and in the end, broken ones, and sizes that they met."""
+    compile_layers, sizes, seen = SentenceEncoder.compile_layers, set(), []
+
+    def traced(encoder, **_):  # a session on a CPU refuses `compute.graph_pieces`
+        compile_layers(encoder, graph_pieces=graph_pieces, backend="eager")
+
+    def layout_of(packed, **_):
+        sizes.add((len(packed.piece_ids), len(packed.sequence_starts), packed.longest))
+        return varlen_layout(packed)
+
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    with (
+        patch.object(SentenceEncoder, "compile_layers", traced),
+        patch.object(sentence_encoder, "layout_of", layout_of),
+        open_session(replace(config, train=replace(config.train, steps=STEPS))) as session,
+    ):
+        for step, batches in enumerate(session.batches()):
+            session.take_step(batches, 1e-3)
+            if step + 1 in (WARM_UP, STEPS):
+                seen.append(counters["stats"]["unique_graphs"])
+    return seen, sum(counters["graph_break"].values()), len(sizes)
+
+
+def compiled_runs(runs):
+    return [compiled_steps(*run) for run in runs]
 
 
 def test_compiled_layers_meet_fifty_batches_with_two_graphs(shards, tmp_path):
-    configs = [
-        configure(
-            shards, tmp_path / str(stage), train={"zero_stage": stage, "precision": "bf16"}, compute={"compile": True},
-            encoder={"hidden_size": 64, "layers": 2, "dropout": 0.1}, batch={"lanes_per_forward": 4},
-        )
-        for stage in (1, 2)
+    runs = [
+        (configure(
+            shards, tmp_path / f"{stage}-{pieces}", train={"zero_stage": stage, "precision": "bf16"},
+            compute={"compile": True}, encoder={"hidden_size": 64, "layers": 2, "dropout": 0.1},
+            batch={"lanes_per_forward": 4},
+        ), pieces)
+        for stage, pieces in ((1, 0), (2, 0), (1, 256))
     ]  # fmt: skip
-    for seen, breaks, different in in_a_new_process(compiled_steps, configs)[0]:
+    for (_, pieces), (seen, breaks, sizes) in zip(runs, in_a_new_process(compiled_runs, runs)[0], strict=True):
         assert seen == [2, 2] and not breaks  # of queries and of keys
-        assert different > 40
+        assert sizes <= 6 if pieces else sizes > 40  # for each of them, CUDA graphs would be recorded

@@ -166,6 +166,7 @@ def stages(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
     step = _bench(scratch, "step", repeats, "spe_wiki_1gpu", *spe)
     program = SPE if gpu else [PYTHON, "-c", TRACED]
     compiled = _bench(scratch, "step", repeats, "spe_wiki_1gpu", *spe, "--compute.compile", program=program)
+    graphs = [*step, "--compute.compile", "--compute.graph-pieces=1024"]
     many = [*_lanes(256), "--batch.pieces-per-forward=10240"] if gpu else [*_lanes(4), "--batch.pieces-per-forward=512"]
     beside = partial(_beside_the_first_step, scratch, out)
     data = ["--data.shards", str(pack / "entity_shards")]
@@ -185,6 +186,7 @@ def stages(pack: Path, scratch: Path, out: Path, *, gpu: bool) -> list[Stage]:
         Stage("step-enpar", 45, enpar, _table, on_cpu=True),
         Stage("step-erica", 45, erica, _table, on_cpu=True),
         Stage("step-compiled", 150, compiled, beside, on_cpu=True, fault=partial(_compiled_late, scratch)),
+        Stage("step-graphs", 150, graphs, beside, fault=partial(_compiled_late, scratch)),
     ]
     if shutil.which("compute-sanitizer"):  # each tensor an allocation of its own, or it sees torch's large blocks alone
         for tool in TOOLS:

@@ -102,6 +102,7 @@ _PRETRAIN = [
     _mistake(f"{_DRY} --cluster.workers 100", "100 workers", "lanes"),
     _mistake(f"{_DRY} --cluster.min-workers 2 --cluster.workers 1", "min_workers is 2"),
     _mistake(f"{_DRY} --compute.compile --train.zero-stage 3", "stage 1 or 2"),
+    _mistake(f"{_DRY} --compute.graph-pieces 100", "compute.graph_pieces 100", "64"),
     _mistake(f"{_DRY} --encoder.name-or-path nosuch/encoder", "encoder.name_or_path", "nosuch/encoder"),
     _mistake(f"{_DRY} --run.folder ftp://host/runs", "ftp://host/runs"),
     _mistake("pretrain --dry-run --data.shards nosuch", "nosuch", "spe shards build"),

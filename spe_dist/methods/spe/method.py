@@ -112,7 +112,8 @@ class SpeWithContrast(Spe):
     def compile(self) -> None:
         """Compile the layers of both sentence encoders."""
         super().compile()
-        cast(SpeEncoder, self.momentum_encoder.computing).sentence_encoder.compile_layers()
+        keys = cast(SpeEncoder, self.momentum_encoder.computing)
+        keys.sentence_encoder.compile_layers(graph_pieces=self.config.compute.graph_pieces)
 
     # Figure 6, in the order of a step: keys and queries, losses; backward passes; the optimizer; momentum, enqueue.
     # `Session.take_step` calls these four hooks; between the last two it calls engine.step, the optimizer.

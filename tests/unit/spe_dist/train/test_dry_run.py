@@ -28,6 +28,7 @@ def config_in(folder, recipe="debug", *, entities=False, **changes):
     ("section", "changes", "message"),
     [
         ("compute", {"compile": True}, "compute.compile does not work with train.zero_stage 3"),
+        ("compute", {"graph_pieces": 256}, "set compute.compile and train.zero_stage 1"),
         ("kernels", {"span_pool": "cuda"}, "kernels.span_pool is cuda, but this run computes on cpu"),
         ("optimizer", {"warmup_steps": 1000}, "optimizer.warmup_steps is 1000, more than train.steps 400"),
     ],

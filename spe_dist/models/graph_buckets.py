@@ -1,0 +1,51 @@
+"""Packed sequences filled up to one of few sizes, for CUDA graphs: a graph computes only tensors of its own sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spe_dist.batches.batch import PackedSequences
+
+_FILLER = 64  # pieces of a sequence that fills up: a short one, like the sentences beside it
+SMALLEST_MULTIPLE = _FILLER
+
+
+def fill_up(packed: PackedSequences, multiple: int) -> PackedSequences:
+    """Add sequences of padding pieces, so that few sizes occur; those that were there come first and stay as they are.
+
+    Args:
+        packed: P pieces of S sequences.
+        multiple: the number of pieces becomes one of its multiples, and the number of sequences one of its 64th; the
+            longest sequence counts as a power of two. At least `SMALLEST_MULTIPLE`.
+
+    Returns:
+        At least P + 1 and less than P + 2 · multiple pieces.
+    """
+    pieces, sequences = len(packed.piece_ids), len(packed.sequence_starts) - 1
+    step = multiple // _FILLER
+    fillers = _to_multiple(sequences + step, step) - sequences
+    more = _to_multiple(pieces + fillers, multiple) - pieces
+    starts = torch.arange(1, fillers + 1, device=packed.sequence_starts.device) * more // fillers
+    rows = torch.arange(more, device=starts.device)
+    begun = torch.searchsorted(starts, rows, right=True)
+    positions = rows - torch.cat([starts.new_zeros(1), starts])[begun]
+    longest = max(packed.longest, -(-more // fillers))
+    return replace(
+        packed,
+        piece_ids=_extended(packed.piece_ids, more),
+        positions=torch.cat([packed.positions, positions.to(packed.positions.dtype)]),
+        sequence_starts=torch.cat([packed.sequence_starts, (starts + pieces).to(packed.sequence_starts.dtype)]),
+        longest=1 << (longest - 1).bit_length(),
+        segments=None if packed.segments is None else _extended(packed.segments, more),
+    )
+
+
+def _to_multiple(count: int, of: int) -> int:
+    return -(-count // of) * of
+
+
+def _extended(values: Tensor, more: int) -> Tensor:
+    return torch.cat([values, values.new_zeros(more, *values.shape[1:])])
