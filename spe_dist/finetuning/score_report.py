@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
 
     scoring = runs[0].scoring
     panels = [_draw_overview, *scoring.panels()]
-    rows = 1 if len(panels) == 1 else 2
+    rows = isqrt(len(panels))
     columns = -(-len(panels) // rows)
     figure = Figure(figsize=(5 * columns, 4.25 * rows), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()

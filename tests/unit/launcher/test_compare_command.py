@@ -70,6 +70,9 @@ def test_a_difference_is_found(tmp_path, capsys):
         [100 * value for value in (*means, means[1] - means[0])], abs=0.051
     )
     assert re.search(r"type: in +60 ", printed) and re.search(r"words between the arguments: 1-2 +60 ", printed)
+    assert re.search(r"relations in the sentence: 1 +60 ", printed)
+    of_seed = written["runs"][1]["seeds"]["1"]["relation_f1"]
+    assert of_seed["by_relations"] == {"1": of_seed["micro"]}
     assert (tmp_path / "out" / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
