@@ -40,6 +40,11 @@ class Node(NamedTuple):
     mentions: tuple[NamedPlace, ...]
 
     @property
+    def name(self) -> str:
+        """That of its first mention."""
+        return self.mentions[0].name if self.mentions else ""
+
+    @property
     def sentences(self) -> set[int]:
         """The sentences that mention it."""
         return {mention.sentence for mention in self.mentions}
@@ -161,7 +166,7 @@ class DocumentGraph:
         """What a line of a file holds."""
         nodes = [
             {
-                "name": node.mentions[0].name if node.mentions else "",
+                "name": node.name,
                 "type": node.type,
                 "mentions": [mention._asdict() for mention in node.mentions],
             }

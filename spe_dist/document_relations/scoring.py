@@ -27,7 +27,7 @@ from spe_dist.finetuning.measures import Contributions, micro_f1, precision_reca
 from spe_dist.finetuning.predictions import RunPredictions
 from spe_dist.finetuning.score_cells import seeds_cell
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.finetuning.scoring import Scoring
+from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 from spe_dist.text_table import UNDEFINED, text_table
 
 _LISTED = 20  # relations in scores.txt
@@ -91,6 +91,14 @@ class DocumentScoring(Scoring[DocumentGraph]):
                     "known from them, so relation_ign_f1 measures different things; fine-tune both with one file "
                     "(--fraction takes a part of it)"
                 )
+
+    def shown(self, item: DocumentGraph) -> ShownItem:
+        """Without the document's text, which files of predictions do not hold."""
+        names = [f"{node.name} ({node.type})" if node.type else node.name for node in item.nodes]
+        relations: ShownFacts = {
+            fact: f"{names[edge.head]} → {edge.type} → {names[edge.tail]}" for fact, edge in _facts(item).items()
+        }
+        return ShownItem(f"{item.title} ({counted(len(names), 'entity')})", {"relations": relations})
 
     def details(
         self, run: RunPredictions[DocumentGraph], contributions: Mapping[str, Contributions], resamples: int

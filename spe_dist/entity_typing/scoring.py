@@ -12,7 +12,7 @@ from data_shards.errors import UserError
 from spe_dist.entity_typing.typed_mention import FINE, GENERAL, TypedMention
 from spe_dist.finetuning.measures import UNIT, Contributions, Measure, mean_of_shares, micro_f1, share
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.finetuning.scoring import Scoring
+from spe_dist.finetuning.scoring import Scoring, ShownItem
 from spe_dist.text_table import text_table
 
 _NOTE = """(accuracy: exactly the gold types. macro_f1: F1 of mean precision and mean recall of mentions, precision 0
@@ -80,6 +80,12 @@ class EntityTypingScoring(Scoring[TypedMention]):
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
         return scores["accuracy"] + 1e-3 * scores["macro_f1"]
+
+    def shown(self, item: TypedMention) -> ShownItem:
+        mention = f"[{' '.join(item.mention)}]"
+        return ShownItem(
+            " ".join((*item.left, mention, *item.right)), {"types": dict(zip(item.types, item.types, strict=True))}
+        )
 
     def details(self, run: Any, contributions: Any, resamples: int) -> dict[str, list[float]]:
         """Of each of UFET's granularities: precision, recall and F1 of its types, mean over seeds."""

@@ -15,7 +15,7 @@ from data_shards.errors import UserError
 from spe_dist.extractive_qa.question import Found, Question
 from spe_dist.finetuning.measures import UNIT, Contributions, Measure, mean_of_shares, share
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.finetuning.scoring import Scoring
+from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -62,6 +62,12 @@ class ExtractiveQaScoring(Scoring[Question]):
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
         return scores["f1"] + 1e-3 * scores["exact_match"]
+
+    def shown(self, item: Question) -> ShownItem:
+        """An answer is right if it is an exact match; several of the annotated ones may be."""
+        answers = item.answers if item.found is None else [found.text for found in item.found[:1]]
+        facts: ShownFacts = {_words(answer): answer for answer in answers}
+        return ShownItem(f"{item.question}\n{' '.join(item.context.split())}", {"answers": facts})
 
     def tables(self, runs: Sequence[ScoredRun]) -> list[str]:
         return [_NOTE]

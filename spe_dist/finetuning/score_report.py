@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.util import find_spec
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from data_shards.counted import counted
 from data_shards.files import explain_write_errors, write_atomically
 from spe_dist.finetuning.bootstrap import FEW_SENTENCES, PairedTest, few_seeds_note, holm
+from spe_dist.finetuning.cases import Cases, cases_text
 from spe_dist.finetuning.folder import DEV
 from spe_dist.finetuning.predictions import FOLDER, read_run
 from spe_dist.finetuning.score_cells import estimate_cell
@@ -53,23 +55,30 @@ def report_run(scoring: Scoring[Any], run: Path) -> tuple[str, str]:
     return "\n".join(lines), headline
 
 
-def score_text(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> str:
+def score_text(
+    runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None, cases: Cases | None = None
+) -> str:
     """Aligned tables: the measures with intervals, then what the task has to say. All in percent.
 
     Args:
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
+        cases: single items on which they differ.
     """
     parts = [_headline(runs), _overview(runs, tests or {}), *runs[0].scoring.tables(runs)]
+    parts += [] if cases is None else [cases_text(cases, runs)]
     return "\n\n".join(parts) + "\n"
 
 
-def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None) -> dict[str, Any]:
+def score_json(
+    runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None, cases: Cases | None = None
+) -> dict[str, Any]:
     """The same for programs, and more: all scores of all seeds, as fractions of 1.
 
     Args:
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
+        cases: single items on which they differ.
     """
     corrected = _corrected(runs, tests or {})
     scoring = runs[0].scoring
@@ -92,11 +101,12 @@ def score_json(runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = 
         "second_minus_first": {
             measure: asdict(test) | {"p_value_holm": corrected.get(measure)} for measure, test in (tests or {}).items()
         },
+        **({} if cases is None else {"cases": asdict(cases)}),
     }
 
 
 def write_scores(
-    folder: Path, runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None
+    folder: Path, runs: Sequence[ScoredRun], tests: dict[str, PairedTest] | None = None, cases: Cases | None = None
 ) -> tuple[str, list[str]]:
     """Write scores.txt, scores.json and, if matplotlib is there, scores.png.
 
@@ -104,6 +114,7 @@ def write_scores(
         folder: where they go.
         runs: one, or two on the same data.
         tests: by measure, how the second differs from the first.
+        cases: single items on which they differ.
 
     Returns:
         The text of scores.txt, and the names of the files written.
@@ -111,12 +122,12 @@ def write_scores(
     Raises:
         UserError: the folder cannot be written.
     """
-    text = score_text(runs, tests)
+    text = score_text(runs, tests, cases)
     files = ["scores.txt", "scores.json"]
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / "scores.txt", text.encode())
-        write_atomically(folder / "scores.json", (json.dumps(score_json(runs, tests), indent=1) + "\n").encode())
+        write_atomically(folder / "scores.json", (json.dumps(score_json(runs, tests, cases), indent=1) + "\n").encode())
         if find_spec("matplotlib") is not None:
             draw_scores(runs, folder / "scores.png")
             files.append("scores.png")
@@ -144,7 +155,7 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
 
     scoring = runs[0].scoring
     panels = [_draw_overview, *scoring.panels()]
-    rows = 1 if len(panels) == 1 else 2
+    rows = isqrt(len(panels))
     columns = -(-len(panels) // rows)
     figure = Figure(figsize=(5 * columns, 4.25 * rows), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.08))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()

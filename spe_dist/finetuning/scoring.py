@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,20 @@ if TYPE_CHECKING:
     from spe_dist.finetuning.scored_run import ScoredRun
 
 Item = TypeVar("Item")
+ShownFacts = Mapping[Hashable, str]  # what makes a fact what it is → the fact in words
+
+
+class ShownItem(NamedTuple):
+    """A gold or predicted item for people.
+
+    Args:
+        text: without its annotation; it may have several lines. That of a predicted item is not looked at.
+        facts: kind, in the plural → what is annotated or found; all items of a task have the same kinds. The first one
+            decides which of two predictions is better, the next one where that is equal.
+    """
+
+    text: str
+    facts: Mapping[str, ShownFacts]
 
 
 class Scoring(ABC, Generic[Item]):
@@ -80,6 +94,14 @@ class Scoring(ABC, Generic[Item]):
             UserError: there are no such types in the gold data.
         """
         raise UserError(f"--symmetric {' '.join(types)}: this task has no relations with a direction")
+
+    def shown(self, item: Item) -> ShownItem:
+        """A gold or predicted item as `spe compare --cases` shows it.
+
+        Raises:
+            UserError: the task does not say.
+        """
+        raise UserError(f"--cases: this task does not show single {self.items}: leave it out")
 
     def training_facts(self, folder: Path, seed: int) -> Any:
         """What a fine-tuning has kept of a seed's training data beside its predictions; None if it has not."""

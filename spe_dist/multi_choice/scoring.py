@@ -10,7 +10,7 @@ import numpy as np
 from data_shards.errors import UserError
 from spe_dist.finetuning.measures import Contributions, Measure, share
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.finetuning.scoring import Scoring
+from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 from spe_dist.multi_choice.question import Question
 from spe_dist.text_table import text_table
 
@@ -80,6 +80,11 @@ class MultiChoiceScoring(Scoring[Question]):
             counts, numbers, [(one.answer == other.answer, 1) for one, other in zip(gold, predicted, strict=True)]
         )
         return {"accuracy": counts}
+
+    def shown(self, item: Question) -> ShownItem:
+        """Without the texts to read, which files of predictions do not hold."""
+        answers: ShownFacts = {} if item.answer is None else {item.answer: item.answer}
+        return ShownItem(f"{item.query}\ncandidates: {'; '.join(item.candidates)}", {"answers": answers})
 
     def details(self, run: Any, contributions: Any, resamples: int) -> Details:
         gold: list[Question] = run.gold

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from data_shards.errors import UserError
 from spe_dist.finetuning.measures import Contributions, Measure, micro_f1, precision_recall_f1
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.finetuning.scoring import Scoring
+from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 from spe_dist.sentence_relations.marked_sentence import MarkedSentence
 from spe_dist.text_table import text_table
 
@@ -101,6 +101,15 @@ class SentenceRelationsScoring(Scoring[MarkedSentence]):
 
     def is_defined(self, measure: str, sums: NDArray[np.int64]) -> bool:
         return bool(sums[2::3].any())
+
+    def shown(self, item: MarkedSentence) -> ShownItem:
+        """With SemEval's marks around head and tail."""
+        words = list(item.words)
+        for mark, (start, end) in (("e1", item.head), ("e2", item.tail)):
+            words[start] = f"<{mark}>{words[start]}"
+            words[end - 1] += f"</{mark}>"
+        facts: ShownFacts = {} if item.relation is None else {item.relation: item.relation}
+        return ShownItem(" ".join(words), {"relations": facts})
 
     def details(self, run: Any, contributions: Any, resamples: int) -> list[str]:
         """The relations of the columns."""

@@ -245,6 +245,7 @@ _EXTRACTION = [
     _mistake("compare nosuch nosuch", "nosuch"),
     _mistake("compare {world}/run {world}/run", "run"),
     _mistake("compare nosuch nosuch --resamples 0", "--resamples is 0"),
+    _mistake("compare nosuch nosuch --cases 0", "--cases is 0"),
     _mistake("bench predict", "missing"),
     _mistake("bench predict packing", "alone"),
     _mistake("bench predict -- nosuch a.txt", "nosuch", a__txt=_LINES),

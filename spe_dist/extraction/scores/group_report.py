@@ -18,6 +18,7 @@ from spe_dist.text_table import UNDEFINED, text_table
 GROUPINGS = {
     "by_type": "type",
     "by_entities": "entities in the sentence",
+    "by_relations": "relations in the sentence",
     "by_length": "words in the sentence",
     "by_distance": "words between the arguments",
 }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
 from data_shards.annotated.unified import sentence_fields
 from data_shards.errors import UserError
 from data_shards.files import write_atomically
@@ -20,14 +20,14 @@ from data_shards.input.json_lines import parse_object
 from spe_dist.extraction.model.constraints import Triple
 from spe_dist.extraction.scores.group_report import GROUPINGS, draw_groups, group_table
 from spe_dist.extraction.scores.run_details import RunDetails, find_details
-from spe_dist.extraction.scores.scoring import MEASURES, facts_of, find_facts
+from spe_dist.extraction.scores.scoring import MEASURES, facts_of, find_facts, relation_key
 from spe_dist.extraction.scores.sentence_lines import sentence_from_json
 from spe_dist.extraction.scores.trust_report import draw_curves, draw_reliability, trust_parts
 from spe_dist.extraction.scores.type_rules import TypeRules
 from spe_dist.finetuning.measures import Contributions, micro_f1
 from spe_dist.finetuning.predictions import FOLDER, RunPredictions
 from spe_dist.finetuning.scored_run import ScoredRun
-from spe_dist.finetuning.scoring import Scoring
+from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 
 _RULES = "rules-{}.json"
 
@@ -95,6 +95,18 @@ class JointScoring(Scoring[AnnotatedSentence]):
                 )
         return replace(self, symmetric=tuple(types))
 
+    def shown(self, item: AnnotatedSentence) -> ShownItem:
+        """Relations are right or wrong as `relation_strict_f1` says."""
+        names = [_name(item.words, entity) for entity in item.entities]
+        relations = {
+            relation_key(item, one, strict=True, symmetric=self.symmetric): (
+                f"{names[one.head]} → {one.type} → {names[one.tail]}"
+            )
+            for one in item.relations
+        }
+        entities: ShownFacts = dict(zip(item.entities, names, strict=True))
+        return ShownItem(" ".join(item.words), {"relations": relations, "entities": entities})
+
     def training_facts(self, folder: Path, seed: int) -> TypeRules | None:
         path = folder / _RULES.format(seed)
         if not path.is_file():
@@ -134,6 +146,15 @@ class JointScoring(Scoring[AnnotatedSentence]):
 
     def about_json(self) -> dict[str, Any]:
         return {"symmetric": list(self.symmetric)}
+
+
+def _name(words: tuple[str, ...], entity: Entity) -> str:
+    """Rome (place); of words that the sentence has more than once, also which of them: Rome (place, 2 of 3)."""
+    size = entity.word_end - entity.word_start
+    name = words[entity.word_start : entity.word_end]
+    starts = [start for start in range(len(words)) if words[start : start + size] == name]
+    which = f", {starts.index(entity.word_start) + 1} of {len(starts)}" if len(starts) > 1 else ""
+    return f"{' '.join(name)} ({entity.type}{which})"
 
 
 def write_rules(run: Path, seed: int, rules: TypeRules) -> None:

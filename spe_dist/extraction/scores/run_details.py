@@ -68,7 +68,8 @@ def find_details(
     return RunDetails(
         scores={
             measure: [
-                score_facts(run.gold, find_facts(run.gold, guess, measure, symmetric=symmetric)) for guess in seeds
+                score_facts(run.gold, find_facts(run.gold, guess, measure, symmetric=symmetric), symmetric=symmetric)
+                for guess in seeds
             ]
             for measure in MEASURES
         },

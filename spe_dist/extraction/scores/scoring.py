@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity
+from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
 from data_shards.counted import counted
 from data_shards.errors import UserError
 from spe_dist.finetuning.measures import precision_recall_f1
@@ -30,6 +30,7 @@ MEASURES = ("entity_f1", *RELATION_MEASURES)
 
 # Smallest value of each group; the last group has no upper end.
 ENTITIES_IN_SENTENCE = (0, 1, 2, 3, 4, 5, 6)
+RELATIONS_IN_SENTENCE = (0, 1, 2, 3, 4, 5)
 WORDS_IN_SENTENCE = (0, 11, 21, 31, 41, 51)
 WORDS_BETWEEN = (0, 1, 3, 6, 11, 21)
 
@@ -65,6 +66,7 @@ class MeasureScores:
         macro: over types.
         by_type: of each type.
         by_entities: by the number of gold entities in the sentence.
+        by_relations: by the number of gold relations in the sentence, each with the types of its arguments.
         by_length: by the number of words in the sentence.
         by_distance: by the number of words between the two arguments; empty for entities.
     """
@@ -73,6 +75,7 @@ class MeasureScores:
     macro: MacroScore
     by_type: dict[str, Score]
     by_entities: dict[str, Score]
+    by_relations: dict[str, Score]
     by_length: dict[str, Score]
     by_distance: dict[str, Score]
 
@@ -166,18 +169,23 @@ def score(
         UserError: the sentences are not the same.
     """
     return {
-        measure: score_facts(gold, find_facts(gold, predicted, measure, symmetric=symmetric)) for measure in MEASURES
+        measure: score_facts(gold, find_facts(gold, predicted, measure, symmetric=symmetric), symmetric=symmetric)
+        for measure in MEASURES
     }
 
 
-def score_facts(gold: Sequence[AnnotatedSentence], facts: Facts) -> MeasureScores:
+def score_facts(gold: Sequence[AnnotatedSentence], facts: Facts, *, symmetric: Collection[str] = ()) -> MeasureScores:
     """The scores of one measure.
 
     Args:
-        gold: the corpus: which sentences are long, or have many entities.
+        gold: the corpus: which sentences are long, or have many entities or relations.
         facts: what was found in it.
+        symmetric: types of relations whose direction means nothing.
     """
     entities = np.array([len(set(sentence.entities)) for sentence in gold], dtype=np.int64)
+    relations = np.array(
+        [len(facts_of(sentence, "relation_strict_f1", symmetric)) for sentence in gold], dtype=np.int64
+    )
     words = np.array([len(sentence.words) for sentence in gold], dtype=np.int64)
     by_type = facts.counts(facts.type, len(facts.types))
     return MeasureScores(
@@ -185,6 +193,7 @@ def score_facts(gold: Sequence[AnnotatedSentence], facts: Facts) -> MeasureScore
         macro=_macro_score(by_type),
         by_type=_scores_of_groups(facts.types, by_type),
         by_entities=_by_size(facts, entities[facts.sentence], ENTITIES_IN_SENTENCE),
+        by_relations=_by_size(facts, relations[facts.sentence], RELATIONS_IN_SENTENCE),
         by_length=_by_size(facts, words[facts.sentence], WORDS_IN_SENTENCE),
         by_distance={} if facts.measure == "entity_f1" else _by_size(facts, facts.distance, WORDS_BETWEEN),
     )
@@ -212,11 +221,18 @@ def facts_of(
     strict = {"relation_f1": False, "relation_strict_f1": True}[measure]
     facts: dict[Hashable, tuple[str, int]] = {}
     for relation in sentence.relations:
-        head, tail = sentence.entities[relation.head], sentence.entities[relation.tail]
-        pair = tuple((end.word_start, end.word_end, end.type if strict else "") for end in (head, tail))
-        key = (relation.type, tuple(sorted(pair)) if relation.type in symmetric else pair)
-        facts[key] = (relation.type, words_between(head, tail))
+        between = words_between(sentence.entities[relation.head], sentence.entities[relation.tail])
+        facts[relation_key(sentence, relation, strict=strict, symmetric=symmetric)] = (relation.type, between)
     return facts
+
+
+def relation_key(
+    sentence: AnnotatedSentence, relation: Relation, *, strict: bool, symmetric: Collection[str] = ()
+) -> Hashable:
+    """What makes a relation of a sentence what it is; strict: the types of its arguments, too."""
+    ends = (sentence.entities[relation.head], sentence.entities[relation.tail])
+    pair = tuple((end.word_start, end.word_end, end.type if strict else "") for end in ends)
+    return relation.type, tuple(sorted(pair)) if relation.type in symmetric else pair
 
 
 def words_between(first: Entity, second: Entity) -> int:

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -70,6 +71,9 @@ def test_a_difference_is_found(tmp_path, capsys):
         [100 * value for value in (*means, means[1] - means[0])], abs=0.051
     )
     assert re.search(r"type: in +60 ", printed) and re.search(r"words between the arguments: 1-2 +60 ", printed)
+    assert re.search(r"relations in the sentence: 1 +60 ", printed)
+    of_seed = written["runs"][1]["seeds"]["1"]["relation_f1"]
+    assert of_seed["by_relations"] == {"1": of_seed["micro"]}
     assert (tmp_path / "out" / "scores.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -137,6 +141,77 @@ def test_direction_of_symmetric_types(tmp_path, capsys):
     assert re.search(r"\nrelation_f1 .*\+?-33.3 ± 57.7", capsys.readouterr().out)
     with pytest.raises(UserError, match="--symmetric near: the gold data have no such relations, only in"):
         compare(*runs, "--symmetric", "near")
+
+
+def test_sentences_on_which_two_runs_differ_are_shown(tmp_path, capsys):
+    """Of 60 sentences, both runs find the relation, but for three; the third is as good in one as in the other."""
+    plain, people = (write_run(tmp_path / name, chance=1, seeds=(1, 2)) for name in ("plain", "people"))
+    nothing, wrong = ((Relation(*ends, kind),) for *ends, kind in ((1, 0, "in"), (0, 1, "near")))
+
+    def predict(run, seed, **relations):
+        changed = {int(line[1:]) - 1: relation for line, relation in relations.items()}
+        found = [replace(one, relations=changed.get(number, one.relations)) for number, one in enumerate(GOLD)]
+        write_predictions(SCORING, run, seed, found)
+
+    predict(plain, 1, _4=(), _9=nothing, _30=nothing)
+    predict(plain, 2, _9=nothing, _30=nothing)
+    predict(people, 1, _30=wrong, _50=())
+    predict(people, 2, _30=wrong)
+    compare(plain, people, "--cases", 1, "--out", tmp_path / "out")
+    printed = capsys.readouterr().out
+    expected = """
+Predictions differ in 4 of 60 sentences: people is better in 2, plain in 1.
+(better: more right facts minus wrong ones, mean over 2 pairs of seeds, equal ones;
+ right: annotated, wrong: not; behind them, how many seeds found them; line: of predictions/gold.jsonl)
+
+people better than plain (1 of 2 shown)
+
+1. line 9, people - plain: relations +2.0, entities +0.0; of 2 pairs of seeds people is better in 2, plain in 0
+    Anna in Rome 8
+    relations                                     plain  people
+    ---------  ---------------------------------  -----  ------
+    right      Anna (person) → in → Rome (place)    0/2     2/2
+    wrong      Rome (place) → in → Anna (person)    2/2     0/2
+    entities                 plain  people
+    --------  -------------  -----  ------
+    right     Anna (person)    2/2     2/2
+    right     Rome (place)     2/2     2/2
+
+plain better than people (1 of 1 shown)
+
+1. line 50, people - plain: relations -0.5, entities +0.0; of 2 pairs of seeds people is better in 0, plain in 1
+    Anna in Rome 49
+"""
+    assert expected in printed and printed.startswith((tmp_path / "out" / "scores.txt").read_text())
+    compare(plain, people, "--cases", 1, "--json")
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (shown["cases"]["differ"], shown["cases"]["seed_pairs"]) == (4, 2)
+    assert shown["cases"]["second_better"]["items"] == 2
+    (case,) = shown["cases"]["first_better"]["cases"]
+    assert case["line"] == 50 and case["difference"] == {"relations": -0.5, "entities": 0.0}
+    assert case["facts"][0] == {
+        "kind": "relations", "text": "Anna (person) → in → Rome (place)", "right": True, "first": 2, "second": 1,
+    }  # fmt: skip
+    compare(plain, people, "--json")
+    assert "cases" not in json.loads(capsys.readouterr().out)
+    compare(plain, plain, "--cases", 3)
+    printed = capsys.readouterr().out
+    assert f"differ in 0 of 60 sentences: {plain} is better in 0, {plain} in 0." in printed and "line " not in printed
+    with pytest.raises(UserError, match="--cases is 0: it must be at least 1"):
+        compare(plain, people, "--cases", 0)
+
+
+def test_cases_of_runs_with_other_seeds_are_of_all_pairs(tmp_path, capsys):
+    runs = [
+        write_run(tmp_path / name, chance=chance, seeds=seeds)
+        for name, chance, seeds in (("a", 0, (1, 2)), ("b", 1, (2, 3, 4)))
+    ]
+    compare(*runs, "--cases", 1)
+    printed = capsys.readouterr().out
+    assert "mean over 6 pairs of seeds, each of one run with each of the other;" in printed
+    assert "1. line 1, b - a: relations +1.0, entities +0.0; of 6 pairs of seeds b is better in 6, a in 0" in printed
+    assert re.search(r"right +Anna \(person\) → in → Rome \(place\) +0/2 +3/3\n", printed)
 
 
 def test_predictions_of_other_sentences_are_refused(tmp_path):

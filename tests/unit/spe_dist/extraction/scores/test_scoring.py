@@ -137,7 +137,7 @@ def test_relations_are_scored_as_comparing_all_with_all_does(corpus, symmetric):
 @given(corpora(any_entities))
 def test_groups_share_out_all_facts(corpus):
     for measure, scores in score(*corpus).items():
-        groupings = [scores.by_type, scores.by_entities, scores.by_length]
+        groupings = [scores.by_type, scores.by_entities, scores.by_relations, scores.by_length]
         if measure != "entity_f1":
             groupings.append(scores.by_distance)
         for groups in groupings:
@@ -201,7 +201,23 @@ def test_a_sentence_is_in_the_groups_of_its_size():
     assert found(scores.by_entities) == {"2": (0, 1), "3": (2, 2)}
     assert found(scores.by_length) == {"0-10": (2, 2), "21-30": (0, 1)}
     assert found(scores.by_distance) == {"1-2": (1, 1), "3-5": (1, 1), "6-10": (0, 1)}
+    assert found(scores.by_relations) == {"1": (0, 1), "2": (2, 2)}
     assert group_names(WORDS_BETWEEN) == ["0", "1-2", "3-5", "6-10", "11-20", "21+"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(corpora(any_entities), st.sets(st.sampled_from(["near", "in"])))
+def test_groups_by_relations_are_scores_of_their_sentences_alone(corpus, symmetric):
+    gold, _ = corpus
+    sizes = [count_slowly([one], [one], strict=True, symmetric=symmetric)[2] for one in gold]
+    for measure, scores in score(*corpus, symmetric=symmetric).items():
+        alone = {}
+        for size in range(5):
+            chosen = [[one for one, of in zip(side, sizes, strict=True) if of == size] for side in corpus]
+            alone[str(size)] = score(*chosen, symmetric=symmetric)[measure].micro
+        chosen = [[one for one, of in zip(side, sizes, strict=True) if of >= 5] for side in corpus]
+        alone["5+"] = score(*chosen, symmetric=symmetric)[measure].micro
+        assert scores.by_relations == {name: one for name, one in alone.items() if one.gold or one.predicted}
 
 
 @pytest.mark.parametrize(("second", "expected"), [((1, 4), 0), ((3, 4), 0), ((4, 6), 1), ((0, 9), 0)])
