@@ -318,7 +318,7 @@ def dataset_text(manifest: Manifest, out: str, *further: str) -> str:
 
 
 def _reason_text(reason: str) -> str:
-    named = {"headings": "section headings", "without_words": "without words"}
+    named = {"headings": "section headings", "without_words": "without words", "duplicates": "duplicates"}
     return named.get(reason) or f"with {reason.replace('_', ' ')}"
 
 
@@ -327,12 +327,13 @@ def _unknown_share(counts: Statistics) -> float:
 
 
 def _repeated_texts(counts: Statistics) -> Iterator[str]:
-    """The sentences that are repeated most often."""
+    """The sentences that are repeated most often, in a dataset without duplicates before these were dropped."""
+    once = ", kept once" if "duplicates" in counts.dropped else ""
     for number, (sentence, count) in enumerate(islice(counts.repeated.items(), _SHOWN_REPEATS)):
         name = "" if number else "repeated"
         text = "".join(character if character.isprintable() else " " for character in sentence)
         shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-        yield f"  {name:9} {count:,} times or more: {shown}"
+        yield f"  {name:9} {count:,} times or more{once}: {shown}"
 
 
 def _layer_texts(manifest: Manifest) -> Iterator[str]:
@@ -361,7 +362,7 @@ def _time_text(summary: BuildSummary) -> str:
     if words := counts.found.get("words"):
         return f"{text}: {words / seconds:,.0f} words/s a core"
     if ENTITIES in summary.manifest.layers:  # the words of records without enough entities are not known
-        records = counts.records + counts.dropped.get("too_few_entities", 0)
+        records = counts.records + sum(counts.dropped.get(reason, 0) for reason in ("too_few_entities", "duplicates"))
         return f"{text}: {records / seconds:,.0f} records/s a core"
     return f"{text}: {counts.sentences / seconds:,.0f} sentences/s and {counts.words / seconds:,.0f} words/s a core"
 

@@ -2,7 +2,8 @@
 
     inputs ──read_units──▶ one block per work unit ──build_unit──▶ shard + marker ──(all units)──▶ manifest.json
 
-Reading is one task per input and cheap; building is one task per unit and runs on every core.
+Reading is one task per input and cheap; building is one task per unit and runs on every core. Where duplicates are to
+be dropped, these shards lie in a hidden folder, and those without are made from all of them (`dedup`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from data_shards.pipeline.corpus import (
     read_units,
     resolve_sources,
 )
+from data_shards.pipeline.dedup import drop_duplicates
 from data_shards.pipeline.document_plan import DocumentPlan, ExcludedPlan, KnowledgePlan
 from data_shards.pipeline.document_unit import LINKED_TYPE, UNIT_DOCUMENTS
 from data_shards.pipeline.finished_unit import MARKER_FOLDER, TOKENIZER_FOLDER, FinishedUnit
@@ -57,6 +59,7 @@ from data_shards.stop_requests import stopped_on_request
 from data_shards.text.offset_units import OffsetUnit
 from data_shards.text.word_pieces import WordPieces
 
+_WITH_DUPLICATES = f"{MARKER_FOLDER}/with_duplicates"  # where shards are until their duplicates are dropped
 _logger = logging.getLogger(__name__)
 
 
@@ -74,6 +77,7 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
     """
     started = time.perf_counter()
     out = config.out.absolute()
+    built = out / _WITH_DUPLICATES if config.dedup else out
     check_folder(out)
     try:
         sources = resolve_sources(config.inputs, config.format, out)
@@ -83,12 +87,17 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
         finished = finished_manifest(out, settings)
         if finished is not None:
             return BuildSummary(finished, time.perf_counter() - started, workers=0, units=0, units_reused=0)
-        plan = _prepare(config, out, sources, settings, tokenizer, entities, documents)
-        units = _run_pipeline(plan, config)
-        result = _finish(config, plan, settings, tokenizer, units)
+        plan = _prepare(config, built, sources, settings, tokenizer, entities, documents)
+        with running_ray(config.parallelism) as workers:
+            units = _run_pipeline(plan, config, workers)
+            result = _manifest(config, plan, settings, tokenizer, units)
+            if config.dedup:
+                result = drop_duplicates(result, built, out, workers)
+        result = finish_dataset(out, result)
     finally:
-        if out.is_dir():
-            remove_temporary_files(out)
+        for folder in {out, built}:
+            if folder.is_dir():
+                remove_temporary_files(folder)
     return BuildSummary(result, time.perf_counter() - started, units.workers, len(units.finished), units.reused)
 
 
@@ -201,6 +210,7 @@ def _resolved_settings(
         "versions": {name: version(name) for name in ("sentencex", "spacy", "tokenizers")},
         "entities": entities.settings if entities else None,
         **({"documents": documents.settings} if documents else {}),
+        **({"dedup": True} if config.dedup else {}),
     }
 
 
@@ -230,10 +240,9 @@ def _prepare(
     )
 
 
-def _run_pipeline(plan: UnitPlan, config: BuildConfig) -> Units:
+def _run_pipeline(plan: UnitPlan, config: BuildConfig, workers: int | None) -> Units:
     bad_lines = _BadLineLimit(plan.sources, config.max_bad_lines)
-    with running_ray(config.parallelism) as workers:
-        units = collect(_pipeline(plan, config, workers).iter_rows(), bad_lines.add)
+    units = collect(_pipeline(plan, config, workers).iter_rows(), bad_lines.add)
     bad_lines.report()
     return units
 
@@ -285,13 +294,13 @@ class _BadLineLimit:
             _logger.warning("%d bad lines skipped, such as %s", self._count, "; ".join(self._examples[:5]))
 
 
-def _finish(
+def _manifest(
     config: BuildConfig, plan: UnitPlan, settings: dict[str, Any], tokenizer: WordPieces, units: Units
 ) -> Manifest:
     if not units.shards:
         raise UserError(_nothing_kept(units, plan))
-    result = Manifest(
-        name=config.name or plan.out.name,
+    return Manifest(
+        name=config.name or config.out.absolute().name,
         shardlist=units.shards,
         layers=(
             *TEXT_LAYERS,
@@ -306,7 +315,6 @@ def _finish(
         entity_types=units.entity_types(plan.entities.types) if plan.entities else {},
         relation_types=units.relation_types(plan.documents.relations) if plan.documents else {},
     )
-    return finish_dataset(plan.out, result)
 
 
 def _nothing_kept(units: Units, plan: UnitPlan) -> str:

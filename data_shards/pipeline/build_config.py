@@ -86,6 +86,9 @@ class BuildConfig:
     of entities whose names are related there, in either order, are neither related nor unrelated in the dataset."""
     max_facts: int | None = None
     """With --documents, drop records with more related ordered pairs of entities. Default: 60."""
+    dedup: bool = False
+    """Drop sentences (with --documents, records of documents) whose pieces are exactly those of an earlier one, in any
+    of the files. Needs twice the disk space until the build is finished."""
     parallelism: int | None = None
     """Worker processes. Default: all cores. Does not change the output."""
 

@@ -108,10 +108,7 @@ def derive(
         finished = finished_manifest(out, settings)
         if finished is not None:
             return BuildSummary(finished, time.perf_counter() - started, workers=0, units=0, units_reused=0)
-        _prepare(out, source)
-        fingerprint = sha256_of(json.dumps(step.settings, sort_keys=True).encode())
-        plan = DerivePlan(out, str(source.location), source.manifest.fingerprint, step, fingerprint)
-        units = _run_pipeline(plan, len(source.manifest.shardlist), workers)
+        units = make_shards(source, out, step, workers)
         result = replace(
             finish(source.manifest, units),
             name=name or out.name,
@@ -125,6 +122,18 @@ def derive(
         if out.is_dir():
             remove_temporary_files(out)
     return BuildSummary(result, time.perf_counter() - started, units.workers, len(units.finished), units.reused)
+
+
+def make_shards(source: ShardReader, out: Path, step: Step, workers: int | None) -> Units:
+    """Write the shards of a dataset that is made from another one, and its tokenizer; what is finished is found.
+
+    Raises:
+        UserError: the dataset, the step or the surroundings are at fault; the message says which and what to do.
+    """
+    _prepare(out, source)
+    fingerprint = sha256_of(json.dumps(step.settings, sort_keys=True).encode())
+    plan = DerivePlan(out, str(source.location), source.manifest.fingerprint, step, fingerprint)
+    return _run_pipeline(plan, len(source.manifest.shardlist), workers)
 
 
 def _prepare(out: Path, source: ShardReader) -> None:

@@ -19,7 +19,7 @@ from data_shards.pipeline.build_config import PairConfig
 from data_shards.pipeline.derive import derive, open_source
 from data_shards.pipeline.finished_unit import UnitContent
 from data_shards.pipeline.unit_pipeline import STOPPED_TEXT, BuildSummary, Units
-from data_shards.ragged import IntArray, Ragged, concat_ranges, offsets_from_lengths
+from data_shards.ragged import IntArray, Ragged, concat_ranges
 from data_shards.shards.manifest import Manifest, Statistics, layer_sizes
 from data_shards.shards.reader import ShardReader
 from data_shards.shards.record import BLOCKED, RELATIONS, UNLINKED, Records
@@ -61,8 +61,7 @@ class FactTable:
     @classmethod
     def of_dataset(cls, source: ShardReader) -> FactTable:
         """The facts of all sentences."""
-        first_ids = offsets_from_lengths(np.array(source.manifest.shard_records, dtype=np.int64))
-        parts = [cls.of(source.read_shard(shard), int(first)) for shard, first in enumerate(first_ids[:-1])]
+        parts = [cls.of(source.read_shard(shard), int(first)) for shard, first in enumerate(source.first_ids[:-1])]
         columns = zip(*((part.sentences, part.rows, part.heads, part.tails) for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
@@ -198,8 +197,7 @@ class PairStep:
 
     def content(self, source: ShardReader, shard: int) -> UnitContent:
         """The pairs of a shard, the negatives between the positives."""
-        first_ids = offsets_from_lengths(np.array(source.manifest.shard_records, dtype=np.int64))
-        chosen = self.pairs[slice(*np.searchsorted(self.pairs[:, 0], first_ids[shard : shard + 2]))]
+        chosen = self.pairs[slice(*np.searchsorted(self.pairs[:, 0], source.first_ids[shard : shard + 2]))]
         sides = chosen[:, :4].reshape(-1, 2)
         joined = join_pairs(source.take(sides[:, 0]), sides[:, 1])
         unknown = source.manifest.tokenizer.special_ids.unk

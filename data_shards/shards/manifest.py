@@ -95,7 +95,8 @@ class Statistics:
     found: Mapping[str, int] = field(default_factory=dict)
     """In documents, before records are dropped: words and records, mentions, facts, and what became of these."""
     repeated: Mapping[str, int] = field(default_factory=dict)
-    """The sentences that occur most often, and how often at least: each shard counts its most frequent ones."""
+    """The sentences that occur most often, and how often at least: each shard counts its most frequent ones.
+    Counted before duplicates are dropped."""
 
     def __add__(self, other: Statistics) -> Statistics:
         return Statistics(**{f.name: _sum(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})

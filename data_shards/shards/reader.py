@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, sha256_of, write_atomically
+from data_shards.ragged import offsets_from_lengths
 from data_shards.shards import manifest
 from data_shards.shards.entity_words import entity_problems
 from data_shards.shards.location import is_remote, read_remote, user_cache
@@ -54,6 +55,11 @@ class ShardReader:
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def first_ids(self) -> NDArray[np.int64]:
+        """Id of the first record of each shard, and the number of all records, [shards + 1]."""
+        return offsets_from_lengths(np.array(self.manifest.shard_records, dtype=np.int64))
 
     def take(self, record_ids: ArrayLike) -> Records:
         """The records with the given ids (any shape, taken flat), in the order asked.

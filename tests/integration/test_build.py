@@ -125,6 +125,19 @@ def records_of(folder: Path) -> list[list[int]]:
     return [records.pieces.row(index).tolist() for index in range(len(records))]
 
 
+def test_duplicates_are_dropped_the_same_at_any_parallelism(
+    config: BuildConfig, dataset: Path, other_formats: Path, tmp_path: Path
+) -> None:
+    every_document_twice = replace(config, inputs=(*config.inputs, str(other_formats)), name="x", dedup=True)
+    built = build_with_summary(replace(every_document_twice, out=tmp_path / "2", parallelism=2))
+    build_here(replace(every_document_twice, out=tmp_path / "1"))
+    assert tars(tmp_path / "1") == tars(tmp_path / "2") and verify(tmp_path / "2") == []
+    assert (tmp_path / "1" / "manifest.json").read_bytes() == (tmp_path / "2" / "manifest.json").read_bytes()
+    once = {*map(tuple, records_of(dataset))}
+    assert {*map(tuple, records_of(tmp_path / "2"))} == once and built.manifest.statistics.records == len(once)
+    assert (built.units, built.units_reused) == (17, 0)
+
+
 def test_rows_and_blocks_that_are_no_document_count_as_bad_lines(config: BuildConfig, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["Some words here .", None]}), tmp_path / "rows.parquet")
     (tmp_path / "wiki_00").write_text('<doc id="1" title="x">\nNo end .\n')

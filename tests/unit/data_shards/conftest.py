@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from data_shards.pipeline.build_config import BuildConfig
 from data_shards.pipeline.unit_builder import UnitPlan
 from data_shards.sample.corpus import generate
 from data_shards.shards.manifest import Manifest
+from tests.unit.data_shards.derive_here import derived_here
 
 DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 
@@ -22,18 +24,23 @@ DEBUG_VOCAB = str(Path(data_shards.__file__).with_name("debug_vocab.txt"))
 class _Rows:
     """The rows of a build's two stages, one after the other."""
 
-    def __init__(self, plan: UnitPlan, config: BuildConfig, workers: int | None) -> None:
-        self._plan, self._config = plan, config
+    def __init__(self, plan: UnitPlan, config: BuildConfig, workers: int | None, *, backwards: bool) -> None:
+        self._plan, self._config, self._order = plan, config, -1 if backwards else 1
 
     def iter_rows(self) -> Iterator[dict[str, Any]]:
-        for index in range(len(self._plan.sources)):
-            for row in build._read_rows(self._plan, self._config.unit_documents, {"input": index}):
+        for index in range(len(self._plan.sources))[:: self._order]:
+            rows = [*build._read_rows(self._plan, self._config.unit_documents, {"input": index})]
+            for row in rows[:: self._order]:
                 yield build._build_row(self._plan, row)
 
 
-def build_here(config: BuildConfig) -> Manifest:
-    """Build without Ray, whose start takes longer than a small build."""
-    with patch.object(build, "_pipeline", _Rows), patch.object(build, "running_ray", lambda workers: nullcontext(1)):
+def build_here(config: BuildConfig, *, backwards: bool = False) -> Manifest:
+    """Build without Ray, whose start takes longer than a small build; on request the last unit first."""
+    with (
+        patch.object(build, "_pipeline", partial(_Rows, backwards=backwards)),
+        patch.object(build, "running_ray", lambda workers: nullcontext(1)),
+        derived_here(backwards=backwards),
+    ):
         return build.build(config)
 
 
