@@ -84,7 +84,7 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
 
 
 def _check_joined(address: str, allow_unauthenticated: bool) -> None:
-    """Of a cluster whose address Ray itself had to find, or that was started here."""
+    """Refuse an open cluster whose address Ray itself had to find, or that was started here, unless that is allowed."""
     access = probe_access(ray.get_runtime_context().gcs_address)
     if access is Access.TOKEN:
         return

@@ -157,7 +157,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_of_the_network(error: BaseException) -> bool:
-    """Of the library by which the hub's speaks to servers: its name differs between releases."""
+    """Whether an error comes from the HTTP library of the hub's library, whose name differs between releases."""
     return type(error).__module__.partition(".")[0].startswith("httpx") or isinstance(error, ConnectionError)
 
 

@@ -261,7 +261,7 @@ def _command_of(process: psutil.Process) -> str:
 
 
 def _cpu_seconds(service: psutil.Process) -> dict[str, float]:
-    """Of the processes of a service, by what they do, and of this one."""
+    """CPU seconds of the processes of a service, by what they do, and of this process."""
     total = {"proxy": 0.0, "models": 0.0, "the rest of Ray": 0.0, "sender": time.process_time()}
     for one in service.children(recursive=True):
         command = _command_of(one)

@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
 
 
 def _settings_line(first: dict[str, Any] | None, second: dict[str, Any] | None) -> str:
-    """In which settings two runs differ, as one line."""
+    """The settings in which two runs differ, as one line, and a warning below it if architectures differ."""
     if first is None or second is None:
         return "settings: not compared, as a run has no seed-*/config.yaml"
     differing = differences(first, second, free=FREE)

@@ -321,7 +321,7 @@ def _call(arguments: Sequence[str], what: str) -> None:
 
 
 def _export_start(comparison: Comparison, name: str) -> None:
-    """Of a variant that starts from a run's moving average or earlier step, where fine-tuning will look for it."""
+    """Export the moving average or an earlier step of a run, if a variant starts from it, for its fine-tuning."""
     variant, run = comparison.config.variants[name], comparison.pretrainings[name]
     out = Path(comparison.start(name))
     if isinstance(run, Config) and out != Path(run.run_folder) and not out.is_dir():

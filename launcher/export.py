@@ -38,11 +38,13 @@ class Export:
     out: Path | None = None
     """Folder to write. Default: RUN/export, or MODEL-FORMAT beside the model. An earlier export there is replaced."""
     weights: Weights = "query"
-    """Of a run, the weights to export: query (the trained encoder) or momentum (MoCo's key encoder)."""
+    """Weights of a run to export: query (the trained encoder) or momentum (MoCo's key encoder)."""
     step: int | None = None
-    """Of a run, the step of the checkpoint to export, one that it keeps (train.keep_every). Default: the newest."""
+    """Step of the checkpoint of a run to export; it must be one that the run kept (train.keep_every). Default: the
+    newest."""
     format: ExportFormat | None = None
-    """Of an extractor: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with VNNI)."""
+    """Format to export an extractor to: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with
+    VNNI)."""
     texts: tuple[str, ...] = ()
     """Files or folders of texts to compare answers on, as spe predict reads them, like those that the model will read.
     Default: the sentences of --data."""

@@ -150,7 +150,7 @@ def _train_on_ray(config: Config) -> None:
 
 
 def _warn(config: Config, device_type: str) -> None:
-    """Of settings that are odd, and of this machine: those of a cluster are mostly alike."""
+    """Warn of unusual settings, and of a slow bf16 on this machine: a cluster's machines are mostly like it."""
     from spe_dist.engine.slow_bf16 import slow_bf16_warning
 
     _say(slow_bf16_warning(config.train.precision, device_type))

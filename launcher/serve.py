@@ -144,10 +144,10 @@ def models_of(given: Sequence[str]) -> dict[str, Source]:
 
 
 def least_and_most(text: str) -> tuple[int, int]:
-    """Of `--replicas`.
+    """Smallest and largest number of replicas that `--replicas` gives.
 
     Raises:
-        UserError: neither N nor LEAST:MOST.
+        UserError: the text is neither N nor LEAST:MOST.
     """
     match = _REPLICAS.fullmatch(text)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)

@@ -41,7 +41,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class AnnotatedSentence:
-    """Words, and who is related to whom among them.
+    """Words with entities, and the relations between these.
 
     Args:
         words: as the data give them.

@@ -72,7 +72,7 @@ def _read(path: Path) -> str:
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
-    """So that `text 9` comes before `text 10`."""
+    """Sort key that puts `text 9` before `text 10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 

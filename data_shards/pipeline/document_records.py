@@ -87,7 +87,7 @@ class RecordEntities:
     of_mentions: _Indices
     """Entity of each mention, [M], counted over all records."""
     first_mentions: _Indices
-    """Of each entity, [K]."""
+    """First mention of each entity, [K]."""
     keys: Ragged
     """Keys of the entities of each record, [N]."""
 
@@ -251,7 +251,7 @@ class DocumentRecords:
 
     @cached_property
     def entities(self) -> RecordEntities:
-        """Those that are mentioned."""
+        """Entities that the records mention."""
         return RecordEntities.of(self.mentions, len(self))
 
     @property

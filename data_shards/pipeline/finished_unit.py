@@ -36,17 +36,17 @@ class ShardFormat:
 
 @dataclass(frozen=True)
 class UnitContent:
-    """What a unit comes to."""
+    """Records and statistics that a unit gives."""
 
     records: Records
     statistics: Statistics
     bad_lines: Sequence[BadLine] = ()
     types: int = 0
-    """Of entities."""
+    """Number of types of entities."""
     repeated: Mapping[str, int] = field(default_factory=dict)
     """Sentences that occur several times, and how often: the most frequent ones."""
     relations: int = 0
-    """Kinds of them."""
+    """Number of kinds of relations."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Order:
 
     @property
     def records_in_use(self) -> tuple[int, ...]:
-        """Of each shard, how many of its first records are read: all that are not held out, or none, but for one."""
+        """How many first records of each shard are read: all that are not held out, or none, except in one shard."""
         return _records_in_use(self.shard_records, self.held_out, self.fraction, self.seed)
 
     def held_out_ids(self) -> NDArray[np.int64]:

@@ -62,7 +62,7 @@ class LocatedWords:
 
 @dataclass(frozen=True)
 class GivenWords:
-    """Of the words that S sentences were given as, the W that have pieces, one sentence after another."""
+    """The W words that have pieces, of S sentences that were given as words, one sentence after another."""
 
     pieces: Ragged  # ids of each word's pieces, at least one, [W]
     numbers: Ragged  # of each word among the given ones of its sentence, [S]

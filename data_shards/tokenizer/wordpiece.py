@@ -31,7 +31,7 @@ class BertSettings:
 
     @classmethod
     def defaults(cls) -> dict[str, bool | None]:
-        """By name."""
+        """Default values of the settings, by name."""
         return asdict(cls())
 
     def effective(self, name: str) -> bool:

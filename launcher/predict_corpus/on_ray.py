@@ -61,7 +61,7 @@ class Workers:
 
     @property
     def device(self) -> str:
-        """Of each."""
+        """Device type of each worker."""
         return "cuda" if self.gpus else "cpu"
 
 

@@ -78,7 +78,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Of the shard, without ending."""
+        """Name of the shard, without its file ending."""
         return f"{self.part:05}-{self.number:06}"
 
     def as_row(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Unit:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Unit:
-        """From what `as_row` gave."""
+        """The unit that `as_row` turned into a row."""
         about = json.loads(row["about"])
         places = about.pop("runs")
         ends = accumulate(length for _, _, length in places)

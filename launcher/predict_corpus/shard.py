@@ -47,12 +47,12 @@ class Shard:
     sha256: str
 
     def as_json(self) -> str:
-        """In ASCII: names of files may be no Unicode."""
+        """The shard as JSON in ASCII: file names need not be valid Unicode."""
         return json.dumps(asdict(self))
 
     @classmethod
     def of_json(cls, text: str) -> Shard:
-        """From what `as_json` gave; a ValueError if it is something else."""
+        """The shard that `as_json` wrote; raises ValueError if the text is something else."""
         return TypeAdapter(cls).validate_python(json.loads(text))
 
 

@@ -38,7 +38,7 @@ def middlewares() -> list[Middleware]:
 
 
 class _Service:
-    """In the place of Serve's application, whose routes it does not need."""
+    """ASGI application that replaces Serve's own, whose routes are not needed."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         load = Load()

@@ -135,7 +135,7 @@ def _started(loader: DataLoader[list[Batch] | UserError]) -> Iterator[list[Batch
 
 
 def _leave_group(worker: int) -> None:
-    """In a loader process, which was started with requests blocked: let none reach it but the rank's own SIGTERM."""
+    """In a loader process, which starts with stop requests blocked: let only the rank's own SIGTERM through."""
     os.setsid()
     for number in _REQUESTS:
         signal.signal(number, signal.SIG_IGN)  # forgets one that waits

@@ -38,7 +38,7 @@ class RemoteFolder:
             ) from error
 
     def __str__(self) -> str:
-        """For people: without what may be secret."""
+        """The URL for people, without what may be secret."""
         return _without_secrets(self.url)
 
     def below(self, name: str) -> RemoteFolder:

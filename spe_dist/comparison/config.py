@@ -104,7 +104,7 @@ class ComparisonConfig:
 
     run: ComparisonRunConfig
     about: str = ""
-    """What else stands above the table."""
+    """Text above the table."""
     budget: BudgetConfig | None = None
     """What every pre-training may cost. Null: the steps of its recipe."""
     baselines: tuple[str, ...]
@@ -114,9 +114,9 @@ class ComparisonConfig:
     pretrain: Settings = field(default_factory=dict)
     """Settings of all pre-trainings, by dotted name."""
     variants: dict[str, VariantConfig]
-    """By name."""
+    """Variants of the pre-training, by name."""
     tasks: dict[str, ComparedTaskConfig]
-    """By name."""
+    """Fine-tuning tasks, by name."""
     cited: dict[str, str] = field(default_factory=dict)
     """Titles, by name, of rows for which nothing is run: they hold what papers report and nothing else."""
     papers: tuple[PaperConfig, ...] = ()

@@ -165,7 +165,7 @@ class AtlopModel(DocumentModel):
         )
 
     def logits(self, batch: AtlopBatch) -> Tensor:  # type: ignore[override]
-        """Of the batch's pairs, [N, 1 + R], fp32."""
+        """Logits of the batch's pairs, [N, 1 + R], fp32."""
         states, attention = self._of_documents(batch)
         mentions = states.flatten(0, 1)[batch.places]
         size = sum(batch.entities_of)

@@ -108,7 +108,7 @@ class DocumentGraph:
 
     @classmethod
     def of(cls, document: Document, *, language: str) -> Self:
-        """Of an annotated document; the language says how a text is split into sentences."""
+        """The graph of an annotated document; the language decides how its text is split into sentences."""
         starts = [start for start, _ in document.locate_sentences(language)] if document.words is None else []
         size = 1 + max(
             [-1, *(one.entity for one in document.mentions), *(max(one.head, one.tail) for one in document.facts)]

@@ -113,7 +113,7 @@ class DocumentModel(nn.Module):
         )
 
     def logits(self, batch: PairBatch) -> Tensor:
-        """Of the batch's pairs, [N, 1 + R], fp32."""
+        """Logits of the batch's pairs, [N, 1 + R], fp32."""
         vectors = batch.pooled.means(self.sentence_encoder(batch.packed))
         return self.classifier(vectors, batch.pairs, batch.distances)
 
@@ -123,7 +123,7 @@ class DocumentModel(nn.Module):
         return sum_of_losses / max(1, logits.numel())
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Of relations, 0 to 1, [N, R]."""
+        """Scores of the relations, 0 to 1, [N, R]."""
         return logits[:, 1:].sigmoid()
 
     def forward(self, batch: PairBatch) -> Losses:

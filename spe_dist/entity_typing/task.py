@@ -84,7 +84,7 @@ class EntityTyping(RowPerItemTask[TypedMention, TypingLabels]):
     def predict_batch(
         self, model: EntityTypingModel, items: Sequence[TypedMention], packed: Any, mentions: Any, _: Any
     ) -> Iterator[TypedMention]:
-        """With the types that count, the most probable first, and their probabilities."""
+        """The mentions with the types that count, the most probable first, and their probabilities."""
         scores = model.scores(packed, mentions).cpu()
         chosen = decide(scores, model.labels.threshold)
         for item, of_item, kept in zip(items, scores.sigmoid(), chosen, strict=True):

@@ -13,7 +13,7 @@ from spe_dist.documents.pooled_vectors import PooledText
 from spe_dist.export.marked_text import MarkedText, Span, WordSpan
 
 Mention = Span | tuple[int, int, int]
-"""In a text a span; in sentences of words (sentence, first word, word after the last), counted from 0."""
+"""A mention: in a text, a span; in sentences of words (sentence, first word, word after the last), counted from 0."""
 DocumentText = str | Sequence[Sequence[str]]
 """A text, or sentences of words."""
 

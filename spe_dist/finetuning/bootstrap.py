@@ -144,7 +144,7 @@ def compare(
 
 
 def detectable_difference(contributions: Contributions, measure: Measure) -> float | None:
-    """By how much two runs like this one must differ to be told apart; None of a single seed. See the module.
+    """Smallest difference between two runs like this one that is detectable; None for one seed. See the module.
 
     Args:
         contributions: [seeds, items, columns].

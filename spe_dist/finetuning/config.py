@@ -46,7 +46,7 @@ class StartConfig:
     no_cnn: bool = False
     """Load only the sentence encoder; span encoder, pair encoder and all else are new (the paper's ablation "-CNN")."""
     keep_heads: bool = True
-    """From a fine-tuned model, also keep the classifiers if task and labels are the same."""
+    """When starting from a fine-tuned model, also keep its classifiers; task and labels must be the same."""
     tokenizer: str | None = None
     """Tokenizer of a new encoder, or of an encoder whose folder has none."""
     language: str = "en"

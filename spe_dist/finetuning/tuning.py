@@ -196,7 +196,7 @@ def seconds_of(config: FinetuneConfig) -> float:
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The one with the highest score on dev, of equal ones the first; None if all have failed."""
+    """The trial with the highest score on dev (the first of equal ones); None if all have failed."""
     done = [trial for trial in trials if trial.dev]
     return max(done, key=lambda trial: trial.score) if done else None
 

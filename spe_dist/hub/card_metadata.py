@@ -138,7 +138,7 @@ def _base_model(config: Mapping[str, Any]) -> str | None:
 
 
 def _results(config: Mapping[str, Any], result: Mapping[str, Any], given: Given) -> list[EvalResult]:
-    """Of the best epoch: on test data if there were any, else on those by which it was chosen."""
+    """Results of the best epoch: on the test data if there were any, else on the dev data that selected it."""
     part = "test" if result.get("test") else "dev"
     file = (config.get("data") or {}).get(part)
     data = PurePath(file).name if file else part

@@ -73,7 +73,7 @@ def attention_of_last_layer(model: Any) -> Iterator[list[Tensor]]:
 def attention_of_rows(
     of_groups: list[Tensor], layout: PaddedLayout, packed: PackedSequences, rows: AttentionRows
 ) -> list[Tensor]:
-    """Of each sequence, the probabilities of its rows, [heads, rows, pieces of it], fp32."""
+    """Attention probabilities of the rows of each sequence, [heads, rows, pieces of the sequence], fp32."""
     starts = packed.sequence_starts[:-1].long()
     in_order = [one for group in of_groups for one in group]
     places = layout.places[starts].argsort().argsort().tolist()

@@ -52,7 +52,7 @@ class Question(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """Of whom it is asked; of a query of one word, that word."""
+        """The entity that the query asks about; a query of one word is its own subject."""
         return self.query.partition(" ")[2] or self.query
 
 

@@ -94,7 +94,7 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
     def predict_batch(
         self, model: MultiChoiceModel, items: Sequence[Question], packed: Any, candidates: Any
     ) -> Iterator[Question]:
-        """With the most probable candidate, and the probability of each; None where none is read."""
+        """The questions with an answer and the probabilities of candidates; None where no mention was read."""
         for item, logits in zip(items, model.scores(packed, candidates).cpu(), strict=True):
             logits = logits[: len(item.candidates)]
             read = logits > -torch.inf

@@ -57,7 +57,7 @@ class Questions:
 
     @property
     def candidates_each(self) -> int:
-        """N."""
+        """Number of candidates of each question, N."""
         return len(self.candidates) // len(self.records)
 
     def context_views(self, rows: IntArray) -> PackedViews:
@@ -200,7 +200,7 @@ class _Pairs:
 
 
 def _are_among(rows: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """Of every row whether it is among the given ones, [size]."""
+    """Whether each row is among the given ones, [size]."""
     return np.bincount(rows, minlength=size) > 0
 
 
@@ -221,7 +221,7 @@ def _word_numbers(records: Records) -> NDArray[np.int64]:
 
 
 def _content_words(words: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Of every number of a word, whether it is a content word."""
+    """Whether each word number stands for a content word."""
     counts = np.bincount(words)
     order = np.argsort(-counts, kind="stable")
     before = np.cumsum(counts[order]) - counts[order]

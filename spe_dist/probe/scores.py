@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Score:
-    """Of some of the questions; intervals hold 95 % of bootstrap resamples of these."""
+    """Score on some of the questions; its intervals hold 95 % of bootstrap resamples of these questions."""
 
     stratum: str
     questions: int

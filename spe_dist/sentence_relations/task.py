@@ -78,7 +78,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         return (_NONE if item.relation is None else f"relation {item.relation}",)
 
     def choose(self, items: Sequence[MarkedSentence]) -> list[int]:
-        """Of each relation ⌈n · fraction⌉ sentences."""
+        """Indices of ⌈n · fraction⌉ of the n sentences of each relation."""
         labels = [next(iter(self.strata(item))) for item in items]
         return choose_of_each_label(labels, self.config.data.fraction, self.config.run.seed)
 
@@ -122,7 +122,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
     def predict_batch(
         self, model: SentenceRelationModel, items: Sequence[MarkedSentence], packed: Any, entities: Any, _: Any
     ) -> Iterator[MarkedSentence]:
-        """With the most probable relation, and its probability."""
+        """The sentences with their most probable relation and its probability."""
         scores, classes = model.scores(packed, entities).softmax(1).max(1)
         for item, score, number in zip(items, scores.tolist(), classes.tolist(), strict=True):
             yield item._replace(relation=model.labels.classes[number], score=score)

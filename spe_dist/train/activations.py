@@ -50,7 +50,7 @@ def activation_bytes(config: Config, reader: ShardReader, model: nn.Module, plan
 
 
 def _kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
-    """Of all tensors that autograd saves in a function, each memory once, parameters not counted."""
+    """Bytes of all tensors that autograd saves in a function; each storage counts once, parameters do not count."""
     parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, Tensor] = {}  # keeps them, or their numbers would be given again
 

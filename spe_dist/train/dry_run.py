@@ -73,7 +73,7 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
 
 
 def _check_settings(config: Config) -> None:
-    """Of settings that do not go together."""
+    """Raise a UserError if settings contradict each other."""
     if config.optimizer.warmup_steps > config.train.steps:
         raise UserError(
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
@@ -126,7 +126,7 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
 
 
 def _forwards(plan: BatchPlan, manifest: Manifest) -> str:
-    """Of a step."""
+    """Number and size of the forward passes of a step, for people."""
     if plan.pieces_per_forward is None:
         return f"{counted(plan.accumulation, 'forward')} a step of up to {counted(plan.lanes_per_forward, 'lane')}"
     usual = plan.usual_accumulation(manifest.statistics.pieces / manifest.statistics.records + 2)

@@ -138,12 +138,12 @@ class Graph:
 
     @property
     def nodes(self) -> Collection[Node]:
-        """In the order in which the texts have them first."""
+        """Nodes in the order in which the texts first mention them."""
         return self._nodes.values()
 
     @property
     def edges(self) -> Collection[Edge]:
-        """In the order in which the texts have them first."""
+        """Edges in the order in which the texts first state them."""
         return self._edges.values()
 
     def places(self, seen: Node | Edge) -> Iterator[str]:

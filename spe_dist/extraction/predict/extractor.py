@@ -51,7 +51,7 @@ _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted
 
 
 def default_precision(device_type: str) -> Precision:
-    """In what is computed on a kind of device ("cpu", "cuda") if nobody says."""
+    """Default precision on a device type ("cpu", "cuda")."""
     return "bf16" if device_type == "cuda" else "fp32"
 
 

@@ -47,7 +47,7 @@ class ContrastiveSpanPairObjective(nn.Module):
 
 
 class NoContrast(nn.Module):
-    """In place of CSPO if its weight is 0: no records, no metrics."""
+    """Stands in for CSPO if its weight is 0: no records, no metrics."""
 
     def forward(self, queries: Tensor, *_: object) -> tuple[Tensor, Tensor]:
         """Losses of no records [0], and zeros [3] for `METRICS`."""
