@@ -29,8 +29,8 @@ class Export:
         spe export runs/people/seed-1/model --format onnx --texts notes.txt   # fp32, computed by ONNX Runtime
         spe export runs/people/seed-1/model --format int8 --data dev.json     # products of 8-bit integers
 
-    An extractor's export is compared with the extractor on the given texts, and what was found is written into it
-    (proof.json). With onnx, the command fails if one entity or relation differs; with int8, some do.
+    An extractor's export is compared with the extractor on the given texts, and the result is written into the export
+    (proof.json). With onnx, the command fails if any entity or relation differs; with int8, some differ.
     """
 
     source: tyro.conf.Positional[Path]
@@ -46,12 +46,12 @@ class Export:
     """Format to export an extractor to: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with
     VNNI)."""
     texts: tuple[str, ...] = ()
-    """Files or folders of texts to compare answers on, as spe predict reads them, like those that the model will read.
-    Default: the sentences of --data."""
+    """Files or folders of texts on which answers are compared, as spe predict reads them; take texts like those that
+    the model will read. Default: the sentences of --data."""
     data: Path | None = None
-    """Annotated file to compare F1 on."""
+    """Annotated file on which F1 is compared."""
     sentences: Positive = 10_000
-    """Sentences to compare answers on."""
+    """Number of sentences on which answers are compared."""
 
 
 def main(argv: list[str]) -> None:
