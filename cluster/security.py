@@ -110,12 +110,12 @@ def _refuse_open(address: str, allow_unauthenticated: bool, access: Access = Acc
     if allow_unauthenticated:
         LOGGER.warning("%s: anyone who can reach its ports can run code on its nodes, as you", danger)
         return
-    mend = (
+    remedy = (
         f"unset {_MODE}"
         if address == LOCAL
         else f"start every node with {_MODE}=token and one token (`ray get-auth-token --generate`)"
     )
-    raise UserError(f"{danger}: anyone who can reach its ports can run code on its nodes, as you; {mend}. {_ALLOW}")
+    raise UserError(f"{danger}: anyone who can reach its ports can run code on its nodes, as you; {remedy}. {_ALLOW}")
 
 
 def _require_token_mode(address: str) -> None:

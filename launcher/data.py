@@ -177,7 +177,10 @@ def run_convert(command: Convert) -> None:
     if command.only_unrelated:
         sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
         if not sentences:
-            raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
+            raise UserError(
+                f"{command.source} has no sentence with two or more entities and without relations: leave out "
+                "--only-unrelated, or name another file"
+            )
     if form in OF_TEXTS:
         lost = write_documents(documents_of(sentences), command.out, form, command.language)
     else:
@@ -266,7 +269,7 @@ def run_check(command: Check) -> None:
     if not command.files:
         raise UserError("no input: name at least one file of annotated data")
     if len({file.resolve() for file in command.files}) < len(command.files):
-        raise UserError("one of the files is named twice: name each once")
+        raise UserError("a file is named twice: name each file once")
     if command.json and (command.tokenizer or command.triples):
         raise UserError("--json has all triples and counts no pieces: remove --triples and --tokenizer")
     data: dict[str, list[AnnotatedSentence]] = {}

@@ -192,7 +192,7 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     )
     recipe = finetuning_config(read_values(path), source=str(path))
     if task not in (None, recipe.task):
-        raise UserError(f"--config {path} is a recipe of the task {recipe.task}, not of {task}")
+        raise UserError(f"--config {path} is a recipe of the task {recipe.task}, not of {task}: name another recipe")
     _check_sections(rest, recipe)
     config: FinetuneConfig = parse_arguments(
         type(recipe), rest, default=recipe, prog="spe finetune", description=__doc__

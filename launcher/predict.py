@@ -220,7 +220,7 @@ def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     refuse(command, ("mentions",), f"is for models of document relations, and {command.model} is none: remove it")
     refuse(command, _OF_TEXTS, f"is for extractors, and {command.model} is none: remove it")
     if command.format not in (None, "jsonl"):
-        raise UserError(f"--format {command.format}: this task writes JSON lines alone: remove it")
+        raise UserError(f"--format {command.format}: this task writes only JSON lines: remove it")
     files = [] if command.text is not None else list(command.files or (STANDARD_INPUT,))
     from spe_dist.finetuning.item_task import ItemTask
     from spe_dist.tasks import config_of_task

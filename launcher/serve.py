@@ -135,9 +135,11 @@ def models_of(given: Sequence[str]) -> dict[str, Source]:
         if not equals:
             name = version_of(source).partition("/")[0] if isinstance(source, Path) else Path(source).name
         if not _NAME.fullmatch(name):
-            raise UserError(f"{one}: {name!r} is no name of letters, digits, '.', '_' and '-': give NAME={path}")
+            raise UserError(
+                f"{one}: the name {name!r} may have only letters, digits, '.', '_' and '-': give NAME={path}"
+            )
         if name in models:
-            raise UserError(f"two models are called {name}: name them, such as other={path}")
+            raise UserError(f"two models have the name {name}: give one another name, such as other={path}")
         models[name] = source
     if not models:
         raise UserError("name the folder of a model, such as RUN/seed-1/model")
@@ -153,7 +155,7 @@ def least_and_most(text: str) -> tuple[int, int]:
     match = _REPLICAS.fullmatch(text)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most:
-        raise UserError(f"--replicas {text}: give a number from 1, or two such as 1:4")
+        raise UserError(f"--replicas {text}: give a number from 1 on, or the least and the most, such as 1:4")
     return least, most
 
 
@@ -168,7 +170,9 @@ def token_of(command: Serve) -> str:
     if command.token_file:
         raise UserError("give either --token-file or --no-token, not both")
     if not is_loopback(command.host):
-        raise UserError(f"--no-token would let everybody who reaches {command.host} use the models: remove one of them")
+        raise UserError(
+            f"--no-token would let everybody who reaches {command.host} use the models: remove --no-token or --host"
+        )
     return ""
 
 

@@ -169,5 +169,5 @@ def derive_shard(plan: DerivePlan, index: int) -> tuple[FinishedUnit, bool]:
 def _source_of_worker(location: str, fingerprint: str) -> ShardReader:
     source = ShardReader(location)
     if source.manifest.fingerprint != fingerprint:
-        raise UserError(f"{location}: the dataset differs between machines")
+        raise UserError(f"{location}: the dataset differs between machines: copy the same one to all")
     return source

@@ -123,7 +123,7 @@ class Manifest:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{out / MANIFEST} is not of predictions, or damaged: name a new or empty folder"
+                f"{out / MANIFEST} is not a manifest of predictions, or is damaged: name a new or empty folder"
             ) from error
 
 
@@ -145,7 +145,8 @@ def require_same(out: Path, before: Origin, now: Origin) -> None:
     if different := before.differences(now):
         named = ", ".join(different)
         raise UserError(
-            f"{out} holds predictions made otherwise (different: {named}): name another folder, or remove this one"
+            f"{out} holds predictions of other inputs or settings (different: {named}): name another folder, or remove "
+            "this one"
         )
 
 

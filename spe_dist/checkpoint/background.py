@@ -95,7 +95,7 @@ class BackgroundSaver:
         self._pool.shutdown()
 
     def _wait(self, while_waiting: Callable[[], None] = lambda: None) -> UserError | None:
-        """What became of the save in flight; any other error than the person's to mend ends the run here."""
+        """Result of the save in flight; an error that the user cannot fix ends the run here."""
         if self._in_flight is None:
             return None
         began = said = time.monotonic()

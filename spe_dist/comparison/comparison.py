@@ -265,7 +265,7 @@ def _check_step(name: str, variant: VariantConfig, run: Pretraining | None) -> N
     if variant.step is None:
         return
     if not isinstance(run, Config):
-        raise UserError(f"variants.{name}.step: only a pre-training has steps to start from, a fine-tuning has not")
+        raise UserError(f"variants.{name}.step: only a pre-training has steps to start from: remove it")
     every, last = run.train.keep_every, run.train.steps
     if variant.step != last and (not every or variant.step % every or variant.step > last):
         raise UserError(

@@ -167,7 +167,7 @@ def _check_paper(config: ComparisonConfig, paper: PaperConfig, *, source: str) -
     """Raise a UserError unless each of its figures has a place in the table."""
     task = config.tasks.get(paper.task)
     if task is None:
-        raise UserError(f"{source}: task is {paper.task!r}, none of {', '.join(config.tasks)}")
+        raise UserError(f"{source}: task is {paper.task!r}: it must be one of {', '.join(config.tasks)}")
     missing = [share for share in paper.beside if share not in task.fractions]
     if missing:
         raise UserError(f"{source}: beside: the task {paper.task} has no share {missing[0]:g} of its training data")

@@ -259,7 +259,7 @@ def check_same_start(config: FinetuneConfig, start: str) -> None:
 
 
 def _trained_seeds(config: FinetuneConfig) -> list[Path]:
-    """Folders of the run's seeds in which something was trained: before that, a wrong path can be mended."""
+    """Folders of the run's seeds in which something was trained: before that, a wrong path can be corrected."""
     seeds = sorted(Path(config.run_folder).glob("seed-*"))
     return [folder for folder in seeds if (folder / METRICS).is_file() and (folder / METRICS).stat().st_size]
 

@@ -89,7 +89,7 @@ def card_of(model: SharedModel, name: str, given: Given) -> ModelCard:
         card.data = ModelCardData(**{**_known(model, name, given), **theirs, **_said(given)})
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: its front matter is malformed ({reason}): mend or remove it") from error
+        raise UserError(f"{path}: its front matter is malformed ({reason}): fix or remove it") from error
     # As a card in a folder does not know what it will be called.
     card.text = card.text.replace('"FOLDER"', f'"{name}"').replace("spe predict FOLDER", f"spe predict {name}")
     return card

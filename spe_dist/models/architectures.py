@@ -70,7 +70,10 @@ def architecture_of(hf_config: PretrainedConfig) -> Architecture:
         (any(rope["rope_type"] != "default" for rope in ropes), "rope_parameters: rope_type"),  # may look at the batch
     ):
         if wrong:
-            raise UserError(f"this {kind} is of a kind that is not supported (config.json: {reason})")
+            raise UserError(
+                f"this variant of {kind} is not supported (config.json: {reason}): name another encoder; these types "
+                f"are supported: {SUPPORTED}"
+            )
     return architecture
 
 

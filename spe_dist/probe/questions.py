@@ -131,9 +131,9 @@ def draw_questions(
             break
     else:
         raise UserError(
-            f"{source}: of {len(records):,} sentences {len(chosen):,} have {candidates - 1} others whose pairs fit "
-            f"into their frame, and {questions} are asked for: give more sentences (--pool, or larger shards) or "
-            "ask for fewer --questions or --candidates"
+            f"{source}: only {len(chosen):,} of {len(records):,} sentences have {candidates - 1} others whose pairs "
+            f"have the same length and word boundaries, fewer than the {questions} questions: give more sentences "
+            "(--pool, or larger shards), or lower --questions or --candidates"
         )
     rows = np.array([candidates[0] for candidates in chosen])
     return Questions(

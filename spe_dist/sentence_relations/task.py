@@ -65,7 +65,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         data = self.config.data
         chosen = set(choose_fraction([self.strata(item) for item in items], data.dev_share, data.split_seed))
         if len(chosen) == len(items):
-            raise UserError(f"{data.train} holds too little to choose the best epoch by: name a file (--dev)")
+            raise UserError(f"{data.train} holds too little to select the best epoch from: name a file (--dev)")
         parts: tuple[list[MarkedSentence], list[MarkedSentence]] = [], []
         for number, item in enumerate(items):
             parts[number in chosen].append(item)
@@ -89,7 +89,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         model = self.config.model
         if len(relations) < 2:
             raise UserError(
-                f"{self.config.data.train} has one label alone: there is nothing to tell apart, name a file with more"
+                f"{self.config.data.train} has only one label, so there is nothing to learn: name a file with several"
             )
         names = [label for label in model.no_relation if label in self._none_labels] or [model.no_relation[0]]
         return RelationLabels(

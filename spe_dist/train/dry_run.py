@@ -77,12 +77,12 @@ def _check_settings(config: Config) -> None:
     if config.optimizer.warmup_steps > config.train.steps:
         raise UserError(
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
-            "the learning rate would never reach its peak"
+            "the learning rate would never reach its peak; lower the warm-up"
         )
     if config.cluster.min_workers and config.cluster.min_workers > config.cluster.workers:
         raise UserError(
             f"cluster.min_workers is {config.cluster.min_workers}, more than cluster.workers {config.cluster.workers}: "
-            "the minimum must not exceed the maximum"
+            "lower the minimum"
         )
     if config.compute.compile and config.train.zero_stage == 3:
         raise UserError(
