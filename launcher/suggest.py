@@ -87,7 +87,7 @@ def run_suggest(command: Suggest) -> None:
             for line in lines:
                 file.write(line.encode(errors="replace"))
     doubts = [one.doubt for one in chosen if not one.at_random]
-    least = f", doubt {min(doubts):.2f} to {max(doubts):.2f}" if doubts else ""
+    least = f", uncertainty {min(doubts):.2f} to {max(doubts):.2f}" if doubts else ""
     print(
         f"{counted(len(chosen), 'text')}: {len(doubts):,} chosen{least}, {len(chosen) - len(doubts):,} at random",
         file=sys.stderr,
