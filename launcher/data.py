@@ -231,7 +231,7 @@ def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
     nearest = sum(nearest_mention(question) == question.answer for question in questions) / len(questions)
     print(f"{command.source}: {counted(len(documents), 'document')}, format {report.format}")
     if report.format == "docred" and not report.relation_names:
-        print("warning: there is no rel_info.json beside the file: the codes of relations stand in the queries")
+        print("warning: there is no rel_info.json beside the file: queries have codes of relations instead of names")
     print(
         f"left out: {left_out[SEVERAL_TAILS]:,} heads and relations with several tails, {left_out[ALONE]:,} without "
         f"another candidate, {left_out[TOO_MANY]:,} with more candidates than masks"

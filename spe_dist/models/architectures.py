@@ -116,6 +116,6 @@ def how_it_runs(hf_config: PretrainedConfig) -> str:
     if architecture_of(hf_config).packed:
         return "packed: layers run without padding"
     return (
-        f"padded: the attention of {hf_config.model_type} cannot be told where sequences begin, so its layers run on "
+        f"padded: the attention of {hf_config.model_type} does not support packed sequences, so its layers run on "
         "groups of sequences of similar length, each padded to its longest"
     )

@@ -77,7 +77,7 @@ def read_questions(path: Path, *, labelled: bool = True) -> Iterator[Question]:
             raise UserError(f"{item.where}: the answer {json.dumps(answer)[:60]} is not among the candidates: fix it")
         for text in (*candidates, *supports):
             if any(int(mask[1]) >= MASKS for mask in MASK.finditer(text)):
-                raise UserError(f"{item.where}: masks are ___MASK_0___ to ___MASK_{MASKS - 1}___: number them anew")
+                raise UserError(f"{item.where}: masks are ___MASK_0___ to ___MASK_{MASKS - 1}___: number them again")
         yield Question(
             str(item.value.get("id", number)),
             query,

@@ -39,7 +39,7 @@ def data_warnings(
             )
         lines += _unknown_types(name, sentences, labels)
     if not any(sentence.relations for sentences in (train, *judged.values()) for sentence in sentences):
-        lines.append("warning: no file has a relation: the model will find entities alone")
+        lines.append("warning: no file has a relation: the model will find entities only")
     return lines
 
 
@@ -109,7 +109,7 @@ def file_warnings(name: str, sentences: Sequence[AnnotatedSentence]) -> list[str
     """
     lines = []
     if sentences and not any(sentence.entities for sentence in sentences):
-        lines.append(f"warning: {name} has no entities at all: is it what was annotated, and exported with it?")
+        lines.append(f"warning: {name} has no entities at all: check that this file was exported with its annotations")
     contradictions = count_contradictions(sentences)
     if contradictions:
         lines.append(
