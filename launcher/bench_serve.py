@@ -78,7 +78,7 @@ class Part:
     """A part of the test and what became of its requests.
 
     Args:
-        name: of it.
+        name: name of the part.
         requests: that were sent.
         refused: answers 503.
         lost: neither an answer nor 503.
@@ -120,7 +120,7 @@ def measure_service(settings: ServeBench) -> tuple[list[Part], str]:
     """Start a service, load it, end it.
 
     Args:
-        settings: of the test.
+        settings: settings of the test.
 
     Returns:
         Its parts, and a table of them.

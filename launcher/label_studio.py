@@ -87,7 +87,7 @@ class Interface:
     Args:
         from_name: of the tag that marks entities.
         to_name: of the text.
-        field: of the tasks' data that holds the text; empty if the interface does not say it.
+        field: field of the tasks' data that holds the text; empty if the interface does not say it.
         labels: that entities may have; empty if the interface does not say it.
     """
 

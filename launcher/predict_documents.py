@@ -41,7 +41,7 @@ class RawTexts(NamedTuple):
 
     Args:
         items: the texts.
-        bad_lines: of the files that they come from.
+        bad_lines: bad lines of the files that they come from.
     """
 
     items: Iterator[Item]

@@ -26,7 +26,7 @@ class Needs:
         workers: ranks.
         cpus_per_worker: CPU cores of each.
         gpus_per_worker: 0 or 1.
-        checkpoint_bytes: of one checkpoint; None if that could not be found out.
+        checkpoint_bytes: bytes of one checkpoint; None if that could not be found out.
         checkpoints: kept at the same time, the one being written included.
     """
 

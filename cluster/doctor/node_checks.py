@@ -38,11 +38,11 @@ class Request:
 
     Args:
         run_folder: folder of runs.
-        shards: of the dataset; a folder or URL.
+        shards: shards of the dataset; a folder or URL.
         cache: where remote shards are kept; None for the default.
-        body: of `span_pool`, the one that must be compiled.
+        body: body of `span_pool`, the one that must be compiled.
         gpus: whether ranks use GPUs.
-        marker: of this examination; names the files that nodes show each other.
+        marker: marker of this examination; names the files that nodes show each other.
         seconds: time limit of each check.
     """
 

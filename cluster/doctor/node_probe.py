@@ -76,7 +76,7 @@ class NodeProbe:
 
         Args:
             backend: gloo or nccl.
-            ranks: of this node.
+            ranks: ranks of this node.
             world_size: ranks of all nodes.
             master: address and port where rank 0 listens.
         """

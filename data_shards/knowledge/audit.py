@@ -83,9 +83,9 @@ def sample_facts(
     """Facts of each relation of a dataset of documents, drawn uniformly, in the order of the relations' numbers.
 
     Args:
-        reader: of the dataset.
+        reader: reader of the dataset.
         per_relation: facts of a relation, or all if it has fewer.
-        seed: of the draw.
+        seed: seed of the draw.
         kb: that the documents were linked to, for ids of entities.
 
     Raises:

@@ -30,10 +30,10 @@ class Entity(NamedTuple):
     """What an entity is called.
 
     Args:
-        id: of the source.
+        id: id of the source.
         label: its main name; empty if the source has none.
         aliases: further names.
-        title: of its Wikipedia article.
+        title: title of its Wikipedia article.
     """
 
     id: str

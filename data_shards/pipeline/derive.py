@@ -93,7 +93,7 @@ def derive(
         out: its folder.
         step: makes its records.
         origin: key of the source's settings among its own.
-        name: of the dataset; that of the folder if not given.
+        name: name of the dataset; that of the folder if not given.
         workers: processes; all cores if not given.
         finish: makes its manifest from the source's and all units; name and settings are added here.
 

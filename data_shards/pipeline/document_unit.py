@@ -66,10 +66,10 @@ class DocumentUnit:
     """Makes the records of a unit.
 
     Args:
-        plan: of the build.
-        sentences: of the unit's documents.
+        plan: plan of the build.
+        sentences: sentences of the unit's documents.
         located: their words.
-        max_pieces: of a record, without special pieces.
+        max_pieces: maximum number of pieces of a record, without special pieces.
     """
 
     def __init__(

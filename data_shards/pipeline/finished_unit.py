@@ -79,7 +79,7 @@ def finish_unit(
 
     Args:
         out: folder of the dataset.
-        name: of the shard, without ending.
+        name: name of the shard, without ending.
         place: number of the input, and of the unit in it.
         made_from: hash of the input and of all settings that decide bytes.
         make: makes the records.

@@ -75,10 +75,10 @@ def choose_pairs(heads: IntArray, tails: IntArray, *, most: int, seed: int) -> t
     and another head, if there is any.
 
     Args:
-        heads: of each fact, [F].
-        tails: of each fact, [F].
+        heads: heads of each fact, [F].
+        tails: tails of each fact, [F].
         most: facts of an ordered pair of entities.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         Positives [P, 2] and negatives [at most P, 2], numbers of facts.

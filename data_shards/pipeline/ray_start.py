@@ -24,7 +24,7 @@ def init_ray(address: str, **settings: Any) -> None:
     """`ray.init`, quietly.
 
     Args:
-        address: of a cluster, as `ray.init` takes it; `LOCAL` starts a Ray here.
+        address: address of a cluster, as `ray.init` takes it; `LOCAL` starts a Ray here.
         settings: for `ray.init`.
 
     Raises:

@@ -39,7 +39,7 @@ class Order:
         lane_size: records per lane and step.
         seed: the run's seed.
         window: records that are shuffled among themselves inside a lane's stream.
-        fraction: of the records that are read at all; a smaller one reads part of what a larger one reads.
+        fraction: fraction of the records that are read at all; a smaller one reads part of what a larger one reads.
         held_out: records that no order reads; 0, or at least a global batch.
 
     Raises:

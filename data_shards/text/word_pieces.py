@@ -138,7 +138,7 @@ class WordPieces:
         Args:
             folder: to write to.
             max_pieces: of the encoder beside it, if there is one; see `TokenizerFiles.config_json`.
-            token_types: of the encoder beside it.
+            token_types: token types of the encoder beside it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         config = self.files.config_json(max_pieces=max_pieces, token_types=token_types)

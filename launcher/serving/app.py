@@ -51,8 +51,8 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
 
     Args:
         backend: to be asked.
-        settings: of the service.
-        load: of it at any moment.
+        settings: settings of the service.
+        load: current load of the service.
     """
     app = FastAPI(
         title="spe serve",

@@ -59,7 +59,7 @@ class ServeBackend:
     """Asks the replicas of Serve's applications, which have the names of the models.
 
     Args:
-        settings: of the service.
+        settings: settings of the service.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:

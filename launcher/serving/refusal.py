@@ -9,7 +9,7 @@ class Refused(Exception):
     """A request is answered with an error.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         message: one line: what is wrong and what to do.
         retry_after: seconds after which the same request may succeed.
     """

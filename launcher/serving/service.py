@@ -70,9 +70,9 @@ class Service:
 
     Args:
         models: name → where it comes from.
-        settings: of requests.
-        replicas: of each process that computes.
-        scaling: of each model.
+        settings: settings of requests.
+        replicas: replicas of each process that computes.
+        scaling: scaling of each model.
         address: to listen at.
         grace_seconds: that requests have to end.
     """

@@ -38,7 +38,7 @@ class Steps(Dataset[list[Batch] | UserError]):
     """Item t: the forwards of one rank at step t.
 
     Args:
-        reader: of the dataset.
+        reader: reader of the dataset.
         order: which records make up each lane.
         collate: makes a batch of them.
         forwards: the lanes of each forward of this rank.

@@ -32,7 +32,7 @@ class BackgroundSaver:
         store: where checkpoints go.
         world: this rank among all.
         most_failures: periodic saves that fail in a row before the run ends, at least 1.
-        saved_step: of the newest checkpoint there is; 0 for none.
+        saved_step: step of the newest checkpoint there is; 0 for none.
         on_saved: called with the step of every checkpoint, by the thread that writes it; must not raise.
     """
 

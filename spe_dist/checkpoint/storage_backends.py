@@ -147,7 +147,7 @@ class ObjectStorage:
 
     Args:
         remote: the folder of checkpoints.
-        folder: of this machine, for the checkpoint that is read and for files on their way; made if missing.
+        folder: folder of this machine, for the checkpoint that is read and for files on their way; made if missing.
         before_completing: called before a manifest is written, to send what belongs with the checkpoint.
     """
 

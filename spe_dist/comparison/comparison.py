@@ -38,7 +38,7 @@ class Column:
 
     Args:
         task: its name.
-        fraction: of the training data.
+        fraction: fraction of the training data.
     """
 
     task: str

@@ -51,8 +51,8 @@ class Edge(NamedTuple):
     Args:
         head: its first argument.
         tail: its second argument.
-        type: of the relation.
-        score: of a predicted one.
+        type: type of the relation.
+        score: score of a predicted one.
         evidence: numbers of the sentences that state a gold one, if the file says so.
         in_train: whether a fact of the training file has the same type and, of any mentions, the same names.
     """
@@ -93,7 +93,7 @@ class DocumentGraph:
     """A document with its relations, or with those that a model sees.
 
     Args:
-        title: of the document.
+        title: title of the document.
         nodes: by the numbers that the file gives entities.
         edges: none twice.
         document: what the model reads; None where a graph is read from a file of predictions.

@@ -106,8 +106,8 @@ def encode(questions: Sequence[Question], settings: QaSettings, word_pieces: Wor
 
     Args:
         questions: with their contexts.
-        settings: of the model.
-        word_pieces: of the encoder.
+        settings: settings of the model.
+        word_pieces: tokenizer of the encoder.
         max_pieces: most that the encoder has positions for, [CLS] and [SEP] included.
     """
     numbers: dict[str, int] = {}

@@ -32,7 +32,7 @@ class ExtractiveQa(ItemTask[Question, QaSettings]):
     """Answers as spans of a context.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: ExtractiveQaConfig

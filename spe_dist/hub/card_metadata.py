@@ -46,8 +46,8 @@ class Given:
     """What a person says about a model, each over what its folder says.
 
     Args:
-        license: of the model, by the hub's identifiers.
-        language: of the texts, by ISO 639.
+        license: license of the model, by the hub's identifiers.
+        language: language of the texts, by ISO 639.
         base_model: what it was fine-tuned from, as the hub names it.
         dataset: what it learned from, as the hub names it.
     """

@@ -106,7 +106,7 @@ class CppBody(Body):
     """`span_pool` of a shared library, on the CPU.
 
     Args:
-        path: of the library.
+        path: path of the library.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +147,7 @@ class CudaBody(Body):
     The kernel looks itself whether spans are among the words, and traps: asking it would make the step wait.
 
     Args:
-        path: of the library.
+        path: path of the library.
     """
 
     def __init__(self, path: Path) -> None:

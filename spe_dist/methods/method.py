@@ -44,7 +44,7 @@ class Method:
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
     """
 
     collate: Collate

@@ -39,7 +39,7 @@ def states_of_groups(model: Any, layout: PaddedLayout, inputs: Mapping[str, Tens
     """States of the last layer, [P, H].
 
     Args:
-        model: of Hugging Face.
+        model: model of Hugging Face.
         layout: which pieces make which rows.
         inputs: arguments of the model, [P, ...].
     """

@@ -32,7 +32,7 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
     """The right one of given candidates.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: MultiChoiceConfig

@@ -23,7 +23,7 @@ class Classifier(nn.Module):
     """Vector → block → logits over classes.
 
     Args:
-        size: of a vector.
+        size: size of a vector.
         classes: how many there are.
         block: comes before the linear layer; keeps the size.
     """

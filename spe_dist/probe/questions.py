@@ -109,7 +109,7 @@ def draw_questions(
         special: ids of [CLS], [SEP] and [MASK].
         questions: Q.
         candidates: N.
-        seed: of all that is drawn.
+        seed: seed of all that is drawn.
         source: where the sentences are from.
         mask_unit: what becomes one [MASK] in a view.
 

@@ -32,7 +32,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
     """The relation of two given entities of a sentence.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: SentenceRelationsConfig

@@ -95,7 +95,7 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
     """The resolved configuration and the plan of a run.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         records_per_second: that it would train on; if not given, what the run has measured so far, if it has.
 
     Raises:

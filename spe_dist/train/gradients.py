@@ -69,7 +69,7 @@ def gradients_of_step(
     Args:
         method: without an engine, its model in the mode to be measured. It goes through a step.
         world: this rank among all.
-        plan: of the step.
+        plan: plan of the step.
         batches: this rank's forwards, on the host.
         objectives: weights by objective; a term belongs to the one whose name it begins with.
         forward_in: context of each forward.
@@ -104,7 +104,7 @@ class StepGradients:
     Args:
         config: the run.
         method: of it, before an engine has its model.
-        plan: of its batches.
+        plan: plan of its batches.
         world: this rank among all.
     """
 

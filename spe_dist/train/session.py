@@ -169,7 +169,7 @@ class Session:
 
         Args:
             step: updates made so far.
-            learning_rate: of the last of them.
+            learning_rate: learning rate of the last of them.
             while_waiting: called after each forward of held-out records.
         """
         sums, speeds = self.metrics.close(step)
@@ -247,7 +247,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     """Set a run up on this rank; while the context lasts, the run's folder is its own.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         make_method: in place of the one that the configuration names (benchmarks compare with another).
 
     Raises:

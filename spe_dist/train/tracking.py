@@ -38,8 +38,8 @@ class TrackedRun:
 
     Args:
         tracker: which.
-        folder: of the run; what the process prints is in its `tracker.log`.
-        name: of the run.
+        folder: folder of the run; what the process prints is in its `tracker.log`.
+        name: name of the run.
     """
 
     def __init__(self, tracker: Tracker, folder: Path, name: str) -> None:

@@ -86,7 +86,7 @@ class EnparModel(nn.Module):
     Args:
         config: the run.
         encoder: what the heads stand on.
-        types: of entities, how many.
+        types: number of types of entities.
     """
 
     def __init__(self, config: EnparConfig, encoder: EnparEncoder, *, types: int) -> None:

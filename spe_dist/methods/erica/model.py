@@ -28,7 +28,7 @@ class EricaEncoder(nn.Module):
     """The sentence encoder, with entity vectors by eq. 1 of the paper.
 
     Args:
-        sentence_encoder: of the run.
+        sentence_encoder: sentence encoder of the run.
     """
 
     def __init__(self, sentence_encoder: SentenceEncoder) -> None:
