@@ -39,7 +39,7 @@ class Compare:
     symmetric: tuple[str, ...] = ()
     """Relation types whose direction is ignored."""
     resamples: int = RESAMPLES
-    """Bootstrap resamples."""
+    """Number of bootstrap resamples."""
     json: bool = False
     """Print what scores.json would hold instead of tables."""
 

@@ -74,13 +74,13 @@ class Serve:
     max_characters: int = Limits.characters
     """Maximum number of characters in a text."""
     max_body_bytes: int = Limits.body_bytes
-    """Maximum size of a request."""
+    """Maximum size of a request in bytes."""
     max_queued: int = Batching.queue
     """Requests that may wait for a process of a model; more are refused until there is room."""
     timeout: float = Limits.seconds
-    """Seconds in which a request must have come, and in which it must be answered."""
+    """Time limit in seconds to receive a request, and to answer it."""
     grace: float = 30.0
-    """Seconds that requests have to end when the service ends."""
+    """Seconds that running requests have to finish when the service ends."""
     metrics_port: int = 0
     """Port at which Ray publishes all its metrics, on all addresses of this machine; /metrics has those of the service.
     0: a free one."""
