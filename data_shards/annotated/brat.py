@@ -217,7 +217,7 @@ class _Types:
         if self._written.setdefault(written, type) != type:
             raise UserError(
                 f"the types {type!r} and {self._written[written]!r} would both be {written!r} in brat, whose types "
-                "have neither spaces nor signs: rename one of them"
+                "have no spaces or special characters: rename one of them"
             )
         return written
 
