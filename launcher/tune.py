@@ -143,7 +143,7 @@ class _Trial:
 
     @property
     def seeds(self) -> dict[str, FinetuneConfig]:
-        """Its fine-tunings, by what they are called."""
+        """Configuration of each seed's fine-tuning, by its name in messages."""
         return {f"{self.start}, trial {self.number}, seed {seed.run.seed}": seed for seed in self.config.of_each_seed()}
 
 

@@ -62,7 +62,7 @@ class FinishedUnit:
     entity_counts: tuple[int, ...] = ()
     """Entities of each type."""
     repeated: Mapping[str, int] = field(default_factory=dict)
-    """As of its content."""
+    """Sentences that occur several times, and how often."""
     relation_counts: tuple[int, ...] = ()
     """Facts of each relation."""
 

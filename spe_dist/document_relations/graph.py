@@ -70,7 +70,7 @@ class Edge(NamedTuple):
         return self.head, self.tail, self.type
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields, without those that say nothing."""
+        """Fields of the edge, without those that are empty."""
         values: dict[str, Any] = {"head": self.head, "tail": self.tail, "type": self.type}
         if self.score is not None:
             values["score"] = self.score

@@ -39,7 +39,7 @@ class Product(NamedTuple):
     bias: Tensor  # [N]
 
     def finished(self) -> Tensor:
-        """Its numbers, [P, N] fp32."""
+        """Products in real values, [P, N] fp32."""
         width, shift = self.places.split(1, dim=1)
         return width * self.sums[: len(self.places)] - shift * self.columns + self.bias
 
