@@ -22,7 +22,7 @@ def joined_ray(address: str | None, *, allow_unauthenticated: bool, cores: int) 
     """Joined to a Ray until the block ends.
 
     Args:
-        address: of a cluster; None takes $RAY_ADDRESS, or starts a Ray here.
+        address: address of a cluster; None takes $RAY_ADDRESS, or starts a Ray here.
         allow_unauthenticated: even if it asks for no token.
         cores: that a Ray started here says it has.
 

@@ -30,8 +30,8 @@ class Restarts:
         """What ends the run, or None if it goes on.
 
         Args:
-            failure: of a rank.
-            step: of the newest checkpoint, 0 if there is none.
+            failure: failure of a rank.
+            step: step of the newest checkpoint, 0 if there is none.
         """
         mistake = user_error_in(failure)
         if mistake is not None and not mistake.may_pass:

@@ -13,14 +13,14 @@ from ray.experimental import internal_kv
 
 
 class RunFlag(Enum):
-    """What there is to say."""
+    """Messages between a command and its ranks and tasks."""
 
     BEGUN = "ranks have made a step, or a seed has begun"
     STOP = "save and end"
 
 
 def set_flag(flag: RunFlag) -> None:
-    """For the command, or for its ranks and tasks."""
+    """Set a flag for the command, or for its ranks and tasks."""
     internal_kv._internal_kv_put(_key(flag), b"")
 
 

@@ -84,7 +84,7 @@ def connect(address: str, *, allow_unauthenticated: bool, **settings: Any) -> No
 
 
 def _check_joined(address: str, allow_unauthenticated: bool) -> None:
-    """Of a cluster whose address Ray itself had to find, or that was started here."""
+    """Refuse an open cluster whose address Ray itself had to find, or that was started here, unless that is allowed."""
     access = probe_access(ray.get_runtime_context().gcs_address)
     if access is Access.TOKEN:
         return
@@ -110,12 +110,12 @@ def _refuse_open(address: str, allow_unauthenticated: bool, access: Access = Acc
     if allow_unauthenticated:
         LOGGER.warning("%s: anyone who can reach its ports can run code on its nodes, as you", danger)
         return
-    mend = (
+    remedy = (
         f"unset {_MODE}"
         if address == LOCAL
         else f"start every node with {_MODE}=token and one token (`ray get-auth-token --generate`)"
     )
-    raise UserError(f"{danger}: anyone who can reach its ports can run code on its nodes, as you; {mend}. {_ALLOW}")
+    raise UserError(f"{danger}: anyone who can reach its ports can run code on its nodes, as you; {remedy}. {_ALLOW}")
 
 
 def _require_token_mode(address: str) -> None:

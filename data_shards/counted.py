@@ -7,7 +7,7 @@ def counted(number: int, what: str) -> str:
     """The number and the word for it: 1 file, 1,200 files.
 
     Args:
-        number: of them.
+        number: how many there are.
         what: one of them, a word with a regular plural: files, entities, processes.
     """
     if number == 1:

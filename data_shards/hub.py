@@ -31,7 +31,7 @@ def fetch(
 
     Args:
         name: USER/MODEL, or MODEL alone for some old ones.
-        patterns: of the files that are wanted.
+        patterns: patterns of the files that are wanted.
         revision: a branch, tag or commit; the hub's main branch if not given.
         token: to be shown; that of HF_TOKEN or of `hf auth login` if not given.
         what: is fetched, for errors.
@@ -60,7 +60,7 @@ def fetch_model(
     Args:
         model: a folder, or USER/MODEL.
         weights: a file that a model of the right kind has.
-        revision: of a model on the hub.
+        revision: revision of a model on the hub.
         token: for the hub.
 
     Raises:
@@ -109,7 +109,7 @@ def reason_of(error: BaseException, name: str, *, uploading: bool = False) -> st
 
     Args:
         error: that its library has raised.
-        name: of the model.
+        name: name of the model.
         uploading: it was to be uploaded, not downloaded.
     """
     from huggingface_hub import constants, errors
@@ -157,7 +157,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_of_the_network(error: BaseException) -> bool:
-    """Of the library by which the hub's speaks to servers: its name differs between releases."""
+    """Whether an error comes from the HTTP library of the hub's library, whose name differs between releases."""
     return type(error).__module__.partition(".")[0].startswith("httpx") or isinstance(error, ConnectionError)
 
 

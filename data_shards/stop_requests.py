@@ -102,7 +102,7 @@ def leave_closed_terminal() -> None:
 
 
 def reader_is_gone() -> bool:
-    """Of standard output, not of another pipe or connection."""
+    """Whether the reader of standard output (not of another pipe or connection) is gone."""
     return _is_closed(sys.stdout.fileno())
 
 

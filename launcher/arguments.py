@@ -38,7 +38,7 @@ def parse_arguments(kind: Any, arguments: Sequence[str], *, prog: str, **more: A
 
     Args:
         kind: a dataclass, or the union of those of subcommands.
-        arguments: of the command.
+        arguments: arguments of the command.
         prog: the command, for its `--help`.
         more: for `tyro.cli`, such as a default.
 

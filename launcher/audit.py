@@ -23,20 +23,20 @@ from spe_dist.text_table import text_table
 class Audit:
     """Write a sample of a dataset's facts for a person to judge, or print the precision that judged facts show.
 
-    A fact is right if the text means these two entities and the relation holds between them; the text need not state
-    it. Write yes or no in the column "right", in a spreadsheet or an editor.
+    A fact is right if the marked mentions mean these two entities and the relation holds between them in the world; the
+    text need not state it. Write yes or no in the column "right", in a spreadsheet or an editor.
     """
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset of documents."""
     out: Path | None = None
-    """File to write: a table with tabs (.tsv) or JSON lines (.jsonl)."""
+    """File for the sample: a table with tabs (.tsv) or JSON lines (.jsonl)."""
     judged: Path | None = None
-    """A file that --out wrote, with judgements: print precision by relation, with 95 % intervals of Wilson."""
+    """File that --out wrote, with judgements filled in: print precision by relation, with 95 % Wilson intervals."""
     kb: Path | None = None
     """Knowledge base that the dataset was built with, for the ids of entities."""
     per_relation: int = 5
-    """Facts of each relation; of a relation that has fewer, all."""
+    """Number of facts per relation; all facts of a relation that has fewer."""
     seed: int = 0
     """Random seed for the sample."""
     json: bool = False

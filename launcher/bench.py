@@ -42,20 +42,20 @@ class Bench:
     """Measure cases and print one table. Variants of a case run alternately; the first is the baseline.
 
     Cases:
-        span-pool      the span CNN alone, against gather, pad, Conv1d, GELU, max
-        attention      attention of packed sequences alone, by mean length, and where the faster one changes:
-                       torch's varlen_attn and short_attention on a GPU, ways of padding on a CPU
-        ceilings       what the device reaches: copies, and matrix products of the encoder's shapes
-        step           a whole step: records per second, MFU; on a GPU its waits, kernels and idle time
-        packing        a whole step, against padding and the reference span_pool
-        objectives     a whole step of the recipe's method, against masked language modelling alone
-        methods        a whole step of a recipe's method, against one of SPE (minilm_cpu) on the same records
+        span-pool      the span CNN alone, compared with gather, pad, Conv1d, GELU, max
+        attention      attention of packed sequences alone, by mean length, and the length at which another one is
+                       faster: torch's varlen_attn and short_attention on a GPU, ways of padding on a CPU
+        ceilings       the highest speed that the device reaches: copies, and matrix products of the encoder's shapes
+        step           a whole step: records per second, MFU; on a GPU also waits, kernels and idle time
+        packing        a whole step, compared with padding and the reference span_pool
+        objectives     a whole step of the recipe's method, compared with masked language modelling alone
+        methods        a whole step of a recipe's method, compared with a step of SPE (minilm_cpu) on the same records
         gradients      share of each objective in the first step's gradient (not timed)
         launches       operators of a step on a GPU, by part, counted on the CPU (not timed)
         loader         records per second of one loader process
         saving         time that training waits for saves, and the parts of a restart
         predict        sentences per second and memory of an extractor on raw text
-        serve          latency of a service under load, while processes are killed and beside bad requests
+        serve          latency of a service under load, while processes are killed, and while bad requests come in
 
     All cases except span-pool, attention, predict and serve take the settings of `spe pretrain` after `--`, and all of
     these but ceilings need its shards.

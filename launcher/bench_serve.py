@@ -78,7 +78,7 @@ class Part:
     """A part of the test and what became of its requests.
 
     Args:
-        name: of it.
+        name: name of the part.
         requests: that were sent.
         refused: answers 503.
         lost: neither an answer nor 503.
@@ -120,7 +120,7 @@ def measure_service(settings: ServeBench) -> tuple[list[Part], str]:
     """Start a service, load it, end it.
 
     Args:
-        settings: of the test.
+        settings: settings of the test.
 
     Returns:
         Its parts, and a table of them.
@@ -261,7 +261,7 @@ def _command_of(process: psutil.Process) -> str:
 
 
 def _cpu_seconds(service: psutil.Process) -> dict[str, float]:
-    """Of the processes of a service, by what they do, and of this one."""
+    """CPU seconds of the processes of a service, by what they do, and of this process."""
     total = {"proxy": 0.0, "models": 0.0, "the rest of Ray": 0.0, "sender": time.process_time()}
     for one in service.children(recursive=True):
         command = _command_of(one)

@@ -12,32 +12,32 @@ from launcher.run_command import run_command
 
 USAGE = """usage: spe COMMAND [arguments]      (spe COMMAND --help says more; spe --version)
 
-  shards build|annotate|info|show|verify|audit|train-vocab|sample-corpus   build shards from text, and inspect them
-  data check|convert|split|wikihop-from-docred FILE …   check annotated data, convert them to a format or task, or split
+  shards build|annotate|sentences|pair|info|show|verify|audit|train-vocab|sample-corpus   build and inspect shards
+  data check|convert|split|wikihop-from-docred FILE …   check annotated data, convert them, or split them into parts
   kb convert SOURCE … --out FOLDER                      make a knowledge base for linking documents
   pretrain                                              pre-train (the same as python launcher/pretrain.py)
   finetune [TASK] --from RUN --train FILE --dev FILE    fine-tune a pre-trained encoder, by default into an extractor
-  tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, equally for every start
+  tune --from RUN --train FILE --dev FILE --grid SETTING=VALUES   tune settings on dev, the same trials for every start
   predict MODEL [FILE …] [--text TEXT]                  find entities and relations with a fine-tuned model
   suggest MODEL FILE … --count N                        pick the texts that are worth annotating next
-  serve MODEL …                                         answer over HTTP with what extractors find
+  serve MODEL …                                         serve extractors over HTTP
   label-studio MODEL                                    answer Label Studio's requests for predictions
   compare-pretraining --config RECIPE                   pre-train variants, fine-tune all alike, compare their scores
-  ablate                                                the same with the ablations of a paper
+  ablate                                                compare-pretraining with the ablations of the SPE paper
   slurm --config RECIPE --nodes N                       write a Slurm batch script for a run
-  plan --config RECIPE                                  memory of a rank and bytes of a step at each ZeRO stage
+  plan --config RECIPE                                  estimate memory per rank and traffic per step, by ZeRO stage
   doctor --config RECIPE                                check every node of the cluster before a run
   checkpoint list|verify RUN                            list a run's checkpoints, or verify every byte
   export RUN | MODEL --format onnx|int8                 export a run for Hugging Face, or an extractor for fast CPUs
   push FOLDER USER/MODEL                                share a model on the Hugging Face hub, without pickles
-  probe RUN --shards DIR | --documents FILE             test what vectors encode without fine-tuning: words, relations
+  probe RUN --shards DIR | --documents FILE             test whether vectors encode words or relations, untuned
   embeddings RUN --documents FILE --out FOLDER          draw entity and pair vectors of documents, and measure clusters
   report RUN --out FOLDER                               write a run's curves, table and JSON summary
   compare RUN_A RUN_B                                   compare the scores of two fine-tuned runs
   runs diff A B                                         find the first difference between two runs
   bench CASE …                                          benchmark parts against a baseline
 
-With --json, a command whose result is a table prints it as JSON; what else it says goes to standard error.
+With --json, a command whose result is a table prints it as JSON; all other messages go to standard error.
 """
 COMMANDS = {
     "shards": "launcher.shards",

@@ -45,7 +45,7 @@ class Compare:
     over pairs of seeds; where it is equal, entities. Equal seeds are paired if both runs have the same ones, otherwise
     each seed of one run with each of the other."""
     resamples: int = RESAMPLES
-    """Bootstrap resamples."""
+    """Number of bootstrap resamples."""
     json: bool = False
     """Print what scores.json would hold instead of tables."""
 
@@ -84,7 +84,7 @@ def main(argv: list[str]) -> None:
 
 
 def _settings_line(first: dict[str, Any] | None, second: dict[str, Any] | None) -> str:
-    """In which settings two runs differ, as one line."""
+    """The settings in which two runs differ, as one line, and a warning below it if architectures differ."""
     if first is None or second is None:
         return "settings: not compared, as a run has no seed-*/config.yaml"
     differing = differences(first, second, free=FREE)

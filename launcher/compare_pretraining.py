@@ -54,21 +54,26 @@ class ComparePretraining:
 
     spe compare-pretraining --config pretraining_comparison_cpu --pretrain data.shards=data/wiki --seeds 5
 
-    The recipe (--config) names the variants (recipes of pre-training, and none), the tasks (recipes of fine-tuning and
-    their data, with shares of the training data and settings to tune on dev), the baselines that every variant is
-    compared with (those of all, or its own), and the budget of a pre-training: word pieces, model FLOPs or hours. It
-    can also state what papers report. `spe ablate` is the same command with the recipe of the SPE paper's ablations.
+    The recipe (--config) names
+    - the variants: recipes of pre-training, or none (the encoder as it is);
+    - the tasks: recipes of fine-tuning with their data, shares of the training data, and settings to tune on dev;
+    - the baselines that every variant is compared with; a variant may name its own;
+    - the budget of a pre-training: word pieces, model FLOPs or hours;
+    - figures that papers report, if any.
 
-    The folder FOLDER/NAME then holds comparison.md, comparison.json and comparison.png: scores with deviations over
-    seeds, differences with intervals, p-values of a paired bootstrap, corrected for the number of comparisons, what
-    papers report, marked as theirs, and what each pre-training cost. --report writes it of what is done so far, also
-    while the rest is running.
+    `spe ablate` is the same command with the recipe of the SPE paper's ablations.
+
+    The folder FOLDER/NAME then holds comparison.md, comparison.json and comparison.png: scores with standard
+    deviations over seeds; differences with intervals and p-values of a paired bootstrap, corrected for the number of
+    comparisons; the papers' figures, marked as such; and the cost of each pre-training. --report writes the table of
+    the results so far, also while the command is running.
 
     Pre-trainings run one after another, each as spe pretrain; fine-tunings run on Ray, as many at a time as there are
-    cores or GPUs. The same command resumes: what is done is not repeated. Fine-tunings keep scores and predictions, not
+    cores or GPUs. The same command resumes; what is done is not repeated. Fine-tunings keep scores and predictions, not
     models.
 
-    Exit status: 0 everything is done; 75 stopped on request; 1 an error, in one line: the rest is done.
+    Exit status: 0: everything is done; 75: stopped on request; 1: an error, printed in one line; everything else is
+    done.
     """
 
     config: str
@@ -88,7 +93,7 @@ class ComparePretraining:
     finetune: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING=VALUE"), tyro.conf.UseAppendAction] = ()
     """Setting of all fine-tunings, such as train.epochs=10. Repeat it for several."""
     report: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write the table of what is done, and stop."""
+    """Write the table of the results so far, and stop."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print what would be run, and stop."""
     json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -321,7 +326,7 @@ def _call(arguments: Sequence[str], what: str) -> None:
 
 
 def _export_start(comparison: Comparison, name: str) -> None:
-    """Of a variant that starts from a run's moving average or earlier step, where fine-tuning will look for it."""
+    """Export the moving average or an earlier step of a run, if a variant starts from it, for its fine-tuning."""
     variant, run = comparison.config.variants[name], comparison.pretrainings[name]
     out = Path(comparison.start(name))
     if isinstance(run, Config) and out != Path(run.run_folder) and not out.is_dir():

@@ -44,8 +44,8 @@ class Check:
     """Print statistics of annotated data: types, lengths, overlaps, directions, duplicates, differences."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """JSON or JSON lines in any format that docs/annotated_data.md names, CoNLL's columns, a DocBin of spaCy (.spacy),
-    or a folder of brat; files may be compressed. - is standard input."""
+    """Files to check: JSON or JSON lines in any format of docs/annotated_data.md, CoNLL columns, a spaCy DocBin
+    (.spacy), or a brat folder; files may be compressed. - is standard input."""
     format: FormatName | None = None
     """Format of the files. Default: recognised by their first item."""
     language: str = "en"
@@ -67,17 +67,17 @@ class Check:
 class Convert:
     """Write annotated data in another format, compressed if the name ends in .gz or .bz2.
 
-    What the format cannot hold is counted in the output. Of a dataset of spe shards sentences, the facts of its
-    knowledge base become relations between all their mentions.
+    The output counts what the format cannot hold. If the input is a dataset of spe shards sentences, the facts of its
+    knowledge base become relations between all mentions of their entities.
     """
 
     source: tyro.conf.Positional[Path]
-    """File to read, folder of brat, or folder of a dataset of sentences; - is standard input."""
+    """File, brat folder, or folder of a dataset of sentences to read; - is standard input."""
     out: tyro.conf.Positional[Path]
-    """File to write, or folder of brat, which must be empty or not there."""
+    """File or brat folder to write; a folder must be empty or new."""
     to: WrittenFormat | None = None
-    """Format to write. Default: by the ending (.conll, .bio: conll; .spacy: spacy; a name without ending: a folder of
-    brat), else unified."""
+    """Format to write. Default: by the file ending (.conll, .bio: conll; .spacy: spacy; a name without ending: a brat
+    folder), else unified."""
     format: FormatName | None = None
     """Format of the input. Default: recognised by its first item."""
     without_relations: tuple[str, ...] = ()
@@ -93,11 +93,11 @@ class Convert:
 
 @dataclass(frozen=True)
 class WikihopFromDocred:
-    """Make multi-choice questions of documents with entities and relations: a stand-in for WikiHop, in its format.
+    """Make multi-choice questions from documents with entities and relations: a substitute for WikiHop, in its format.
 
-    Each head and relation with exactly one tail in a document is a question; the entities of the tail's type, without
-    the head, are its candidates, the sentences its texts. Names of relations are read from rel_info.json beside the
-    file.
+    Each head and relation with exactly one tail in a document makes a question. Its candidates are the entities of the
+    tail's type, without the head; its texts are the document's sentences. Names of relations are read from
+    rel_info.json in the folder of the file.
     """
 
     source: tyro.conf.Positional[Path]
@@ -116,9 +116,9 @@ class WikihopFromDocred:
 
 @dataclass(frozen=True)
 class Split:
-    """Split a file at random into train, dev and test: SQuAD's by article, other JSON and JSON lines by item.
+    """Split a file at random into train, dev and test: SQuAD by article, other JSON and JSON lines by item.
 
-    Items of one document (field document) or context (field context) stay together, and count as one.
+    Items of one document (field document) or context (field context) stay together and count as one item.
     """
 
     source: tyro.conf.Positional[Path]
@@ -126,13 +126,13 @@ class Split:
     out: Path
     """Folder to write train.json, dev.json and test.json (SQuAD) or train.jsonl, dev.jsonl and test.jsonl to."""
     train: float = 0
-    """Number of articles or items to train on or, below 1, the share of them. 0: no such file."""
+    """Number of articles or items in the training file or, below 1, their share. 0: no such file."""
     dev: float = 0
-    """The same of the part that selects the best epoch."""
+    """Number or share of articles or items in the dev file, which selects the best epoch. 0: no such file."""
     test: float = 0
-    """The same of the part for testing."""
+    """Number or share of articles or items in the test file. 0: no such file."""
     seed: int = 42
-    """Random seed: the same one gives the same parts."""
+    """Random seed of the split."""
 
 
 Command = (
@@ -177,7 +177,10 @@ def run_convert(command: Convert) -> None:
     if command.only_unrelated:
         sentences = [sentence for sentence in sentences if is_unrelated(sentence)]
         if not sentences:
-            raise UserError(f"{command.source} has no sentence with two or more entities and without relations")
+            raise UserError(
+                f"{command.source} has no sentence with two or more entities and without relations: leave out "
+                "--only-unrelated, or name another file"
+            )
     if form in OF_TEXTS:
         lost = write_documents(documents_of(sentences), command.out, form, command.language)
     else:
@@ -228,7 +231,7 @@ def run_wikihop_from_docred(command: WikihopFromDocred) -> None:
     nearest = sum(nearest_mention(question) == question.answer for question in questions) / len(questions)
     print(f"{command.source}: {counted(len(documents), 'document')}, format {report.format}")
     if report.format == "docred" and not report.relation_names:
-        print("warning: there is no rel_info.json beside the file: the codes of relations stand in the queries")
+        print("warning: there is no rel_info.json beside the file: queries have codes of relations instead of names")
     print(
         f"left out: {left_out[SEVERAL_TAILS]:,} heads and relations with several tails, {left_out[ALONE]:,} without "
         f"another candidate, {left_out[TOO_MANY]:,} with more candidates than masks"
@@ -266,7 +269,7 @@ def run_check(command: Check) -> None:
     if not command.files:
         raise UserError("no input: name at least one file of annotated data")
     if len({file.resolve() for file in command.files}) < len(command.files):
-        raise UserError("one of the files is named twice: name each once")
+        raise UserError("a file is named twice: name each file once")
     if command.json and (command.tokenizer or command.triples):
         raise UserError("--json has all triples and counts no pieces: remove --triples and --tokenizer")
     data: dict[str, list[AnnotatedSentence]] = {}

@@ -45,7 +45,7 @@ def check_text(
     Args:
         data: sentences by name of their file, the one to learn from first.
         places: file and line of every sentence by name of its file.
-        pieces: of every sentence by name of its file, special pieces included.
+        pieces: pieces of every sentence by name of its file, special pieces included.
         max_pieces: what the encoder takes.
         all_triples: show the table of triples even if it is long.
     """

@@ -1,8 +1,8 @@
 """`spe doctor`: check every node before a run, with the settings of that run.
 
-`--config RECIPE` and overrides as in `spe pretrain`. Joins the Ray cluster that the run would join, or starts Ray here;
-`--local` checks this machine only, without Ray. `--json` prints the results as JSON. `--seconds N` is the time limit of
-each check (60).
+Takes `--config RECIPE` and settings as `spe pretrain` does. Joins the Ray cluster that the run would join, or starts
+Ray here; `--local` checks this machine only, without Ray. `--json` prints the results as JSON. `--seconds N` is the
+time limit of each check (default: 60).
 """
 
 from __future__ import annotations

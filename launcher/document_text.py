@@ -47,7 +47,7 @@ def document_lines(records: Records, text: Sequence[str], manifest: Manifest) ->
     Args:
         records: with the layers of documents.
         text: words of the first record.
-        manifest: of their dataset.
+        manifest: manifest of their dataset.
     """
     rows, entities = records.entities.row(0).tolist(), records.layers["mention_entities"].row(0).tolist()
     types = tuple(manifest.entity_types)

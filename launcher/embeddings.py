@@ -53,8 +53,8 @@ class Embeddings:
     """Write vectors of entities (by type) and of entity pairs (by relation) as a picture of their principal components
     (embeddings.png), numbers (embeddings.json) and files for TensorBoard's projector.
 
-    Printed are two measures of whether equal labels lie together, both by cosine: the silhouette (-1 to 1), and the
-    purity, the share of the ten nearest vectors of other documents that have the same label.
+    Prints two measures of how well vectors of the same label cluster, both by cosine: the silhouette (-1 to 1), and the
+    purity, which is the share of the ten nearest vectors of other documents that have the same label.
     """  # noqa: D205
 
     encoder: tyro.conf.Positional[str]
@@ -64,13 +64,13 @@ class Embeddings:
     out: Path
     """Folder to write."""
     before: str | None = None
-    """Encoder to compare with, such as the one that the run started from; like the first argument."""
+    """Second encoder to compare with, such as the one that the run started from; given like the first argument."""
     relations: int = 10
-    """Number of relations, the most frequent ones."""
+    """Number of relations to show; the most frequent ones are taken."""
     points: int = 2000
     """Number of entities, and of pairs, to draw at random."""
     seed: int = 0
-    """Random seed of the drawing."""
+    """Random seed of this draw."""
     json: bool = False
     """Print what embeddings.json holds; the text goes to standard error."""
 

@@ -29,8 +29,8 @@ class Export:
         spe export runs/people/seed-1/model --format onnx --texts notes.txt   # fp32, computed by ONNX Runtime
         spe export runs/people/seed-1/model --format int8 --data dev.json     # products of 8-bit integers
 
-    An extractor's export is compared with the extractor on the given texts, and what was found is written into it
-    (proof.json). With onnx, the command fails if one entity or relation differs; with int8, some do.
+    An extractor's export is compared with the extractor on the given texts, and the result is written into the export
+    (proof.json). With onnx, the command fails if any entity or relation differs; with int8, some differ.
     """
 
     source: tyro.conf.Positional[Path]
@@ -38,18 +38,20 @@ class Export:
     out: Path | None = None
     """Folder to write. Default: RUN/export, or MODEL-FORMAT beside the model. An earlier export there is replaced."""
     weights: Weights = "query"
-    """Of a run, the weights to export: query (the trained encoder) or momentum (MoCo's key encoder)."""
+    """Weights of a run to export: query (the trained encoder) or momentum (MoCo's key encoder)."""
     step: int | None = None
-    """Of a run, the step of the checkpoint to export, one that it keeps (train.keep_every). Default: the newest."""
+    """Step of the checkpoint of a run to export; it must be one that the run kept (train.keep_every). Default: the
+    newest."""
     format: ExportFormat | None = None
-    """Of an extractor: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with VNNI)."""
+    """Format to export an extractor to: onnx (fp32, for ONNX Runtime) or int8 (for torch on x86 processors with
+    VNNI)."""
     texts: tuple[str, ...] = ()
-    """Files or folders of texts to compare answers on, as spe predict reads them, like those that the model will read.
-    Default: the sentences of --data."""
+    """Files or folders of texts on which answers are compared, as spe predict reads them; take texts like those that
+    the model will read. Default: the sentences of --data."""
     data: Path | None = None
-    """Annotated file to compare F1 on."""
+    """Annotated file on which F1 is compared."""
     sentences: Positive = 10_000
-    """Sentences to compare answers on."""
+    """Number of sentences on which answers are compared."""
 
 
 def main(argv: list[str]) -> None:

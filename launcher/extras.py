@@ -15,7 +15,7 @@ def what_is_missing(error: ModuleNotFoundError, command: str) -> str | None:
     """The line for a person whose command lacks a library of an extra; None if the error is of another kind.
 
     Args:
-        error: of the import.
+        error: error of the import.
         command: such as "spe pretrain".
     """
     library = (error.name or "").partition(".")[0]

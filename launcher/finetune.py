@@ -12,15 +12,15 @@
 Short for settings: --from (start.pretrained), --encoder (encoder.name-or-path), --train, --dev and --test (data.…),
 --fraction (data.fraction), --offsets (data.offsets), --seed (run.seed), --name (run.name), --parallel
 (cluster.parallel), --track (run.track). `--config` selects a recipe other than the paper's: a file, or the name of one
-in launcher/recipes, such as finetune_cpu; its `task` says what is learned (default: extraction). TASK selects the
-recipe finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
+in launcher/recipes, such as finetune_cpu; its `task` selects the task (default: extraction). TASK selects the recipe
+finetune_TASK. `--dry-run` prints what would be read, loaded and trained.
 
 Several seeds are trained with Ray, as many at the same time as there are cores or GPUs. Finished seeds are not
-trained again, and killed ones resume. Scores over all seeds are printed and written to RUN/scores, those on dev to
-RUN/dev/scores.
+trained again, and killed ones resume. Scores over all seeds are printed and written to RUN/scores; scores on dev are
+written to RUN/dev/scores.
 
-Exit status: 0 all seeds are done; 75 (EX_TEMPFAIL) stopped on request; 1 an error, printed in one line: with several
-seeds, those that did not fail are done.
+Exit status: 0: all seeds are done; 75 (EX_TEMPFAIL): stopped on request; 1: an error, printed in one line (with
+several seeds, all seeds that did not fail are done).
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def read_arguments(arguments: list[str]) -> tuple[FinetuneConfig, bool]:
     )
     recipe = finetuning_config(read_values(path), source=str(path))
     if task not in (None, recipe.task):
-        raise UserError(f"--config {path} is a recipe of the task {recipe.task}, not of {task}")
+        raise UserError(f"--config {path} is a recipe of the task {recipe.task}, not of {task}: name another recipe")
     _check_sections(rest, recipe)
     config: FinetuneConfig = parse_arguments(
         type(recipe), rest, default=recipe, prog="spe finetune", description=__doc__

@@ -83,7 +83,7 @@ def marked_texts(
     Args:
         command: names what finds mentions, and how it computes.
         items: the texts.
-        word_pieces: of the model of document relations.
+        word_pieces: tokenizer of the model of document relations.
         changes: mentions that do not fall on words are counted here.
 
     Raises:

@@ -25,10 +25,9 @@ _FOLDERS: dict[SourceFormat, Callable[[Path], Source]] = {"tsv": Tsv, "openke": 
 
 @dataclass(frozen=True)
 class Convert:
-    """Write knowledge bases as one folder of tables: names.tsv, titles.tsv, triples.tsv, relations.tsv.
+    """Merge knowledge bases into one folder of tables: names.tsv, titles.tsv, triples.tsv, relations.tsv.
 
-    Entities with the same id, or the same title of a Wikipedia article, become one. Entities without facts are left
-    out.
+    Entities with the same id or the same Wikipedia article become one entity. Entities without facts are left out.
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]
@@ -39,12 +38,12 @@ class Convert:
     drop_relations: str | None = None
     """Regular expression: facts of relations whose id or name it matches are left out."""
     format: SourceFormat | None = None
-    """Format of all sources. Default: recognised by the files of a folder; a file is a dump of Wikidata."""
+    """Format of all sources. Default: recognised by the files in a folder; a single file is a dump of Wikidata."""
     language: str = "en"
     """Language of a Wikidata dump's labels, aliases and article titles."""
     articles_only: bool = True
-    """Of a Wikidata dump, keep only items with an article in that language's Wikipedia. All items that have a label
-    need ten times the memory."""
+    """Keep only those items of a Wikidata dump that have an article in the Wikipedia of --language. Keeping all items
+    with a label needs ten times the memory."""
     entities_file: str = "wikidata5m_entity.txt"
     """File of a Wikidata5m folder with an entity's id and names in each line."""
     relations_file: str = "wikidata5m_relation.txt"

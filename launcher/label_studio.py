@@ -37,7 +37,8 @@ class LabelStudio:
     """Answer Label Studio's requests for predictions of entities and relations (an "ML backend").
 
     In Label Studio: Settings, Model, Connect Model, with the address that the command prints. The interface needs
-    Labels for a Text; Relations are shown if it has them. Whoever reaches the address may use the model.
+    Labels for a Text; Relations are shown if the interface has them. Anyone who can reach the address can use the
+    model.
     """
 
     model: tyro.conf.Positional[Path]
@@ -45,7 +46,7 @@ class LabelStudio:
     host: str = "127.0.0.1"
     """Address to listen at. The default is for this machine alone; 0.0.0.0 is for all networks."""
     port: int = 9090
-    """Port to listen at; 0: a free one."""
+    """Port to listen at; 0 picks a free one."""
     device: str | None = None
     """Device: cpu, cuda, cuda:1. Default: a GPU if there is one."""
     batch_size: int = 256
@@ -86,7 +87,7 @@ class Interface:
     Args:
         from_name: of the tag that marks entities.
         to_name: of the text.
-        field: of the tasks' data that holds the text; empty if the interface does not say it.
+        field: field of the tasks' data that holds the text; empty if the interface does not say it.
         labels: that entities may have; empty if the interface does not say it.
     """
 

@@ -69,10 +69,10 @@ def _with_floats(value: Any, change: Callable[[float], float | None]) -> Any:
 
 
 def flush_output() -> None:
-    """At the end of a command.
+    """Flush standard output at the end of a command.
 
     Raises:
-        OSError: nobody reads any more.
+        OSError: the reader of standard output has closed it.
         SystemExit: what was printed cannot be written.
     """
     try:

@@ -1,7 +1,8 @@
 """`spe plan`: memory of a rank and traffic of a step at each ZeRO stage, computed by formulas. Starts no process.
 
-Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. With shards, also what the largest
-forward pass keeps in memory for its backward pass, unless `compute` pads all layers or checkpoints activations.
+Takes the settings of `spe pretrain`; `--cluster.workers` is the number of ranks. With shards, the table also has the
+activations that the largest forward pass keeps for its backward pass, unless the section `compute` pads sequences or
+checkpoints activations.
 """
 
 from __future__ import annotations

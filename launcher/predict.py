@@ -77,23 +77,23 @@ class Predict:
     text: str | None = None
     """Text to read instead of files."""
     out: Path | None = None
-    """File to write, completely or not at all; or a folder (a name without an ending) for shards of JSON lines and a
-    manifest. A command that writes a folder may be stopped or killed: the same command resumes. Default: standard
+    """File to write (completely or not at all), or a folder (a name without an ending) for shards of JSON lines and a
+    manifest. If a command that writes a folder is stopped or killed, the same command resumes it. Default: standard
     output."""
     format: OutputFormat | None = None
     """Output format. Default: by the ending of --out (.jsonl, .json, .html, .txt, .graphml, .nt); without --out,
     coloured text in a terminal and JSON lines elsewhere. label_studio: tasks with predictions for Label Studio.
-    graphml, nt, neo4j: a graph, for neo4j as a folder of two files. brat: a folder of texts and annotations."""
+    graphml, nt, neo4j: a graph (neo4j: a folder of two files). brat: a folder of texts and annotations."""
     graph_nodes: Scope = "corpus"
-    """In a graph, mentions of one type and name are one node in all texts (corpus), which are held in memory, or in
-    each text (text)."""
+    """Scope of a graph's nodes: mentions of one type and name are one node in all texts together (corpus), which keeps
+    the graph in memory, or one node in each text (text)."""
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
     """Field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text."""
     mentions: str | None = None
-    """With a model of document relations: what finds the mentions of entities in raw texts. An extractor, or a pipeline
-    of spaCy: an installed package or a folder. Mentions of one type and name in a text are one entity."""
+    """Model that finds the mentions of entities in raw texts, for a model of document relations: an extractor, or a
+    spaCy pipeline (an installed package or a folder). Mentions of one type and name in a text are one entity."""
     offsets: OffsetUnit = "characters"
     """Unit of offsets in a text, in files that give mentions: characters (Unicode code points), utf16 (units of
     JavaScript, Java and C#) or bytes (of UTF-8)."""
@@ -109,15 +109,15 @@ class Predict:
     min_relation_score: float = 0.0
     """Drop relations with a lower score."""
     max_bad_lines: int = 0
-    """Malformed lines, rows or blocks to skip before the command ends."""
+    """Maximum number of malformed lines, rows or blocks to skip; one more ends the command."""
     records_per_file: int = 5_000
-    """Lines, rows or documents of the input in each file of an --out folder; fewer if they are more than 64 MiB."""
+    """Lines, rows or documents of the input per file of an --out folder; fewer if they have more than 64 MiB."""
     ray: bool = False
     """Predict an --out folder on the Ray cluster at RAY_ADDRESS or, without one, on all GPUs or cores of this
     machine."""
     workers: int | None = None
-    """Extractors that predict at the same time, with --ray; several share a GPU if there are fewer GPUs. Default: one
-    for each GPU or, without GPUs, for each core; one core of a cluster reads."""
+    """With --ray, number of extractors that predict at the same time; several share a GPU if there are fewer GPUs.
+    Default: one per GPU or, without GPUs, one per core, except for one core of the cluster that reads the input."""
 
 
 def main(argv: list[str]) -> None:
@@ -220,7 +220,7 @@ def _predict_items(command: Predict, stem: str, progress: Progress) -> None:
     refuse(command, ("mentions",), f"is for models of document relations, and {command.model} is none: remove it")
     refuse(command, _OF_TEXTS, f"is for extractors, and {command.model} is none: remove it")
     if command.format not in (None, "jsonl"):
-        raise UserError(f"--format {command.format}: this task writes JSON lines alone: remove it")
+        raise UserError(f"--format {command.format}: this task writes only JSON lines: remove it")
     files = [] if command.text is not None else list(command.files or (STANDARD_INPUT,))
     from spe_dist.finetuning.item_task import ItemTask
     from spe_dist.tasks import config_of_task

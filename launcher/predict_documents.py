@@ -41,7 +41,7 @@ class RawTexts(NamedTuple):
 
     Args:
         items: the texts.
-        bad_lines: of the files that they come from.
+        bad_lines: bad lines of the files that they come from.
     """
 
     items: Iterator[Item]
@@ -106,7 +106,7 @@ def _load(command: Predict) -> tuple[DocumentModel, WordPieces, torch.device]:
 
     model, word_pieces = load_document_model(command.model)
     if model.threshold is None:
-        raise UserError(f"{command.model} has no threshold yet: its fine-tuning has not come to its end")
+        raise UserError(f"{command.model} has no threshold yet, as its fine-tuning has not finished: start it again")
     model.threshold = max(model.threshold, command.min_relation_score)
     device = find_device(command.device)
     precision = command.precision or ("bf16" if device.type == "cuda" else "fp32")

@@ -81,7 +81,7 @@ def _named(results: Iterable[Result]) -> Iterator[tuple[str, ExtractedText]]:
 
 
 def _brat_text(named: tuple[str, ExtractedText]) -> brat.BratText:
-    """With the scores as notes."""
+    """An extracted text in brat's format, with the scores as notes."""
     name, extracted = named
     mentions = tuple(Mention(one.start, one.end, one.type, number) for number, one in enumerate(extracted.entities))
     notes = {f"T{number}": f"score {one.score:.4f}" for number, one in enumerate(extracted.entities, start=1)}

@@ -35,7 +35,7 @@ class Item:
 
     Args:
         text: raw, or words.
-        fields: of the object that it came from, the text among them; none if it came from a line of text.
+        fields: fields of the object that it came from, the text among them; none if it came from a line of text.
         is_annotated: it is a sentence of annotated data, whose annotation is no longer among the fields.
     """
 
@@ -50,7 +50,7 @@ class Reading:
 
     Args:
         input_format: of all files; if not given, first lines and endings tell, and what they do not tell is text.
-        text_field: of a JSON object, or column of a table, that holds the text.
+        text_field: field of a JSON object, or column of a table, that holds the text.
         bad_lines: counts malformed ones.
         progress: is told how many bytes of the files have been read.
     """
@@ -65,7 +65,7 @@ def read_items(names: Sequence[str], reading: Reading | None = None) -> Iterator
     """The texts of some files, one after another.
 
     Args:
-        names: of files or folders, compressed (`.gz`, `.bz2`) or not; `-` is standard input.
+        names: names of files or folders, compressed (`.gz`, `.bz2`) or not; `-` is standard input.
         reading: how.
 
     Raises:
@@ -119,11 +119,11 @@ def items_of_documents(
 
     Args:
         documents: as they stand in a file of this format.
-        name: of the file, for people.
+        name: name of the file, for people.
         form: the format.
         text_field: see `Reading`.
         bad_lines: is told of those that are malformed, and where they stand.
-        number: of the first line.
+        number: number of the first line.
 
     Raises:
         UserError: too many are malformed.

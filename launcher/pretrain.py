@@ -2,15 +2,16 @@
 
 Starts Ray on this machine, joins a given cluster, or runs as one rank under torchrun.
 `--config NAME` is short for `--config launcher/recipes/NAME.yaml`. `--config auto` chooses a recipe of SPE by the GPUs
-of this machine and the size of the encoder, and says which.
-`--dry-run` checks settings, data, encoder and machine without training and prints the plan, with the expected time if
-`--speed RECORDS_PER_SECOND` is given or the run has measured one. `--profile` traces a few steps into the run's folder.
-`--track wandb`, `trackio` or `mlflow` (short for run.track) tells a tracker what TensorBoard is told.
-`--print-run-folder` prints that folder. `--help` lists all settings.
+of this machine and the size of the encoder, and prints its name.
+`--dry-run` checks settings, data, encoder and machine without training and prints the plan. The plan has the expected
+time if `--speed RECORDS_PER_SECOND` is given or an earlier start of the run has measured its speed.
+`--profile` traces a few steps into the run's folder.
+`--track wandb`, `trackio` or `mlflow` (short for run.track) sends to a tracker what TensorBoard shows.
+`--print-run-folder` prints the run's folder. `--help` lists all settings.
 
-Exit status: 0 the run is finished and saved; 75 (EX_TEMPFAIL) stopped on request and saved, the same command resumes;
-1 an error, printed in one line. Ranks under torchrun exit with 0 after a stop request, because torchrun treats any
-other status as a failure and kills the other ranks.
+Exit status: 0: the run is finished and saved; 75 (EX_TEMPFAIL): it was stopped on request and saved, and the same
+command resumes it; 1: an error, printed in one line. Ranks under torchrun exit with 0 after a stop request, because
+torchrun treats any other status as a failure and kills the other ranks.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _train_on_ray(config: Config) -> None:
 
 
 def _warn(config: Config, device_type: str) -> None:
-    """Of settings that are odd, and of this machine: those of a cluster are mostly alike."""
+    """Warn of unusual settings, and of a slow bf16 on this machine: a cluster's machines are mostly like it."""
     from spe_dist.engine.slow_bf16 import slow_bf16_warning
 
     _say(slow_bf16_warning(config.train.precision, device_type))

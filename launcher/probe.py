@@ -1,7 +1,7 @@
-"""`spe probe RUN`: what vectors know without fine-tuning.
+"""`spe probe RUN`: what vectors encode without fine-tuning.
 
-spe probe RUN --shards HELDOUT      do the vectors of span pairs know words, or only places and lengths?
-spe probe RUN --documents FILE      do the vectors of entities and entity pairs know relations?
+spe probe RUN --shards HELDOUT      do the vectors of span pairs encode words, or only positions and lengths?
+spe probe RUN --documents FILE      do the vectors of entities and entity pairs encode relations?
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ _FEWEST_QUESTIONS, _FEWEST_CANDIDATES, _FEWEST_DOCUMENTS = 20, 2, 2
 class Probe:
     """Test what vectors encode without fine-tuning. Use text that was not used for training.
 
-    --shards: do span pair vectors encode words? Which of --candidates span pairs belongs to a sentence? All of them
-    have the sentence's length, positions and word boundaries, so without reading words accuracy is at chance. The
-    output also has an encoder with new weights (at chance), and the encoder's mean states on plain text. The parts
-    above an encoder without a run are new.
+    --shards: do span pair vectors encode words? The question: which of --candidates span pairs belongs to a sentence?
+    All candidates have the sentence's length, positions and word boundaries, so accuracy is at chance for a model that
+    does not read words. For comparison, the output also has an encoder with new weights (at chance), and the encoder's
+    mean states on plain text. If the model is not a run, the parts above the encoder have new weights.
 
-    --documents: do entity vectors (means of states) encode relations? Which entity of a document is the tail of a fact,
-    if the relation and the head stand in front of the document, and if not? Has the nearest pair of entities of another
-    document the same relation?
+    --documents: do entity vectors (means of states) encode relations? The questions: which entity of a document is the
+    tail of a fact, with and without the relation and the head in front of the document? Does the nearest pair of
+    entities in another document have the same relation?
     """
 
     encoder: tyro.conf.Positional[str]
     """Folder of a run or its export, or a Hugging Face encoder. With --shards the run must be one of SPE."""
     shards: str | None = None
-    """Dataset to ask about, built with the encoder's tokenizer."""
+    """Dataset that gives the questions, built with the encoder's tokenizer."""
     documents: Path | None = None
-    """Annotated documents with entities and relations to ask about, such as DocRED's."""
+    """File of annotated documents with entities and relations that gives the questions, such as DocRED's."""
     out: Path | None = None
-    """Folder for probe.json and probe.txt."""
+    """Folder for probe.json and probe.txt. Default: print only."""
     questions: int | None = None
-    """Number of questions (default: 200), or of documents to draw (default: all)."""
+    """With --shards, number of questions (default: 200); with --documents, number of documents (default: all)."""
     candidates: int = 32
     """Span pairs per question; one is correct. Only with --shards."""
     pool: int = 40_000
-    """Number of sentences, from the first on, from which questions and candidates are drawn. Only with --shards."""
+    """Questions and candidates are drawn from this many first sentences. Only with --shards."""
     mask_unit: MaskUnit | None = None
-    """What becomes one [MASK] in the views of a question: each hidden piece, or each hidden span (default: as in the
-    run's training; "piece" for an encoder). Only with --shards."""
+    """What one [MASK] replaces in the views of a question: each hidden piece, or each hidden span. Default: as in the
+    run's training; piece for an encoder. Only with --shards."""
     seed: int = 0
     """Random seed of the questions."""
     json: bool = False

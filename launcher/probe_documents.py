@@ -41,9 +41,9 @@ def probe(encoder: str, file: Path, *, count: int | None, seed: int, out: Path |
 
     Args:
         encoder: folder of a run or an export, or a Hugging Face encoder.
-        file: of documents with entities and relations.
-        count: of its documents to draw; None: all.
-        seed: of all that is drawn.
+        file: file of documents with entities and relations.
+        count: number of its documents to draw; None: all.
+        seed: seed of all that is drawn.
         out: folder of probe.json and probe.txt.
         command: as it was typed.
 
@@ -100,7 +100,7 @@ def bootstrap(answers: Measures, probes: DocumentProbes, *, seed: int) -> dict[s
     Args:
         answers: to the probes.
         probes: what was asked.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     documents = len(probes.documents)
     resamples = np.random.default_rng(seed).integers(0, documents, (_RESAMPLES, documents))

@@ -77,7 +77,7 @@ def shown_fine_tunings(folders: Mapping[str, Path], openings: Collection[str]) -
     """Say of many fine-tunings how each ended, and every ten seconds how far those are that go on.
 
     Args:
-        folders: of each seed, by name.
+        folders: folders of each seed, by name.
         openings: names of those of which it is told what they say before their first epoch.
     """
     opening, out = {name: _Opening(folders[name]) for name in openings}, sys.stdout

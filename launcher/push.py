@@ -21,29 +21,29 @@ class Push:
         spe push runs/people/seed-1/model ann/people --license mit
         spe predict ann/people --text "Marie Curie was born in Warsaw."
 
-    Its files are uploaded in one commit, weights as safetensors only, with its model card. The card's metadata are
-    those of its own front matter and, where that says nothing, what the run tells: language, base model, and the scores
-    of the fine-tuning. What is not known is left out.
+    The model's files and its model card are uploaded in one commit, weights as safetensors only. The card's metadata
+    come from its front matter; fields that are missing there (language, base model, scores of the fine-tuning) come
+    from the run. What is not known is left out.
     """
 
     folder: tyro.conf.Positional[Path]
     """Folder of the model."""
     name: tyro.conf.Positional[str]
-    """Name on the hub: USER/MODEL or ORGANISATION/MODEL. It is created if it is not there."""
+    """Name on the hub: USER/MODEL or ORGANISATION/MODEL. The repository is created if it does not exist."""
     private: bool = False
-    """Only you and your organisation may see it. A model that is public already is refused."""
+    """Create a private repository, which only you and your organisation can see. Fails if it is already public."""
     revision: str | None = None
-    """Branch to upload to, created if it is not there. Default: the main one."""
+    """Branch to upload to, created if it does not exist. Default: the main branch."""
     license: str | None = None
-    """Licence, by the hub's identifiers, such as mit or cc-by-4.0. Default: that of the card, or none."""
+    """Licence of the model as an identifier of the hub, such as mit or cc-by-4.0. Default: the card's, or none."""
     language: str | None = None
-    """Language of the texts, as a code of ISO 639, or multilingual. Default: that of the card or, without one, of the
-    model's word rules."""
+    """Language of the texts, as an ISO 639 code, or multilingual. Default: the card's or, if it names none, the
+    language whose rules the model uses to split words."""
     base_model: str | None = None
-    """Model on the hub that it was trained from. Default: that of the card, or the encoder that the run names."""
+    """Model on the hub from which this one was trained. Default: the card's, or the encoder that the run names."""
     dataset: str | None = None
-    """Dataset on the hub that it was trained on, such as conll2003. Default: that of the card, or none; scores then
-    name the file."""
+    """Dataset on the hub on which the model was trained, such as conll2003. Default: the card's, or none; without one,
+    scores name the file of the data."""
     dry_run: bool = False
     """Print the card's metadata and the files, and upload nothing. Needs no network."""
 

@@ -21,7 +21,7 @@ def read_arguments(arguments: list[str], *, description: str | None = None) -> t
     """The configuration of a run, and whether to stop at a dry run.
 
     Args:
-        arguments: of `spe pretrain`.
+        arguments: arguments of `spe pretrain`.
         description: what `--help` says above the settings.
 
     Raises:
@@ -40,7 +40,7 @@ def split_recipe(arguments: list[str], *, default: Path = DEFAULT) -> tuple[Path
     """The recipe that `--config` names, else the default; and the other arguments, YAML's null as tyro's None.
 
     Args:
-        arguments: of the command.
+        arguments: arguments of the command.
         default: the recipe where `--config` is not among them.
 
     Raises:

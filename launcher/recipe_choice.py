@@ -19,9 +19,9 @@ def choose_recipe(arguments: Sequence[str], machine: Machine, *, hidden_size: in
     """Arguments that name a recipe where `--config auto` stands, and a line that says which and why.
 
     Args:
-        arguments: of `spe pretrain`, with `--config auto`.
+        arguments: arguments of `spe pretrain`, with `--config auto`.
         machine: that trains.
-        hidden_size: of the encoder; None: a new one of the recipe's own size.
+        hidden_size: size of the encoder; None: a new one of the recipe's own size.
     """
     size = "a new encoder" if hidden_size is None else f"an encoder of hidden size {hidden_size}"
     where = "no usable GPU" if not machine.gpus else counted(machine.gpus, "GPU")

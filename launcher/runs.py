@@ -28,8 +28,8 @@ class Diff:
     second: tyro.conf.Positional[Path]
     """Folder of another run."""
     rtol: float = 0.0
-    """Tolerance for floats, relative to the larger value or absolute if that is below 1 (learning rate and gradient
-    norm: always relative). For another number of ranks: 1e-5."""
+    """Tolerance for floats, relative to the larger value or, if that is below 1, absolute (learning rate and gradient
+    norm: always relative). Use 1e-5 to compare runs with different numbers of ranks."""
     json: bool = False
     """Print JSON instead of lines."""
 

@@ -14,12 +14,12 @@ from data_shards.files import explain_write_errors
 class SampleCorpus:
     """Write sentences, or documents, about a small invented world, for trying things out.
 
-    Each has entities and relations; spe shards build --gold-entities uses the entities of sentences, spe shards build
-    --documents --format docred those of documents.
+    All have entities and relations. Build shards from sentences with spe shards build --gold-entities, and from
+    documents with spe shards build --documents --format docred.
     """
 
     out: Path
-    """JSON lines file (.jsonl) to write; with --documents, the folder."""
+    """JSON lines file (.jsonl) to write; with --documents, a folder."""
     sentences: int = 20_000
     """Number of sentences of the corpus."""
     documents: int = 0
@@ -29,11 +29,11 @@ class SampleCorpus:
     """Random seed for content and wording."""
     annotated: int = 0
     """Also write this many annotated sentences for training (….train.jsonl), as many for testing (….test.jsonl) and
-    half as many for dev (….dev.jsonl). No sentence is in two files or in the corpus. With --documents, the same of
-    documents (train.json, test.json, dev.json)."""
+    half as many for dev (….dev.jsonl). No sentence is in two files or in the corpus. With --documents, this is the
+    number of annotated documents (train.json, test.json, dev.json)."""
     negatives: int = 0
     """Also write this many sentences with two or more entities and no relation (….negatives.jsonl), for measuring false
-    relations. None of them is in another file."""
+    relations. No sentence is in another file."""
 
 
 def run_sample_corpus(command: SampleCorpus) -> None:

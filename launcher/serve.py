@@ -33,53 +33,54 @@ _UPDATE = getattr(signal, "SIGUSR1", None)  # Windows has none
 
 @dataclass(frozen=True)
 class Serve:
-    """Answer over HTTP with the entities and relations that extractors find in texts.
+    """Serve extractors over HTTP: requests with texts, answers with their entities and relations.
 
     In a shell:
         spe serve runs/people/seed-1/model
         spe serve people=runs/people/seed-1/model places=runs/places/seed-1/model --replicas 1:4
 
-    POST /v1/extract with {"texts": ["…"]} gives what spe predict gives; /docs describes it. Requests need the token
-    that is printed at the start. Ctrl-C ends the service when all requests are answered. To put another model in place
-    without a gap, replace its folder and send the signal USR1. See docs/serving.md.
+    POST /v1/extract with {"texts": ["…"]} returns what spe predict writes; /docs describes the API. Requests need the
+    token that is printed at the start. Ctrl-C ends the service after all requests are answered. To change a model
+    without downtime, replace its folder and send the signal USR1. See docs/serving.md.
     """
 
     models: tyro.conf.Positional[tuple[str, ...]]
     """Fine-tuned extractors: folders, such as RUN/seed-1/model, or USER/MODEL on the Hugging Face hub (spe push).
-    NAME=FOLDER gives a name. Default: that of the run, or MODEL. The first model answers requests that name none."""
+    NAME=FOLDER sets the model's name. Default: the run's name, or MODEL. The first model answers requests that name no
+    model."""
     host: str = "127.0.0.1"
     """Address to listen at. The default is for this machine alone; 0.0.0.0 is for all networks."""
     port: int = 8000
-    """Port to listen at; 0: a free one."""
+    """Port to listen at; 0 picks a free one."""
     token_file: Path | None = None
-    """File with the token that requests must bring, readable by you alone; it is made if it is not there. Default: a
-    new token at each start."""
+    """File with the token that requests must send; only you may have read access. It is created if it does not exist.
+    Default: a new token at each start."""
     no_token: bool = False
-    """Answer everybody, without a token; only at an address of this machine alone."""
+    """Accept requests without a token; allowed only if the service listens at an address of this machine alone."""
     device: Literal["cpu", "cuda"] | None = None
     """Device: cpu or cuda. Default: GPUs if there are any."""
     precision: Literal["bf16", "fp32"] | None = None
     """Precision: bf16 or fp32. Default: fp32 on a CPU and bf16 on a GPU."""
     replicas: str = "1"
-    """Processes for each model: a number, or LEAST:MOST, between which the load decides."""
+    """Processes for each model: a number, or LEAST:MOST to scale with the load between the two."""
     threads: int = 1
     """Threads of each process, on a CPU."""
     batch_texts: int = Batching.texts
     """Maximum number of texts that a process reads at once, of one request or several."""
     batch_wait_ms: float = 1000 * Batching.wait_seconds
-    """Milliseconds that a request waits for others to be read with."""
+    """Milliseconds that a request waits for other requests to form a batch."""
     max_texts: int = Limits.texts
     """Maximum number of texts in a request."""
     max_characters: int = Limits.characters
     """Maximum number of characters in a text."""
     max_body_bytes: int = Limits.body_bytes
-    """Maximum size of a request."""
+    """Maximum size of a request in bytes."""
     max_queued: int = Batching.queue
     """Requests that may wait for a process of a model; more are refused until there is room."""
     timeout: float = Limits.seconds
-    """Seconds in which a request must have come, and in which it must be answered."""
+    """Time limit in seconds to receive a request, and to answer it."""
     grace: float = 30.0
-    """Seconds that requests have to end when the service ends."""
+    """Seconds that running requests have to finish when the service ends."""
     metrics_port: int = 0
     """Port at which Ray publishes all its metrics, on all addresses of this machine; /metrics has those of the service.
     0: a free one."""
@@ -134,9 +135,11 @@ def models_of(given: Sequence[str]) -> dict[str, Source]:
         if not equals:
             name = version_of(source).partition("/")[0] if isinstance(source, Path) else Path(source).name
         if not _NAME.fullmatch(name):
-            raise UserError(f"{one}: {name!r} is no name of letters, digits, '.', '_' and '-': give NAME={path}")
+            raise UserError(
+                f"{one}: the name {name!r} may have only letters, digits, '.', '_' and '-': give NAME={path}"
+            )
         if name in models:
-            raise UserError(f"two models are called {name}: name them, such as other={path}")
+            raise UserError(f"two models have the name {name}: give one another name, such as other={path}")
         models[name] = source
     if not models:
         raise UserError("name the folder of a model, such as RUN/seed-1/model")
@@ -144,15 +147,15 @@ def models_of(given: Sequence[str]) -> dict[str, Source]:
 
 
 def least_and_most(text: str) -> tuple[int, int]:
-    """Of `--replicas`.
+    """Smallest and largest number of replicas that `--replicas` gives.
 
     Raises:
-        UserError: neither N nor LEAST:MOST.
+        UserError: the text is neither N nor LEAST:MOST.
     """
     match = _REPLICAS.fullmatch(text)
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most:
-        raise UserError(f"--replicas {text}: give a number from 1, or two such as 1:4")
+        raise UserError(f"--replicas {text}: give a number from 1 on, or the least and the most, such as 1:4")
     return least, most
 
 
@@ -167,7 +170,9 @@ def token_of(command: Serve) -> str:
     if command.token_file:
         raise UserError("give either --token-file or --no-token, not both")
     if not is_loopback(command.host):
-        raise UserError(f"--no-token would let everybody who reaches {command.host} use the models: remove one of them")
+        raise UserError(
+            f"--no-token would let everybody who reaches {command.host} use the models: remove --no-token or --host"
+        )
     return ""
 
 

@@ -1,4 +1,4 @@
-"""`spe shards …`: build datasets from text, check them, and make the small things that tests and first runs need."""
+"""`spe shards …`: build datasets from text, inspect them, and make vocabularies and sample corpora."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHOWN_REPEATS, _SHOWN_CHARACTERS = 3, 80
 
 @dataclass(frozen=True)
 class Build(BuildConfig):
-    """Build a dataset of shards from text; start it again to go on with one that was interrupted."""
+    """Build a dataset of shards from text. The same command resumes a build that was interrupted."""
 
     inputs: tyro.conf.Positional[tuple[str, ...]]
 
@@ -53,7 +53,7 @@ class Build(BuildConfig):
 class Annotate(AnnotateConfig):
     """Write a dataset with the records of another one and the entities that a spaCy pipeline finds in them.
 
-    Start it again to go on with one that was interrupted.
+    The same command resumes after an interruption.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -63,8 +63,8 @@ class Annotate(AnnotateConfig):
 class Sentences(SentencesConfig):
     """Write a dataset whose records are the sentences of a dataset of documents.
 
-    A sentence has its entities, and the relations between entities within it. Start it again to go on with one that was
-    interrupted.
+    A sentence keeps its entities, and the relations between entities within it. The same command resumes after an
+    interruption.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -74,8 +74,8 @@ class Sentences(SentencesConfig):
 class Pair(PairConfig):
     """Write a dataset whose records are pairs of sentences of another one, for matching the blanks (MTB).
 
-    In a positive pair, both sentences have a fact of the same head and tail; in a negative one, of the same head or the
-    same tail. Start it again to go on with one that was interrupted.
+    The facts of both sentences of a positive pair have the same head and the same tail; those of a negative pair have
+    only the head or only the tail in common. The same command resumes after an interruption.
     """
 
     dataset: tyro.conf.Positional[str]
@@ -93,12 +93,12 @@ class Verify:
 
 @dataclass(frozen=True)
 class Info:
-    """Print what a dataset holds, and what was left out of it."""
+    """Print the contents of a dataset, and what was left out of it."""
 
     location: tyro.conf.Positional[str]
     """Folder or URL of a dataset."""
     json: bool = False
-    """Print the manifest, JSON, without the list of shards."""
+    """Print the manifest (JSON) without the list of shards."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,9 @@ class TrainVocab:
 
 @dataclass(frozen=True)
 class Show:
-    """Print records as a model sees them: entities, and what its method samples (SPE: spans, permutations, views).
+    """Print records as a model sees them: entities, and what the method samples (SPE: spans, permutations, views).
 
-    This is an example: in a run, sampling depends on the step and lane of a record.
+    The samples are examples: in a run, they depend on the step and lane of a record.
     """
 
     location: tyro.conf.Positional[str]

@@ -1,4 +1,4 @@
-"""`spe slurm`: a batch script for Slurm, made from a recipe. It submits nothing.
+"""`spe slurm`: write a batch script for Slurm from a recipe. It submits nothing.
 
 Settings of the recipe are overridden as in `spe pretrain`. CPUs and GPUs of a node follow from `cluster.workers`,
 `cluster.cpus_per_worker`, `cluster.gpus_per_worker` and `data.workers`.

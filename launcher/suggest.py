@@ -25,7 +25,7 @@ from spe_dist.finetuning.model_stem import require_model
 
 @dataclass(frozen=True)
 class Suggest:
-    """Pick the texts that are worth annotating next: where a model is least sure, no two alike, and some at random.
+    """Pick the texts that are worth annotating next: those a model is least sure of, no two alike, and some at random.
 
     In a shell:
         spe suggest runs/people/seed-1/model pool.txt --count 100 --out tasks.json --format label_studio
@@ -34,15 +34,15 @@ class Suggest:
     model: tyro.conf.Positional[Path]
     """Folder of a fine-tuned extractor, such as RUN/seed-1/model, or USER/MODEL on the Hugging Face hub."""
     files: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Files or folders of texts, as spe predict reads them; - , or none, is standard input."""
+    """Files or folders of texts, as spe predict reads them. Standard input: -, or no file."""
     count: int = 100
     """Number of texts to pick."""
     out: Path | None = None
     """File to write, or folder with --format brat. Default: standard output."""
     format: Literal["jsonl", "label_studio", "brat"] = "jsonl"
-    """Output format, with what the model finds: jsonl as spe predict writes it, label_studio or brat."""
+    """Output format, which includes the model's predictions: jsonl (as of spe predict), label_studio or brat."""
     seed: Count = 1
-    """Random seed: the same one gives the same texts."""
+    """Random seed of the texts that are picked at random; the same seed gives the same texts."""
     input_format: TextFormat | None = None
     """Format of the files. Default: recognised by their first lines, then by their endings."""
     text_field: str = "text"
@@ -87,7 +87,7 @@ def run_suggest(command: Suggest) -> None:
             for line in lines:
                 file.write(line.encode(errors="replace"))
     doubts = [one.doubt for one in chosen if not one.at_random]
-    least = f", doubt {min(doubts):.2f} to {max(doubts):.2f}" if doubts else ""
+    least = f", uncertainty {min(doubts):.2f} to {max(doubts):.2f}" if doubts else ""
     print(
         f"{counted(len(chosen), 'text')}: {len(doubts):,} chosen{least}, {len(chosen) - len(doubts):,} at random",
         file=sys.stderr,

@@ -59,7 +59,8 @@ class Tune:
     All other settings of spe finetune are the same in all trials: --SECTION.SETTING VALUE, such as --train.batch-size 8
     or --cluster.address auto (spe finetune --help lists them).
 
-    Exit status: 0 all trials are done; 75 stopped on request; 1 an error, in one line: the other trials are done.
+    Exit status: 0: all trials are done; 75: stopped on request; 1: an error, printed in one line; all other trials are
+    done.
     """
 
     start: Annotated[tuple[str, ...], tyro.conf.arg(name="from"), tyro.conf.UseAppendAction] = ()
@@ -142,7 +143,7 @@ class _Trial:
 
     @property
     def seeds(self) -> dict[str, FinetuneConfig]:
-        """Its fine-tunings, by what they are called."""
+        """Configuration of each seed's fine-tuning, by its name in messages."""
         return {f"{self.start}, trial {self.number}, seed {seed.run.seed}": seed for seed in self.config.of_each_seed()}
 
 

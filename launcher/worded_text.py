@@ -43,8 +43,8 @@ class WordedText:
 
         Args:
             text: raw, or the words of one sentence.
-            word_pieces: of the model.
-            name: of the text; empty if it has none.
+            word_pieces: tokenizer of the model.
+            name: name of the text; empty if it has none.
         """
         if isinstance(text, str):
             document = Document(readable(text), name=name)

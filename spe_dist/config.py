@@ -38,8 +38,8 @@ class RunConfig:
     seed: Count
     """Random seed for data order, all sampling (spans, masks, permutations, subsets) and weight initialisation."""
     track: Tracker | None = None
-    """Experiment tracker that is told what TensorBoard is told; its library must be installed. `--track` is short for
-    it. Null: none."""
+    """Experiment tracker that receives what TensorBoard shows; its library must be installed. Short: `--track`.
+    Null: no tracker."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,8 +53,8 @@ class DataConfig:
     fraction: Part = 1.0
     """Share of the records to train on, selected by the seed; a smaller share is a subset of a larger one."""
     held_out: Count = 0
-    """Records that are never trained on, the same for every seed; their losses are measured every
-    `train.evaluate_every` steps. 0, or at least a global batch."""
+    """Number of records that are never trained on, the same for every seed; their losses are measured every
+    `train.evaluate_every` steps. 0 holds none out; otherwise at least a global batch."""
     shuffle_window: Positive = 4096
     """Number of records of a lane that are shuffled together."""
     workers: Count = 1
@@ -66,14 +66,14 @@ class BatchConfig:
     """Global batch: `lanes * lane_size` records per step at any number of ranks."""
 
     lanes: Positive
-    """Parts of a global batch, and so the largest number of ranks."""
+    """Number of parts (lanes) of a global batch, and so the largest number of ranks."""
     lane_size: Positive
     """Records per lane."""
     lanes_per_forward: Positive
     """Lanes that a rank computes in one forward pass, at most. Changes memory and speed, not results."""
     pieces_per_forward: Positive | None = None
-    """Pieces of records, [CLS] and [SEP] included, that a rank computes in one forward pass, at most: forwards are cut
-    between lanes, by their lengths. A lane of more has one to itself. Null: only `lanes_per_forward` counts."""
+    """Pieces, [CLS] and [SEP] included, that a rank computes in one forward pass, at most. Passes are cut between
+    lanes; a lane with more pieces has a pass of its own. Null: only `lanes_per_forward` limits a pass."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -129,29 +129,31 @@ class TrainConfig:
     log_every: Positive = 10
     """Steps between two lines of metrics; each is the mean over these steps."""
     evaluate_every: Positive = 1000
-    """Steps after which losses on `data.held_out` are measured, at the next line of metrics; also at the last step."""
+    """Steps between measurements of the losses on `data.held_out`, which the next line of metrics shows; the last step
+    is measured too."""
     gradients_every: Count = 0
-    """Steps after which the norm and the share of each objective's gradient on the encoder's layers are measured, at
-    the next line of metrics; 0 measures none. It changes nothing in the run. It takes about as long as two or three
-    steps, and memory for the layers' gradient of each objective in fp32."""
+    """Steps between measurements of each objective's gradient on the encoder's layers (its norm and its share), which
+    the next line of metrics shows; 0 measures none. A measurement does not change the run. It takes about as long as
+    two or three steps, and memory for the layers' gradient of each objective in fp32."""
     checkpoint_every: Positive = 1000
     """Steps between checkpoints."""
     keep_last: Positive = 3
     """Number of newest checkpoints to keep."""
     keep_every: Count = 0
-    """Also keep every checkpoint whose step is a multiple of this; 0 keeps none."""
+    """Also keep every checkpoint whose step is a multiple of this number; 0 keeps none of these."""
     failed_saves: Positive = 3
     """Consecutive failed saves after which the run ends. With 1, training waits for each save."""
     profile_steps: Count = 0
-    """Steps to trace, from the seventh on, in the run's folder `profile`; 0 traces none. `--profile` traces 5."""
+    """Number of steps to trace, from the seventh step on, into the folder `profile` of the run; 0 traces none.
+    `--profile` is short for 5."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ComputeConfig:
-    """How a forward pass is computed. Nothing here changes results beyond rounding."""
+    """How a forward pass is computed. These settings change results by rounding only."""
 
     packed: bool = True
-    """Compute without padding. False pads sequences to the longest of a forward pass, for comparison."""
+    """Compute without padding. False pads all sequences to the longest one of a forward pass, for comparison."""
     compile: bool = False
     """Compile the sentence encoder with torch.compile; for ZeRO stages 1 and 2."""
     graph_pieces: Annotated[int, Field(ge=0, multiple_of=64)] = 0
@@ -170,19 +172,19 @@ class KernelsConfig:
     """Backend of span_pool. auto: the compiled one for the device if available, otherwise the PyTorch reference."""
     attention: AttentionKernel = "auto"
     """Attention of packed sequences on GPUs: short (ours, for sentences) or varlen (torch's). auto: short if sequences
-    have up to 64 pieces in the mean and 512 at most (`spe bench attention` measures it). CPUs have one of their own."""
+    have at most 64 pieces on average and at most 512 each (`spe bench attention` measures both). No effect on CPUs."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ClusterConfig:
-    """Ranks launched by Ray. Under torchrun, its own arguments decide."""
+    """Ranks launched by Ray. Under torchrun, torchrun's arguments set their number."""
 
     workers: Positive
     """Number of ranks; the maximum if `min_workers` is set."""
     min_workers: Positive | None = None
     """Minimum number of ranks to continue with while machines are missing. Null waits until all `workers` fit."""
     max_failures: Count = 3
-    """Consecutive failures without a new checkpoint between them that a run survives."""
+    """Number of consecutive failures that a run survives; a new checkpoint resets the count."""
     hang_seconds: Annotated[float, Field(gt=0)] = 600.0
     """A rank that finishes no step for this long exits, and all ranks restart; also under torchrun."""
     resize_seconds: Annotated[float, Field(gt=0)] = 60.0

@@ -102,7 +102,7 @@ def with_settings(config: C, settings: Mapping[str, Any], *, source: str) -> C:
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise UserError(f"{source} {key}: {section} is a setting without parts")
+                raise UserError(f"{source} {key}: {section} is a single setting, not a section of settings")
         place[name] = value
     return checked_config(type(config), values, source=source)
 

@@ -11,7 +11,7 @@ def text_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, left:
     """Columns under each other.
 
     Args:
-        header: of the columns.
+        header: header of the columns.
         rows: cells; each row as long as the header.
         left: columns that are aligned to the left; the others are aligned to the right.
     """
@@ -26,7 +26,7 @@ def markdown_table(
     """The same in Markdown.
 
     Args:
-        header: of the columns.
+        header: header of the columns.
         rows: cells; each row as long as the header.
         left: columns that are aligned to the left.
         padded: whether columns are aligned in the text as well; if not, all are to the left.

@@ -21,7 +21,7 @@ _PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Of Python and of the packages that matter, as far as they are installed (ray need not be)."""
+    """Versions of Python and of the packages that matter, without those that are not installed (such as ray)."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""From what was found to what is wrong and how to mend it. Pure: findings in, cells of a table and problems out."""
+"""Turns findings into problems and their fixes. Pure: findings in, cells of a table and problems out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Needs:
         workers: ranks.
         cpus_per_worker: CPU cores of each.
         gpus_per_worker: 0 or 1.
-        checkpoint_bytes: of one checkpoint; None if that could not be found out.
+        checkpoint_bytes: bytes of one checkpoint; None if that could not be found out.
         checkpoints: kept at the same time, the one being written included.
     """
 
@@ -39,7 +39,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something to mend.
+    """A problem to fix.
 
     Args:
         severity: an error stops a run or spoils it; a warning may not.

@@ -1,4 +1,4 @@
-"""What one node measures of itself before a run.
+"""Checks that a node makes on itself before a run.
 
 Nothing is judged here (see `diagnosis.py`), and nothing hides another: each check has its own time limit and failure.
 """
@@ -38,11 +38,11 @@ class Request:
 
     Args:
         run_folder: folder of runs.
-        shards: of the dataset; a folder or URL.
+        shards: shards of the dataset; a folder or URL.
         cache: where remote shards are kept; None for the default.
-        body: of `span_pool`, the one that must be compiled.
+        body: body of `span_pool`, the one that must be compiled.
         gpus: whether ranks use GPUs.
-        marker: of this examination; names the files that nodes show each other.
+        marker: marker of this examination; names the files that nodes show each other.
         seconds: time limit of each check.
     """
 
@@ -136,7 +136,7 @@ def remove_markers(folder: Path, marker: str) -> None:
 
 
 def _source_digest() -> str:
-    """Of the sources themselves: two checkouts may well have the same version number."""
+    """Digest of the source files: two different checkouts may have the same version number."""
     digest = hashlib.sha256()
     prefix = __package__.partition("cluster")[0]  # none in a checkout (setup.py)
     for package in (f"{prefix}cluster", f"{prefix}data_shards", f"{prefix}launcher", "spe_dist"):

@@ -76,7 +76,7 @@ class NodeProbe:
 
         Args:
             backend: gloo or nccl.
-            ranks: of this node.
+            ranks: ranks of this node.
             world_size: ranks of all nodes.
             master: address and port where rank 0 listens.
         """
@@ -111,7 +111,7 @@ def _start_rank(backend: str, seconds: float, places: Mapping[str, object]) -> s
 
 
 def _outcome(process: subprocess.Popen[str], end: float) -> dict[str, Any]:
-    """The last that a rank said, and how it failed if it did."""
+    """The last line that a rank printed, and how the rank failed, if it did."""
     try:
         output, errors = process.communicate(timeout=max(end - time.monotonic(), 0.1))
         late = False

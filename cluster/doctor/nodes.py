@@ -16,7 +16,7 @@ class Nodes(Protocol):
 
     @property
     def addresses(self) -> Sequence[str]:
-        """Of each node, as the others reach it."""
+        """Address of each node, as the other nodes reach it."""
         ...
 
     @property

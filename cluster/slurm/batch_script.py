@@ -51,7 +51,7 @@ def batch_script(options: Mapping[str, str], *, checkout: Path, programs: Path, 
             are not named stay.
         checkout: the repository.
         programs: folder of Python and what was installed with it.
-        arguments: of `launcher/pretrain.py`; what sbatch is given after the script comes behind them.
+        arguments: arguments of `launcher/pretrain.py`; what sbatch is given after the script comes behind them.
     """
     script = TEMPLATE.read_text()
     for name, value in options.items():

@@ -13,7 +13,7 @@ class Entity:
         word_start: its first word.
         word_end: one past its last word.
         type: its label.
-        score: of a prediction, its probability; makes no difference to what is equal.
+        score: score of a prediction, its probability; makes no difference to what is equal.
     """
 
     word_start: int
@@ -30,7 +30,7 @@ class Relation:
         head: number of its first argument among the sentence's entities.
         tail: number of its second argument.
         type: its label.
-        score: of a prediction, its probability, that of its arguments included.
+        score: score of a prediction, its probability, that of its arguments included.
     """
 
     head: int
@@ -41,14 +41,14 @@ class Relation:
 
 @dataclass(frozen=True)
 class AnnotatedSentence:
-    """Words, and who is related to whom among them.
+    """Words with entities, and the relations between these.
 
     Args:
         words: as the data give them.
         entities: in the order of the data; they may overlap.
         relations: between entities, by their numbers.
         document: name of the document; empty if the data know none.
-        number: of the sentence in its document, or in the file.
+        number: number of the sentence in its document, or in the file.
     """
 
     words: tuple[str, ...]

@@ -72,7 +72,7 @@ def _read(path: Path) -> str:
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
-    """So that `text 9` comes before `text 10`."""
+    """Sort key that puts `text 9` before `text 10`."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
@@ -217,7 +217,7 @@ class _Types:
         if self._written.setdefault(written, type) != type:
             raise UserError(
                 f"the types {type!r} and {self._written[written]!r} would both be {written!r} in brat, whose types "
-                "have neither spaces nor signs: rename one of them"
+                "have no spaces or special characters: rename one of them"
             )
         return written
 

@@ -40,7 +40,7 @@ class Mention(NamedTuple):
     Args:
         start: its first word, counted in its sentence; in a document that is a text, its first character.
         end: one past the last.
-        type: of the entity, as this mention has it.
+        type: type of the entity, as this mention has it.
         entity: number of the entity in the document: mentions of the same one share it.
         sentence: number of the sentence of words; 0 in a text.
         name: what the file calls it, if it says so beside the words.
@@ -80,13 +80,13 @@ class Document(NamedTuple):
     """A text and what is known of it.
 
     Args:
-        text: of the document; of words, these with a space between two, and a newline between two sentences.
+        text: text of the document; of words, these with a space between two, and a newline between two sentences.
         mentions: in the order of the file; they may overlap, and be listed twice.
         facts: between entities, possibly of different sentences.
         words: its sentences, if the file gives words; the text is not split then.
         is_sentence: the text is a single sentence, not to be split.
         name: title or id; empty if the file knows none.
-        number: of its first sentence.
+        number: number of its first sentence.
         identities: of each entity by its number, the code that a knowledge base knows it by ("Q42"); empty if none.
     """
 

@@ -30,7 +30,7 @@ class Item:
     Args:
         where: file and line, or file and number of the item (counted from 1).
         value: its fields.
-        format: of a file that is not JSON.
+        format: format of a file that is not JSON.
     """
 
     where: str

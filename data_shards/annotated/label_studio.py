@@ -156,7 +156,7 @@ def results(
     """Regions and relations, as an annotation or prediction of a task holds them.
 
     Args:
-        text: of the task.
+        text: text of the task.
         entities: first character, one past the last, type and score, None for none.
         relations: numbers of head and tail among these, type and score.
     """

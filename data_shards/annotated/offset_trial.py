@@ -161,7 +161,7 @@ class OffsetTrial:
         """One line for each thing that is odd.
 
         Args:
-            name: of the file.
+            name: name of the file.
         """
         lines = []
         if self._odd:
@@ -225,10 +225,10 @@ def try_documents(documents: Iterable[Document], unit: OffsetUnit, language: str
     """The warnings about the first documents that list entities by characters.
 
     Args:
-        documents: of an input.
+        documents: documents of an input.
         unit: what the offsets are taken to count.
         language: whose rules cut sentences and words.
-        name: of the input.
+        name: name of the input.
     """
     trial = OffsetTrial(unit, language)
     listing = (document for document in documents if document.mentions and document.words is None)

@@ -54,7 +54,7 @@ class ReadReport:
         sentences: how many came out.
         findings: what happened, and how often.
         unread_fields: fields that hold something else, by their number of occurrences.
-        places: of each sentence: its file and line, or file and item.
+        places: places of each sentence: its file and line, or file and item.
         warnings: what is odd, one line each.
         relation_names: what codes of relations mean, where the data say it.
         keeps_no_relation: pairs that are labelled as ones without a relation (NR) stay facts, of that type.

@@ -50,7 +50,7 @@ def items_of_file(path: Path) -> Iterator[Item]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (zlib.error, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise UserError(f"{path}: no DocBin of spaCy, or a damaged one ({error})") from error
+        raise UserError(f"{path}: not a DocBin of spaCy, or a damaged one ({error}): write it again") from error
 
 
 def read(item: Item, index: int, report: ReadReport) -> Document:

@@ -74,10 +74,10 @@ def _counts(sizes: Mapping[str, float], groups: int, told: str) -> dict[str, int
     counts = dict(zip(sizes, np.diff(ends, prepend=0).tolist(), strict=True))
     for name, size in sizes.items():
         if size > 0 and not counts[name]:
-            raise UserError(f"--{name} {size:g}: {told}, of which this is none")
+            raise UserError(f"--{name} {size:g}: {told}, and this share of them is less than one: give a larger share")
     counts = {name: count for name, count in counts.items() if count}
     if not counts:
         raise UserError("name the size of a part: --train, --dev or --test")
     if sum(counts.values()) > groups:
-        raise UserError(f"{told}, fewer than the {sum(counts.values()):,} of all parts: name smaller ones")
+        raise UserError(f"{told}, fewer than the {sum(counts.values()):,} of all parts: give smaller parts")
     return counts

@@ -180,7 +180,7 @@ def _name_of_span(span: _ProdigySpan | _ProdigyArgument) -> str:
 
 
 def way_of_writing(item: Item) -> type[Ours | Doccano | DoccanoLabels | LabelStudioMin | Prodigy]:
-    """Whose an item is, by its fields; `entities`, which `spe predict` adds to what it keeps of an input, go first."""
+    """Program that wrote an item, by its fields; `entities`, which `spe predict` adds to an input, go first."""
     value = item.value
     given = [name for name in _LISTING if value.get(name) is not None]
     if "entities" in given:

@@ -78,7 +78,7 @@ def _opened(path: Path, column: str) -> Iterator[Any]:
         reason = str(error).splitlines()[0]
         if "crypt" in reason:  # encrypted footer, no decryption properties …
             raise UserError(f"{path}: an encrypted Parquet file: write it without encryption") from error
-        raise UserError(f"{path}: not a Parquet file, or a damaged one ({reason})") from error
+        raise UserError(f"{path}: not a Parquet file, or a damaged one ({reason}): write it again") from error
 
 
 def _check_column(schema: Any, path: Path, column: str) -> None:

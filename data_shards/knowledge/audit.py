@@ -45,12 +45,12 @@ class SampledFact:
     text: str
     """The sentences of the two mentions that are nearest to each other, with all mentions of both entities marked."""
     code: str
-    """Of the relation."""
+    """Id of the relation."""
     head_id: str
     tail_id: str
     record: str
     fact: str
-    """Its number among the facts of the record."""
+    """Number of the fact among the facts of the record."""
 
 
 _COLUMNS = [field.name for field in fields(SampledFact)]
@@ -65,7 +65,7 @@ class Precision:
 
     @property
     def share(self) -> float:
-        """Of the judged ones."""
+        """Share of the judged facts that are right."""
         return self.right / self.judged
 
     @property
@@ -83,9 +83,9 @@ def sample_facts(
     """Facts of each relation of a dataset of documents, drawn uniformly, in the order of the relations' numbers.
 
     Args:
-        reader: of the dataset.
+        reader: reader of the dataset.
         per_relation: facts of a relation, or all if it has fewer.
-        seed: of the draw.
+        seed: seed of the draw.
         kb: that the documents were linked to, for ids of entities.
 
     Raises:
@@ -137,13 +137,13 @@ class _Document:
     sentence_starts: NDArray[np.integer]
     mentions: NDArray[np.integer]
     entities: NDArray[np.integer]
-    """Of each mention."""
+    """Entity of each mention."""
     knowledge_ids: NDArray[np.integer]
     relations: NDArray[np.integer]
 
     @classmethod
     def of(cls, record: Records, words: RecordWords) -> _Document:
-        """The one record."""
+        """The document of a single record."""
         names = ("sentence_starts", ENTITIES, "mention_entities", "knowledge_ids", "relations")
         return cls(words.words(record)[0], *(record.layers[name].row(0) for name in names))
 
@@ -198,10 +198,10 @@ def write_sample(facts: Iterable[SampledFact], path: Path) -> int:
 
 
 def read_judgements(path: Path) -> dict[str, Precision]:
-    """Of the relations, by code, those with a judged fact.
+    """Precision of each relation that has a judged fact, by the relation's code.
 
     Raises:
-        UserError: the file is no sample, no fact of it is judged, or a judgement is neither yes nor no.
+        UserError: the file is not a sample, none of its facts is judged, or a judgement is neither yes nor no.
     """
     _, read = _form(path)
     judged: dict[str, list[bool]] = {}

@@ -28,9 +28,9 @@ class ConversionCounts:
     entities: int
     """Entities with facts."""
     unnamed: int
-    """Those of them without any name, which no text can mention."""
+    """Entities with facts but without any name, which no text can mention."""
     titles: int
-    """Those of them that have a Wikipedia article."""
+    """Entities with facts and a Wikipedia article."""
     merged: int
     """How often a source had an entity that was there already."""
     names: int
@@ -43,7 +43,7 @@ class ConversionCounts:
     relations: int
     """Relations that have facts."""
     unnamed_relations: int
-    """Those of them that no source names; their ids stand for their names."""
+    """Relations with facts that no source names; their ids stand for their names."""
 
 
 def convert(sources: Iterable[Source], out: Path, *, drop_relations: str | None = None) -> ConversionCounts:

@@ -76,7 +76,10 @@ class KnowledgeBase:
             codes.append(relations.number(relation))
             tails.append(entities.number(tail))
         if len(relations.ids) >= BLOCKED:
-            raise UserError(f"{folder} has {len(relations.ids):,} relations; at most {BLOCKED - 1:,} can be stored")
+            raise UserError(
+                f"{folder} has {len(relations.ids):,} relations, and at most {BLOCKED - 1:,} can be stored: "
+                "leave some out (spe kb convert --drop-relations)"
+            )
         names += [("",)] * (len(entities.ids) - len(names))
         relation_names += list(relations.ids)[len(relation_names) :]
         pairs = pair_keys(np.array(heads, dtype=np.int64), np.array(tails, dtype=np.int64))

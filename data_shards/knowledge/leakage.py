@@ -37,7 +37,7 @@ class ExcludedPairs:
     """Pairs of names that no fact of pre-training may join, in either order."""
 
     numbers: Mapping[str, int]
-    """Of the names, as `plain_name` makes them."""
+    """Number of each name, as `plain_name` normalises it."""
     keys: NDArray[np.int64]
     """Both names of a pair as one number, in both orders, ascending."""
 
@@ -64,7 +64,7 @@ class ExcludedPairs:
 
     @classmethod
     def of_pairs(cls, pairs: Collection[_NamePair]) -> ExcludedPairs:
-        """From pairs of names."""
+        """Excluded pairs from pairs of names."""
         plain = [(plain_name(one), plain_name(other)) for one, other in pairs]
         numbers = {name: number for number, name in enumerate(sorted({name for pair in plain for name in pair}))}
         rows = np.array([(numbers[one], numbers[other]) for one, other in plain], dtype=np.int64).reshape(-1, 2)

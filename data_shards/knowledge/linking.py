@@ -145,7 +145,7 @@ def names_of(names: Sequence[str], title: str | None) -> Iterator[tuple[str, int
 
     Args:
         names: label, which may be empty, and aliases.
-        title: of its article, if it has one.
+        title: title of its article, if it has one.
     """
     label, *aliases = names
     for text, rank in ((title or "", _TITLE), (label, _LABEL)):

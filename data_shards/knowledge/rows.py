@@ -29,7 +29,7 @@ def read_rows(path: Path, columns: int, *, more: bool = False) -> Iterator[tuple
     """The rows of a table with tabs between columns, each with where it stands.
 
     Args:
-        path: of the file.
+        path: path of the file.
         columns: that each row has, not empty; white space around them is taken away.
         more: whether a row may have any number of further columns, also empty ones.
 

@@ -30,10 +30,10 @@ class Entity(NamedTuple):
     """What an entity is called.
 
     Args:
-        id: of the source.
+        id: id of the source.
         label: its main name; empty if the source has none.
         aliases: further names.
-        title: of its Wikipedia article.
+        title: title of its Wikipedia article.
     """
 
     id: str
@@ -212,7 +212,7 @@ def _triples(path: Path) -> Iterator[Triple]:
 
 
 def _read_descriptions(path: Path) -> dict[str, dict[str, Any]]:
-    """Of Freebase's ids: label, alternatives, wikidata_id, wikipedia; nothing without the file."""
+    """Descriptions of Freebase ids (label, alternatives, wikidata_id, wikipedia); empty without the file."""
     if not path.is_file():
         return {}
     try:

@@ -24,8 +24,8 @@ class WikidataDump:
     """Items with their names in a language, and claims between them; claims of rank deprecated are left out.
 
     Args:
-        path: of the dump, or of some lines of it.
-        language: of labels, aliases and articles.
+        path: path of the dump, or of some lines of it.
+        language: language of labels, aliases and articles.
         articles_only: only items with an article in that language's Wikipedia.
     """
 

@@ -31,11 +31,11 @@ class AnnotateStep:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """As of a build."""
+        """Settings of entities, as in the manifest of a build."""
         return {"entities": self.entities.settings}
 
     def max_pieces(self, source: Manifest) -> int:
-        """As many as before."""
+        """Same limit as the source's."""
         return source.max_pieces
 
     def content(self, source: ShardReader, shard: int) -> UnitContent:
@@ -84,7 +84,7 @@ def annotate(config: AnnotateConfig) -> BuildSummary:
 
 
 def _manifest(source: Manifest, units: Units, types: tuple[str, ...]) -> Manifest:
-    """The source's, with what became of its records."""
+    """Manifest of the source, with the new statistics of its records."""
     found = units.statistics
     statistics = replace(
         found,

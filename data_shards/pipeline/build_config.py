@@ -28,8 +28,8 @@ class BuildConfig:
     """How to build shards from text. Default limits are those of the papers (SPE; with --documents ERICA)."""
 
     inputs: tuple[str, ...]
-    """Files or folders: sentences on lines, JSON lines or lists, Parquet, WikiExtractor output, words with tags (BIO
-    columns, .csv); .gz and .bz2 too. - is standard input."""
+    """Files or folders: a sentence per line, JSON lines or lists, Parquet, WikiExtractor output, words with tags (BIO
+    columns, .csv), compressed (.gz, .bz2) or not. - is standard input."""
     out: Path
     """Folder for the dataset; must be new, empty or of this dataset."""
     tokenizer: str
@@ -43,7 +43,7 @@ class BuildConfig:
     language: str = "en"
     """Language (spaCy code) whose rules split text into sentences and words."""
     lowercase: bool | None = None
-    """For vocabulary files: whether to lower-case text. Default: decided by the vocabulary."""
+    """Whether to lower-case text; for vocabulary files only. Default: decided by the vocabulary."""
     unit_documents: int | None = None
     """Documents per unit of work and per shard. Default: 5,000, or 50,000 sentences of .txt."""
     block_records: int = 2048
@@ -54,10 +54,10 @@ class BuildConfig:
     max_words: int | None = None
     """Drop sentences with more words; punctuation counts. Default: 128. Not with --documents."""
     max_pieces: int | None = None
-    """Drop sentences with more pieces, including [CLS] and [SEP]. With --documents, a record also takes as many
-    sentences as fit. Default: 128, with --documents 480."""
+    """Drop sentences with more pieces, including [CLS] and [SEP]. With --documents, also the maximum size of a record,
+    which takes as many sentences as fit. Default: 128, with --documents 480."""
     max_bad_lines: int = 100
-    """Malformed lines, rows or blocks to skip before the build stops."""
+    """Maximum number of malformed lines, rows or blocks to skip; one more stops the build."""
     ner: str | None = None
     """Find entities with this spaCy pipeline: the name of an installed one, or a folder."""
     gold_entities: bool = False
@@ -68,9 +68,9 @@ class BuildConfig:
     min_entities: int | None = None
     """Drop records with fewer entities. Default: 0, with --documents 4."""
     documents: bool = False
-    """Make each record of whole consecutive sentences of a document, with mentions of entities and relations between
-    them: those that annotated documents list (DocRED, T-REx or REBEL, unified, SpERT, DyGIE, characters) or, with
-    --kb, those of a knowledge base that the text names. A line of plain text (.txt) is a document."""
+    """Make each record from consecutive whole sentences of a document, with mentions of entities and the relations
+    between the entities. They come from annotated documents (DocRED, T-REx or REBEL, unified, SpERT, DyGIE,
+    characters) or, with --kb, from a knowledge base. A line of plain text (.txt) is a document."""
     min_facts: int | None = None
     """With --documents, drop records with fewer related ordered pairs of entities. Default: 4."""
     max_entities: int | None = None
@@ -79,8 +79,8 @@ class BuildConfig:
     """With --documents, find mentions and relations in plain text: the folder of a knowledge base (spe kb convert)
     whose names are searched in the text, and whose facts hold between the entities found."""
     unlinked: bool = False
-    """With --kb and --ner, keep entities that the pipeline finds and the knowledge base does not know. With --kb and
-    --ner alone, an entity must be found by both."""
+    """With --kb and --ner, also keep entities that the pipeline finds and the knowledge base does not know. Without
+    --unlinked, an entity must be found by both."""
     exclude_facts: tuple[str, ...] = ()
     """With --documents, files of evaluation data (DocRED or another format of annotated data, TACRED, SemEval). Pairs
     of entities whose names are related there, in either order, are neither related nor unrelated in the dataset."""

@@ -280,8 +280,8 @@ def parse_annotated(
     Each object of JSON may be in any format of annotated data.
 
     Args:
-        unit: of the input.
-        text_format: of the input.
+        unit: unit of the input.
+        text_format: format of the input.
         text_field: field that holds the text.
         offsets: what offsets in a text count.
         language: whose rules cut a text.

@@ -93,7 +93,7 @@ def derive(
         out: its folder.
         step: makes its records.
         origin: key of the source's settings among its own.
-        name: of the dataset; that of the folder if not given.
+        name: name of the dataset; that of the folder if not given.
         workers: processes; all cores if not given.
         finish: makes its manifest from the source's and all units; name and settings are added here.
 
@@ -178,5 +178,5 @@ def derive_shard(plan: DerivePlan, index: int) -> tuple[FinishedUnit, bool]:
 def _source_of_worker(location: str, fingerprint: str) -> ShardReader:
     source = ShardReader(location)
     if source.manifest.fingerprint != fingerprint:
-        raise UserError(f"{location}: the dataset differs between machines")
+        raise UserError(f"{location}: the dataset differs between machines: copy the same one to all")
     return source

@@ -107,7 +107,9 @@ def _load_linker(folder: str, fingerprint: str, language: str) -> tuple[Knowledg
     """
     base = KnowledgeBase.load(folder)
     if base.fingerprint != fingerprint:
-        raise UserError(f"{folder}: the knowledge base differs between machines, or was changed")
+        raise UserError(
+            f"{folder}: the knowledge base differs between machines, or was changed: copy the same one to all machines"
+        )
     return base, Linker(base, language=language)
 
 
@@ -125,5 +127,7 @@ def excluded_of_worker(plan: ExcludedPlan) -> ExcludedPairs:
     """
     excluded = ExcludedPairs.read(plan.files)
     if excluded.fingerprint != plan.fingerprint:
-        raise UserError(f"{', '.join(plan.files)}: the files differ between machines, or were changed")
+        raise UserError(
+            f"{', '.join(plan.files)}: the files differ between machines, or were changed: copy the same ones to all"
+        )
     return excluded

@@ -29,7 +29,7 @@ def pack_sentences(pieces: IntArray, documents: IntArray, most: int) -> _Indices
     A record takes sentences of its document as long as they fit.
 
     Args:
-        pieces: of each sentence, [S].
+        pieces: pieces of each sentence, [S].
         documents: number of the document of each sentence, ascending, [S].
         most: pieces of a record.
     """
@@ -87,7 +87,7 @@ class RecordEntities:
     of_mentions: _Indices
     """Entity of each mention, [M], counted over all records."""
     first_mentions: _Indices
-    """Of each entity, [K]."""
+    """First mention of each entity, [K]."""
     keys: Ragged
     """Keys of the entities of each record, [N]."""
 
@@ -177,7 +177,7 @@ def facts_of_records(entities: RecordEntities, facts: IntArray) -> Relations:
     """The facts whose two entities are both in a record, for every such record.
 
     Args:
-        entities: of the records.
+        entities: entities of the records.
         facts: rows (key of the head, key of the tail, relation), [F, 3].
     """
     keys, records = entities.keys.values, entities.keys.row_index()
@@ -202,7 +202,7 @@ def known_facts(entities: RecordEntities, numbers: IntArray, relations_of_pairs:
     """The facts that a knowledge base has of the entities of each record.
 
     Args:
-        entities: of the records.
+        entities: entities of the records.
         numbers: in the knowledge base, of all entities, or UNLINKED, [K].
         relations_of_pairs: the knowledge base's.
     """
@@ -251,7 +251,7 @@ class DocumentRecords:
 
     @cached_property
     def entities(self) -> RecordEntities:
-        """Those that are mentioned."""
+        """Entities that the records mention."""
         return RecordEntities.of(self.mentions, len(self))
 
     @property

@@ -66,10 +66,10 @@ class DocumentUnit:
     """Makes the records of a unit.
 
     Args:
-        plan: of the build.
-        sentences: of the unit's documents.
+        plan: plan of the build.
+        sentences: sentences of the unit's documents.
         located: their words.
-        max_pieces: of a record, without special pieces.
+        max_pieces: maximum number of pieces of a record, without special pieces.
     """
 
     def __init__(
@@ -309,7 +309,7 @@ def _entity_offsets(documents: Sequence[Document]) -> _Indices:
 
 
 def wikidata_number(code: str) -> int:
-    """Of an entity of Wikidata, which is known by its number (Q42); UNLINKED of anything else."""
+    """Number of a Wikidata entity (42 for Q42); UNLINKED for anything else."""
     if code[:1] == "Q" and code[1:].isdecimal() and code.isascii():
         return min(int(code[1:]), UNLINKED)
     return UNLINKED

@@ -36,17 +36,17 @@ class ShardFormat:
 
 @dataclass(frozen=True)
 class UnitContent:
-    """What a unit comes to."""
+    """Records and statistics that a unit gives."""
 
     records: Records
     statistics: Statistics
     bad_lines: Sequence[BadLine] = ()
     types: int = 0
-    """Of entities."""
+    """Number of types of entities."""
     repeated: Mapping[str, int] = field(default_factory=dict)
     """Sentences that occur several times, and how often: the most frequent ones."""
     relations: int = 0
-    """Kinds of them."""
+    """Number of kinds of relations."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FinishedUnit:
     entity_counts: tuple[int, ...] = ()
     """Entities of each type."""
     repeated: Mapping[str, int] = field(default_factory=dict)
-    """As of its content."""
+    """Sentences that occur several times, and how often."""
     relation_counts: tuple[int, ...] = ()
     """Facts of each relation."""
 
@@ -79,7 +79,7 @@ def finish_unit(
 
     Args:
         out: folder of the dataset.
-        name: of the shard, without ending.
+        name: name of the shard, without ending.
         place: number of the input, and of the unit in it.
         made_from: hash of the input and of all settings that decide bytes.
         make: makes the records.

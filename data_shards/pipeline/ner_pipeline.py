@@ -182,9 +182,15 @@ def _select_pipes(nlp: Any, source: str) -> dict[str, int]:
     finders = [name for name in nlp.pipe_names if "doc.ents" in nlp.get_pipe_meta(name).assigns]
     labels = sorted({label for name in finders for label in nlp.get_pipe(name).labels})
     if not labels:
-        raise UserError(f"{source}: has no component that finds entities (only {', '.join(nlp.pipe_names) or 'words'})")
+        raise UserError(
+            f"{source}: has no component that finds entities (only {', '.join(nlp.pipe_names) or 'words'}): name a "
+            "pipeline with the component ner"
+        )
     if len(labels) > MAX_ENTITY_TYPES:
-        raise UserError(f"{source}: {len(labels)} types of entities, more than {MAX_ENTITY_TYPES}")
+        raise UserError(
+            f"{source}: {len(labels)} types of entities, more than the {MAX_ENTITY_TYPES} that shards can hold: name a "
+            "pipeline with fewer"
+        )
     heard = [name for name in nlp.pipe_names if {*_listeners(nlp.get_pipe(name))} & {*finders}]
     nlp.select_pipes(enable=[*heard, *finders])
     return {label: number for number, label in enumerate(labels)}

@@ -74,10 +74,10 @@ def choose_pairs(heads: IntArray, tails: IntArray, *, most: int, seed: int) -> t
     and another head, if there is any.
 
     Args:
-        heads: of each fact, [F].
-        tails: of each fact, [F].
+        heads: heads of each fact, [F].
+        tails: tails of each fact, [F].
         most: facts of an ordered pair of entities.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         Positives [P, 2] and negatives [at most P, 2], numbers of facts.
@@ -103,17 +103,17 @@ def choose_pairs(heads: IntArray, tails: IntArray, *, most: int, seed: int) -> t
 
 @dataclass(frozen=True)
 class _Sharing:
-    """Facts in an order in which those of one id are together, and of these the ones that share the other id too."""
+    """Facts sorted by an id and then by another: facts that share the id, or both ids, are neighbours."""
 
     order: _Indices
     first: _Indices
-    """Of each fact, the place of the first one that shares the id, [F]."""
+    """For each fact, the place of the first fact that shares its id, [F]."""
     first_of_pair: _Indices
-    """Of each fact, the place of the first one that shares both, [F]."""
+    """For each fact, the place of the first fact that shares both ids, [F]."""
     pairs: _Indices
-    """Of each fact, how many share both, [F]."""
+    """For each fact, the number of facts that share both ids, [F]."""
     counts: _Indices
-    """Of each fact, how many share this id only, [F]."""
+    """For each fact, the number of facts that share this id only, [F]."""
 
     @classmethod
     def of(cls, ids: IntArray, others: IntArray) -> _Sharing:
@@ -125,13 +125,13 @@ class _Sharing:
         return cls(order, *columns)
 
     def take(self, facts: IntArray, numbers: IntArray) -> _Indices:
-        """Of each fact, the one with this number among those that share its id only."""
+        """For each fact, the one with the given number among the facts that share its id only."""
         places = self.first[facts] + numbers
         return self.order[places + np.where(places >= self.first_of_pair[facts], self.pairs[facts], 0)]
 
 
 def _groups(keys: IntArray) -> tuple[_Indices, _Indices]:
-    """Of each column of sorted keys [n, F], the first column that is equal to it, and how many are; [F] each."""
+    """For each column of sorted keys [n, F], the first column equal to it and the number of equal ones; [F] each."""
     begins = np.ones(keys.shape[1], dtype=np.bool_)
     begins[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
     firsts = np.flatnonzero(begins)

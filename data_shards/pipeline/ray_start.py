@@ -24,7 +24,7 @@ def init_ray(address: str, **settings: Any) -> None:
     """`ray.init`, quietly.
 
     Args:
-        address: of a cluster, as `ray.init` takes it; `LOCAL` starts a Ray here.
+        address: address of a cluster, as `ray.init` takes it; `LOCAL` starts a Ray here.
         settings: for `ray.init`.
 
     Raises:
@@ -94,7 +94,7 @@ def _terminal_kept_from_children() -> Iterator[None]:
 
 
 def _explain(error: Exception, address: str) -> str | None:
-    """In one line why Ray did not start or could not be joined; None if nobody knows."""
+    """One line that says why Ray did not start or could not be joined; None if the reason is unknown."""
     text = str(error).strip()
     if address == LOCAL:
         return _explain_start(error, text)

@@ -42,7 +42,7 @@ class SentencesStep:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Those of the source's entities, and the limits of a sentence."""
+        """Settings of the source's entities, and the limits of a sentence."""
         return {
             "entities": {**self.entities, "min_entities": self.min_entities},
             "min_facts": self.min_facts,

@@ -58,12 +58,12 @@ class Units:
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """Those that hold records."""
+        """Shards that hold records."""
         return tuple(unit.shard for unit in self.finished if unit.shard is not None)
 
     @property
     def statistics(self) -> Statistics:
-        """Summed."""
+        """Statistics summed over all units."""
         repeated = Counter[str]()
         for unit in self.finished:
             repeated.update(unit.repeated)

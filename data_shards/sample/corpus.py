@@ -98,8 +98,8 @@ def generate_annotated(
 
     Args:
         sizes: sentences of each part; a part does not depend on those after it.
-        sentences: of the corpus.
-        seed: of the corpus.
+        sentences: sentences of the corpus.
+        seed: seed of the corpus.
         negatives: size of one more part, of sentences with two or more entities and no relation.
 
     Returns:

@@ -84,12 +84,12 @@ class Statistics:
     """Sentences that were not kept, by reason; of documents, also records of several sentences."""
     bad_lines: int = 0
     entities: int = 0
-    """Of the records that were kept."""
+    """Number of entities of the records that were kept."""
     entity_changes: Mapping[str, int] = field(default_factory=dict)
     """Listed entities that were widened to whole words, or left out and why (`entity_words`)."""
 
     unknown_pieces: int = 0
-    """Of the pieces, those that stand for text which the vocabulary lacks."""
+    """Number of pieces that stand for text which the vocabulary lacks."""
     further: Mapping[str, int] = field(default_factory=dict)
     """Values of further layers, by name."""
     found: Mapping[str, int] = field(default_factory=dict)
@@ -103,7 +103,7 @@ class Statistics:
 
 
 def most_repeated(counts: Mapping[str, int], most: int) -> dict[str, int]:
-    """Of sentences and their numbers of occurrences the highest, and of equal ones the first; once is not repeated."""
+    """The sentences with the highest counts, ties in their order; a sentence that occurs once is not repeated."""
     repeated = ((text, count) for text, count in counts.items() if count > 1)
     return dict(nsmallest(most, repeated, key=lambda item: (-item[1], item[0])))
 

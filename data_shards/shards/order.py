@@ -39,7 +39,7 @@ class Order:
         lane_size: records per lane and step.
         seed: the run's seed.
         window: records that are shuffled among themselves inside a lane's stream.
-        fraction: of the records that are read at all; a smaller one reads part of what a larger one reads.
+        fraction: fraction of the records that are read at all; a smaller one reads part of what a larger one reads.
         held_out: records that no order reads; 0, or at least a global batch.
 
     Raises:
@@ -78,7 +78,7 @@ class Order:
 
     @property
     def records_in_use(self) -> tuple[int, ...]:
-        """Of each shard, how many of its first records are read: all that are not held out, or none, but for one."""
+        """How many first records of each shard are read: all that are not held out, or none, except in one shard."""
         return _records_in_use(self.shard_records, self.held_out, self.fraction, self.seed)
 
     def held_out_ids(self) -> NDArray[np.int64]:

@@ -145,7 +145,9 @@ class ShardReader:
     def _fetch(self, name: str, sha256: str) -> bytes:
         content = read_remote(str(self.location), name)
         if sha256_of(content) != sha256:
-            raise UserError(f"{self.location}/{name}: the content is not what the manifest lists (SHA-256 differs)")
+            raise UserError(
+                f"{self.location}/{name}: the content is not what the manifest lists (SHA-256 differs): {_AGAIN}"
+            )
         path = self._folder / name
         with explain_write_errors(self._folder):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -73,7 +73,7 @@ class Layer:
 
 
 def _pieces_that_differ(word_lengths: IntArray) -> IntArray:
-    """Of any vocabulary; of equal ones no other order of the words would be another text, and ENPAR makes no copy."""
+    """Ids that any vocabulary has. With equal ids every order of words is the same text, and ENPAR makes no copy."""
     return np.arange(int(word_lengths.sum())) % 31
 
 

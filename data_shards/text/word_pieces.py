@@ -62,7 +62,7 @@ class LocatedWords:
 
 @dataclass(frozen=True)
 class GivenWords:
-    """Of the words that S sentences were given as, the W that have pieces, one sentence after another."""
+    """The W words that have pieces, of S sentences that were given as words, one sentence after another."""
 
     pieces: Ragged  # ids of each word's pieces, at least one, [W]
     numbers: Ragged  # of each word among the given ones of its sentence, [S]
@@ -138,7 +138,7 @@ class WordPieces:
         Args:
             folder: to write to.
             max_pieces: of the encoder beside it, if there is one; see `TokenizerFiles.config_json`.
-            token_types: of the encoder beside it.
+            token_types: token types of the encoder beside it.
         """
         folder.mkdir(parents=True, exist_ok=True)
         config = self.files.config_json(max_pieces=max_pieces, token_types=token_types)

@@ -69,7 +69,10 @@ def special_pieces(tokenizer: Tokenizer, given: Mapping[str, str], source: str) 
         names = (given[role],) if role in given else usual
         piece = next((piece for piece in names if tokenizer.token_to_id(piece) is not None), None)
         if piece is None:
-            raise UserError(f"{source}: the tokenizer has no {role} piece (looked for {', '.join(names)})")
+            raise UserError(
+                f"{source}: the tokenizer has no {role} piece (looked for {', '.join(names)}): add it, or name another "
+                "tokenizer"
+            )
         found[role] = piece
     return found
 
@@ -79,7 +82,9 @@ def parse_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises plain Exception
-        raise UserError(f"{path}: not a tokenizer that this version of `tokenizers` reads ({error})") from error
+        raise UserError(
+            f"{path}: not a tokenizer that this version of `tokenizers` reads ({error}): save the tokenizer again"
+        ) from error
 
 
 class _FolderReader:
@@ -117,9 +122,9 @@ class _FolderReader:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: not valid JSON ({error})") from error
+            raise UserError(f"{path}: not valid JSON ({error}): save the tokenizer again") from error
         if not isinstance(value, dict):
-            raise UserError(f"{path}: not a JSON object")
+            raise UserError(f"{path}: not a JSON object: save the tokenizer again")
         return value
 
     def _kind(self) -> str:
@@ -237,7 +242,9 @@ class _FolderReader:
         except UserError:
             raise
         except Exception as error:  # tokenizers raises plain Exception
-            raise UserError(f"{self.source}: not a vocabulary of pieces and merges ({error})") from error
+            raise UserError(
+                f"{self.source}: not a vocabulary of pieces and merges ({error}): save the tokenizer again"
+            ) from error
         tokenizer = Tokenizer(model)
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = ByteLevelDecoder()
@@ -288,7 +295,9 @@ class _FolderReader:
             of_file = self._json(TOKENIZER_JSON).get("added_tokens") or []
             return legacy | {int(one["id"]): _token(one) for one in of_file}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{self.source}: its list of added pieces is malformed ({error})") from error
+            raise UserError(
+                f"{self.source}: its list of added pieces is malformed ({error}): save the tokenizer again"
+            ) from error
 
     def _add_special_tokens(self, tokenizer: Tokenizer, specials: Collection[str]) -> None:
         known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}

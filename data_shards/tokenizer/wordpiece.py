@@ -31,7 +31,7 @@ class BertSettings:
 
     @classmethod
     def defaults(cls) -> dict[str, bool | None]:
-        """By name."""
+        """Default values of the settings, by name."""
         return asdict(cls())
 
     def effective(self, name: str) -> bool:
@@ -45,10 +45,13 @@ def read_vocabulary(path: Path) -> dict[str, int]:
     try:
         pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a vocabulary: invalid UTF-8") from error
+        raise UserError(f"{path}: not a vocabulary: invalid UTF-8: convert the file to UTF-8") from error
     vocabulary = {piece.rstrip("\r"): index for index, piece in enumerate(pieces)}
     if len(vocabulary) < len(pieces):
-        raise UserError(f"{path}: not a vocabulary: it lists {counted(len(pieces) - len(vocabulary), 'piece')} twice")
+        raise UserError(
+            f"{path}: not a vocabulary: it lists {counted(len(pieces) - len(vocabulary), 'piece')} twice: remove the "
+            "repeated lines"
+        )
     return vocabulary
 
 

@@ -47,6 +47,6 @@ class BadLines:
         return f"more than {counted(self.limit, 'bad line')} (--max-bad-lines), such as {shown}"
 
     def __str__(self) -> str:
-        """Of those that were passed over, for people."""
+        """Number and examples of the lines that were skipped, for people."""
         shown = "; ".join(self.examples[:_SHOWN])
         return f"{counted(self.count, 'bad line')}, such as {shown}" if self.count else "nothing"

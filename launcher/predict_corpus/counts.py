@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Counts:
-    """Of some texts, which grow.
+    """Counts of the texts read so far and of what was found in them.
 
     Args:
-        texts: that were read.
-        sentences: in them.
-        entities: found, of each type.
-        relations: found, of each type.
+        texts: number of texts read.
+        sentences: number of their sentences.
+        entities: number of entities found, by type.
+        relations: number of relations found, by type.
     """
 
     texts: int = 0
@@ -45,7 +45,7 @@ class Counts:
 
     @classmethod
     def sum(cls, counts: Iterable[Counts]) -> Counts:
-        """Of all of them together."""
+        """The sum of several counts."""
         total, entities, relations = cls(), Counter[str](), Counter[str]()
         for one in counts:
             total.texts += one.texts
@@ -56,11 +56,11 @@ class Counts:
         return total
 
     def lines(self, bad_lines: BadLines, time_text: str) -> list[str]:
-        """For people, one for each quantity.
+        """Lines of a table for people, one for each quantity.
 
         Args:
-            bad_lines: that were passed over.
-            time_text: how long it took.
+            bad_lines: input lines that were skipped.
+            time_text: time that the command took.
         """
         return [
             f"  text      {counted(self.texts, 'text')}, {counted(self.sentences, 'sentence')}",

@@ -35,9 +35,9 @@ class Origin:
     """All that decides the bytes of the shards; no paths of this machine.
 
     Args:
-        inputs: name, format, bytes and SHA-256 of each.
-        model: SHA-256 of each of its files.
-        settings: of reading and predicting, and versions of the libraries that do it.
+        inputs: name, format, bytes and SHA-256 of each input.
+        model: SHA-256 of each file of the model.
+        settings: settings of reading and predicting, and versions of the libraries that do it.
     """
 
     inputs: tuple[dict[str, Any], ...]
@@ -65,7 +65,7 @@ class Origin:
         )
 
     def differences(self, other: Origin) -> list[str]:
-        """What is not the same, for people."""
+        """What differs, for people."""
         inputs = [f"input {name}" for name in _different(*map(_by_place, (self.inputs, other.inputs)))]
         more = [f"and {counted(len(inputs) - _SHOWN, 'further input')}"] if len(inputs) > _SHOWN else []
         settings = [f"setting {name}" for name in _different(self.settings, other.settings)]
@@ -73,7 +73,7 @@ class Origin:
 
 
 def _by_place(inputs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """By name and, as names may occur twice and their order counts, by place."""
+    """Inputs by name and number: names may occur twice, and their order counts."""
     return {f"{one['name']} (number {number})": one for number, one in enumerate(inputs, start=1)}
 
 
@@ -83,36 +83,36 @@ def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Of finished predictions."""
+    """Manifest of finished predictions."""
 
     origin: Origin
     shards: tuple[Shard, ...]
 
     @property
     def counts(self) -> Counts:
-        """Of all texts."""
+        """Counts over all texts."""
         return Counts.sum(shard.counts for shard in self.shards)
 
     @property
     def bad_lines(self) -> BadLines:
-        """That were passed over."""
+        """Lines that were skipped."""
         found = BadLines(sum(shard.bad_lines for shard in self.shards))
         for shard in self.shards:
             found.add(*shard.bad_line_examples, count=shard.bad_lines)
         return found
 
     def save(self, out: Path) -> None:
-        """Write it: with it the predictions are complete."""
+        """Write the manifest, which completes the predictions."""
         shards = [asdict(shard) for shard in self.shards]
         found = {"format": _FORMAT, **asdict(self.origin), "counts": asdict(self.counts), "shards": shards}
         write_atomically(out / MANIFEST, (json.dumps(found, indent=1) + "\n").encode())
 
     @classmethod
     def load(cls, out: Path) -> Manifest | None:
-        """That of a folder; None if there is none.
+        """Manifest of a folder; None if it has none.
 
         Raises:
-            UserError: there is another one, or it is damaged.
+            UserError: the folder has a manifest of something else, or a damaged one.
         """
         try:
             found = json.loads((out / MANIFEST).read_bytes())
@@ -123,7 +123,7 @@ class Manifest:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{out / MANIFEST} is not of predictions, or damaged: name a new or empty folder"
+                f"{out / MANIFEST} is not a manifest of predictions, or is damaged: name a new or empty folder"
             ) from error
 
 
@@ -145,7 +145,8 @@ def require_same(out: Path, before: Origin, now: Origin) -> None:
     if different := before.differences(now):
         named = ", ".join(different)
         raise UserError(
-            f"{out} holds predictions made otherwise (different: {named}): name another folder, or remove this one"
+            f"{out} holds predictions of other inputs or settings (different: {named}): name another folder, or remove "
+            "this one"
         )
 
 

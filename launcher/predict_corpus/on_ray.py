@@ -30,8 +30,8 @@ class Workers:
 
     Args:
         count: how many.
-        cpus: of each.
-        gpus: of each; a share of one where several actors have it.
+        cpus: CPUs of each actor.
+        gpus: GPUs of each actor; a fraction if several actors share one.
     """
 
     count: int
@@ -44,7 +44,7 @@ class Workers:
 
         Args:
             count: if somebody asks for one.
-            resources: of the cluster, as Ray names them.
+            resources: resources of the cluster, as Ray names them.
             device: if somebody asks for one: "cpu" or "cuda".
 
         Raises:
@@ -61,7 +61,7 @@ class Workers:
 
     @property
     def device(self) -> str:
-        """Of each."""
+        """Device type of each worker."""
         return "cuda" if self.gpus else "cpu"
 
 
@@ -91,7 +91,7 @@ def predict_on_ray(plan: Plan, workers: Workers) -> Iterator[Finished]:
     """Predict a corpus.
 
     Args:
-        plan: of the corpus.
+        plan: plan of the corpus.
         workers: to predict with.
 
     Yields:

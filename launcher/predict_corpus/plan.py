@@ -31,7 +31,7 @@ class Plan:
     Args:
         out: folder of the shards.
         sources: the inputs.
-        text_field: of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text.
+        text_field: field of a JSON object, or column of a table (Parquet, CSV, TSV), that holds the text.
         records_per_file: documents of a shard.
         max_bad_lines: that are passed over.
         model: folder of the extractor.
@@ -64,7 +64,7 @@ class Unit:
 
     Args:
         part: its number.
-        number: of the unit in the part.
+        number: number of the unit in the part.
         runs: of lines, one for each input.
         documents: how many there are.
         size: bytes of the inputs, as they are stored, that they take.
@@ -78,7 +78,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Of the shard, without ending."""
+        """Name of the shard, without its file ending."""
         return f"{self.part:05}-{self.number:06}"
 
     def as_row(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Unit:
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any]) -> Unit:
-        """From what `as_row` gave."""
+        """The unit that `as_row` turned into a row."""
         about = json.loads(row["about"])
         places = about.pop("runs")
         ends = accumulate(length for _, _, length in places)
@@ -127,7 +127,7 @@ def read_part(plan: Plan, part: int) -> Iterator[Unit]:
     """The units of a part, in order.
 
     Args:
-        plan: of the corpus.
+        plan: plan of the corpus.
         part: number of the part.
 
     Raises:

@@ -45,7 +45,7 @@ class Progress:
         self._read_before += read
 
     def begin(self, phase: str) -> None:
-        """From now on texts are predicted."""
+        """Begin a phase in which texts are predicted; rates count from here."""
         self.phase = phase
         self._began = time.monotonic()
 
@@ -53,7 +53,7 @@ class Progress:
         return counted(self.texts, "text")
 
     def line(self) -> str:
-        """For people."""
+        """The progress in one line, for people."""
         if not self.texts and not self.sentences:
             return self.phase
         now = time.monotonic()

@@ -30,11 +30,11 @@ class Shard:
         file: its name.
         first_input: name of the input that its first text is from.
         first_line: line, row or item of it.
-        counts: of its texts.
+        counts: counts of its texts.
         bad_lines: lines of its inputs that were passed over.
         bad_line_examples: some of these, and what is wrong with them.
         bytes: size.
-        sha256: of the content.
+        sha256: SHA-256 of the content.
     """
 
     file: str
@@ -47,12 +47,12 @@ class Shard:
     sha256: str
 
     def as_json(self) -> str:
-        """In ASCII: names of files may be no Unicode."""
+        """The shard as JSON in ASCII: file names need not be valid Unicode."""
         return json.dumps(asdict(self))
 
     @classmethod
     def of_json(cls, text: str) -> Shard:
-        """From what `as_json` gave; a ValueError if it is something else."""
+        """The shard that `as_json` wrote; raises ValueError if the text is something else."""
         return TypeAdapter(cls).validate_python(json.loads(text))
 
 
@@ -75,11 +75,11 @@ def write_shard(
     """Predict a unit's texts and write its shard, then its marker; either is whole and on the disk, or not there.
 
     Args:
-        plan: of the corpus.
-        unit: of it.
+        plan: plan of the corpus.
+        unit: unit of the plan to predict.
         extractor: to predict with.
         count: is told of each text, by its number of characters.
-        told: of sentences, as they are read.
+        told: called with numbers of sentences as they are read.
 
     Raises:
         UserError: there are too many bad lines, or the folder is full or cannot be written.

@@ -37,13 +37,13 @@ class Backend(Protocol):
     """Who has the models."""
 
     async def extract(self, model: str, texts: list[str], min_entity: float, min_relation: float) -> FoundTexts:
-        """What is in texts; raises Refused."""
+        """Entities and relations of texts; raises Refused."""
 
     async def describe(self, model: str) -> ModelDescription:
-        """What it tells apart; raises Refused."""
+        """Types and settings of a model; raises Refused."""
 
     async def metrics(self) -> str:
-        """In the text format of Prometheus; raises Refused."""
+        """Metrics in the text format of Prometheus; raises Refused."""
 
 
 def application(backend: Backend, settings: ServiceSettings, load: Load) -> FastAPI:
@@ -51,8 +51,8 @@ def application(backend: Backend, settings: ServiceSettings, load: Load) -> Fast
 
     Args:
         backend: to be asked.
-        settings: of the service.
-        load: of it at any moment.
+        settings: settings of the service.
+        load: current load of the service.
     """
     app = FastAPI(
         title="spe serve",

@@ -25,7 +25,7 @@ class Batches(Generic[_Item, _Result]):
 
     Args:
         compute: as many results as items, in their order.
-        size: of an item.
+        size: size of an item.
         most: sum of the sizes of a batch, unless one item alone is larger.
         at_once: batches that are computed at the same time.
         wait_seconds: that an item waits for others when a batch could be computed at once.

@@ -38,7 +38,7 @@ class Guard:
 
     Args:
         app: to be guarded.
-        settings: of the service.
+        settings: settings of the service.
         load: is kept up to date.
         observe: called with route, status and seconds of each request.
     """

@@ -39,7 +39,7 @@ class ExtractRequest(BaseModel):
         return self
 
     def all_texts(self) -> list[str]:
-        """Of one or many."""
+        """The texts of the request, whether it gives one or several."""
         return [self.text] if self.text is not None else self.texts or []
 
 

@@ -38,7 +38,7 @@ def middlewares() -> list[Middleware]:
 
 
 class _Service:
-    """In the place of Serve's application, whose routes it does not need."""
+    """ASGI application that replaces Serve's own, whose routes are not needed."""
 
     def __init__(self, app: ASGIApp, settings: ServiceSettings) -> None:
         load = Load()
@@ -59,7 +59,7 @@ class ServeBackend:
     """Asks the replicas of Serve's applications, which have the names of the models.
 
     Args:
-        settings: of the service.
+        settings: settings of the service.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:

@@ -9,7 +9,7 @@ class Refused(Exception):
     """A request is answered with an error.
 
     Args:
-        status: of HTTP.
+        status: HTTP status.
         message: one line: what is wrong and what to do.
         retry_after: seconds after which the same request may succeed.
     """
@@ -20,7 +20,7 @@ class Refused(Exception):
         self.status, self.retry_after = status, retry_after
 
     def headers(self) -> dict[str, str]:
-        """Of the response, beside type and length."""
+        """Headers of the response, besides content type and length."""
         headers = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
         return headers | ({"www-authenticate": "Bearer"} if self.status == 401 else {})
 

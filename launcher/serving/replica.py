@@ -36,7 +36,7 @@ class FoundTexts:
     """What was found for a request.
 
     Args:
-        version: of the model.
+        version: version of the model.
         lines: JSON of each text, as `spe predict` writes it.
     """
 
@@ -48,8 +48,8 @@ class Replica:
     """An extractor; it reads one batch after another.
 
     Args:
-        folder: of the model.
-        version: of it.
+        folder: folder of the model.
+        version: version of this model.
         settings: how to compute.
     """
 

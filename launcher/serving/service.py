@@ -60,7 +60,7 @@ class Address:
 
     @property
     def local_url(self) -> str:
-        """For this machine."""
+        """URL of the service on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
@@ -70,9 +70,9 @@ class Service:
 
     Args:
         models: name → where it comes from.
-        settings: of requests.
-        replicas: of each process that computes.
-        scaling: of each model.
+        settings: settings of requests.
+        replicas: replicas of each process that computes.
+        scaling: scaling of each model.
         address: to listen at.
         grace_seconds: that requests have to end.
     """
@@ -184,7 +184,7 @@ class Service:
         return Path(self._settings.folder, f"{name}-{version}")
 
     def _check(self, name: str, version: str) -> None:
-        """In a process that ends: a replica would say it in a traceback, after several tries."""
+        """Load a model in a separate process: a replica would report an error as a traceback, after several tries."""
         import ray
 
         check = ray.remote(num_cpus=0, max_calls=1, max_retries=0)(_reason_not_to_load)
@@ -236,7 +236,7 @@ class Service:
         return 0 if self._replicas.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
 
     def _most_replicas(self) -> int:
-        """Of all models: one more of each runs during an update."""
+        """Largest number of replicas of all models: during an update one more of each model runs."""
         return len(self._models) * (self._scaling.most + 1)
 
     def _finish_requests(self) -> None:

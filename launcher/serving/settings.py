@@ -19,9 +19,9 @@ class Limits:
     """How much a request may ask for.
 
     Args:
-        texts: of a request.
-        characters: of a text.
-        body_bytes: of a request.
+        texts: texts of a request.
+        characters: characters of a text.
+        body_bytes: bytes of a request.
         seconds: until a request must have come, and until its answer must be there.
         requests: at a time, of all clients.
     """
@@ -38,7 +38,7 @@ class Batching:
     """How texts of several requests are read together.
 
     Args:
-        texts: of a batch, at most, unless a request alone has more.
+        texts: texts of a batch, at most, unless a request alone has more.
         wait_seconds: that a request waits for others.
         at_once: batches of a model that are computed at the same time.
         queue: requests that wait for a model, at most.
@@ -56,10 +56,10 @@ class ServiceSettings:
 
     Args:
         models: their names; the first answers if a request names none.
-        token_sha256: of the token that requests must bring; empty if they need none.
-        limits: of requests.
-        batching: of each model.
-        folder: of the service itself; see `stopping`.
+        token_sha256: SHA-256 of the token that requests must bring; empty if they need none.
+        limits: limits of requests.
+        batching: batching of each model.
+        folder: folder of the service itself; see `stopping`.
         metrics_port: where Ray publishes the metrics of this machine.
     """
 
@@ -92,7 +92,7 @@ class ReplicaSettings:
     Args:
         device: "cpu" or "cuda"; None takes GPUs if there are any.
         precision: "fp32", "bf16" or None for the device's default.
-        threads: of a batch, on a CPU.
+        threads: threads of a batch, on a CPU.
         batch_texts: texts of a batch, at most.
     """
 

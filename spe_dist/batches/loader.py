@@ -38,7 +38,7 @@ class Steps(Dataset[list[Batch] | UserError]):
     """Item t: the forwards of one rank at step t.
 
     Args:
-        reader: of the dataset.
+        reader: reader of the dataset.
         order: which records make up each lane.
         collate: makes a batch of them.
         forwards: the lanes of each forward of this rank.
@@ -135,7 +135,7 @@ def _started(loader: DataLoader[list[Batch] | UserError]) -> Iterator[list[Batch
 
 
 def _leave_group(worker: int) -> None:
-    """In a loader process, which was started with requests blocked: let none reach it but the rank's own SIGTERM."""
+    """In a loader process, which starts with stop requests blocked: let only the rank's own SIGTERM through."""
     os.setsid()
     for number in _REQUESTS:
         signal.signal(number, signal.SIG_IGN)  # forgets one that waits

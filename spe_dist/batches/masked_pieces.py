@@ -34,7 +34,7 @@ def mask_pieces(
     """Choose pieces, each for itself, and hide them.
 
     Args:
-        piece_ids: of all records, [pieces].
+        piece_ids: ids of the pieces of all records, [pieces].
         possible: which of them may be chosen, [pieces].
         uniforms: random numbers in [0, 1), [pieces, COLUMNS].
         masked: share of the possible ones that is chosen.
@@ -59,7 +59,7 @@ def hide(
     """Hide chosen pieces.
 
     Args:
-        piece_ids: of all records, [pieces].
+        piece_ids: ids of the pieces of all records, [pieces].
         pieces: the chosen ones, [T].
         kinds: random numbers in [0, 1) that say how each is hidden, [T].
         others: random numbers in [0, 1) that say what replaces those which are replaced, [T].

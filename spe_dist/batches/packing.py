@@ -19,7 +19,7 @@ def pack(piece_ids: IntArray, lengths: IntArray, special: SpecialIds) -> tuple[N
     """Frame sentences by [CLS] and [SEP].
 
     Args:
-        piece_ids: of all sentences, one after another.
+        piece_ids: ids of the pieces of all sentences, one after another.
         lengths: pieces of each, [S].
         special: ids of the frame.
 

@@ -14,7 +14,7 @@ def reordered_begins(unit_lengths: IntArray, orders: IntArray) -> NDArray[np.int
     """Where each unit begins under each order.
 
     Args:
-        unit_lengths: of each of Q texts, [Q, units].
+        unit_lengths: lengths of each of Q texts, [Q, units].
         orders: the unit that stands at each place, [orders, units].
 
     Returns:

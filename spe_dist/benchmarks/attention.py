@@ -133,7 +133,7 @@ def _both(way: Way, qkv: Tensor, into: Tensor) -> Tensor:
 
 
 def _draw_lengths(mean: int, pieces: int) -> Tensor:
-    """Of sequences with about so many pieces in all, [S]: even from half the mean to one and a half, 512 at most."""
+    """Lengths of sequences with about `pieces` pieces in all, [S]: uniform in 0.5 … 1.5 times the mean, at most 512."""
     spread = min(mean // 2, max(_LONGEST - mean, 0))
     generator = torch.Generator().manual_seed(mean)
     return torch.randint(mean - spread, mean + spread + 1, (max(pieces // mean, 1),), generator=generator)

@@ -33,9 +33,9 @@ def measure_prediction(
     Reading and splitting the texts counts, loading the model does not.
 
     Args:
-        folder: of the extractor.
+        folder: folder of the extractor.
         texts: begins to read them again at every call.
-        sentences: of a repeat; the text that holds the last one is finished.
+        sentences: sentences of a repeat; the text that holds the last one is finished.
         precisions: to measure, one after another; if none is given, both, or that of an export.
         batch_size: most sentences of a forward.
         device: to compute on; as `Extractor` chooses if not given.

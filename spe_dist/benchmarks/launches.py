@@ -144,7 +144,7 @@ def _narrow(config: Config) -> Config:
 
 
 def _parameters(config: Config, session: Session) -> int:
-    """Of the run as it is."""
+    """Number of parameters of the model of the unchanged run."""
     manifest = session.steps.reader.manifest
     encoder = resolve_encoder_config(config.encoder, vocab_size=manifest.tokenizer.vocab_size)
     return _number(spec_of(config).model_without_weights(config, encoder, manifest))

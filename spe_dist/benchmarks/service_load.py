@@ -22,8 +22,8 @@ class Target:
     """Where a service listens.
 
     Args:
-        host: of it.
-        port: of it.
+        host: host of the service.
+        port: port of the service.
         token: that it asks for.
     """
 
@@ -45,8 +45,8 @@ class Answer:
     """What came back.
 
     Args:
-        status: of HTTP; 0 if the connection broke or nothing came.
-        body: of the response.
+        status: HTTP status; 0 if the connection broke or nothing came.
+        body: body of the response.
         seconds: since the moment at which the request was due.
     """
 
@@ -108,7 +108,7 @@ async def at_a_rate(
     Args:
         connections: to the service.
         requests: in their order.
-        rate: of requests in a second.
+        rate: rate of requests in a second.
         each: called with number and answer of every request.
     """
 

@@ -20,7 +20,7 @@ _UNCACHED = 200_000_000  # bytes that no GPU's cache holds
 
 @dataclass(frozen=True)
 class Size:
-    """Of a case: sentences and their words, spans per sentence (5 as SPE draws them, else random), H and channels."""
+    """Sizes of a case: sentences, words and spans per sentence (5: drawn as SPE does; else random), H and channels."""
 
     sentences: int
     words: int

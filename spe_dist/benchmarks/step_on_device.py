@@ -62,7 +62,7 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
 
 
 def _graphs(config: Config) -> int:
-    """That this process has compiled so far; 0 for a run that compiles none, and does not wait for Dynamo."""
+    """Number of graphs compiled by this process so far; 0, without importing Dynamo, for a run that compiles none."""
     return torch._dynamo.utils.counters["stats"]["unique_graphs"] if config.compute.compile else 0
 
 

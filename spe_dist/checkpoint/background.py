@@ -32,7 +32,7 @@ class BackgroundSaver:
         store: where checkpoints go.
         world: this rank among all.
         most_failures: periodic saves that fail in a row before the run ends, at least 1.
-        saved_step: of the newest checkpoint there is; 0 for none.
+        saved_step: step of the newest checkpoint there is; 0 for none.
         on_saved: called with the step of every checkpoint, by the thread that writes it; must not raise.
     """
 
@@ -95,7 +95,7 @@ class BackgroundSaver:
         self._pool.shutdown()
 
     def _wait(self, while_waiting: Callable[[], None] = lambda: None) -> UserError | None:
-        """What became of the save in flight; any other error than the person's to mend ends the run here."""
+        """Result of the save in flight; an error that the user cannot fix ends the run here."""
         if self._in_flight is None:
             return None
         began = said = time.monotonic()

@@ -147,7 +147,7 @@ class CheckpointSummary:
         saved_at: Unix time.
         size: bytes of all files.
         world_size: ranks that wrote it; None if that cannot be read, as with `zero_stage`.
-        zero_stage: of the run.
+        zero_stage: ZeRO stage of the run.
         fault: a file that is missing or has another size than it was written with; None if there is none.
     """
 

@@ -16,7 +16,7 @@ class RemoteFolder:
     """Files below a URL, by names relative to it.
 
     Args:
-        url: of the folder, which need not be there yet.
+        url: URL of the folder, which need not be there yet.
 
     Raises:
         UserError: no file system is known for the URL, or it has a key in it, which would get into logs and files.
@@ -38,7 +38,7 @@ class RemoteFolder:
             ) from error
 
     def __str__(self) -> str:
-        """For people: without what may be secret."""
+        """The URL for people, without what may be secret."""
         return _without_secrets(self.url)
 
     def below(self, name: str) -> RemoteFolder:

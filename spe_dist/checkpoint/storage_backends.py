@@ -40,7 +40,7 @@ class StorageBackend(Protocol):
     """What a store asks of its storage. All but `write_share` and `fetch` are called by the first rank alone."""
 
     folder: Path
-    """Of this machine, where checkpoints are read."""
+    """Local folder from which checkpoints are read."""
 
     def remove_leftovers(self) -> None:
         """Remove what a killed run left half-written or half-deleted."""
@@ -63,7 +63,7 @@ class StorageBackend(Protocol):
         ...
 
     def steps(self) -> list[int]:
-        """Of all checkpoints, in order."""
+        """Steps of all checkpoints, in ascending order."""
         ...
 
     def delete(self, step: int) -> None:
@@ -79,7 +79,7 @@ class StorageBackend(Protocol):
         ...
 
     def __str__(self) -> str:
-        """For people."""
+        """The location, for people."""
         ...
 
 
@@ -147,7 +147,7 @@ class ObjectStorage:
 
     Args:
         remote: the folder of checkpoints.
-        folder: of this machine, for the checkpoint that is read and for files on their way; made if missing.
+        folder: folder of this machine, for the checkpoint that is read and for files on their way; made if missing.
         before_completing: called before a manifest is written, to send what belongs with the checkpoint.
     """
 

@@ -57,7 +57,7 @@ class CheckpointStore:
 
     @property
     def folder(self) -> Path:
-        """Of this machine, where checkpoints are read."""
+        """Local folder from which checkpoints are read."""
         return self._storage.folder
 
     def save(self, step: int, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> str:

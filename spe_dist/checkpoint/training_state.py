@@ -36,7 +36,7 @@ class Restored:
 
     Args:
         step: updates made before the checkpoint, so the number of the next one.
-        elapsed_seconds: of training before the checkpoint.
+        elapsed_seconds: seconds of training before the checkpoint.
         random_states: whether the generators go on where they were; if not, dropout differs from the first run.
     """
 
@@ -60,7 +60,7 @@ def collect(
         engine: holds parameters and moments.
         extra_tensors: whole and equal on all ranks; each is written by one.
         step: updates made so far; the place in the learning rate's schedule.
-        elapsed_seconds: of training so far.
+        elapsed_seconds: seconds of training so far.
         config: the resolved configuration; JSON.
         buffers: where the copies go.
 

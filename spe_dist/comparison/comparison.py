@@ -38,7 +38,7 @@ class Column:
 
     Args:
         task: its name.
-        fraction: of the training data.
+        fraction: fraction of the training data.
     """
 
     task: str
@@ -46,7 +46,7 @@ class Column:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Title of the column, for people."""
         return self.task if self.fraction == 1 else f"{self.task}, {100 * self.fraction:g} %"
 
 
@@ -55,8 +55,8 @@ class MeasuredStep:
     """What a step of a pre-training takes on this cluster.
 
     Args:
-        seconds: of all ranks together.
-        petaflops: of the model.
+        seconds: time of the step, summed over all ranks.
+        petaflops: work of the model in the step, over all ranks.
     """
 
     seconds: float
@@ -68,8 +68,8 @@ class Comparison:
     """A comparison with the recipes that it names.
 
     Args:
-        config: its settings.
-        find_recipe: the file of a recipe that is named.
+        config: settings of the comparison.
+        find_recipe: finds the file of a recipe by its name.
     """
 
     config: ComparisonConfig
@@ -77,12 +77,12 @@ class Comparison:
 
     @property
     def columns(self) -> list[Column]:
-        """In the order of the table."""
+        """Columns of the table, in order."""
         return [Column(name, fraction) for name, task in self.config.tasks.items() for fraction in task.fractions]
 
     @cached_property
     def pretrainings(self) -> dict[str, Pretraining | None]:
-        """By variant, with the steps of its recipe; None: there is none.
+        """Pre-training of each variant, with the steps of its recipe; None for a variant without pre-training.
 
         Raises:
             UserError: a recipe or a setting is wrong, or encoders differ.
@@ -153,7 +153,7 @@ class Comparison:
         }
 
     def is_told(self, variant: str, baseline: str) -> bool:
-        """Whether their difference is told as that of the variant: of two baselines of each other, the later one's."""
+        """Whether the variant reports the difference; of two that are each other's baselines, only the later one."""
         names = list(self.config.variants)
         return variant not in self.baselines[baseline] or names.index(variant) > names.index(baseline)
 
@@ -227,7 +227,7 @@ def with_steps(run: Config, steps: int) -> Config:
 
 
 def budget_text(budget: BudgetConfig | None) -> str:
-    """For people."""
+    """The budget of a pre-training in words."""
     if budget is None:
         return "the steps of its recipe"
     return {
@@ -265,7 +265,7 @@ def _check_step(name: str, variant: VariantConfig, run: Pretraining | None) -> N
     if variant.step is None:
         return
     if not isinstance(run, Config):
-        raise UserError(f"variants.{name}.step: only a pre-training has steps to start from, a fine-tuning has not")
+        raise UserError(f"variants.{name}.step: only a pre-training has steps to start from: remove it")
     every, last = run.train.keep_every, run.train.steps
     if variant.step != last and (not every or variant.step % every or variant.step > last):
         raise UserError(

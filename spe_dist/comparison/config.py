@@ -30,17 +30,17 @@ class ComparisonRunConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BudgetConfig:
-    """What every pre-training may cost: it sets train.steps, and warm-up in proportion.
+    """Budget of every pre-training: it sets train.steps, and warm-up in proportion.
 
-    Fine-tuning on distant labels has the epochs of its recipe.
+    Fine-tuning on distant labels ignores it and has the epochs of its recipe.
     """
 
     of: Literal["pieces", "petaflops", "hours"]
-    """Word pieces of the records that are read (each counted once, however often it is encoded), model FLOPs in units
-    of 1e15, or hours of training. The last two are converted into steps by the speed that a few steps of each
-    pre-training have on this cluster."""
+    """Unit of the budget: word pieces of the records that are read (each counted once, however often it is encoded),
+    model FLOPs in units of 1e15 (petaflops), or hours of training. FLOPs and hours are converted into steps by the
+    speed of a few steps of each pre-training on this cluster."""
     amount: Annotated[float, Field(gt=0)]
-    """How much."""
+    """Size of the budget, in this unit."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -48,19 +48,19 @@ class VariantConfig:
     """One row of the table: what a fine-tuning starts from."""
 
     title: str
-    """Its name in the table."""
+    """Name of the variant in the table."""
     recipe: str | None = None
-    """Recipe of its pre-training; a recipe of fine-tuning trains one seed on distant labels instead, whose classifiers
-    are then dropped. Null: none, the encoder as it is."""
+    """Recipe of the variant's pre-training. A recipe of fine-tuning trains one seed on distant labels instead; its
+    classifiers are then dropped. Null: no pre-training, the encoder as it is."""
     settings: Settings = field(default_factory=dict)
     """Settings in which it differs from the recipe, by dotted name."""
     weights: Weights = "query"
     """Which weights of the run: those trained by gradient (query), or their moving average (momentum)."""
     step: Positive | None = None
-    """Step of the pre-training to start from, one whose checkpoint it keeps (train.keep_every); a run that
-    has this checkpoint is not continued. Null: the last."""
+    """Step of the pre-training to start from, one whose checkpoint is kept (train.keep_every); a run that has this
+    checkpoint is not continued. Null: the last step."""
     start: Settings = field(default_factory=dict)
-    """Settings of `start` in its fine-tunings, such as no_cnn."""
+    """Settings of the section `start` in the variant's fine-tunings, such as no_cnn."""
     baselines: tuple[str, ...] | None = None
     """Variants that this one is compared with. Null: those that the comparison names for all."""
 
@@ -74,14 +74,14 @@ class ComparedTaskConfig:
     settings: Settings = field(default_factory=dict)
     """Settings in which it differs from the recipe, by dotted name; data.train, data.dev and data.test at least."""
     fractions: dict[Part, Settings] = field(default_factory=lambda: {1.0: {}})
-    """Shares of the training data, each a column, with settings that only its fine-tunings have: few data may need
-    more epochs."""
+    """Shares of the training data, each a column of the table, with settings for the fine-tunings on this share only:
+    few data may need more epochs."""
     measures: tuple[str, ...]
-    """Measures of the task to show. The first is the one to judge by: only its differences are tested, so that p-values
-    need not be corrected for the others."""
+    """Measures of the task to show. Only differences in the first one are tested, so that p-values need not be
+    corrected for the others."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Settings to tune, each with its values: every variant is trained with all combinations, and the one with the best
-    mean score on dev is shown. So no variant is tuned better than another."""
+    """Settings to tune, each with its values: every variant is trained with all combinations, and the combination with
+    the best mean score on dev is shown. So no variant is tuned better than another."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -91,9 +91,9 @@ class PaperConfig:
     source: str
     """Paper and table, and what was trained and tested: the encoder, the data, how many runs."""
     task: str
-    """Task of the comparison that they stand beside."""
+    """Task of the comparison whose scores they are shown with."""
     beside: tuple[Part, ...]
-    """Shares of its training data, each a column of the comparison, that they stand beside."""
+    """Shares of this task's training data (columns of the comparison) that they are shown with."""
     figures: dict[str, dict[str, tuple[float | None, ...]]]
     """Measure → variant or cited row → a figure in percent for each of `beside`; null: the paper has none."""
 
@@ -104,7 +104,7 @@ class ComparisonConfig:
 
     run: ComparisonRunConfig
     about: str = ""
-    """What else stands above the table."""
+    """Text above the table."""
     budget: BudgetConfig | None = None
     """What every pre-training may cost. Null: the steps of its recipe."""
     baselines: tuple[str, ...]
@@ -114,9 +114,9 @@ class ComparisonConfig:
     pretrain: Settings = field(default_factory=dict)
     """Settings of all pre-trainings, by dotted name."""
     variants: dict[str, VariantConfig]
-    """By name."""
+    """Variants of the pre-training, by name."""
     tasks: dict[str, ComparedTaskConfig]
-    """By name."""
+    """Fine-tuning tasks, by name."""
     cited: dict[str, str] = field(default_factory=dict)
     """Titles, by name, of rows for which nothing is run: they hold what papers report and nothing else."""
     papers: tuple[PaperConfig, ...] = ()
@@ -167,7 +167,7 @@ def _check_paper(config: ComparisonConfig, paper: PaperConfig, *, source: str) -
     """Raise a UserError unless each of its figures has a place in the table."""
     task = config.tasks.get(paper.task)
     if task is None:
-        raise UserError(f"{source}: task is {paper.task!r}, none of {', '.join(config.tasks)}")
+        raise UserError(f"{source}: task is {paper.task!r}: it must be one of {', '.join(config.tasks)}")
     missing = [share for share in paper.beside if share not in task.fractions]
     if missing:
         raise UserError(f"{source}: beside: the task {paper.task} has no share {missing[0]:g} of its training data")

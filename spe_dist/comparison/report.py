@@ -24,11 +24,11 @@ class Trained:
     """What a pre-training has cost; None: not known.
 
     Args:
-        hours: of training.
+        hours: hours of training.
         steps: that were taken.
         records: of these steps.
-        pieces: of the sequences that the encoder has seen, prefixes and repeated views included.
-        petaflops: of the model.
+        pieces: pieces of the sequences that the encoder has seen, prefixes and repeated views included.
+        petaflops: petaflops of the model.
     """
 
     hours: float
@@ -125,7 +125,7 @@ def draw_comparison(comparison: Comparison, scored: Mapping[Cell, ScoredCell], p
     Args:
         comparison: all of it.
         scored: cells that are done.
-        path: of the picture.
+        path: path of the picture.
     """
     from matplotlib.figure import Figure
 

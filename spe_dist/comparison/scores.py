@@ -61,7 +61,7 @@ def score_comparison(comparison: Comparison, *, resamples: int = RESAMPLES) -> d
 
 
 def number_of_differences(comparison: Comparison) -> int:
-    """In the first measure of every column, when all is done."""
+    """Number of differences in the first measure of every column that a complete table reports."""
     pairs = [
         comparison.is_told(variant, name) for variant, baselines in comparison.baselines.items() for name in baselines
     ]

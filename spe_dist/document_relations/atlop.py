@@ -57,7 +57,7 @@ def localized_context(attention: Tensor, states: Tensor, pairs: Tensor) -> Tenso
     """Contexts of pairs of entities of a document, [N, H] fp32.
 
     Args:
-        attention: of entities, [E, heads, P] fp32.
+        attention: attention of entities, [E, heads, P] fp32.
         states: [P, H] fp32.
         pairs: [N, 2] entities.
     """
@@ -72,7 +72,7 @@ def entity_vectors(mentions: Tensor, entities: Tensor, size: int) -> Tensor:
 
     Args:
         mentions: vectors, [M, H] fp32.
-        entities: of each mention, [M]; each of the V occurs.
+        entities: entities of each mention, [M]; each of the V occurs.
         size: V.
     """
     with torch.no_grad():  # a shift, which cancels out
@@ -135,7 +135,7 @@ class AtlopModel(DocumentModel):
 
     Args:
         encoder: gives states and attention.
-        classifier: of pairs.
+        classifier: classifier of pairs.
         relations: names of its classes 1, 2, …
         threshold: least score of a relation, not below `OWN_THRESHOLD`.
         markers: what stands around every mention.
@@ -165,7 +165,7 @@ class AtlopModel(DocumentModel):
         )
 
     def logits(self, batch: AtlopBatch) -> Tensor:  # type: ignore[override]
-        """Of the batch's pairs, [N, 1 + R], fp32."""
+        """Logits of the batch's pairs, [N, 1 + R], fp32."""
         states, attention = self._of_documents(batch)
         mentions = states.flatten(0, 1)[batch.places]
         size = sum(batch.entities_of)

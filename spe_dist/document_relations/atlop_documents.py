@@ -60,7 +60,7 @@ class AtlopDocuments(EncodedDocuments):
 
         Args:
             rows: the documents.
-            pairs: of entities of each of them.
+            pairs: pairs of entities of each of them.
         """
         documents = [self.documents[row] for row in rows]
         windows = np.concatenate([one.windows for one in documents])

@@ -42,11 +42,11 @@ def document_card(
     """The card's text, with front matter for the Hugging Face hub.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
         data: what was learned from and scored on.
         result: scores of the best epoch.
-        versions: of Python and packages.
-        description: of the model, with its threshold.
+        versions: versions of Python and packages.
+        description: description of the model, with its threshold.
     """
     counts = {
         part: None

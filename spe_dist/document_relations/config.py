@@ -21,8 +21,8 @@ class ModelConfig:
     """Architecture above the sentence encoder."""
 
     head: Literal["erica", "atlop"] = "erica"
-    """What finds relations: erica (mean vectors, a bilinear form, a threshold chosen on dev) or atlop (localized
-    context, adaptive threshold; take the recipe finetune_document_relations_atlop_cpu)."""
+    """Classifier of relations: erica (mean vectors, a bilinear form, a threshold chosen on dev) or atlop (localized
+    context, adaptive threshold; use the recipe finetune_document_relations_atlop_cpu)."""
     entity_size: Positive
     """Size of an entity's vector after the linear layer."""
     distance_size: Positive | None = None
@@ -33,7 +33,7 @@ class ModelConfig:
     block_size: Positive = 64
     """Head atlop: size of the blocks of the grouped bilinear form; divides model.entity_size."""
     max_labels: Positive = 4
-    """Head atlop: most relations of a pair."""
+    """Head atlop: maximum number of relations of a pair."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -41,7 +41,7 @@ class PairsConfig:
     """Pairs of entities that training sees."""
 
     unrelated: Annotated[float, Field(ge=0)] | None
-    """Pairs without a relation, drawn anew in each epoch, per pair of the document that has one. Null: all pairs."""
+    """Number of unrelated pairs per related pair of a document, drawn anew in each epoch. Null: all pairs."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

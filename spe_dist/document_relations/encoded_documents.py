@@ -138,7 +138,7 @@ class EncodedDocuments:
         Args:
             items: with their documents.
             relations: that the model tells apart; facts of others are left out.
-            word_pieces: of the encoder.
+            word_pieces: tokenizer of the encoder.
             max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
             mark: puts markers around mentions; None: there are none.
         """
@@ -165,7 +165,7 @@ class EncodedDocuments:
         Args:
             row: the document.
             unrelated: pairs to draw for each related one; all, if there are fewer, or if it is None.
-            seed: of the run.
+            seed: seed of the run.
             epoch: counted from 0.
         """
         pairs, is_related = self._related(row)
@@ -180,7 +180,7 @@ class EncodedDocuments:
 
         Args:
             rows: the documents.
-            pairs: of entities of each of them.
+            pairs: pairs of entities of each of them.
         """
         documents = [self.documents[row] for row in rows]
         ids = np.concatenate([one.pieces.piece_ids for one in documents])

@@ -28,19 +28,19 @@ class DocumentModelDescription:
     """What, besides the sentence encoder's own configuration, rebuilds a model."""
 
     relations: tuple[str, ...]
-    """In the order of their classes, from 1."""
+    """Relations in the order of their classes, which begin at 1."""
     head: Literal["erica", "atlop"] = "erica"
     entity_size: int
     distance_size: int | None = None
-    """Of ERICA's head."""
+    """Size of the embedding of distances; for ERICA's head only."""
     block_size: int | None = None
-    """Of ATLOP's head."""
+    """Size of the blocks of the bilinear classifier; for ATLOP's head only."""
     max_labels: int | None = None
-    """Of ATLOP's head: most relations of a pair."""
+    """Largest number of relations of a pair; for ATLOP's head only."""
     markers: Markers = "none"
     """What stands before and after every mention."""
     threshold: float | None = None
-    """Least score of a relation, chosen on dev; None: the fine-tuning has not come to its end."""
+    """Lowest score at which a relation counts, chosen on dev; None: the fine-tuning has not finished."""
     language: str
     """Whose rules cut text into words (a spaCy language code)."""
     format_version: int = 1

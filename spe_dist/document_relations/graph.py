@@ -56,8 +56,8 @@ class Edge(NamedTuple):
     Args:
         head: its first argument.
         tail: its second argument.
-        type: of the relation.
-        score: of a predicted one.
+        type: type of the relation.
+        score: score of a predicted one.
         evidence: numbers of the sentences that state a gold one, if the file says so.
         in_train: whether a fact of the training file has the same type and, of any mentions, the same names.
     """
@@ -75,7 +75,7 @@ class Edge(NamedTuple):
         return self.head, self.tail, self.type
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields, without those that say nothing."""
+        """Fields of the edge, without those that are empty."""
         values: dict[str, Any] = {"head": self.head, "tail": self.tail, "type": self.type}
         if self.score is not None:
             values["score"] = self.score
@@ -98,7 +98,7 @@ class DocumentGraph:
     """A document with its relations, or with those that a model sees.
 
     Args:
-        title: of the document.
+        title: title of the document.
         nodes: by the numbers that the file gives entities.
         edges: none twice.
         document: what the model reads; None where a graph is read from a file of predictions.
@@ -113,7 +113,7 @@ class DocumentGraph:
 
     @classmethod
     def of(cls, document: Document, *, language: str) -> Self:
-        """Of an annotated document; the language says how a text is split into sentences."""
+        """The graph of an annotated document; the language decides how its text is split into sentences."""
         starts = [start for start, _ in document.locate_sentences(language)] if document.words is None else []
         size = 1 + max(
             [-1, *(one.entity for one in document.mentions), *(max(one.head, one.tail) for one in document.facts)]

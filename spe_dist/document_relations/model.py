@@ -37,7 +37,7 @@ class PairClassifier(nn.Module):
     Args:
         hidden_size: H, of the vectors.
         entity_size: after the linear layer.
-        distance_size: of a distance's embedding.
+        distance_size: size of a distance's embedding.
         classes: C, of a pair.
     """
 
@@ -52,7 +52,7 @@ class PairClassifier(nn.Module):
         """Logits [N, C], fp32.
 
         Args:
-            vectors: of entities, [V, H].
+            vectors: vectors of entities, [V, H].
             pairs: heads and tails among them, [N, 2].
             distances: buckets of the pairs, [N].
         """
@@ -78,7 +78,7 @@ class DocumentModel(nn.Module):
 
     Args:
         encoder: gives states.
-        classifier: of pairs; its first class is a pair without a relation.
+        classifier: classifier of pairs; its first class is a pair without a relation.
         relations: names of its classes 1, 2, …
         threshold: least score of a relation; None until it is chosen on dev.
         markers: what stands around every mention; numbered ones are those that ERICA is pre-trained with, in whose
@@ -113,7 +113,7 @@ class DocumentModel(nn.Module):
         )
 
     def logits(self, batch: PairBatch) -> Tensor:
-        """Of the batch's pairs, [N, 1 + R], fp32."""
+        """Logits of the batch's pairs, [N, 1 + R], fp32."""
         vectors = batch.pooled.means(self.sentence_encoder(batch.packed))
         return self.classifier(vectors, batch.pairs, batch.distances)
 
@@ -123,7 +123,7 @@ class DocumentModel(nn.Module):
         return sum_of_losses / max(1, logits.numel())
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Of relations, 0 to 1, [N, R]."""
+        """Scores of the relations, 0 to 1, [N, R]."""
         return logits[:, 1:].sigmoid()
 
     def forward(self, batch: PairBatch) -> Losses:
@@ -139,7 +139,7 @@ def predict(model: DocumentModel, rows: EncodedDocuments, device: torch.device) 
 
     Args:
         model: in evaluation mode, on the device.
-        rows: of the model's relations and tokenizer.
+        rows: rows of the model's relations and tokenizer.
         device: to compute on.
     """
     found: list[DocumentGraph | None] = [None] * len(rows)

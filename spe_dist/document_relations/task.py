@@ -44,7 +44,7 @@ class DocumentRelations(Task[DocumentGraph, DocumentModelDescription]):
     """Relations between the entities of documents, whose mentions are given.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: DocumentRelationsConfig

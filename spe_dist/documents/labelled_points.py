@@ -46,7 +46,7 @@ class LabelledPoints:
         return self._take(sorted(rows.tolist()))
 
     def within(self, cut: Sequence[DocumentPieces]) -> LabelledPoints:
-        """Those whose entities are all left in documents that have been cut."""
+        """Points whose entities are all still present after the documents were cut to length."""
         left = [set(document.numbers.tolist()) for document in cut]
         return self._take([row for row, (document, *of) in enumerate(self.entities) if left[document].issuperset(of)])
 

@@ -36,8 +36,8 @@ def with_numbered_markers(document: DocumentPieces, *, first_id: int, pairs: int
 
     Args:
         document: without markers.
-        first_id: of [S_0]; [E_0], [S_1], [E_1], … follow it.
-        pairs: of markers; entities beyond begin anew with the first.
+        first_id: first id of [S_0]; [E_0], [S_1], [E_1], … follow it.
+        pairs: pairs of markers; entities beyond begin anew with the first.
     """
     entities, starts, ends = document.mentions.T
     count = len(entities)

@@ -32,7 +32,7 @@ class PooledPieces(Tensors):
 
     @classmethod
     def of_mentions(cls, pieces: IntArray, vectors: IntArray, size: int) -> PooledPieces:
-        """From mentions.
+        """Pooled pieces of mentions.
 
         Args:
             pieces: first packed piece of each mention, and the one after its last, [M, 2]; no mention is empty.

@@ -68,7 +68,7 @@ class DocumentProbes:
             documents: those without a fact whose tail has a rival are passed over.
             relations: names of the relations that facts number; they come first in a prefix.
             word_pieces: what cut the documents.
-            seed: of the facts drawn.
+            seed: seed of the facts drawn.
             measures: of ED, each of which is a forward of all documents; WITHOUT, which RD uses, is always computed.
 
         Raises:
@@ -181,11 +181,11 @@ def probe_documents(
 
     Args:
         documents: of `read_documents`; cut to the sentences that fit into 480 pieces, or less if the encoder needs.
-        word_pieces: of the encoder.
+        word_pieces: tokenizer of the encoder.
         positions: the longest sequence that the encoder takes.
         count: how many documents with facts to draw; None: all.
-        seed: of all that is drawn.
-        measures: of ED.
+        seed: seed of all that is drawn.
+        measures: measures of ED.
 
     Raises:
         UserError: fewer than two documents have such a fact.

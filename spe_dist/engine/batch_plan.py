@@ -81,7 +81,7 @@ class BatchPlan:
 
         Args:
             rank: whose.
-            pieces: of the records of each of its lanes at a step, [CLS] and [SEP] included.
+            pieces: pieces of the records of each of its lanes at a step, [CLS] and [SEP] included.
         """
         forwards: list[list[int]] = []
         filled = 0

@@ -57,7 +57,7 @@ def one_at_a_time(name: str) -> Iterator[None]:
     The system's lock goes with its process; who has it knows that nobody else of ours is in there.
 
     Args:
-        name: of the extension.
+        name: name of the extension.
 
     Raises:
         UserError: the folder cannot be written.

@@ -23,7 +23,7 @@ class Machine:
     """What there is to compute with.
 
     Args:
-        cores: of the processor.
+        cores: cores of the processor.
         gpus: that torch can use.
         gpu_devices: that the system has; 0 where they are hidden on purpose.
     """

@@ -26,7 +26,7 @@ def slow_bf16_warning(precision: str, device_type: str) -> str | None:
 
 
 def _seconds_of_a_product(dtype: torch.dtype) -> float:
-    """Of the fastest of some."""
+    """Seconds of the fastest of several products."""
     rows, weights = torch.ones(_ROWS, _SIZE, dtype=dtype), torch.ones(_SIZE, _SIZE, dtype=dtype)
     seconds = []
     for _ in range(_REPEATS):

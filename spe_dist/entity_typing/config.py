@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TypingModelConfig:
-    """Architecture above the sentence encoder, and what counts as a type."""
+    """Architecture above the sentence encoder, and the threshold of types."""
 
     max_pieces: Annotated[int, Field(ge=8)] = 256
-    """Most pieces of a sentence, [CLS] and [SEP] included; a longer one is cut to what is nearest to its mention."""
+    """Maximum number of pieces of a sentence, including [CLS] and [SEP]; of a longer one, the pieces nearest to the
+    mention are kept."""
     threshold: Literal["half", "dev"] = "half"
-    """Least probability of a type: one half, or the one with the best macro F1 on dev. The best type always counts."""
+    """Lowest probability at which a type counts: one half, or the value with the best macro F1 on dev. The most
+    probable type always counts."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -18,10 +18,10 @@ class TypingLabels:
     """What, with the weights, rebuilds a model."""
 
     types: tuple[str, ...]
-    """In the order of their scores."""
+    """Types of mentions, in the order of the model's scores."""
     max_pieces: int
     threshold: float
-    """Least probability of a type; the best one always counts."""
+    """Lowest probability at which a type counts; the most probable type always counts."""
     language: str
 
 

@@ -42,7 +42,7 @@ def encode(
     Args:
         mentions: with their sentences.
         types: in the order of the model's.
-        word_pieces: of the encoder.
+        word_pieces: tokenizer of the encoder.
         max_pieces: longest sequence, [CLS] and [SEP] included.
     """
     number_of = {name: number for number, name in enumerate(types)}

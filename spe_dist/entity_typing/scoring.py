@@ -88,7 +88,7 @@ class EntityTypingScoring(Scoring[TypedMention]):
         )
 
     def details(self, run: Any, contributions: Any, resamples: int) -> dict[str, list[float]]:
-        """Of each of UFET's granularities: precision, recall and F1 of its types, mean over seeds."""
+        """Precision, recall and F1 of the types of each of UFET's granularities, mean over seeds."""
         if not any(name in GENERAL for one in run.gold for name in one.types):  # of other data, such as FIGER
             return {}
         return {

@@ -33,7 +33,7 @@ class EntityTyping(RowPerItemTask[TypedMention, TypingLabels]):
     """The types of given mentions.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: EntityTypingConfig
@@ -84,7 +84,7 @@ class EntityTyping(RowPerItemTask[TypedMention, TypingLabels]):
     def predict_batch(
         self, model: EntityTypingModel, items: Sequence[TypedMention], packed: Any, mentions: Any, _: Any
     ) -> Iterator[TypedMention]:
-        """With the types that count, the most probable first, and their probabilities."""
+        """The mentions with the types that count, the most probable first, and their probabilities."""
         scores = model.scores(packed, mentions).cpu()
         chosen = decide(scores, model.labels.threshold)
         for item, of_item, kept in zip(items, scores.sigmoid(), chosen, strict=True):
@@ -125,7 +125,7 @@ def best_threshold(gold: Sequence[TypedMention], found: Sequence[TypedMention]) 
     """The threshold with the highest macro F1, the lowest of equal ones.
 
     Args:
-        gold: of dev.
+        gold: mentions of dev with their gold types.
         found: the same mentions with all types down to the lowest threshold, best first.
     """
     scoring = EntityTypingScoring()

@@ -33,7 +33,7 @@ class Description:
 
     method: str
     weights: Weights
-    """Of the trained encoder (query) or of its slow average (momentum)."""
+    """Which weights: those of the trained encoder (query) or those of its moving average (momentum)."""
     step: int
     """Updates the weights have seen."""
     max_pieces: Positive
@@ -43,7 +43,7 @@ class Description:
     span_encoder: SpanEncoderSizes | None
     """None: no objective of the run trained one."""
     context_encoder: SpanEncoderSizes | None = None
-    """Of left, middle and right; None: the span encoder encodes them too."""
+    """Encoder of the left, middle and right context; None: the span encoder encodes them too."""
     pair_encoder: PairEncoderSizes | EntityPairEncoderSizes | None
     """None: no objective of the run trained one."""
     head_size: Positive | None

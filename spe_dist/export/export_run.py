@@ -52,7 +52,7 @@ class TrainedRun:
 
         Args:
             run: the run's folder.
-            step: of the checkpoint; the newest one that can be used if not given.
+            step: step of the checkpoint; the newest one that can be used if not given.
 
         Raises:
             UserError: not a run, or it has no checkpoint (of this step) that can be used.
@@ -87,8 +87,8 @@ def export_run(run: Path, out: Path | None = None, *, weights: Weights = "query"
     Args:
         run: the run's folder.
         out: the folder to write, RUN/export if not given; an earlier export there is replaced.
-        weights: of the trained encoder (query), or of its slow average, the key encoder (momentum).
-        step: of the checkpoint; the newest one that can be used if not given.
+        weights: weights of the trained encoder (query), or of its slow average, the key encoder (momentum).
+        step: step of the checkpoint; the newest one that can be used if not given.
 
     Returns:
         The folder written.

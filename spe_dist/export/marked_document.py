@@ -13,7 +13,7 @@ from spe_dist.documents.pooled_vectors import PooledText
 from spe_dist.export.marked_text import MarkedText, Span, WordSpan
 
 Mention = Span | tuple[int, int, int]
-"""In a text a span; in sentences of words (sentence, first word, word after the last), counted from 0."""
+"""A mention: in a text, a span; in sentences of words (sentence, first word, word after the last), counted from 0."""
 DocumentText = str | Sequence[Sequence[str]]
 """A text, or sentences of words."""
 
@@ -22,8 +22,8 @@ def pooled_spans(pieces: Ragged, spans: Sequence[Sequence[WordSpan]]) -> PooledT
     """A text whose vectors are means over spans of words.
 
     Args:
-        pieces: of each word.
-        spans: of each vector, half-open, one or more.
+        pieces: pieces of each word.
+        spans: spans of each vector, half-open, one or more.
     """
     rows = {(vector, *pieces.offsets[list(span)]) for vector, mentions in enumerate(spans) for span in mentions}
     return PooledText(pieces.values, np.array(sorted(rows), dtype=np.int64).reshape(-1, 3), len(spans))
@@ -35,7 +35,7 @@ def pooled_document(
     """A document whose vectors are those of its entities; a mention that is listed twice counts once.
 
     Args:
-        document: of any length.
+        document: document of any length.
         entities: each the list of its mentions.
         word_pieces: cuts it.
         where: it stands, for messages.

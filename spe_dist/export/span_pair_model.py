@@ -91,7 +91,7 @@ class SpanPairModel(nn.Module):
 
         Args:
             model: a folder, or USER/MODEL on the Hugging Face hub; what was downloaded is kept (HF_HOME).
-            revision: of a model on the hub: a branch, tag or commit.
+            revision: revision of a model on the hub: a branch, tag or commit.
             token: for the hub; that of HF_TOKEN or of `hf auth login` if not given.
 
         Raises:
@@ -147,8 +147,8 @@ class SpanPairModel(nn.Module):
 
         Args:
             texts: each a sentence, of at most `description.max_pieces` pieces.
-            spans: of each text.
-            pairs: of each text; the two spans of a pair must not overlap.
+            spans: spans of each text.
+            pairs: pairs of each text; the two spans of a pair must not overlap.
             project: give pairs in the space of contrast (projection head, length 1), where pre-training compared them.
 
         Returns:
@@ -193,7 +193,7 @@ class SpanPairModel(nn.Module):
             documents: each a text, or sentences of words, of at most `description.max_pieces` pieces.
             entities: of each document, each a list of mentions. A mention is a span as `encode_batch` takes it; in
                 sentences of words (sentence, first word, word after the last), counted from 0.
-            pairs: of each document, each the numbers of two of its entities, head and tail.
+            pairs: pairs of each document, each the numbers of two of its entities, head and tail.
 
         Returns:
             entities [entities, H] and pairs [pairs, 2 H] of each document.

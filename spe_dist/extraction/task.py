@@ -50,7 +50,7 @@ class JointExtraction(Task[AnnotatedSentence, ExtractorDescription]):
     """Entities and relations of sentences.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: ExtractionConfig

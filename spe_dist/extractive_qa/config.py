@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class QaModelConfig:
-    """How contexts are read, and which answers are looked for."""
+    """How contexts are read, and the limits of answers."""
 
     max_pieces: Annotated[int, Field(ge=16)] = 512
-    """Most pieces of [CLS] question [SEP] window [SEP]; never more than the encoder has positions for."""
+    """Maximum number of pieces of [CLS] question [SEP] window [SEP]; less if the encoder has fewer positions."""
     max_question: Positive = 64
-    """Most pieces of a question; a longer one is cut off at its end."""
+    """Maximum number of pieces of a question; a longer one is cut at its end."""
     stride: Positive = 128
-    """Pieces from the beginning of a window of a long context to that of the next window."""
+    """Number of pieces between the starts of two neighbouring windows of a long context."""
     max_answer: Positive = 30
-    """Most pieces of a predicted answer."""
+    """Maximum number of pieces of a predicted answer."""
     n_best: Positive = 20
     """Number of answers to predict for each question."""
 

@@ -15,7 +15,7 @@ def best_spans(scores: Tensor, may: Tensor, *, max_answer: int, n_best: int) -> 
     """The spans with the highest sum of scores, of all that there are.
 
     Args:
-        scores: of beginning and end at each place, [S, L, 2].
+        scores: scores of beginning and end at each place, [S, L, 2].
         may: whether a span may begin, or end, there, bool [S, L, 2].
         max_answer: longest span.
         n_best: most spans of a sequence.
@@ -37,8 +37,8 @@ def best_of_questions(
     """The best spans of each question among those of its windows.
 
     Args:
-        question: of each window, [W].
-        sums: of each window, -inf where there is no span, [W, n].
+        question: question of each window, [W].
+        sums: sums of each window, -inf where there is no span, [W, n].
         questions: their number, Q.
         n_best: most spans of a question.
 
@@ -64,7 +64,7 @@ def most_context(question: IntArray, starts: IntArray, sizes: IntArray) -> NDArr
     A hundredth of the window's size is added, and the first of equal windows counts: BERT's "max context".
 
     Args:
-        question: of each window, ascending, [W].
+        question: question of each window, ascending, [W].
         starts: first piece of each window in its text, [W].
         sizes: pieces of each window, [W].
 

@@ -59,7 +59,7 @@ class ExtractiveQaModel(nn.Module):
         Args:
             packed: S sequences.
             targets: places of A answers of each, first and last piece, [S, A, 2].
-            weights: of the answers, 0 of those that there are not; those of a sequence sum to 1, [S, A].
+            weights: weights of the answers, 0 of those that there are not; those of a sequence sum to 1, [S, A].
         """
         scores = self.scores(packed)
         of_answers = scores.log_softmax(1).gather(1, targets).mean(2)

@@ -106,8 +106,8 @@ def encode(questions: Sequence[Question], settings: QaSettings, word_pieces: Wor
 
     Args:
         questions: with their contexts.
-        settings: of the model.
-        word_pieces: of the encoder.
+        settings: settings of the model.
+        word_pieces: tokenizer of the encoder.
         max_pieces: most that the encoder has positions for, [CLS] and [SEP] included.
     """
     numbers: dict[str, int] = {}
@@ -125,7 +125,7 @@ def encode(questions: Sequence[Question], settings: QaSettings, word_pieces: Wor
 
 
 def _targets(questions: Sequence[Question], contexts: LocatedPieces, context: IntArray) -> NDArray[np.int64]:
-    """Of the words that an answer has characters of, the first piece and the last; the most frequent answers first."""
+    """First and last piece of the words that each answer covers, at least in part; the most frequent answers first."""
     found = np.full((len(questions), _ANSWERS, 3), (-1, -1, 0), dtype=np.int64)
     for number, one in enumerate(questions):
         starts, ends = contexts.characters.row(context[number]).T

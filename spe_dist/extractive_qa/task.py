@@ -32,7 +32,7 @@ class ExtractiveQa(ItemTask[Question, QaSettings]):
     """Answers as spans of a context.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: ExtractiveQaConfig
@@ -78,7 +78,7 @@ class ExtractiveQa(ItemTask[Question, QaSettings]):
     def predict(
         self, model: ExtractiveQaModel, rows: QaRows, device: torch.device, *, batch_size: int = 256
     ) -> list[Question]:
-        """With the best answers and their scores: softmax over these answers."""
+        """The questions with their best answers and the scores of these: a softmax over these answers."""
         n_best, max_answer = model.settings.n_best, model.settings.max_answer
         sums = np.full((len(rows), n_best), -np.inf)
         spans = np.zeros((len(rows), n_best, 2), dtype=np.int64)  # first and last piece

@@ -16,7 +16,7 @@ def batches_of_rows(num_pieces: IntArray, *, batch_size: int = 256) -> Iterator[
     """Numbers of rows, from the shortest to the longest.
 
     Args:
-        num_pieces: of each row.
+        num_pieces: number of pieces of each row.
         batch_size: most rows of a batch; fewer where they have more than `MOST_PIECES` pieces.
     """
     order = np.argsort(num_pieces, kind="stable")

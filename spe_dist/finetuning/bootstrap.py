@@ -99,7 +99,7 @@ def estimate(contributions: Contributions, measure: Measure, *, resamples: int =
         contributions: [seeds, items, columns]; of an F1 the columns are correct, predicted and gold.
         measure: value of summed contributions, in 0..1.
         resamples: how many.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     generator = np.random.default_rng(seed)
     values, resampled = measure(contributions.sum(1)), _resampled(contributions, measure, resamples, generator)
@@ -124,7 +124,7 @@ def compare(
         measure: value of summed contributions, in 0..1.
         paired_seeds: row i of both was trained with the same seed.
         resamples: how many.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     generator = np.random.default_rng(seed)
     values = [measure(contributions.sum(1)) for contributions in (first, second)]
@@ -144,7 +144,7 @@ def compare(
 
 
 def detectable_difference(contributions: Contributions, measure: Measure) -> float | None:
-    """By how much two runs like this one must differ to be told apart; None of a single seed. See the module.
+    """Smallest difference between two runs like this one that is detectable; None for one seed. See the module.
 
     Args:
         contributions: [seeds, items, columns].
@@ -158,7 +158,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number (Holm, 1979): the chance that any of the true nulls is rejected is bounded.
 
     Args:
-        p_values: of all comparisons that are looked at together.
+        p_values: p-values of all comparisons that are looked at together.
     """
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, number in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

@@ -86,10 +86,10 @@ def about_making(
     """Sections of data, settings and versions.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
         counts: "train" (what was learned from), "dev" and "test" → how many of what `columns` says.
         columns: what is counted.
-        versions: of Python and packages.
+        versions: versions of Python and packages.
     """
     rows = []
     for part, of_part in counts.items():

@@ -42,15 +42,17 @@ class StartConfig:
 
     pretrained: str
     """Starting weights: a run of `spe pretrain`, its export, a fine-tuned model (RUN/seed-N/model), or "bert" (the
-    encoder named by `encoder.name_or_path`, the rest new)."""
+    encoder named by `encoder.name_or_path`; all other parts are new)."""
     no_cnn: bool = False
-    """Load only the sentence encoder; span encoder, pair encoder and all else are new (the paper's ablation "-CNN")."""
+    """Load only the sentence encoder; the span encoder, the pair encoder and all other parts are new (the paper's
+    ablation "-CNN")."""
     keep_heads: bool = True
-    """From a fine-tuned model, also keep the classifiers if task and labels are the same."""
+    """When starting from a fine-tuned model, also keep its classifiers; task and labels must be the same."""
     tokenizer: str | None = None
     """Tokenizer of a new encoder, or of an encoder whose folder has none."""
     language: str = "en"
-    """Language (spaCy code) whose rules split raw text, in annotated data and prediction. From a run: the run's."""
+    """Language (spaCy code) whose rules split raw text, in annotated data and in prediction. A start from a run uses
+    the run's language instead."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -64,7 +66,8 @@ class FinetuneOptimizerConfig:
     layer_decay: Annotated[float, Field(gt=0, le=1)]
     """Factor on the learning rate from each layer of the sentence encoder to the one below."""
     embeddings: Literal["lowest_layer", "full"] = "lowest_layer"
-    """Learning rate of the embeddings: that of the lowest layer, or the full one (the papers' program)."""
+    """Learning rate of the embeddings: that of the lowest layer, or the full learning rate without decay (as in the
+    papers' program)."""
     heads: Weight = 1.0
     """Learning rate of all parts above the sentence encoder, as a multiple of the encoder's."""
     betas: tuple[Share, Share]
@@ -116,7 +119,7 @@ class FinetuneConfig(ABC):
     has_offsets: ClassVar[bool] = True  # whether some files of the task give offsets in a text
 
     task: str
-    """What is learned; see `spe_dist/tasks.py`."""
+    """Task to learn; `spe_dist/tasks.py` lists all."""
     run: RunConfig
     data: FinetuneDataConfig
     start: StartConfig

@@ -62,12 +62,12 @@ class Result:
     """How a fine-tuning of one seed ended.
 
     Args:
-        seed: of the run.
+        seed: seed of the run.
         epochs: trained.
         best_epoch: the one that was kept, counted from 1.
         dev: scores of the best epoch by measure, in 0..1.
         test: the same on test; None if there was no test data.
-        diagnostics: of "dev" and "test", what `Task.diagnose` finds.
+        diagnostics: diagnostics of "dev" and "test", what `Task.diagnose` finds.
         start: what the weights began as; None in files from before it was kept.
     """
 
@@ -147,7 +147,7 @@ def write_subset(config: FinetuneConfig, chosen: Sequence[int], available: int, 
     """Keep which training data a seed learns from.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         chosen: numbers of items in the training data, from 0.
         available: items of the training data.
         items: what they are.
@@ -239,7 +239,7 @@ def check_same_start(config: FinetuneConfig, start: str) -> None:
     A seed that goes on from a checkpoint has begun already.
 
     Args:
-        config: of the seed.
+        config: configuration of the seed.
         start: what is loaded, in words, and of which step.
 
     Raises:
@@ -259,7 +259,7 @@ def check_same_start(config: FinetuneConfig, start: str) -> None:
 
 
 def _trained_seeds(config: FinetuneConfig) -> list[Path]:
-    """Folders of the run's seeds in which something was trained: before that, a wrong path can be mended."""
+    """Folders of the run's seeds in which something was trained: before that, a wrong path can be corrected."""
     seeds = sorted(Path(config.run_folder).glob("seed-*"))
     return [folder for folder in seeds if (folder / METRICS).is_file() and (folder / METRICS).stat().st_size]
 

@@ -74,7 +74,7 @@ class ItemTask(Task[Item, D]):
         `PORTION` items are in memory at a time.
 
         Args:
-            folder: of the model, which computes in bf16 on a GPU, as in fine-tuning.
+            folder: folder of the model, which computes in bf16 on a GPU, as in fine-tuning.
             files: to read one after another; `-` is standard input.
             text: to read instead.
             offsets: what offsets in a text count.

@@ -14,7 +14,7 @@ def keep_around(pieces: int, spans: Sequence[tuple[int, int]], room: int) -> NDA
     Spans longer than the room keep their first pieces, all of them about as many.
 
     Args:
-        pieces: of the text.
+        pieces: pieces of the text.
         spans: half-open, none empty.
         room: most pieces that stay.
 

@@ -15,8 +15,8 @@ def layer_rate(
     """The learning rate of a parameter of an extractor, as a share of the last layer's.
 
     Args:
-        name: of the parameter.
-        layers: of the sentence encoder.
+        name: name of the parameter.
+        layers: layers of the sentence encoder.
         decay: rate of a layer as a share of the rate of the layer above.
         embeddings: which rate the embeddings have: the lowest layer's, or the last one's.
         heads: rate of what is not the sentence encoder.

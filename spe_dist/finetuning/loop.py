@@ -76,7 +76,7 @@ class Progress:
         steps: updates made.
         best_epoch: finished epochs when dev was best; 0 before the first evaluation.
         best_score: the task's selection score then.
-        seconds: of training and evaluation.
+        seconds: seconds of training and evaluation.
     """
 
     epochs: int = 0
@@ -198,7 +198,7 @@ class _Training:
 
     Args:
         task: with the settings of the run.
-        world: of this one rank.
+        world: world of this one rank.
         start: the model before its first update.
         train: to learn from.
         dev: to choose the best epoch.

@@ -40,11 +40,11 @@ def save_model(
 
     Args:
         folder: to write.
-        stem: of the task.
+        stem: file stem of the task.
         encoder: gives its configuration.
         description: a dataclass, of the model.
-        word_pieces: of the sentence encoder.
-        weights: of all parameters of the model, by name, fp32.
+        word_pieces: tokenizer of the sentence encoder.
+        weights: weights of all parameters of the model, by name, fp32.
 
     Raises:
         UserError: it cannot be written.
@@ -77,11 +77,11 @@ def load_model(
     """Read what `save_model` wrote, in fp32 and ready to predict.
 
     Args:
-        folder: of the model.
-        stem: of the task.
+        folder: folder of the model.
+        stem: file stem of the task.
         build: makes the model, whose weights are then replaced.
-        language: of the description.
-        max_known_chunks: of the tokenizer's table.
+        language: language of the description.
+        max_known_chunks: maximum size of the tokenizer's table.
 
     Raises:
         UserError: it is damaged.

@@ -30,7 +30,7 @@ class RunPredictions(Generic[Item]):
     """The test data of a run, and what each of its seeds predicted for them.
 
     Args:
-        name: of the run.
+        name: name of the run.
         gold: the test data.
         by_seed: seed → the same items as predicted; in the order of the seeds.
         training_facts: seed → what is kept of its training data; none of runs that have kept nothing.

@@ -49,7 +49,7 @@ def cut_windows(
     """The windows of a text, one at least, [windows, 2]: pieces, half-open.
 
     Args:
-        pieces: of the text.
+        pieces: pieces of the text.
         room: most pieces of a window.
         stride: from the beginning of a window to that of the next, or the room if that is less. None: a window begins
             where the one before ends.

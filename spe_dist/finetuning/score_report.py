@@ -31,7 +31,7 @@ def report_run(scoring: Scoring[Any], run: Path) -> tuple[str, str]:
     """Write RUN/scores and RUN/dev/scores.
 
     Args:
-        scoring: of the run's task.
+        scoring: scoring of the run's task.
         run: folder of a fine-tuning, of which at least one seed has come to its end.
 
     Returns:
@@ -145,7 +145,7 @@ def draw_scores(runs: Sequence[ScoredRun], path: Path) -> None:
 
     Args:
         runs: one, or two on the same data.
-        path: of the picture; its ending says which kind.
+        path: path of the picture; its ending says which kind.
 
     Raises:
         ModuleNotFoundError: matplotlib is not there; `spe` says what to install.

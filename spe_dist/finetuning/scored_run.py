@@ -19,8 +19,8 @@ class ScoredRun:
     """Scores of the seeds of a run.
 
     Args:
-        scoring: of its task.
-        name: of the run.
+        scoring: scoring of its task.
+        name: name of the run.
         seeds: in rising order.
         items: how many there are in the test data.
         contributions: measure → [seeds, items, columns].
@@ -49,9 +49,9 @@ def score_run(scoring: Scoring[Item], run: RunPredictions[Item], *, resamples: i
     """Score every seed of a run.
 
     Args:
-        scoring: of its task.
+        scoring: scoring of its task.
         run: gold and predicted items.
-        resamples: of the bootstrap.
+        resamples: resamples of the bootstrap.
 
     Raises:
         UserError: a seed has predicted other items than the gold ones, or there are no gold ones.

@@ -72,7 +72,7 @@ class Scoring(ABC, Generic[Item]):
         return {name: float(measure(found[name].sum(0))) for name, measure in self.measures.items()}
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
-        """By which the best epoch, seed and trial are chosen on dev; it is 0 as long as nothing is right."""
+        """Score that selects the best epoch, seed and trial on dev; it is 0 as long as no prediction is right."""
         return sum(scores.values())
 
     selection_text: ClassVar[str] = "the sum of all measures"

@@ -40,7 +40,7 @@ def cut_sentences(
 
     Args:
         sentences: words of each, and its spans: words, half-open, none empty.
-        word_pieces: of the encoder.
+        word_pieces: tokenizer of the encoder.
         room: most pieces of a sentence.
     """
     pieces = word_pieces.encode_words([word for words, _ in sentences for word in words])

@@ -82,13 +82,13 @@ class Pretrained:
         kind: what it is: "encoder", "run" or "fine-tuned model".
         encoder: with the dropout of fine-tuning.
         encoder_is_new: whether it has weights that nobody trained.
-        word_pieces: of the encoder.
+        word_pieces: tokenizer of the encoder.
         language: whose rules cut text into words.
-        weights: of all else, by name.
+        weights: weights of all other parts, by name.
         unused: names of weights that the encoder has no place for.
         markers: whether the encoder was pre-trained with ERICA's entity markers.
-        stem: of the task of a fine-tuned model; None of all others.
-        description: of a fine-tuned model, as it lies in its folder.
+        stem: file stem of the task of a fine-tuned model; None of all others.
+        description: description of a fine-tuned model, as it lies in its folder.
     """
 
     name: str
@@ -205,7 +205,7 @@ def load_weights(
     Args:
         model: is changed.
         start: gives weights.
-        parts: of the model that pre-training trains too.
+        parts: parts of the model that pre-training trains too.
         alone: whether the sentence encoder's weights are the only ones to take.
         heads: what the rest of the model is called.
         refused: why the rest takes no weights of a fine-tuned model; None: it takes them if they have its sizes.

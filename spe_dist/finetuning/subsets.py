@@ -23,7 +23,7 @@ def choose_fraction(labels: Sequence[Collection[str]], fraction: float, seed: in
     a smaller fraction is part of a larger one.
 
     Args:
-        labels: of each item; of a sentence, the types of its entities and relations.
+        labels: labels of each item; of a sentence, the types of its entities and relations.
         fraction: the share to take, more than 0, at most 1.
         seed: another seed takes other items.
 

@@ -75,7 +75,7 @@ class Task(ABC, Generic[Item, D]):
     """A task with its settings.
 
     Args:
-        config: of the fine-tuning; None to load models and predict with them alone.
+        config: configuration of the fine-tuning; None to load models and predict with them alone.
     """
 
     stem: ClassVar[str]
@@ -113,7 +113,7 @@ class Task(ABC, Generic[Item, D]):
         Args:
             available: the whole training data.
             learned: those of them that are learned from.
-            language: of the model.
+            language: language of the model.
 
         Raises:
             UserError: there is nothing to learn.

@@ -46,7 +46,7 @@ class Tuning:
     """What is tuned, and the budget.
 
     Args:
-        folder: of the tuning.
+        folder: folder of the tuning.
         starts: by name, the fine-tuning from each, of all seeds, with the settings that are not tuned.
         grid: setting → its values.
         draw: seed of the order in which points of the grid are tried.
@@ -69,7 +69,7 @@ class Tuning:
 
         Args:
             start: its name.
-            number: of the point, from 1.
+            number: number of the point, from 1.
             point: its settings.
 
         Raises:
@@ -89,7 +89,7 @@ class Trial:
         settings: the point.
         dev: measure → of each seed, in 0..1; empty if a seed has failed.
         score: by which trials are compared: the task's selection score of the means over seeds.
-        seconds: of training and evaluation, all seeds together.
+        seconds: seconds of training and evaluation, all seeds together.
         failure: why a seed has failed; None if none has.
     """
 
@@ -105,7 +105,7 @@ def read_grid(parts: Sequence[str], sections: Sequence[str]) -> Grid:
     """The grid that a person wrote.
 
     Args:
-        sections: of settings that may be tuned, see `sections_to_tune`.
+        sections: sections of settings that may be tuned, see `sections_to_tune`.
         parts: each `setting=value,value,…`, or a YAML file of settings with a list of values each.
 
     Raises:
@@ -130,7 +130,7 @@ def draw_points(grid: Grid, number: int | None, *, seed: int) -> list[Point]:
     Args:
         grid: setting → its values.
         number: most points; None: all.
-        seed: of the order.
+        seed: seed of the order.
     """
     sizes = [len(values) for values in grid.values()]
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_DRAW, seed))))
@@ -168,9 +168,9 @@ def read_trial(config: FinetuneConfig, number: int, settings: Point, failure: st
     """What came of a point.
 
     Args:
-        config: of the trial, of all seeds.
-        number: of the point.
-        settings: of the point.
+        config: configuration of the trial, of all seeds.
+        number: number of the point.
+        settings: settings of the point.
         failure: why a seed has failed now.
 
     Returns:
@@ -196,7 +196,7 @@ def seconds_of(config: FinetuneConfig) -> float:
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The one with the highest score on dev, of equal ones the first; None if all have failed."""
+    """The trial with the highest score on dev (the first of equal ones); None if all have failed."""
     done = [trial for trial in trials if trial.dev]
     return max(done, key=lambda trial: trial.score) if done else None
 

@@ -25,7 +25,7 @@ def write_report(tuning: Tuning, trials: Trials, budget: str) -> str:
 
     Args:
         tuning: that is over.
-        trials: of each start.
+        trials: trials of each start.
         budget: what was allowed, in words.
 
     Returns:
@@ -55,7 +55,7 @@ def best_recipe(tuning: Tuning, start: str, best: Trial, trials: int) -> str:
         tuning: that is over.
         start: its name.
         best: its best trial.
-        trials: of the start.
+        trials: trials of the start.
     """
     config = with_point(tuning.starts[start], best.settings)
     run = replace(config.run, name=f"{tuning.folder.name}-{start}")
@@ -76,7 +76,7 @@ def tuning_table(tuning: Tuning, trials: Trials, budget: str) -> str:
 
     Args:
         tuning: that is over.
-        trials: of each start.
+        trials: trials of each start.
         budget: what was allowed, in words.
     """
     parts = [about_tuning(tuning, trials, budget)]
@@ -110,7 +110,7 @@ def tuning_json(tuning: Tuning, trials: Trials, budget: str) -> dict[str, Any]:
 
     Args:
         tuning: that is over.
-        trials: of each start.
+        trials: trials of each start.
         budget: what was allowed, in words.
     """
     starts = {}

@@ -46,8 +46,8 @@ class Given:
     """What a person says about a model, each over what its folder says.
 
     Args:
-        license: of the model, by the hub's identifiers.
-        language: of the texts, by ISO 639.
+        license: license of the model, by the hub's identifiers.
+        language: language of the texts, by ISO 639.
         base_model: what it was fine-tuned from, as the hub names it.
         dataset: what it learned from, as the hub names it.
     """
@@ -89,7 +89,7 @@ def card_of(model: SharedModel, name: str, given: Given) -> ModelCard:
         card.data = ModelCardData(**{**_known(model, name, given), **theirs, **_said(given)})
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: its front matter is malformed ({reason}): mend or remove it") from error
+        raise UserError(f"{path}: its front matter is malformed ({reason}): fix or remove it") from error
     # As a card in a folder does not know what it will be called.
     card.text = card.text.replace('"FOLDER"', f'"{name}"').replace("spe predict FOLDER", f"spe predict {name}")
     return card
@@ -138,7 +138,7 @@ def _base_model(config: Mapping[str, Any]) -> str | None:
 
 
 def _results(config: Mapping[str, Any], result: Mapping[str, Any], given: Given) -> list[EvalResult]:
-    """Of the best epoch: on test data if there were any, else on those by which it was chosen."""
+    """Results of the best epoch: on the test data if there were any, else on the dev data that selected it."""
     part = "test" if result.get("test") else "dev"
     file = (config.get("data") or {}).get(part)
     data = PurePath(file).name if file else part

@@ -81,7 +81,8 @@ def _kind_of(folder: Path) -> tuple[Kind, str]:
         raise UserError(f"{folder} is a run: export it (spe export {folder}) and push {folder / 'export'}")
     if stem is None and (folder / "config.json").is_file():
         raise UserError(
-            f"{folder} is neither an extractor (no {OF_EXTRACTOR}, {WEIGHTS}) nor an exported encoder (no {OF_EXPORT})"
+            f"{folder} is neither an extractor (no {OF_EXTRACTOR}, {WEIGHTS}) nor an exported encoder "
+            f"(no {OF_EXPORT}): name a model"
         )
     require_model(folder, "extractor")
     if is_exported(folder):

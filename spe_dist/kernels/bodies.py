@@ -96,7 +96,7 @@ class _Sizes(ctypes.Structure):
 
     @classmethod
     def of(cls, taps: Tensor, spans: Spans) -> _Sizes:
-        """From the taps or their gradient."""
+        """Sizes of taps, or of their gradient, and spans."""
         sizes = spans.kernel_sizes
         on_host = (ctypes.c_int32 * len(sizes))(*sizes)
         return cls(len(taps), len(spans.starts), taps.shape[1] // sum(sizes), len(sizes), on_host)
@@ -106,7 +106,7 @@ class CppBody(Body):
     """`span_pool` of a shared library, on the CPU.
 
     Args:
-        path: of the library.
+        path: path of the library.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +147,7 @@ class CudaBody(Body):
     The kernel looks itself whether spans are among the words, and traps: asking it would make the step wait.
 
     Args:
-        path: of the library.
+        path: path of the library.
     """
 
     def __init__(self, path: Path) -> None:
@@ -209,7 +209,7 @@ def _call(function: Callable[..., int], sizes: _Sizes, *arguments: Tensor | ctyp
 
 
 def room_for_extremes(taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For both and for their windows."""
+    """Empty tensors for both extremes and for the places of their windows."""
     kernel_sizes = spans.kernel_sizes
     shape = (spans.starts.shape[0], taps.shape[1] // sum(kernel_sizes) * len(kernel_sizes))
     values, places = value_dtype(taps.dtype), place_dtype(taps, kernel_sizes)
@@ -219,7 +219,7 @@ def room_for_extremes(taps: Tensor, spans: Spans) -> tuple[Tensor, Tensor, Tenso
 
 
 def room_for_gelu(taps: Tensor, bias: Tensor, spans: Spans, *, for_backward: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """For the larger one, its slope and its window; no rows of the latter two without a backward pass."""
+    """Empty tensors for the larger value, its slope and its window; without backward pass the last two have no rows."""
     rows, columns = spans.starts.shape[0], bias.shape[0]
     kept = (rows if for_backward else 0, columns)
     slope = taps.new_empty(kept, dtype=value_dtype(taps.dtype))
@@ -228,7 +228,7 @@ def room_for_gelu(taps: Tensor, bias: Tensor, spans: Spans, *, for_backward: boo
 
 
 def shape_of_taps(grad: Tensor, kernel_sizes: Sequence[int], num_words: int) -> tuple[int, int]:
-    """From the gradient of what was pooled."""
+    """Shape of the taps, from the gradient of the pooled values."""
     return num_words, grad.shape[1] // len(kernel_sizes) * sum(kernel_sizes)
 
 

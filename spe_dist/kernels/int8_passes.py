@@ -39,7 +39,7 @@ class Product(NamedTuple):
     bias: Tensor  # [N]
 
     def finished(self) -> Tensor:
-        """Its numbers, [P, N] fp32."""
+        """Products in real values, [P, N] fp32."""
         width, shift = self.places.split(1, dim=1)
         return width * self.sums[: len(self.places)] - shift * self.columns + self.bias
 
@@ -89,9 +89,9 @@ def attend_to_steps(qkv: Product, starts: Tensor, *, heads: int, scaling: float)
 
     Args:
         qkv: query, key and value of each piece, [P, 3 * heads * size]; its sums are overwritten.
-        starts: of the sequences, and P, [S + 1] int32.
+        starts: starts of the sequences, and P, [S + 1] int32.
         heads: that attend.
-        scaling: of scores.
+        scaling: scaling of scores.
 
     Returns:
         Of what each piece attends to, [P, heads * size].

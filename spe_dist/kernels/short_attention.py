@@ -65,7 +65,7 @@ def find_tiles(starts: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
     """Cut sequences into tiles of 32 pieces, on their device, without waiting for it.
 
     Args:
-        starts: of the sequences, [S + 1] int32.
+        starts: starts of the sequences, [S + 1] int32.
         pieces: of all of them, P.
 
     Returns:
@@ -83,9 +83,9 @@ def short_attention(qkv: Tensor, starts: Tensor, tiles: tuple[Tensor, Tensor], *
 
     Args:
         qkv: queries, keys and values, [P, 3, heads, size].
-        starts: of the sequences, [S + 1] int32.
-        tiles: of `find_tiles`.
-        scale: of the scores.
+        starts: starts of the sequences, [S + 1] int32.
+        tiles: tiles of `find_tiles`.
+        scale: scale of the scores.
     """
     return _short_attention(qkv.contiguous(), starts, *tiles, scale)[0]
 

@@ -136,10 +136,10 @@ def forward(
 
     Args:
         qkv: queries, keys and values, [P, 3, heads, size], contiguous.
-        starts: of the sequences, [S + 1] int32.
-        tile_ends: of each sequence, one past its last tile, [S] int32.
+        starts: starts of the sequences, [S + 1] int32.
+        tile_ends: tile ends of each sequence, one past its last tile, [S] int32.
         tile_sequences: the sequence of each tile, [T] int32; S for tiles that are not there.
-        scale: of the scores.
+        scale: scale of the scores.
     """
     pieces, _, heads, size = qkv.shape
     out = torch.empty((pieces, heads, size), dtype=qkv.dtype, device=qkv.device)

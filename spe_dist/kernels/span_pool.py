@@ -38,7 +38,7 @@ def span_gelu_pool(taps: Tensor, bias: Tensor, starts: Tensor, ends: Tensor, *, 
 
     Args:
         taps: as in `span_pool`.
-        bias: of each filter, [len(kernel_sizes) * channels], in the type of the taps or in fp32.
+        bias: bias of each filter, [len(kernel_sizes) * channels], in the type of the taps or in fp32.
         starts: as in `span_pool`.
         ends: as in `span_pool`.
         kernel_sizes: words per filter.

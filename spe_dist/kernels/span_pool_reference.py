@@ -76,8 +76,8 @@ def span_pool_backward_reference(
 
     Args:
         extremes: gradient and windows of each, [spans, len(kernel_sizes) * channels].
-        starts: of the spans.
-        ends: of the spans.
+        starts: starts of the spans.
+        ends: ends of the spans.
         kernel_sizes: words per filter.
         num_words: rows of the taps.
     """

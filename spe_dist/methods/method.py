@@ -44,7 +44,7 @@ class Method:
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
     """
 
     collate: Collate
@@ -134,10 +134,10 @@ class Method:
         return engine.forward(batch)[0]
 
     def prefill(self, batches: Iterator[Any] | None) -> None:
-        """For benchmarks: bring what is kept beside the model to the size it has in all but the first steps.
+        """For benchmarks: fill what is kept besides the model (such as queues) as it is after the first steps.
 
         Args:
-            batches: of other steps, to be taken as long as they are needed; None: from random numbers.
+            batches: batches of other steps, of which as many are taken as needed; None: fill with random numbers.
         """
 
     def state(self) -> dict[str, Tensor]:

@@ -103,8 +103,8 @@ class MethodSpec:
         sequences: which sequences the sentence encoder sees of each record, in words: "each record twice".
         describe: one record in words for `spe shards show`, from the collate, the record, step, lane and a function
             that gives the text of a piece; None: only its entities are shown.
-        columns: of log lines and of the table of `spe report`, in their order.
-        panels: of `spe report`.
+        columns: columns of log lines and of the table of `spe report`, in their order.
+        panels: panels of `spe report`.
         find_warnings: settings that can be trained but will hardly do what they say.
         require_data: raises a UserError if a dataset lacks what the method learns from.
         counted: names of what ranks add up in a step: items of the loss's terms, and what `before_step` counts.

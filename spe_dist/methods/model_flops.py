@@ -15,7 +15,7 @@ from spe_dist.models.architectures import window_of
 
 
 def encoder_flops(encoder: PretrainedConfig, workload: Workload) -> dict[str, int]:
-    """Of one forward pass of the sentence encoder over the work's pieces."""
+    """FLOPs of one forward pass of the sentence encoder over the pieces of a workload, by part."""
     hidden, inner, layers = encoder.hidden_size, encoder.intermediate_size, encoder.num_hidden_layers
     table = embedding_size(encoder)
     projected = table * hidden if table != hidden else 0  # ELECTRA's small tables
@@ -39,7 +39,7 @@ def _convolution(encoder: PretrainedConfig) -> int:
 
 
 def _distances(encoder: PretrainedConfig, workload: Workload) -> int:
-    """Of DeBERTa's attention to distances: their projections, once a forward, and products with all of them."""
+    """FLOPs of DeBERTa's attention to distances: their projections, once per forward, and products with all of them."""
     if not getattr(encoder, "relative_attention", False):
         return 0
     most = encoder.max_relative_positions if encoder.max_relative_positions > 0 else encoder.max_position_embeddings
@@ -51,15 +51,15 @@ def _distances(encoder: PretrainedConfig, workload: Workload) -> int:
 
 
 def span_taps_flops(words: int, hidden_size: int, kernel_sizes: Sequence[int], channels: int) -> int:
-    """Of one forward pass of a span encoder's filters over words."""
+    """FLOPs of one forward pass of a span encoder's filters over words."""
     return 2 * words * hidden_size * sum(kernel_sizes) * channels
 
 
 def span_block_flops(spans: int, kernel_sizes: Sequence[int], channels: int, size: int) -> int:
-    """Of one forward pass of a span encoder's transform block."""
+    """FLOPs of one forward pass of a span encoder's transform block."""
     return 2 * spans * len(kernel_sizes) * channels * size
 
 
 def embedding_size(encoder: PretrainedConfig) -> int:
-    """Of a piece; ELECTRA's small tables are projected."""
+    """Size of a piece's embedding; ELECTRA's small ones are projected to the hidden size."""
     return getattr(encoder, "embedding_size", encoder.hidden_size)

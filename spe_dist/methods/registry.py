@@ -32,7 +32,7 @@ def find_method(name: object, *, source: str) -> MethodSpec:
 
     Args:
         name: under `method`.
-        source: of the recipe, for messages.
+        source: source of the recipe, for messages.
 
     Raises:
         UserError: there is none of that name, or it cannot be imported.

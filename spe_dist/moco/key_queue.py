@@ -53,8 +53,8 @@ class KeyQueue:
 
         Args:
             record_ids: in global order, [G].
-            pair_keys: of their pair views, [G, D].
-            context_keys: of their context views, [G, D].
+            pair_keys: keys of their pair views, [G, D].
+            context_keys: keys of their context views, [G, D].
         """
         newest = slice(max(0, len(pair_keys) - self.size), len(pair_keys))
         first = int(self.enqueued)

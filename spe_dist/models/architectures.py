@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One kind.
+    """How encoders of one type are built.
 
     Args:
-        packed: whether its attention can be told where sequences begin; else its layers run on padded ones.
+        packed: whether attention supports packed sequences; else the layers run on padded ones.
         pooler: whether AutoModel builds a layer on the state of [CLS], which no objective trains.
-        behind_padding: whether positions count from behind the index of the padding piece.
-        layers: where its layers are in the model.
-        dropout: the settings of dropout of states.
-        attention_dropout: the setting of dropout of what pieces attend to.
+        behind_padding: whether positions start after the index of the padding piece.
+        layers: attribute path of the layers in the model.
+        dropout: names of the settings of the states' dropout.
+        attention_dropout: name of the setting of the attention weights' dropout.
     """
 
     packed: bool = True
@@ -53,10 +53,10 @@ SUPPORTED = ", ".join(_ARCHITECTURES)
 
 
 def architecture_of(hf_config: PretrainedConfig) -> Architecture:
-    """Of an encoder's configuration.
+    """Architecture that an encoder's configuration describes.
 
     Raises:
-        UserError: it is of no kind, or of a variant, that is supported.
+        UserError: its type, or the variant of its type, is not supported.
     """
     kind = hf_config.model_type
     if kind not in _ARCHITECTURES:  # before anything else is read: configurations of other kinds have other fields
@@ -70,7 +70,10 @@ def architecture_of(hf_config: PretrainedConfig) -> Architecture:
         (any(rope["rope_type"] != "default" for rope in ropes), "rope_parameters: rope_type"),  # may look at the batch
     ):
         if wrong:
-            raise UserError(f"this {kind} is of a kind that is not supported (config.json: {reason})")
+            raise UserError(
+                f"this variant of {kind} is not supported (config.json: {reason}): name another encoder; these types "
+                f"are supported: {SUPPORTED}"
+            )
     return architecture
 
 
@@ -85,7 +88,7 @@ def most_pieces(hf_config: PretrainedConfig) -> int:
 
 
 def layers_of(model: Any) -> nn.ModuleList:
-    """Its layers, the lowest first."""
+    """Layers of an encoder, the lowest first."""
     return cast(nn.ModuleList, attrgetter(architecture_of(model.config).layers)(model))
 
 
@@ -113,6 +116,6 @@ def how_it_runs(hf_config: PretrainedConfig) -> str:
     if architecture_of(hf_config).packed:
         return "packed: layers run without padding"
     return (
-        f"padded: the attention of {hf_config.model_type} cannot be told where sequences begin, so its layers run on "
+        f"padded: the attention of {hf_config.model_type} does not support packed sequences, so its layers run on "
         "groups of sequences of similar length, each padded to its longest"
     )

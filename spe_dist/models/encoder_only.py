@@ -11,7 +11,7 @@ class EncoderOnly(nn.Module):
     """The sentence encoder, under the name that exports look for it by.
 
     Args:
-        sentence_encoder: of the run.
+        sentence_encoder: sentence encoder of the run.
     """
 
     def __init__(self, sentence_encoder: SentenceEncoder) -> None:

@@ -14,7 +14,7 @@ class EntityPairEncoder(nn.Module):
     Args:
         entity_size: size of entity vectors.
         context_size: size of the vectors of left, middle and right.
-        size: of a pair vector.
+        size: size of a pair vector.
         dropout: in the block.
     """
 

@@ -95,4 +95,4 @@ def check_int8(encoder: object = None) -> None:
             "use --format onnx here"
         )
     if encoder is not None and not isinstance(encoder, PlainEncoder):
-        raise UserError("only encoders of BERT's kind can be exported as int8: use --format onnx")
+        raise UserError("only encoders with BERT's architecture can be exported as int8: use --format onnx")

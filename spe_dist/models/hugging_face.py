@@ -44,7 +44,7 @@ def reason_of(error: Exception) -> str:
 
 
 def new_config(config: EncoderConfig, vocab_size: int) -> PretrainedConfig:
-    """Of a new BERT."""
+    """Configuration of a new BERT."""
     from transformers import BertConfig
 
     return BertConfig(

@@ -24,7 +24,7 @@ class OnnxEncoder(nn.Module):
 
     Args:
         graph: what `write_graph` wrote.
-        config: of the encoder.
+        config: configuration of the encoder.
         embeddings: its table of pieces, [vocabulary, embedding size].
 
     Raises:
@@ -86,7 +86,7 @@ def write_graph(folder: Path, path: Path) -> Tensor:
 
     Args:
         folder: with config.json and model.safetensors.
-        path: of the file to write.
+        path: path of the file to write.
 
     Raises:
         ModuleNotFoundError: onnx is not installed.

@@ -159,7 +159,7 @@ class LastAttention:
     window: int | None = None  # pieces that a piece looks to either side; None: all
 
     def of_rows(self, rows: AttentionRows) -> list[Tensor]:
-        """Of each sequence, the probabilities of its rows, [heads, rows, pieces of it], fp32, before dropout."""
+        """Probabilities of the rows of each sequence, [heads, rows, pieces of the sequence], fp32, before dropout."""
         assert self.query is not None and self.key is not None
         query, key, wanted = self.query, self.key, rows.pieces
         if isinstance(self.layout, PaddedLayout):

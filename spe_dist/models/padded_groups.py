@@ -39,7 +39,7 @@ def states_of_groups(model: Any, layout: PaddedLayout, inputs: Mapping[str, Tens
     """States of the last layer, [P, H].
 
     Args:
-        model: of Hugging Face.
+        model: model of Hugging Face.
         layout: which pieces make which rows.
         inputs: arguments of the model, [P, ...].
     """
@@ -73,7 +73,7 @@ def attention_of_last_layer(model: Any) -> Iterator[list[Tensor]]:
 def attention_of_rows(
     of_groups: list[Tensor], layout: PaddedLayout, packed: PackedSequences, rows: AttentionRows
 ) -> list[Tensor]:
-    """Of each sequence, the probabilities of its rows, [heads, rows, pieces of it], fp32."""
+    """Attention probabilities of the rows of each sequence, [heads, rows, pieces of the sequence], fp32."""
     starts = packed.sequence_starts[:-1].long()
     in_order = [one for group in of_groups for one in group]
     places = layout.places[starts].argsort().argsort().tolist()

@@ -171,7 +171,7 @@ def save_sentence_encoder(encoder: SentenceEncoder, folder: Path, weights: Mappi
     Args:
         encoder: with its configuration.
         folder: to write to.
-        weights: of the Hugging Face model, by name; None: the encoder's own.
+        weights: weights of the Hugging Face model, by name; None: the encoder's own.
     """
     weights = dict(encoder.model.state_dict() if weights is None else weights)
     if architecture_of(encoder.model.config).pooler:

@@ -89,7 +89,7 @@ class SentenceEncoder(nn.Module):
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The lowest first."""
+        """Layers, the lowest first."""
         return layers_of(self.model)
 
     @property
@@ -164,15 +164,15 @@ class SentenceEncoder(nn.Module):
         return self._packed_states(filled, added, last)[:pieces].clone()
 
     def _segments(self, packed: PackedSequences) -> Tensor:
-        """Of each piece, [P]; all 0 for encoders that know one segment alone (RoBERTa, new ones)."""
+        """Segment of each piece, [P]; all 0 for encoders with a single segment (RoBERTa, new encoders)."""
         if packed.segments is None or self.token_types < 2:
             return torch.zeros_like(packed.piece_ids)
         return packed.segments
 
     def _groups(self, packed: PackedSequences) -> PaddedLayout:
-        """Of similar length; all together where lengths are not known, and at ZeRO's stage 3.
+        """Groups of sequences of similar length; one group where lengths are not known, and at ZeRO stage 3.
 
-        There every rank must call the layers equally often.
+        At stage 3 every rank must call the layers equally often.
         """
         table = self.word_embeddings.weight
         return grouped_layout(packed, together=not self.packed or hasattr(table, "ds_id") or table.is_meta)
@@ -187,7 +187,7 @@ class SentenceEncoder(nn.Module):
         return {"inputs_embeds": self.word_embeddings(piece_ids) + added}
 
     def _rows_to_add(self, piece_ids: Tensor) -> int:
-        """To round up their number, where oneDNN computes and nothing is trained."""
+        """Number of rows that round up the number of pieces, where oneDNN computes and nothing is trained; else 0."""
         if not self.predicts or piece_ids.device.type != "cpu" or torch.is_grad_enabled():
             return 0
         if self.word_embeddings.weight.dtype != torch.bfloat16:  # products of fp32 are MKL's

@@ -12,9 +12,9 @@ class SpanEncoderSizes:
     """Sizes of the span CNN and its MLP."""
 
     kernel_sizes: tuple[Positive, ...]
-    """Words per filter."""
+    """Filter widths in words."""
     channels: Positive
-    """Filters per kernel size."""
+    """Number of filters per width."""
     size: Positive
     """Size of a span vector."""
 

@@ -18,7 +18,7 @@ class SpanEncoder(nn.Module):
         hidden_size: size of word vectors, H.
         kernel_sizes: words per filter.
         channels: filters per kernel size.
-        size: of a span vector.
+        size: size of a span vector.
         dropout: after pooling and in the block.
     """
 

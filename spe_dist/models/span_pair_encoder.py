@@ -20,7 +20,7 @@ class SpanPairEncoder(nn.Module):
         hidden_size: size of the [CLS] state, H.
         attention_size: size of the space of the attention.
         position_size: size of a position embedding; one table serves both distances.
-        dropout: of the result.
+        dropout: dropout of the result.
     """
 
     distances: Tensor

@@ -20,11 +20,12 @@ class ChoiceModelConfig:
     """What the model reads."""
 
     max_pieces: Annotated[int, Field(ge=16)] = 512
-    """Most pieces of a window, with the query, [CLS] and both [SEP]; fewer if the encoder has fewer positions."""
+    """Maximum number of pieces of a window, including query, [CLS] and both [SEP]; less if the encoder has fewer
+    positions."""
     max_windows: Positive | None = 8
-    """Most windows of a question; texts behind them are not read. Null: all are read."""
+    """Maximum number of windows of a question; the texts after them are not read. Null: all texts are read."""
     max_query: Positive = 64
-    """Most pieces of a query; a longer one is cut."""
+    """Maximum number of pieces of a query; a longer one is cut."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -32,7 +32,7 @@ def questions_of_documents(
         left_out: counts (head, relation) with several tails, those without another candidate, and those with more
             candidates than there are masks.
         masked: whether mentions of candidates are replaced.
-        seed: of the numbers.
+        seed: seed of the numbers.
         language: whose rules cut a document that is a text into sentences (a spaCy language code).
     """
     for number, document in enumerate(documents):

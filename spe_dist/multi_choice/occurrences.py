@@ -44,7 +44,7 @@ def find_phrases(words: Sequence[str], phrases: Sequence[Sequence[str]]) -> list
     """All occurrences of phrases in the order of their first words; those of one phrase do not overlap.
 
     Args:
-        words: of a text.
+        words: words of a text.
         phrases: words of each; one without words occurs nowhere.
     """
     beginning: dict[str, list[int]] = defaultdict(list)

@@ -52,7 +52,7 @@ class Question(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """Of whom it is asked; of a query of one word, that word."""
+        """The entity that the query asks about; a query of one word is its own subject."""
         return self.query.partition(" ")[2] or self.query
 
 
@@ -77,7 +77,7 @@ def read_questions(path: Path, *, labelled: bool = True) -> Iterator[Question]:
             raise UserError(f"{item.where}: the answer {json.dumps(answer)[:60]} is not among the candidates: fix it")
         for text in (*candidates, *supports):
             if any(int(mask[1]) >= MASKS for mask in MASK.finditer(text)):
-                raise UserError(f"{item.where}: masks are ___MASK_0___ to ___MASK_{MASKS - 1}___: number them anew")
+                raise UserError(f"{item.where}: masks are ___MASK_0___ to ___MASK_{MASKS - 1}___: number them again")
         yield Question(
             str(item.value.get("id", number)),
             query,

@@ -113,10 +113,10 @@ def encode(
 
     Args:
         questions: with their supports.
-        word_pieces: of the encoder.
+        word_pieces: tokenizer of the encoder.
         masks: how many ids behind the vocabulary stand for masked candidates; 0: masks are text.
         max_pieces: see `ChoiceModelConfig`, as the two that follow.
-        max_windows: of a question.
+        max_windows: maximum number of windows of a question.
         max_query: pieces of a query.
     """
     queries = locate_pieces([question.query.replace("_", " ") for question in questions], word_pieces).pieces

@@ -32,7 +32,7 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
     """The right one of given candidates.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: MultiChoiceConfig
@@ -94,7 +94,7 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
     def predict_batch(
         self, model: MultiChoiceModel, items: Sequence[Question], packed: Any, candidates: Any
     ) -> Iterator[Question]:
-        """With the most probable candidate, and the probability of each; None where none is read."""
+        """The questions with an answer and the probabilities of candidates; None where no mention was read."""
         for item, logits in zip(items, model.scores(packed, candidates).cpu(), strict=True):
             logits = logits[: len(item.candidates)]
             read = logits > -torch.inf
@@ -127,10 +127,10 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
             lines.append(
                 f"{cut:,} of {len(rows):,} training questions have more text than {description.max_windows} windows of "
                 f"{rows.max_pieces} pieces hold (model.max_windows, model.max_pieces): the "
-                f"{left_out.sum() / cut:,.0f} pieces behind them, in the mean, are not read"
+                f"pieces after them ({left_out.sum() / cut:,.0f} on average) are not read"
             )
         if cut := int(rows.windows.is_cut.sum()):
-            lines.append(f"{counted(cut, 'query')} cut off at the end, for want of room (model.max_query)")
+            lines.append(f"{counted(cut, 'query')} longer than model.max_query and cut at the end")
         read = np.array([len(np.unique(row[:, 1])) for row in map(rows.occurrences.row, numbers.tolist())])
         candidates = np.array([len(question.candidates) for question in rows.items])
         nowhere, behind = candidates - rows.mentioned, rows.mentioned - read
@@ -140,7 +140,7 @@ class MultiChoice(RowPerItemTask[Question, ChoiceSizes]):
                 "only in what is not read: they cannot be chosen"
             )
         if unknown := int((rows.answers(numbers) < 0).sum()):
-            lines.append(f"{unknown:,} of {len(rows):,} training questions are not learned from: their answer is such")
+            lines.append(f"{unknown:,} of {len(rows):,} training questions are left out: their answer is one of these")
         return lines
 
 

@@ -23,7 +23,7 @@ class Classifier(nn.Module):
     """Vector → block → logits over classes.
 
     Args:
-        size: of a vector.
+        size: size of a vector.
         classes: how many there are.
         block: comes before the linear layer; keeps the size.
     """
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
 
 
 class NoObjective(nn.Module):
-    """In place of an objective of weight 0: no parameters, no items."""
+    """Stands in for an objective of weight 0: no parameters, no items."""
 
     def forward(self, vectors: Tensor, *_: object) -> tuple[Tensor, Tensor]:
         """Losses and metrics of no items, [0] fp32 and [0] bool."""

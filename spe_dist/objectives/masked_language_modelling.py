@@ -20,7 +20,7 @@ class MaskedLanguageModelling(nn.Module):
     """State → transform block → logits over the vocabulary, decoded by the encoder's own word embeddings.
 
     Args:
-        hidden_size: of the states, H.
+        hidden_size: size of the states, H.
         word_embeddings: the encoder's table [vocabulary, embedding size], shared with the decoder.
         dropout: in the block.
     """

@@ -57,7 +57,7 @@ class Questions:
 
     @property
     def candidates_each(self) -> int:
-        """N."""
+        """Number of candidates of each question, N."""
         return len(self.candidates) // len(self.records)
 
     def context_views(self, rows: IntArray) -> PackedViews:
@@ -109,7 +109,7 @@ def draw_questions(
         special: ids of [CLS], [SEP] and [MASK].
         questions: Q.
         candidates: N.
-        seed: of all that is drawn.
+        seed: seed of all that is drawn.
         source: where the sentences are from.
         mask_unit: what becomes one [MASK] in a view.
 
@@ -131,9 +131,9 @@ def draw_questions(
             break
     else:
         raise UserError(
-            f"{source}: of {len(records):,} sentences {len(chosen):,} have {candidates - 1} others whose pairs fit "
-            f"into their frame, and {questions} are asked for: give more sentences (--pool, or larger shards) or "
-            "ask for fewer --questions or --candidates"
+            f"{source}: only {len(chosen):,} of {len(records):,} sentences have {candidates - 1} others whose pairs "
+            f"have the same length and word boundaries, fewer than the {questions} questions: give more sentences "
+            "(--pool, or larger shards), or lower --questions or --candidates"
         )
     rows = np.array([candidates[0] for candidates in chosen])
     return Questions(
@@ -200,7 +200,7 @@ class _Pairs:
 
 
 def _are_among(rows: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
-    """Of every row whether it is among the given ones, [size]."""
+    """Whether each row is among the given ones, [size]."""
     return np.bincount(rows, minlength=size) > 0
 
 
@@ -221,7 +221,7 @@ def _word_numbers(records: Records) -> NDArray[np.int64]:
 
 
 def _content_words(words: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Of every number of a word, whether it is a content word."""
+    """Whether each word number stands for a content word."""
     counts = np.bincount(words)
     order = np.argsort(-counts, kind="stable")
     before = np.cumsum(counts[order]) - counts[order]

@@ -16,7 +16,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Score:
-    """Of some of the questions; intervals hold 95 % of bootstrap resamples of these."""
+    """Score on some of the questions; its intervals hold 95 % of bootstrap resamples of these questions."""
 
     stratum: str
     questions: int
@@ -33,9 +33,9 @@ def score(similarity: Tensor, questions: Questions, *, seed: int) -> list[Score]
     A tie counts as the share of it that guessing would win, so equal similarities give 1 / N and 0.5.
 
     Args:
-        similarity: of each candidate to its question, [Q, N]; the first candidate is right.
+        similarity: similarity of each candidate to its question, [Q, N]; the first candidate is right.
         questions: what was asked.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     right, wrong = similarity[:, :1].numpy(), similarity[:, 1:].numpy()
     nearer, equal = (wrong > right).sum(axis=1), (wrong == right).sum(axis=1)

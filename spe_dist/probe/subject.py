@@ -43,7 +43,7 @@ def load_subject(name: str, reader: ShardReader, heads: Config, *, seed: int) ->
         name: folder of a run or of an export, or folder or name of a Hugging Face encoder.
         reader: of these shards.
         heads: says how large the parts above an encoder are that no run has trained.
-        seed: of their weights.
+        seed: seed of their weights.
 
     Raises:
         UserError: it means nothing, was not trained by contrast, or has another vocabulary.

@@ -20,11 +20,11 @@ class SentenceDataConfig(FinetuneDataConfig):
     """Sentences with two entities and their relation: SemEval-2010 task 8 (TXT), TACRED or CP (JSON)."""
 
     dev: str | None = None
-    """File that selects the best epoch. Null: a part of the training file, of every relation its share."""
+    """File that selects the best epoch. Null: a part of the training file, the same share of every relation."""
     dev_share: Annotated[float, Field(gt=0, lt=1)] = 0.19
     """Share of the training file that selects the best epoch if data.dev is null; CP's split of SemEval has 19 %."""
     split_seed: Count = 1
-    """Random seed that selects this part; the same for all seeds of a run."""
+    """Random seed that selects this part of the training file; the same for all seeds of a run."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -34,9 +34,10 @@ class SentenceModelConfig:
     pooling: Literal["mean", "start_marker"] = "mean"
     """Vector of an entity: mean of the states of its pieces, or state of the marker before it (MTB, CP)."""
     max_pieces: Annotated[int, Field(ge=16)] = 100
-    """Most pieces of a sentence, [CLS], [SEP] and markers included; a longer one is cut so that both entities stay."""
+    """Maximum number of pieces of a sentence, including [CLS], [SEP] and markers; a longer one is cut so that both
+    entities stay."""
     no_relation: tuple[str, ...] = ("Other", "no_relation", "NA")
-    """Labels in the data that say that there is no relation: SemEval's, TACRED's and CP's."""
+    """Labels in the data that mean "no relation": SemEval's, TACRED's and CP's."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

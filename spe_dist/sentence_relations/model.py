@@ -32,7 +32,7 @@ class RelationLabels:
 
 
 class SentenceRelationModel(nn.Module):
-    """Tells relations of two marked entities apart.
+    """Classifies the relation of two marked entities.
 
     Args:
         sentence_encoder: with rows for the markers.

@@ -46,7 +46,7 @@ def encode(
     Args:
         sentences: with their entities.
         classes: relations in the order of the model's classes.
-        word_pieces: of the encoder; its vocabulary says where markers begin.
+        word_pieces: tokenizer of the encoder; its vocabulary says where markers begin.
         max_pieces: longest sequence, [CLS], [SEP] and markers included.
         pooling: see `SentenceModelConfig`.
     """

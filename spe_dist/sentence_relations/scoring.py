@@ -35,7 +35,7 @@ def semeval_macro_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     direction, right are predictions of the right relation and direction; predicted and gold count either direction.
 
     Args:
-        counts: of each relation (correct, predicted, gold), one after another, [..., 3 · relations].
+        counts: counts of each relation (correct, predicted, gold), one after another, [..., 3 · relations].
     """
     of_relations = np.asarray(counts).reshape(*np.shape(counts)[:-1], -1, 3)
     occurs = of_relations[..., 2] > 0

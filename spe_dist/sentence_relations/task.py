@@ -32,7 +32,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
     """The relation of two given entities of a sentence.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
     """
 
     config: SentenceRelationsConfig
@@ -65,7 +65,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         data = self.config.data
         chosen = set(choose_fraction([self.strata(item) for item in items], data.dev_share, data.split_seed))
         if len(chosen) == len(items):
-            raise UserError(f"{data.train} holds too little to choose the best epoch by: name a file (--dev)")
+            raise UserError(f"{data.train} holds too little to select the best epoch from: name a file (--dev)")
         parts: tuple[list[MarkedSentence], list[MarkedSentence]] = [], []
         for number, item in enumerate(items):
             parts[number in chosen].append(item)
@@ -78,7 +78,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         return (_NONE if item.relation is None else f"relation {item.relation}",)
 
     def choose(self, items: Sequence[MarkedSentence]) -> list[int]:
-        """Of each relation ⌈n · fraction⌉ sentences."""
+        """Indices of ⌈n · fraction⌉ of the n sentences of each relation."""
         labels = [next(iter(self.strata(item))) for item in items]
         return choose_of_each_label(labels, self.config.data.fraction, self.config.run.seed)
 
@@ -89,7 +89,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
         model = self.config.model
         if len(relations) < 2:
             raise UserError(
-                f"{self.config.data.train} has one label alone: there is nothing to tell apart, name a file with more"
+                f"{self.config.data.train} has only one label, so there is nothing to learn: name a file with several"
             )
         names = [label for label in model.no_relation if label in self._none_labels] or [model.no_relation[0]]
         return RelationLabels(
@@ -122,7 +122,7 @@ class SentenceRelations(RowPerItemTask[MarkedSentence, RelationLabels]):
     def predict_batch(
         self, model: SentenceRelationModel, items: Sequence[MarkedSentence], packed: Any, entities: Any, _: Any
     ) -> Iterator[MarkedSentence]:
-        """With the most probable relation, and its probability."""
+        """The sentences with their most probable relation and its probability."""
         scores, classes = model.scores(packed, entities).softmax(1).max(1)
         for item, score, number in zip(items, scores.tolist(), classes.tolist(), strict=True):
             yield item._replace(relation=model.labels.classes[number], score=score)

@@ -33,10 +33,10 @@ def activation_bytes(config: Config, reader: ShardReader, model: nn.Module, plan
     """Bytes that the largest forward of a run keeps on a GPU; what its backward pass takes beside is not among them.
 
     Args:
-        config: of the run.
-        reader: of its dataset.
-        model: of its method, on the meta device; it becomes one of the run's precision.
-        plan: of the run.
+        config: configuration of the run.
+        reader: reader of its dataset.
+        model: model of its method, on the meta device; it becomes one of the run's precision.
+        plan: plan of the run.
     """
     spec = spec_of(config)
     collate, model = spec.build_collate(config, reader), model.to(_DTYPES[config.train.precision]).train()
@@ -50,7 +50,7 @@ def activation_bytes(config: Config, reader: ShardReader, model: nn.Module, plan
 
 
 def _kept_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
-    """Of all tensors that autograd saves in a function, each memory once, parameters not counted."""
+    """Bytes of all tensors that autograd saves in a function; each storage counts once, parameters do not count."""
     parameters = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, Tensor] = {}  # keeps them, or their numbers would be given again
 

@@ -24,7 +24,7 @@ class Curves:
     """A file of events. TensorBoard's own writer names it by the clock alone and keeps two minutes of points in memory.
 
     Args:
-        folder: of all starts of a run, made if missing.
+        folder: folder of all starts of a run, made if missing.
         first_step: the number of steps already made; points of later ones, by earlier starts, are void.
     """
 

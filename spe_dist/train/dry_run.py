@@ -73,16 +73,16 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
 
 
 def _check_settings(config: Config) -> None:
-    """Of settings that do not go together."""
+    """Raise a UserError if settings contradict each other."""
     if config.optimizer.warmup_steps > config.train.steps:
         raise UserError(
             f"optimizer.warmup_steps is {config.optimizer.warmup_steps}, more than train.steps {config.train.steps}: "
-            "the learning rate would never reach its peak"
+            "the learning rate would never reach its peak; lower the warm-up"
         )
     if config.cluster.min_workers and config.cluster.min_workers > config.cluster.workers:
         raise UserError(
             f"cluster.min_workers is {config.cluster.min_workers}, more than cluster.workers {config.cluster.workers}: "
-            "the minimum must not exceed the maximum"
+            "lower the minimum"
         )
     if config.compute.compile and config.train.zero_stage == 3:
         raise UserError(
@@ -100,7 +100,7 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
     """The resolved configuration and the plan of a run.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         records_per_second: that it would train on; if not given, what the run has measured so far, if it has.
 
     Raises:
@@ -131,7 +131,7 @@ def describe_run(config: Config, *, records_per_second: float | None = None) -> 
 
 
 def _forwards(plan: BatchPlan, manifest: Manifest) -> str:
-    """Of a step."""
+    """Number and size of the forward passes of a step, for people."""
     if plan.pieces_per_forward is None:
         return f"{counted(plan.accumulation, 'forward')} a step of up to {counted(plan.lanes_per_forward, 'lane')}"
     usual = plan.usual_accumulation(manifest.statistics.pieces / manifest.statistics.records + 2)

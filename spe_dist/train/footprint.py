@@ -28,9 +28,9 @@ def step_transfers(config: Config, model: Any, plan: BatchPlan, *, accumulation:
     """All collective calls of a step: DeepSpeed's, the method's and the training loop's.
 
     Args:
-        config: of the run.
-        model: of its method, without weights.
-        plan: of the run.
+        config: configuration of the run.
+        model: model of its method, without weights.
+        plan: plan of the run.
         accumulation: forward passes of a rank, if not the plan's.
     """
     transfers = zero_transfers(

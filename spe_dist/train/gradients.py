@@ -35,15 +35,15 @@ ForwardIn = Callable[[], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class ObjectiveGradient:
-    """Of the step's mean loss of one objective, times its weight."""
+    """Gradient of one objective's mean loss in a step, times the objective's weight."""
 
     objective: str
     weight: float
     loss: float
-    """Without the weight."""
+    """Loss without the objective's weight."""
     norm: float
     share: float
-    """Of the step's gradient g: g_i · g / |g|², which is below 0 for one that the others overrule; the sum is 1."""
+    """Share of the step's gradient g: g_i · g / |g|². Shares sum to 1; below 0: the other objectives outweigh it."""
 
 
 def objectives_of(config: Config, method: Method) -> dict[str, float]:
@@ -69,7 +69,7 @@ def gradients_of_step(
     Args:
         method: without an engine, its model in the mode to be measured. It goes through a step.
         world: this rank among all.
-        plan: of the step.
+        plan: plan of the step.
         batches: this rank's forwards, on the host.
         objectives: weights by objective; a term belongs to the one whose name it begins with.
         forward_in: context of each forward.
@@ -104,7 +104,7 @@ class StepGradients:
     Args:
         config: the run.
         method: of it, before an engine has its model.
-        plan: of its batches.
+        plan: plan of its batches.
         world: this rank among all.
     """
 

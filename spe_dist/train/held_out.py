@@ -42,10 +42,10 @@ class HeldOut:
     """Evaluates a method on the held-out records of a run.
 
     Args:
-        reader: of the dataset.
-        order: of the run; it holds some records out.
-        method: of the run.
-        plan: of the run's batches.
+        reader: reader of the dataset.
+        order: order of the run; it holds some records out.
+        method: method of the run.
+        plan: plan of the run's batches.
         world: this rank among all.
         metrics: those of `Method.report` that are wanted.
         train: how often they are looked at.

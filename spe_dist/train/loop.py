@@ -31,7 +31,7 @@ def train(config: Config, *, asked_by_launcher: Callable[[], Ask] = nothing_aske
     """Train until the last step, or until asked to stop; begin at the newest checkpoint of the run, if it has one.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         asked_by_launcher: looked at after every step.
 
     Raises:

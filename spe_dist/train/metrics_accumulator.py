@@ -77,8 +77,8 @@ class MetricsAccumulator:
         Args:
             counts: over all ranks, of terms and `counted`, on the host like all of these.
             sizes: `SIZES` [4] over all ranks.
-            digests: of records and masks, [2].
-            forwards: of a rank.
+            digests: digests of records and masks, [2].
+            forwards: forwards of a rank.
         """
         self._counts += counts[: len(self._counts)]
         self._work += torch.cat([counts, sizes])

@@ -113,7 +113,7 @@ def _records(lengths: NDArray[np.int64], pieces_of_words: NDArray[np.int64]) -> 
 
 
 def _mean_pieces(manifest: Manifest) -> list[float]:
-    """Of the records of each shard, [CLS] and [SEP] included."""
+    """Mean number of pieces of the records of each shard, [CLS] and [SEP] included."""
     return [2 + shard.pieces / shard.records for shard in manifest.shardlist if shard.records] or [2.0]
 
 

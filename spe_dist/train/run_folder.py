@@ -52,7 +52,7 @@ def prepare_run_folder(config: Config, *, tokenizer: Path, fingerprint: str, wor
     Args:
         config: the resolved configuration.
         tokenizer: folder of the shards' tokenizer, copied into the run.
-        fingerprint: of the dataset; a run cannot go on with another one.
+        fingerprint: fingerprint of the dataset; a run cannot go on with another one.
         world: this rank among all.
 
     Raises:
@@ -151,7 +151,7 @@ def require_none_saved(folder: Path, where: str | Path, world: World) -> None:
     """A run without a checkpoint begins at step 0, which cuts off its metrics; not if it had a checkpoint.
 
     Args:
-        folder: of the run, on this machine.
+        folder: folder of the run, on this machine.
         where: the run's place, for people.
         world: this rank among all.
 

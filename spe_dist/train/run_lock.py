@@ -27,7 +27,7 @@ class RunLock:
 
     Args:
         folder: to lock.
-        world: of ranks.
+        world: world of ranks.
         advice: for who is refused.
 
     Raises:

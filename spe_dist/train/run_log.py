@@ -27,11 +27,11 @@ class RunLog:
     A disk that is full, or cannot be written for a while, ends no run: lines and points wait in memory.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         first_step: the number of steps already made.
-        columns: of the run's method, for the log.
+        columns: columns of the run's method, for the log.
         tracker: that is told the same, from a process of its own.
-        name: of the run there.
+        name: name of the run there.
     """
 
     def __init__(
@@ -110,8 +110,8 @@ def format_metrics(
     """One line of at most 100 columns for a terminal or a log: what there is room for.
 
     Args:
-        metrics: of a step, or of an epoch of fine-tuning.
-        columns: of the run's method. A format that begins with its value follows the column before it.
+        metrics: metrics of a step, or of an epoch of fine-tuning.
+        columns: columns of the run's method. A format that begins with its value follows the column before it.
         before_loss: says of what the loss is.
     """
     dev = [name.removeprefix("dev_") for name in metrics if name.startswith("dev_")]

@@ -47,5 +47,5 @@ def kept_steps(config: Config) -> Collection[int]:
 
 
 def newest_step(config: Config) -> int:
-    """Of the newest checkpoint of a run, whether it holds or not; 0 if there is none."""
+    """Step of the newest checkpoint of a run, intact or not; 0 if there is none."""
     return max(kept_steps(config), default=0)

@@ -169,7 +169,7 @@ class Session:
 
         Args:
             step: updates made so far.
-            learning_rate: of the last of them.
+            learning_rate: learning rate of the last of them.
             while_waiting: called after each forward of held-out records.
         """
         sums, speeds = self.metrics.close(step)
@@ -199,7 +199,7 @@ class Session:
             give_back_freed_memory()
 
     def _held_out_report(self, step: int, while_waiting: Callable[[], None]) -> dict[str, float | str]:
-        """Of the records that are held out, if it is time for that; not counted as time of training."""
+        """Losses on the held-out records, if they are due at this step; the time does not count as training time."""
         if self.held_out is None or not self.held_out.is_due(step):
             return {}
         as_many = list if self.plan.pieces_per_forward is None else self._as_many_as_any_rank
@@ -247,7 +247,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     """Set a run up on this rank; while the context lasts, the run's folder is its own.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         make_method: in place of the one that the configuration names (benchmarks compare with another).
 
     Raises:

@@ -35,8 +35,8 @@ class Sent:
     """What a tracker knows of a run.
 
     Args:
-        identity: of the run there; empty if it does not know it yet.
-        step: of the last line that was sent.
+        identity: identity of the run there; empty if it does not know it yet.
+        step: step of the last line that was sent.
     """
 
     identity: str = ""
@@ -144,8 +144,8 @@ def follow(kind: str, folder: Path, name: str, is_over: Callable[[], bool]) -> N
 
     Args:
         kind: among `TRACKERS`.
-        folder: of the run.
-        name: of the run there.
+        folder: folder of the run.
+        name: name of the run there.
         is_over: waits a moment; whether no more lines will come.
     """
     states = json.loads((folder / _STATE).read_text()) if (folder / _STATE).exists() else {}

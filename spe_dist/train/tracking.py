@@ -38,8 +38,8 @@ class TrackedRun:
 
     Args:
         tracker: which.
-        folder: of the run; what the process prints is in its `tracker.log`.
-        name: of the run.
+        folder: folder of the run; what the process prints is in its `tracker.log`.
+        name: name of the run.
     """
 
     def __init__(self, tracker: Tracker, folder: Path, name: str) -> None:
@@ -57,13 +57,13 @@ class TrackedRun:
                     env=os.environ | {"PYTHONPATH": here},
                 )
         except OSError as error:
-            LOGGER.warning("%s cannot be started, the run goes on without it: %s", tracker, error)
+            LOGGER.warning("%s cannot be started, the run continues without it: %s", tracker, error)
 
     def look(self) -> None:
         """Warn if the process has ended, once."""
         if self._process is not None and self._process.poll() is not None:
             self._process = None
-            LOGGER.warning("%s has failed, the run goes on without it: %s", self._tracker, self._last_line())
+            LOGGER.warning("%s has failed, the run continues without it: %s", self._tracker, self._last_line())
 
     def close(self) -> None:
         """Let it send the rest, for half a minute at most."""

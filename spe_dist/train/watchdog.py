@@ -16,7 +16,7 @@ def watched(log: Path, *, seconds: float) -> Iterator[Callable[[], None]]:
     writes the stacks of all threads to the log and exits with 1.
 
     Args:
-        log: of this rank.
+        log: log file of this rank.
         seconds: between two signs of life, the first of which starts the clock.
 
     Yields:

@@ -53,7 +53,7 @@ def test_nothing_but_weights_of_0_is_refused():
 
 
 def test_a_share_of_entities_above_1_is_refused():
-    with pytest.raises(UserError, match="more than all entities"):
+    with pytest.raises(UserError, match="together more than 1"):
         build_enpar(masking={"masked": 0.7, "replaced": 0.4})
 
 

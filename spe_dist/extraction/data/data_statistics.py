@@ -20,10 +20,10 @@ class RelationStatistics:
     """Relations of one type.
 
     Args:
-        count: how many.
-        left_to_right: of them, those whose head comes first in the text.
-        both_ways: of them, those whose two entities have the same relation in the other direction too.
-        same_types: of them, those between two entities of one type.
+        count: number of relations of this type.
+        left_to_right: number of these whose head comes first in the text.
+        both_ways: number of these whose two entities have the same relation in the other direction too.
+        same_types: number of these between two entities of one type.
     """
 
     count: int
@@ -43,23 +43,23 @@ class DataStatistics:
     """Counts over annotated sentences.
 
     Args:
-        sentences: how many.
-        documents: names of documents, how many.
-        words: how many.
-        without_entities: sentences without any.
-        of_several_entities: sentences with two or more.
-        unrelated: of them, those without any relation.
+        sentences: number of sentences.
+        documents: number of names of documents.
+        words: number of words.
+        without_entities: number of sentences without entities.
+        of_several_entities: number of sentences with two or more entities.
+        unrelated: number of the latter without any relation.
         words_of_sentence: [sentences].
         entities_of_sentence: [sentences].
         entity_types: entities of each type.
         relation_types: relations of each type.
         triples: relations of each type between entities of each type.
         overlapping: pairs of entities that share words.
-        nested: of them, pairs of which one lies in the other.
-        equal_words: of them, pairs on the same words.
-        pairs: of entities, without direction, over all sentences.
+        nested: number of these pairs in which one entity lies inside the other.
+        equal_words: number of these pairs on exactly the same words.
+        pairs: pairs of entities, without direction, over all sentences.
         related_pairs: pairs with a relation, with direction.
-        pairs_of_several_relations: of them, those with more than one type.
+        pairs_of_several_relations: number of these with more than one type.
         relations_of_overlapping: relations whose arguments share words: a pair of spans with a text between them has no
             place for them.
         words_between: related entities, of each relation between entities that share no words.
@@ -149,7 +149,7 @@ class SharedSentence:
     """A sentence of one file whose words occur in another.
 
     Args:
-        number: of the sentence in its file.
+        number: number of the sentence in its file.
         other: number of the first sentence with these words in the other file.
         differently: no sentence with these words there has the same annotations.
     """

@@ -39,7 +39,7 @@ def data_warnings(
             )
         lines += _unknown_types(name, sentences, labels)
     if not any(sentence.relations for sentences in (train, *judged.values()) for sentence in sentences):
-        lines.append("warning: no file has a relation: the model will find entities alone")
+        lines.append("warning: no file has a relation: the model will find entities only")
     return lines
 
 
@@ -47,8 +47,8 @@ def type_warnings(entity_types: Iterable[str], relation_types: Iterable[str]) ->
     """One line for types that are likely to be one, and for relation types that are likely to be none.
 
     Args:
-        entity_types: of all files.
-        relation_types: of all files.
+        entity_types: entity types of all files.
+        relation_types: relation types of all files.
     """
     lines = []
     for kind, types in (("entity", entity_types), ("relation", relation_types)):
@@ -73,7 +73,7 @@ def negatives_warnings(name: str, train: Sequence[AnnotatedSentence]) -> list[st
     """One line for each kind of sentence that training data lack, so that a model never learns to find nothing.
 
     Args:
-        name: of the file.
+        name: name of the file.
         train: the sentences to learn from.
     """
     lines = []
@@ -104,12 +104,12 @@ def file_warnings(name: str, sentences: Sequence[AnnotatedSentence]) -> list[str
     """One line for each thing that is odd in a file.
 
     Args:
-        name: of the file.
+        name: name of the file.
         sentences: all that it holds.
     """
     lines = []
     if sentences and not any(sentence.entities for sentence in sentences):
-        lines.append(f"warning: {name} has no entities at all: is it what was annotated, and exported with it?")
+        lines.append(f"warning: {name} has no entities at all: check that this file was exported with its annotations")
     contradictions = count_contradictions(sentences)
     if contradictions:
         lines.append(

@@ -42,7 +42,7 @@ class Proof:
 
     @property
     def times_as_fast(self) -> float:
-        """By processor time."""
+        """Speed of the export relative to torch, by processor time."""
         return self.torch_seconds / max(self.export_seconds, 1e-9)
 
     def add(self, of_torch: ExtractedText, of_export: ExtractedText) -> None:

@@ -26,7 +26,7 @@ class Found(NamedTuple):
     """What is known of a text.
 
     Args:
-        name: of the text.
+        name: name of the text.
         entities: type, mentions as (first character, one past the last, their text), and score, None for none.
         relations: numbers of head and tail among these, type and score.
     """
@@ -68,7 +68,7 @@ class Node(_Seen):
     Args:
         number: unique in the output.
         key: type and name (and text, if nodes are of one), percent-encoded, separated by `/`; unique in the output.
-        type: of the entity.
+        type: type of the entity.
         names: as the texts have it, with their numbers, white space aside.
     """
 
@@ -138,12 +138,12 @@ class Graph:
 
     @property
     def nodes(self) -> Collection[Node]:
-        """In the order in which the texts have them first."""
+        """Nodes in the order in which the texts first mention them."""
         return self._nodes.values()
 
     @property
     def edges(self) -> Collection[Edge]:
-        """In the order in which the texts have them first."""
+        """Edges in the order in which the texts first state them."""
         return self._edges.values()
 
     def places(self, seen: Node | Edge) -> Iterator[str]:

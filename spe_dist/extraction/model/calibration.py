@@ -37,7 +37,7 @@ class Scaling:
         are so near to 1 that a whole step would lead far away.
 
         Args:
-            features: of predictions, the first the logit of the model's own probability, [N, K].
+            features: features of predictions, the first the logit of the model's own probability, [N, K].
             right: whether each was right, [N].
         """
         columns = np.concatenate([features, np.ones((len(features), 1))], axis=1)
@@ -104,7 +104,7 @@ def calibration_error(scores: Floats, right: NDArray[np.bool_], *, bins: int = 1
     """Expected calibration error: mean distance between score and share of right predictions, in bins of equal size.
 
     Args:
-        scores: of predictions, in 0..1, [N].
+        scores: scores of predictions, in 0..1, [N].
         right: whether each was right, [N].
         bins: how many; the predictions are sorted by score and cut into so many parts.
     """

@@ -46,7 +46,7 @@ def decode_tags(tags: IntArray, word_offsets: IntArray) -> Spans:
     and at the end of its sentence.
 
     Args:
-        tags: of every word, [W].
+        tags: tags of every word, [W].
         word_offsets: first word of every sentence, and W, [S + 1].
 
     Returns:
@@ -120,7 +120,7 @@ def span_pairs(spans: IntArray, sentences: IntArray) -> NDArray[np.int64]:
 
     Args:
         spans: sorted, [N, 2].
-        sentences: of each span, [N].
+        sentences: sentences of each span, [N].
 
     Returns:
         Indices of first and second span, [M, 2], sorted.

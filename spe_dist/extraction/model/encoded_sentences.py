@@ -192,7 +192,7 @@ def encode_sentences(
     Args:
         sentences: annotated, or not: words alone are enough to predict.
         labels: types outside of them are left out and counted.
-        word_pieces: of the encoder.
+        word_pieces: tokenizer of the encoder.
         max_pieces: longest sequence of the encoder, [CLS] and [SEP] included.
     """
     room = max_pieces - SPECIALS
@@ -261,8 +261,8 @@ def cut_rows(
     """Sentences as windows that fit an encoder, and a row for each of them, in the same order.
 
     Args:
-        pieces: of all words of all sentences, [words]; a word has at least one.
-        shapes: of all words, [words].
+        pieces: pieces of all words of all sentences, [words]; a word has at least one.
+        shapes: shapes of all words, [words].
         word_offsets: first word of each sentence, and the number of words, [sentences + 1].
         room: most pieces of a window, without special pieces.
     """
@@ -288,10 +288,10 @@ def _rows_of(
     """A row for every window.
 
     Args:
-        pieces: of all words.
-        shapes: of all words.
+        pieces: pieces of all words.
+        shapes: shapes of all words.
         word_offsets: first word of each sentence, and the number of words, [sentences + 1].
-        windows: of each sentence.
+        windows: windows of each sentence.
     """
     starts = [first + window.word_start for first, cut in zip(word_offsets, windows, strict=False) for window in cut]
     lengths = np.array([window.word_end - window.word_start for cut in windows for window in cut], dtype=np.int64)

@@ -69,11 +69,11 @@ class RelationClassifier(nn.Module):
     """Transform blocks of the given sizes and a linear layer, [M, pair size] and types of both entities → [M, 2 R + 1].
 
     Args:
-        pair_size: of pair vectors.
-        hidden_sizes: of the blocks.
+        pair_size: size of pair vectors.
+        hidden_sizes: sizes of the blocks.
         labels: entity and relation types.
-        type_size: of the vector of an entity's type; 0 without.
-        dropout: of the blocks.
+        type_size: size of the vector of an entity's type; 0 without.
+        dropout: dropout of the blocks.
     """
 
     def __init__(
@@ -106,13 +106,13 @@ class ExtractorModel(nn.Module):
         labels: entity and relation types.
         constraints: what the training data allow.
         sentence_encoder: with "packed" attention.
-        detector: of the spans that are entities.
-        span_encoder: of the spans themselves.
-        context_encoder: of left, middle and right.
+        detector: detector of the spans that are entities.
+        span_encoder: encoder of the spans themselves.
+        context_encoder: encoder of left, middle and right.
         pair_encoder: SPE's attention over the five spans, or ENPAR's concatenation of them.
         relations: classifier of pairs.
         word_shapes: whether the sentence encoder reads how words are written.
-        dropout: of the states of words.
+        dropout: dropout of the states of words.
     """
 
     allowed: Tensor

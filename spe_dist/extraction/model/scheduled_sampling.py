@@ -38,7 +38,7 @@ class GoldDraws:
     entities: NDArray[np.bool_]  # [S] pairs are of gold entities only
 
     def take(self, rows: IntArray) -> GoldDraws:
-        """Those of some sentences."""
+        """The draws of some of the sentences."""
         return GoldDraws(self.spans[rows], self.entities[rows])
 
 

@@ -73,9 +73,9 @@ class SpanDetector(nn.Module):
     """A score for every span of up to `max_words` words of a sentence.
 
     Args:
-        hidden_size: of word vectors, H.
+        hidden_size: size of word vectors, H.
         max_words: K, longest span.
-        dropout: of the vectors of first and last words.
+        dropout: dropout of the vectors of first and last words.
     """
 
     def __init__(self, hidden_size: int, max_words: int, *, dropout: float) -> None:
@@ -132,7 +132,7 @@ def without_overlaps(spans: Spans, scores: NDArray[np.float64]) -> NDArray[np.bo
 
     Args:
         spans: sorted, [N, 2].
-        scores: of the spans, [N].
+        scores: scores of the spans, [N].
     """
     kept = np.ones(len(spans), dtype=np.bool_)
     reach = np.maximum.accumulate(spans[:, 1]) if len(spans) else spans[:, 1]

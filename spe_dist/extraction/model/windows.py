@@ -48,7 +48,7 @@ def cut_windows(word_pieces: Sequence[int], max_pieces: int, overlap: int) -> li
     Args:
         word_pieces: pieces of each word, [words]. A word of more than `max_pieces` counts as so many: the caller cuts
             the rest of it off.
-        max_pieces: of a window, without special pieces.
+        max_pieces: maximum number of pieces of a window, without special pieces.
         overlap: in pieces, less than `max_pieces`.
 
     Returns:
@@ -124,7 +124,7 @@ def stitch(
 
     Args:
         sentence: the whole one; its words are kept, its annotations are not looked at.
-        windows: of the sentence.
+        windows: windows of the sentence.
         parts: what was found in each window, counted in the window's words.
 
     Returns:

@@ -47,8 +47,8 @@ def cut_texts(texts: Sequence[Text], word_pieces: WordPieces, *, max_pieces: int
 
     Args:
         texts: each a raw text, or words.
-        word_pieces: of the encoder.
-        max_pieces: of a window, without special pieces.
+        word_pieces: tokenizer of the encoder.
+        max_pieces: maximum number of pieces of a window, without special pieces.
     """
     strings = [text if isinstance(text, str) else " ".join(text) for text in texts]
     raw = {number: readable(text) for number, text in enumerate(texts) if isinstance(text, str)}

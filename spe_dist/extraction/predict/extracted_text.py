@@ -72,7 +72,7 @@ class Nested:
     """An entity with those that lie in it, to be shown as brackets in brackets.
 
     Args:
-        number: of the entity.
+        number: number of the entity.
         entity: itself.
         inside: in the order of the text.
     """

@@ -51,7 +51,7 @@ _PORTION_TEXTS, _PORTION_CHARACTERS = 1024, 1 << 18  # of what is cut and sorted
 
 
 def default_precision(device_type: str) -> Precision:
-    """In what is computed on a kind of device ("cpu", "cuda") if nobody says."""
+    """Default precision on a device type ("cpu", "cuda")."""
     return "bf16" if device_type == "cuda" else "fp32"
 
 
@@ -67,7 +67,7 @@ class Extractor:
 
     Args:
         model: trained, or exported (spe export MODEL --format onnx|int8).
-        word_pieces: of its sentence encoder.
+        word_pieces: tokenizer of its sentence encoder.
         device: "cpu", "cuda" or "cuda:N"; CUDA if there is a GPU when not given. An exported model runs on CPUs alone.
         precision: "fp32" or "bf16"; fp32 on a CPU and bf16 on a GPU if not given. An exported model has its own: leave
             it out.
@@ -132,13 +132,13 @@ class Extractor:
 
         Args:
             model: a folder, or USER/MODEL on the Hugging Face hub; what was downloaded is kept (HF_HOME).
-            revision: of a model on the hub: a branch, tag or commit.
+            revision: revision of a model on the hub: a branch, tag or commit.
             token: for the hub; that of HF_TOKEN or of `hf auth login` if not given.
             device: as of the class, and so on.
-            precision: of computing.
+            precision: precision of computing.
             batch_size: most sentences of a forward.
-            min_entity_score: of what is given back.
-            min_relation_score: of what is given back.
+            min_entity_score: lowest score of entities to return.
+            min_relation_score: lowest score of relations to return.
 
         Raises:
             UserError: not an extractor, a damaged one, one that this version does not read, or one that the hub does

@@ -75,10 +75,10 @@ def extractor_card(
     """The card's text, with front matter for the Hugging Face hub.
 
     Args:
-        config: of the fine-tuning.
+        config: configuration of the fine-tuning.
         data: what was learned from and scored on.
         result: scores of the best epoch.
-        versions: of Python and packages.
+        versions: versions of Python and packages.
     """
     labels = data.description.labels
     counts = {

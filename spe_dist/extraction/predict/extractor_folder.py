@@ -34,12 +34,12 @@ class ExtractorDescription:
     """What, besides the sentence encoder's own configuration, rebuilds an extractor."""
 
     entity_types: tuple[str, ...]
-    """In the order of their classes."""
+    """Entity types in the order of their classes."""
     relation_types: tuple[str, ...]
     architecture: Architecture
     constraints: Constraints
     calibration: Calibration | None = None
-    """Fitted on dev; None: scores are the model's own probabilities, which are too sure of themselves."""
+    """Calibration fitted on dev; None: scores are the model's own probabilities, which are overconfident."""
     language: str
     """Whose rules cut text into words (a spaCy language code)."""
     format_version: int = FORMAT_VERSION

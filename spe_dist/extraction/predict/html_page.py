@@ -24,7 +24,7 @@ def html_page(
 
     Args:
         texts: each with its title, which may be empty.
-        entity_types: of the model; a type has the same colour in every text.
+        entity_types: entity types of the model; a type has the same colour in every text.
         source: what was read, and by which model; for the page's head.
     """
     template = files("spe_dist.extraction.predict").joinpath("page.html").read_text(encoding="utf-8")

@@ -77,11 +77,11 @@ def find_in_rows(
 
     Args:
         model: in evaluation mode, on the device.
-        rows: of the model's tokenizer, none longer than its encoder takes.
+        rows: rows of the model's tokenizer, none longer than its encoder takes.
         special: ids of the same tokenizer.
         batches: which rows make up each forward; all of them, each once.
         device: to compute on.
-        told: of the number of rows of each forward that is done, by any thread.
+        told: called with the number of rows of each finished forward pass, by any thread.
 
     Returns:
         In the order of the rows.

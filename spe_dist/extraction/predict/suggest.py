@@ -31,8 +31,8 @@ class Suggestion:
     """A text to annotate.
 
     Args:
-        number: of the text among those read, from 0.
-        fields: of the object that it came from.
+        number: number of the text among those read, from 0.
+        fields: fields of the object that it came from.
         extracted: the text with what the model finds in it.
         doubt: from 0 (sure of everything, or nothing found) to 1.
         at_random: drawn, not chosen.
@@ -50,8 +50,8 @@ def suggest(results: Iterable[tuple[dict[str, Any], ExtractedText]], count: int,
 
     Args:
         results: fields and findings of each text; read once, 11 for each suggestion are in memory.
-        count: of suggestions.
-        seed: of the draw, and of the order of equal doubts; the same results and seed give the same suggestions.
+        count: number of suggestions.
+        seed: seed of the draw, and of the order of equal doubts; the same results and seed give the same suggestions.
     """
     draw, ties = random.Random(seed), random.Random(seed + 1)
     pool: list[tuple[float, float, Suggestion]] = []  # a heap, the least doubtful first

@@ -23,7 +23,7 @@ def terminal_text(extracted: ExtractedText, entity_types: Sequence[str], *, colo
 
     Args:
         extracted: the text.
-        entity_types: of the model; a type has the same colour in every text.
+        entity_types: entity types of the model; a type has the same colour in every text.
         coloured: by escape sequences; otherwise entities stand in brackets.
     """
     colours = {kind: _BACKGROUNDS[number % len(_BACKGROUNDS)] for number, kind in enumerate(entity_types)}

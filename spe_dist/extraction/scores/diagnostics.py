@@ -39,7 +39,7 @@ def diagnose(
     Args:
         gold: a corpus.
         predicted: the same sentences, in the same order, with what a model has found.
-        rules: of the training data.
+        rules: rules of the training data.
     """
     values: dict[str, float | None] = {}
     for kind in KINDS:

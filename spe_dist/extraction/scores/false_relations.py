@@ -51,7 +51,7 @@ class FalseRelations:
 
     Args:
         pairs: unrelated ones.
-        strict_pairs: of them, those in sentences without any relation.
+        strict_pairs: number of these pairs in sentences without any relation.
         curve: at each least score that was asked for.
         at_kept_recall: at the highest least score that keeps 90 % of the recall; None where nothing is found without a
             least score.

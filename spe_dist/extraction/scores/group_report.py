@@ -74,7 +74,7 @@ def draw_groups(axes: Any, runs: Sequence[ScoredRun], *, measure: str, grouping:
     """Draw F1 by group, with deviations over seeds.
 
     Args:
-        axes: of matplotlib.
+        axes: axes of matplotlib.
         runs: one, or two on the same data.
         measure: one of `MEASURES`.
         grouping: one of `GROUPINGS`.

@@ -37,7 +37,7 @@ class RunDetails:
     Args:
         scores: measure → those of each seed.
         quality: "entities" and "relations" → whether the scores of each seed can be believed; empty without scores.
-        false_relations: of each seed, relations between unrelated entities; empty without scores.
+        false_relations: false relations of each seed, relations between unrelated entities; empty without scores.
         rules: name of a rule on types → how it does with the entities that each seed has found, if its training data
             were kept.
     """
@@ -60,7 +60,7 @@ def find_details(
         run: gold and predicted sentences.
         contributions: measure → [seeds, sentences, (correct, predicted, gold)].
         symmetric: types of relations whose direction means nothing.
-        resamples: of the bootstrap.
+        resamples: resamples of the bootstrap.
     """
     seeds: Sequence[list[AnnotatedSentence]] = list(run.by_seed.values())
     found = {kind: [score_quality(run.gold, guess, kind) for guess in seeds] for kind in KINDS}

@@ -17,7 +17,7 @@ def sentence_from_json(document: dict[str, Any], number: int) -> AnnotatedSenten
 
     Args:
         document: the object.
-        number: of the line, from 0.
+        number: number of the line, from 0.
 
     Raises:
         ValueError, KeyError, TypeError: it is not one.

@@ -115,7 +115,7 @@ def draw_reliability(axes: Any, runs: Sequence[ScoredRun]) -> None:
     """Share of right predictions by score.
 
     Args:
-        axes: of matplotlib.
+        axes: axes of matplotlib.
         runs: one, or two on the same data.
     """
     axes.set_title("calibration of scores (tenths of the predictions)", fontsize=11)
@@ -136,7 +136,7 @@ def draw_curves(axes: Any, runs: Sequence[ScoredRun]) -> None:
     """Precision and false relations against recall, each point a least score.
 
     Args:
-        axes: of matplotlib.
+        axes: axes of matplotlib.
         runs: one, or two on the same data.
     """
     axes.set_title("precision and false relations by score threshold", fontsize=11)

@@ -12,7 +12,7 @@ class AdversarialContextDiscrimination(nn.Module):
 
     Args:
         pair_size: size of a pair vector.
-        margin: of the hinge, 1 in the paper.
+        margin: margin of the hinge, 1 in the paper.
     """
 
     def __init__(self, pair_size: int, *, margin: float) -> None:

@@ -49,9 +49,9 @@ class AcdConfig:
     perturbed: Annotated[int, Field(ge=1, le=5)]
     """Number of perturbed copies of a sentence, out of five kinds."""
     max_shift: Positive
-    """Number of words that an entity is shifted by; fewer where there is less room."""
+    """Number of words by which an entity is shifted; fewer where the sentence has less room."""
     margin: Annotated[float, Field(gt=0)]
-    """Margin of the hinge loss by which an original must score above its copy."""
+    """Margin of the hinge loss: the score of an original should exceed that of its copy by this much."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -61,7 +61,7 @@ class PpConfig:
     weight: Weight
     """Weight of this objective in the loss; 0 switches it off."""
     permutations: Annotated[int, Field(ge=2, le=120)]
-    """Number of orders of a sentence that are classified, its own included (n_p)."""
+    """Number of word orders of a sentence to classify, the original order included (n_p)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -43,7 +43,7 @@ class Enpar(Method):
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
     """
 
     terms = TERMS

@@ -86,7 +86,7 @@ class EnparModel(nn.Module):
     Args:
         config: the run.
         encoder: what the heads stand on.
-        types: of entities, how many.
+        types: number of types of entities.
     """
 
     def __init__(self, config: EnparConfig, encoder: EnparEncoder, *, types: int) -> None:
@@ -139,6 +139,9 @@ def _check_objectives(config: EnparConfig) -> None:
     if not (config.met.weight or config.mep.weight or config.acd.weight or config.pp.weight):
         raise UserError("met.weight, mep.weight, acd.weight and pp.weight are all 0: nothing would be trained")
     if config.masking.masked + config.masking.replaced > 1:
-        raise UserError("masking.masked and masking.replaced are more than all entities together")
+        raise UserError("masking.masked and masking.replaced are together more than 1: lower one of them")
     if config.mep.weight and not config.masking.masked + config.masking.replaced:
-        raise UserError("masking.masked and masking.replaced are 0, and mep.weight is not: MEP would have no pieces")
+        raise UserError(
+            "masking.masked and masking.replaced are 0, so MEP has no pieces to predict: set one of them above 0, or "
+            "mep.weight to 0"
+        )

@@ -87,7 +87,7 @@ def perturb(
         records: the sentences.
         word_boundaries: their pair, as the six boundaries of five spans, [R, 6].
         uniforms: random numbers in [0, 1), [R, 5].
-        copies: of each sentence, at most; fewer are made where fewer change the text.
+        copies: copies of each sentence, at most; fewer are made where fewer change the text.
         max_shift: words that an entity moves, unless there are fewer.
     """
     if not copies:
@@ -112,7 +112,7 @@ def permute(
         records: the sentences.
         word_boundaries: as of `perturb`.
         uniforms: random numbers in [0, 1), [R, 120].
-        copies: of each sentence, at most.
+        copies: copies of each sentence, at most.
     """
     if not copies:
         records, word_boundaries, uniforms = records.take(_NO_ROWS), word_boundaries[:0], uniforms[:0]

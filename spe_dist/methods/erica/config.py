@@ -25,7 +25,7 @@ class EdConfig:
     temperature: Temperature
     """Temperature that divides cosine similarities."""
     mask_true_tails: bool = True
-    """Leave other true tails of the same head and relation out of the candidates. False: they are negatives, as in the
+    """Exclude other true tails of the same head and relation from the candidates. False: they are negatives, as in the
     paper."""
 
 
@@ -38,9 +38,10 @@ class RdConfig:
     temperature: Temperature
     """Temperature that divides cosine similarities."""
     scope: Literal["step", "lane"] = "step"
-    """Which facts are compared: those of all documents of a step, or of a lane only."""
+    """Facts that are compared with each other: those of all documents of a step, or those of a lane."""
     positives: Literal["one", "all"] = "one"
-    """Positives of each fact: another fact of its relation, drawn, or all of them, each in a term of its own (CP)."""
+    """Positives of each fact: one other fact of its relation, drawn at random, or all of them, each in a loss term of
+    its own (as in CP)."""
     negatives: Positive | Literal["all"] = 64
     """Number of negatives drawn for each fact; `all` takes every allowed one."""
     na_pairs: Count = 32
@@ -61,12 +62,12 @@ class MlmConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ProbeConfig:
-    """Questions about held-out documents, asked at every line of metrics: what `spe probe --documents` measures."""
+    """Probe on held-out documents (as `spe probe --documents`), run at every line of metrics."""
 
     documents: str | None = None
-    """File of annotated documents (DocRED or another format of annotated data). Null asks nothing."""
+    """File of annotated documents (DocRED or another format of annotated data). Null: no probe."""
     count: Annotated[int, Field(ge=2)] = 100
-    """Number of documents to ask about. A hundred take every rank about as long as a step of 64 documents."""
+    """Number of documents to probe. A hundred take each rank about as long as a step of 64 documents."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -79,10 +80,10 @@ class EricaConfig(Config):
     """Vector of a mention: mean of the states of its pieces, or state of a marker piece that is put before it. With
     `fact_marker`, each sentence is a sequence, in which the head and the tail of one fact are marked (CP)."""
     entity_blank: Share = 0.0
-    """With pooling `fact_marker`: share of the heads and of the tails that one blank piece stands for."""
+    """With pooling `fact_marker`: share of the heads and of the tails that are replaced by one blank piece."""
     relations: Part = 1.0
-    """Share of the relations to learn from, selected by the seed. Facts of the others are left out, and their pairs are
-    no negatives either."""
+    """Share of the relations to learn from, selected by the seed. Facts of all other relations are left out; their
+    pairs do not serve as negatives."""
     ed: EdConfig
     rd: RdConfig
     mlm: MlmConfig

@@ -37,7 +37,7 @@ class RelationDraws:
     negatives: NDArray[np.int64]
 
     def between(self, first: int, last: int) -> RelationDraws:
-        """Those whose anchors are rows first … last - 1."""
+        """Draws whose anchors are rows first … last - 1."""
         chosen = slice(*np.searchsorted(self.anchors, (first, last)))
         return RelationDraws(self.anchors[chosen], self.positives[chosen], self.negatives[chosen])
 

@@ -19,7 +19,7 @@ def bytes_beside(config: EricaConfig, model: EricaModel) -> dict[str, int]:
 
 
 def transfers(config: EricaConfig, model: EricaModel, plan: BatchPlan) -> list[Transfer]:
-    """Of a step: vectors of entities, their gradients, rows of pairs; as many as the paper's documents have."""
+    """Transfers of a step: entity vectors, their gradients, rows of pairs; as many as the paper's documents have."""
     if not (config.rd.weight and config.rd.scope == "step"):
         return []
     vectors = _vector_bytes(config, model)

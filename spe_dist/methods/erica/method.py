@@ -77,7 +77,7 @@ class Erica(Method):
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
         device: where it trains.
     """
 

@@ -28,7 +28,7 @@ class EricaEncoder(nn.Module):
     """The sentence encoder, with entity vectors by eq. 1 of the paper.
 
     Args:
-        sentence_encoder: of the run.
+        sentence_encoder: sentence encoder of the run.
     """
 
     def __init__(self, sentence_encoder: SentenceEncoder) -> None:
@@ -98,7 +98,7 @@ def _check_objectives(config: EricaConfig) -> None:
     if config.ed.weight and config.rd.weight and config.batch.lane_size < 2:
         raise UserError("batch.lane_size is 1, but each half of a lane serves another objective (ED, RD): set it to 2")
     if config.mlm.weight and not config.mlm.masked:
-        raise UserError("mlm.masked is 0, and mlm.weight is not: MLM would have no pieces")
+        raise UserError("mlm.masked is 0, so MLM has no pieces to predict: set it above 0, or mlm.weight to 0")
     if config.pooling == "fact_marker" and (config.ed.weight or config.rd.na_pairs):
         raise UserError(
             "pooling 'fact_marker' shows one fact of each sentence: set ed.weight and rd.na_pairs, which compare other "

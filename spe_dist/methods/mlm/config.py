@@ -28,7 +28,7 @@ class MaskingConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MlmConfig:
-    """Masked language modelling: a piece from its own state."""
+    """Masked language modelling: predict a piece from its own state."""
 
     weight: Weight
     """Weight of this objective in the loss; 0 switches it off."""
@@ -36,7 +36,7 @@ class MlmConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SboConfig:
-    """Span boundary objective: a piece from the states beside its span."""
+    """Span boundary objective: predict a piece from the states at the two ends of its span."""
 
     weight: Weight
     """Weight of this objective in the loss; 0 switches it off."""

@@ -31,7 +31,7 @@ class MaskedLanguage(Method):
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
     """
 
     terms = TERMS

@@ -25,7 +25,7 @@ class MaskedLanguageModel(nn.Module):
 
     Args:
         config: the run.
-        sentence_encoder: of the run.
+        sentence_encoder: sentence encoder of the run.
     """
 
     def __init__(self, config: MaskedLanguageConfig, sentence_encoder: SentenceEncoder) -> None:

@@ -15,7 +15,7 @@ class SpanBoundaryObjective(nn.Module):
     """[state before ; state after ; embedding of the position] → two blocks → logits over the vocabulary.
 
     Args:
-        hidden_size: of the states, H.
+        hidden_size: size of the states, H.
         word_embeddings: the encoder's table [vocabulary, embedding size], shared with the decoder.
         position_size: size of a position embedding.
     """
@@ -38,7 +38,7 @@ class SpanBoundaryObjective(nn.Module):
 
         Args:
             boundaries: states before and after the span of each, [B, 2, H].
-            positions: of the pieces in their spans, from 0, [B].
+            positions: positions of the pieces in their spans, from 0, [B].
             targets: ids of the pieces, [B].
 
         Returns:

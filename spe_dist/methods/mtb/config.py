@@ -13,12 +13,12 @@ TERMS = ("mtb", "mlm")  # of the loss
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PairsConfig:
-    """Matching the blanks: do two sentences tell of the same two entities?"""
+    """Matching the blanks: are two sentences about the same two entities?"""
 
     weight: Weight
     """Weight of this objective in the loss; 0 switches it off."""
     entity_blank: Share
-    """Share of the heads and of the tails that one blank piece stands for."""
+    """Share of the heads and of the tails that are replaced by one blank piece."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -28,7 +28,7 @@ class MlmConfig:
     weight: Weight
     """Weight of this objective in the loss; 0 switches it off."""
     masked: Share
-    """Share of the pieces that are no marker and no blank to predict; of these 80 % are masked, 10 % replaced, 10 %
+    """Share of the pieces to predict, markers and blanks not counted; of these 80 % are masked, 10 % replaced, 10 %
     kept."""
 
 

@@ -35,7 +35,7 @@ class MtbModel(nn.Module):
         if not (config.mtb.weight or config.mlm.weight):
             raise UserError("mtb.weight and mlm.weight are both 0: nothing would be trained")
         if config.mlm.weight and not config.mlm.masked:
-            raise UserError("mlm.masked is 0, and mlm.weight is not: MLM would have no pieces")
+            raise UserError("mlm.masked is 0, so MLM has no pieces to predict: set it above 0, or mlm.weight to 0")
         self.encoder = EncoderOnly(sentence_encoder)
         self.mlm: nn.Module = NoObjective()
         if config.mlm.weight > 0:

@@ -70,7 +70,7 @@ class SpanPairCollate:
         special: ids of [CLS], [SEP] and [MASK].
         seed: the run's seed.
         lane_size: records per lane.
-        geometric_p: of the span lengths.
+        geometric_p: success probability of the span lengths.
         max_span_words: longest span.
         tbo_share: TBO's budget as a share of a sentence's pieces; 0 hides nothing.
         tbo_cap: largest TBO budget of a sentence.

@@ -18,16 +18,17 @@ COUNTED = ("comparisons", "view_pieces", "view_squared_lengths", "view_words")
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SpansConfig:
-    """Sampling of span pairs, and the sequences that show them."""
+    """Sampling of span pairs, and the sequences that contain them."""
 
     geometric_p: Annotated[float, Field(gt=0, lt=1)]
     """Success probability of the geometric distribution of span lengths."""
     max_words: Positive
     """Length of the longest span, in words."""
     mask_unit: MaskUnit = "piece"
-    """What becomes one [MASK] in a view: each hidden piece (paper), or each hidden span, of whatever length."""
+    """What one [MASK] replaces in a view: each hidden piece (paper), or each hidden span, whatever its length."""
     whole_sentences: bool = False
-    """TBO and SPO read whole sentences (the paper's text), a third sequence, not the two views (released program)."""
+    """TBO and SPO read the whole sentence as a third sequence (the paper's text) instead of the two views (the released
+    program)."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

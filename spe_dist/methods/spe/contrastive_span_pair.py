@@ -20,7 +20,7 @@ class ContrastiveSpanPairObjective(nn.Module):
     """No parameters: two InfoNCE losses and what to watch.
 
     Args:
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
     """
 
     def __init__(self, *, temperature: float) -> None:
@@ -32,7 +32,7 @@ class ContrastiveSpanPairObjective(nn.Module):
 
         Args:
             queries: pair views, then context views, [2 R, D].
-            keys: of the same views from the momentum encoder, [2 R, D].
+            keys: keys of the same views from the momentum encoder, [2 R, D].
             negatives: the queue.
 
         Returns:
@@ -47,7 +47,7 @@ class ContrastiveSpanPairObjective(nn.Module):
 
 
 class NoContrast(nn.Module):
-    """In place of CSPO if its weight is 0: no records, no metrics."""
+    """Stands in for CSPO if its weight is 0: no records, no metrics."""
 
     def forward(self, queries: Tensor, *_: object) -> tuple[Tensor, Tensor]:
         """Losses of no records [0], and zeros [3] for `METRICS`."""
@@ -65,8 +65,8 @@ def count_found_in_step(queries: Tensor, keys: Tensor, first: int) -> Tensor:
     key by the age alone.
 
     Args:
-        queries: of this rank's records, pair views and context views, [2, R, D].
-        keys: of all records of the step in global order, pair views and context views, [2, G, D].
+        queries: queries of this rank's records, pair views and context views, [2, R, D].
+        keys: keys of all records of the step in global order, pair views and context views, [2, G, D].
         first: the global place of this rank's first record.
 
     Returns:

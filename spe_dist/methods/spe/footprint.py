@@ -30,7 +30,7 @@ def bytes_made_again(config: SpeConfig, model: SpeModel) -> dict[str, int]:
 
 
 def transfers(config: SpeConfig, model: SpeModel, plan: BatchPlan) -> list[Transfer]:
-    """Of a step: keys, and at ZeRO-3 weights for the key encoder."""
+    """Transfers of a step: keys, and at ZeRO stage 3 also weights for the key encoder."""
     if not config.cspo.weight:
         return []
     world = plan.world_size

@@ -52,7 +52,7 @@ class GeometryProbe:
         """How many sentences find their partner, as the mean of both directions.
 
         Args:
-            vectors: of the pair views, then of the context views, [2 R, D].
+            vectors: vectors of the pair views, then of the context views, [2 R, D].
         """
         pair, context = vectors.float().chunk(2)
         elsewhere = self.groups[:, None] != self.groups[None, :]

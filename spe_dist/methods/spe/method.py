@@ -51,7 +51,7 @@ class Spe(Method):
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
     """
 
     terms = TERMS
@@ -93,7 +93,7 @@ class SpeWithContrast(Spe):
 
     Args:
         config: the run.
-        reader: of its dataset.
+        reader: reader of its dataset.
         device: where it trains.
     """
 

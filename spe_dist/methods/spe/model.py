@@ -135,7 +135,7 @@ class SpeModel(nn.Module):
 
         Args:
             batch: the forward's records.
-            keys: of both views, from the momentum encoder, [2 R, D]; None without CSPO.
+            keys: keys of both views, from the momentum encoder, [2 R, D]; None without CSPO.
             negatives: the queue; None without CSPO.
 
         Returns:

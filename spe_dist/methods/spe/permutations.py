@@ -92,7 +92,7 @@ def _distinct_classes(
 def _word_sources(
     num_words: int, word_starts: IntArray, word_lengths: IntArray, classes: IntArray
 ) -> NDArray[np.int64]:
-    """For every place the word that stands there after the permutations, [words]."""
+    """Word that stands at each place after the permutations, [words]."""
     ones = np.ones_like(word_lengths)
     unit_lengths = np.stack([ones, word_lengths - 2, ones], axis=1)
     begins = reordered_begins(unit_lengths, CLASSES)[np.arange(len(classes)), classes]

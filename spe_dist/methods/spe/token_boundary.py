@@ -15,7 +15,7 @@ class TokenBoundaryObjective(nn.Module):
     """[anchor state ; embedding of the offset in the word] → transform block → logits over the vocabulary.
 
     Args:
-        hidden_size: of the states, H.
+        hidden_size: size of the states, H.
         word_embeddings: the encoder's table [vocabulary, H]; shared with the decoder if `tied`.
         offset_size: size of an offset embedding.
         tied: whether the decoder is the table itself or a new matrix.
@@ -41,7 +41,7 @@ class TokenBoundaryObjective(nn.Module):
 
         Args:
             anchors: states of the first pieces of their words, [T, H].
-            offsets: of the hidden pieces in their words, at least 1, [T].
+            offsets: offsets of the hidden pieces in their words, at least 1, [T].
             targets: ids of the hidden pieces, [T].
 
         Returns:

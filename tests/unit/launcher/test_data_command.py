@@ -278,7 +278,7 @@ def test_shares_of_a_whole_lose_nothing_and_texts_stay_together(tmp_path, count)
         (["--train", "2", "--test=1"], "a.jsonl has 2 items, fewer than the 3 of all parts"),
         (["--train", "1.5"], "--train 1.5: give a number of articles or items, or a share"),
         (["--train", "nan"], "--train nan: give a number"),
-        (["--dev", "0.01"], "--dev 0.01: .*a.jsonl has 2 items, of which this is none"),
+        (["--dev", "0.01"], "--dev 0.01: .*a.jsonl has 2 items, and this share of them is less than one"),
         ([], "name the size of a part"),
     ],
 )

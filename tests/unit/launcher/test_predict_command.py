@@ -313,7 +313,7 @@ def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path
     dispatch(["suggest", str(model), str(tmp_path / "pool.txt"), "--count", "2", "--out", str(tmp_path / "a.jsonl")])
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert len(lines) == 2 and all(found[line["text"]] == line for line in lines)
-    assert b"2 texts: 1 chosen, doubt " in capsysbinary.readouterr().err
+    assert b"2 texts: 1 chosen, uncertainty " in capsysbinary.readouterr().err
     dispatch(["suggest", str(model), str(tmp_path / "pool.txt"), "--count", "2", "--out", str(tmp_path / "a.json"),
               "--format", "label_studio"])  # fmt: skip
     assert [task["data"]["text"] for task in json.loads((tmp_path / "a.json").read_text())] == [

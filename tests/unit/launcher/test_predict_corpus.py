@@ -121,7 +121,9 @@ def test_the_same_command_finds_it_finished_and_another_one_is_refused(predict, 
         ([*command, "--records-per-file", "6"], "setting records_per_file"),
         ([command[0], *command], r"input a\.txt \(number 2\)"),
     ):
-        with pytest.raises(UserError, match=rf"holds predictions made otherwise \(different: {complaint}\): name"):
+        with pytest.raises(
+            UserError, match=rf"holds predictions of other inputs or settings \(different: {complaint}\): name"
+        ):
             predict(*other)
     card, weights = model / "README.md", (model / "extractor.json").read_text()
     card.write_text("A card may change.")
@@ -148,7 +150,7 @@ def test_bad_lines_are_named_and_passed_over_up_to_the_limit(predict, tmp_path):
     with pytest.raises(UserError, match=r"a\.jsonl, line 8: field 'text' is int.*: fix or remove it \(--max-bad-lines"):
         predict(*command)
     assert [path.name for path in (tmp_path / "found").iterdir() if path.suffix] == ["00000-000000.jsonl"]
-    with pytest.raises(UserError, match=r"made otherwise \(different: setting batch_size\)"):
+    with pytest.raises(UserError, match=r"of other inputs or settings \(different: setting batch_size\)"):
         predict(*command, "--batch-size", "7")
     (tmp_path / "found" / "00000-000000.jsonl").write_text("damaged")  # so it is predicted again
     with pytest.raises(UserError, match=r"more than 1 bad line .*line 8: field 'text'.*; a\.jsonl, line 11: invalid"):
@@ -184,7 +186,7 @@ def test_mistakes_about_folders_are_one_line(predict, tmp_path, monkeypatch):
         predict("--text", "a", *found)
     for arguments, complaint in (
         (["--out", tmp_path / "mine"], "contains other files than predictions: name a new or empty folder"),
-        (["--out", tmp_path / "shards"], r"manifest\.json is not of predictions"),
+        (["--out", tmp_path / "shards"], r"manifest\.json is not a manifest of predictions"),
         (["--out", tmp_path / "f.jsonl", "--ray"], "--ray needs --out FOLDER: a name without an ending"),
         (["--records-per-file", "3"], "--records-per-file needs --out FOLDER"),
         ([*found, "--records-per-file", "0"], "--records-per-file must be at least 1, not 0"),

@@ -55,7 +55,7 @@ def test_what_cannot_be_asked_is_refused_in_one_line(run, tmp_path):
     shards = str(run.parent.parent / "shards")
     with pytest.raises(UserError, match=r"--questions 5: give at least 20"):
         main([str(run), "--shards", shards, "--questions", "5"])
-    with pytest.raises(UserError, match=r"of 3,000 sentences \d+ have 999 others"):
+    with pytest.raises(UserError, match=r"only \d+ of 3,000 sentences have 999 others"):
         main([str(run), "--shards", shards, "--questions", "20", "--candidates", "1000"])
     with pytest.raises(UserError, match=r"cannot load .*nowhere"):
         main([str(tmp_path / "nowhere"), "--shards", shards])

@@ -265,7 +265,7 @@ def test_a_docbin_as_the_tutorial_on_relations_writes_it(tmp_path):
     (document,), report = read_documents(tmp_path / "words.spacy")
     assert named(document) == [("Ada", "PER", 0)] and report.findings == {ENTITIES_ACROSS_SENTENCES: 1}
     (tmp_path / "bad.spacy").write_bytes(b"no")
-    with pytest.raises(UserError, match=r"bad\.spacy: no DocBin of spaCy"):
+    with pytest.raises(UserError, match=r"bad\.spacy: not a DocBin of spaCy"):
         read_documents(tmp_path / "bad.spacy")
 
 

@@ -229,7 +229,7 @@ PAPER = {"source": "SPE paper, Table 5", "task": "extraction", "beside": [0.2]}
     [
         ({"baselines": ["fulll"]}, r"yaml: baselines: fulll: name some of the variants full"),
         ({"variants": {"full": {"title": "a", "baselines": ["fu"]}}}, r"variants\.full\.baselines: fu: name some of"),
-        ({"papers": [PAPER | {"task": "ner", "figures": {}}]}, r"papers\[0\]: task is 'ner', none of extraction"),
+        ({"papers": [PAPER | {"task": "ner", "figures": {}}]}, r"papers\[0\]: task is 'ner': it must be one of"),
         ({"papers": [PAPER | {"beside": [0.5], "figures": {}}]}, r"beside: .* extraction has no share 0\.5 of its"),
         ({"papers": [PAPER | {"figures": {"f2": {}}}]}, r"'f2' is none of the measures relation_strict_f1"),
         (

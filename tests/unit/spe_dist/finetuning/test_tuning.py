@@ -102,7 +102,7 @@ def test_a_wrong_name_or_value_of_a_setting_is_one_line_that_names_it(tmp_path):
         with_point(config, {"optimizer.learning_rat": 1e-4})
     with pytest.raises(UserError, match=r"train\.epochs: .* \(given: 0\)"):
         with_point(config, {"train.epochs": 0})
-    with pytest.raises(UserError, match=r"train\.epochs\.x: epochs is a setting without parts"):
+    with pytest.raises(UserError, match=r"train\.epochs\.x: epochs is a single setting, not a section of settings"):
         with_point(config, {"train.epochs.x": 1})
     assert with_point(config, {"model.span_encoder.channels": 30}).model.span_encoder.channels == 30
 

@@ -87,7 +87,7 @@ def test_pretrained_exported_finetuned_and_predicting(kind: str, tmp_path: Path)
         train={"steps": 2, "precision": "bf16"}, optimizer={"warmup_steps": 1},
     )  # fmt: skip
     exported = Path(pretraining.run_folder, "export")
-    how = "padded: the attention of deberta-v2 cannot be told" if kind == "deberta-v2" else "packed: layers run without"
+    how = "padded: the attention of deberta-v2 does not" if kind == "deberta-v2" else "packed: layers run without"
     assert how in describe_run(pretraining)
     task = config_in(
         tmp_path, start={"tokenizer": None, "pretrained": str(exported)}, train={"epochs": 1, "batch_size": 2}

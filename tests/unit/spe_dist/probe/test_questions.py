@@ -135,5 +135,5 @@ def test_candidates_differ_though_every_pair_occurs_many_times():
 
 
 def test_too_few_sentences_of_one_frame_are_named():
-    with pytest.raises(UserError, match=r"text: of 900 sentences \d+ have 7 others .* --questions or --candidates"):
+    with pytest.raises(UserError, match=r"text: only .* of 900 sentences have 7 others .* --questions or --cand"):
         draw(SENTENCES[:450] * 2)

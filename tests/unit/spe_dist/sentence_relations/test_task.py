@@ -64,7 +64,7 @@ def test_it_learns_is_scored_and_predicts(tmp_path, capsys):
     for arguments, told in (
         (["--text", "<e1>Ann</e1> in Paris"], "--text: sentence 1 needs one <e2>"),
         ([str(data), "--min-entity-score=0.5"], "--min-entity-score is for extractors"),
-        ([str(data), "--format=html"], "this task writes JSON lines alone"),
+        ([str(data), "--format=html"], "this task writes only JSON lines"),
         ([str(tmp_path / "none.txt")], "none.txt"),
     ):
         with pytest.raises(UserError, match=told):
@@ -105,7 +105,7 @@ def test_fractions_of_each_label():
 
 def test_mistakes_are_one_line(tmp_path):
     (tmp_path / "data.txt").write_text(lines(labels=LABELS[1:2]))
-    with pytest.raises(UserError, match="has one label alone: there is nothing to tell apart"):
+    with pytest.raises(UserError, match="has only one label, so there is nothing to learn"):
         read_data(config_in(tmp_path).build_task())
     with pytest.raises(UserError, match=r"no such task; these are offered: .*sentence-relations"):
         read_arguments(["sentence-relation"])

@@ -106,7 +106,7 @@ def test_a_tracker_that_fails_or_hangs_is_told_of_once_and_costs_the_run_nothing
     write(log, range(1, 4))
     log.close()
     (told,) = [record.getMessage() for record in caplog.records if record.name == tracking.__name__]
-    assert told == "trackio has failed, the run goes on without it: OSError: no network here"
+    assert told == "trackio has failed, the run continues without it: OSError: no network here"
 
     caplog.clear()
     monkeypatch.setattr(tracking, "_SECONDS_TO_END", 0.5)
