@@ -55,7 +55,7 @@ class Serve:
     token_file: Path | None = None
     """File with the token that requests must send; only you may have read access. It is created if it does not exist.
     Default: a new token at each start."""
-    no_token: bool = False
+    no_token: tyro.conf.FlagCreatePairsOff[bool] = False
     """Accept requests without a token; allowed only if the service listens at an address of this machine alone."""
     device: Literal["cpu", "cuda"] | None = None
     """Device: cpu or cuda. Default: GPUs if there are any."""
