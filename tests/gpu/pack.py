@@ -24,6 +24,9 @@ PURE = ("deepspeed",)  # published as source alone
 WHEELS = (
     *("hjson", "pydantic", "pydantic-core", "annotated-types", "typing-inspection", "typing-extensions", "tyro"),
     *("docstring-parser", "typeguard", "webdataset", "braceexpand"),
+    *("einops", "msgpack", "psutil", "py-cpuinfo"),  # which DeepSpeed needs
+    *("tensorboard", "protobuf", "absl-py"),  # with which curves are written
+    *("hypothesis", "sortedcontainers", "pytest-timeout"),  # for tests/conftest.py and pytest's settings
 )
 GLIBC = (17, 27, 28, 34)  # 2.N that wheels ask for
 SENTENCES, DOCUMENTS, ANNOTATED = 30_000, 2_000, 200
@@ -78,7 +81,7 @@ def write_data(out: Path, shards: Path | None) -> None:
 
 def fetch_wheels(out: Path, python: str, machine: str) -> None:
     """Wheels for the other machine's Python, with the hashes of the lock file."""
-    lock = (ROOT / ".ci" / "locks" / "run.txt").read_text()
+    lock = (ROOT / ".ci" / "locks" / "dev.txt").read_text()
     entries = {
         re.match(r"[a-z0-9-]+", entry).group(): entry for entry in re.split(r"^(?=[a-z0-9])", lock, flags=re.M)[1:]
     }
