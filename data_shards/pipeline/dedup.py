@@ -44,7 +44,7 @@ def _scrambled(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def find_duplicates(source: ShardReader) -> NDArray[np.int64]:
-    """Ids of the records whose pieces equal those of an earlier record, ascending. Takes 24 bytes of memory a record."""
+    """Ids of the records whose pieces equal those of an earlier one, ascending. Takes 24 bytes of memory per record."""
     keys = np.empty(len(source), dtype=np.uint64)
     for shard, (start, end) in enumerate(pairwise(source.first_ids)):
         keys[start:end] = text_keys(source.read_shard(shard))
