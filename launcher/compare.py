@@ -40,10 +40,10 @@ class Compare:
     symmetric: tuple[str, ...] = ()
     """Relation types whose direction is ignored."""
     cases: int | None = None
-    """Also show this many sentences (or documents, mentions, questions) on which each run is better than the other:
-    text, annotation, and what both found. The largest difference comes first: right relations minus wrong ones, mean
-    over pairs of seeds; where it is equal, entities. Equal seeds are paired if both runs have the same ones, otherwise
-    each seed of one run with each of the other."""
+    """Also show this number of sentences (or documents, mentions, questions) on which each run is better than the
+    other: text, annotation, and what both found. They are sorted by the difference in right minus wrong relations
+    (mean over pairs of seeds), then by the same difference for entities. If both runs have the same seeds, equal seeds
+    are paired; otherwise each seed of one run is paired with each of the other."""
     resamples: int = RESAMPLES
     """Number of bootstrap resamples."""
     json: bool = False

@@ -157,9 +157,9 @@ class ComputeConfig:
     compile: bool = False
     """Compile the sentence encoder with torch.compile; for ZeRO stages 1 and 2."""
     graph_pieces: Annotated[int, Field(ge=0, multiple_of=64)] = 0
-    """With `compile`, ZeRO stage 1 and a GPU: launch the encoder as CUDA graphs. A graph is recorded for each number of
-    pieces in a forward pass, which is rounded up to a multiple of this one (of 64 itself) with padding; try 1024. 0: no
-    graphs."""
+    """Launch the encoder as CUDA graphs; needs `compile`, ZeRO stage 1 and a GPU. One graph is recorded for each number
+    of pieces that a forward pass has. Padding rounds this number up to a multiple of the setting, so that there are few
+    graphs. The setting must be a multiple of 64; try 1024. 0: no graphs."""
     checkpoint_activations: bool = False
     """Keep one state per layer and recompute the rest in the backward pass: less memory, more time."""
 

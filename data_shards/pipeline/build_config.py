@@ -87,8 +87,8 @@ class BuildConfig:
     max_facts: int | None = None
     """With --documents, drop records with more related ordered pairs of entities. Default: 60."""
     dedup: bool = False
-    """Drop sentences (with --documents, records of documents) whose pieces are exactly those of an earlier one, in any
-    of the files. Needs twice the disk space until the build is finished."""
+    """Drop sentences (with --documents, whole records) whose pieces are all equal to those of an earlier one in any of
+    the files. Needs twice the disk space until the build is finished."""
     parallelism: int | None = None
     """Worker processes. Default: all cores. Does not change the output."""
 

@@ -1,4 +1,4 @@
-"""A dataset → the same without duplicates: of records with equal pieces the first one stays; see `derive`.
+"""A dataset → the same without duplicates: of records with equal pieces the first one is kept; see `derive`.
 
 all shards ──keys, in order──▶ records whose key came before (one process) ──▶ shards without them (all workers)
 """
@@ -44,7 +44,7 @@ def _scrambled(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def find_duplicates(source: ShardReader) -> NDArray[np.int64]:
-    """Ids of the records whose text an earlier record has, ascending. Takes 24 bytes of memory a record."""
+    """Ids of the records whose pieces equal those of an earlier one, ascending. Takes 24 bytes of memory per record."""
     keys = np.empty(len(source), dtype=np.uint64)
     for shard, (start, end) in enumerate(pairwise(source.first_ids)):
         keys[start:end] = text_keys(source.read_shard(shard))
@@ -62,11 +62,11 @@ class DedupStep:
     """Ids of the records to leave out, ascending."""
 
     def max_pieces(self, source: Manifest) -> int:
-        """As many as before."""
+        """The same as in the source."""
         return source.max_pieces
 
     def content(self, source: ShardReader, shard: int) -> UnitContent:
-        """The records that stay."""
+        """The records that are kept."""
         records, bounds = source.read_shard(shard), source.first_ids[shard : shard + 2]
         here = slice(*np.searchsorted(self.duplicates, bounds))
         kept = records.take(np.delete(np.arange(len(records)), self.duplicates[here] - bounds[0]))
@@ -82,12 +82,12 @@ class DedupStep:
 
 
 def drop_duplicates(built: Manifest, folder: Path, out: Path, workers: int | None) -> Manifest:
-    """Write the shards of a dataset without duplicates, or go on with it.
+    """Write the shards of a dataset without duplicates, or continue an earlier attempt.
 
     Args:
         built: manifest of the dataset with duplicates; it is written here.
-        folder: where the shards with duplicates are.
-        out: where those without are to be.
+        folder: folder of the shards with duplicates.
+        out: folder for the shards without duplicates.
         workers: processes; all cores if not given.
 
     Returns:
@@ -99,7 +99,7 @@ def drop_duplicates(built: Manifest, folder: Path, out: Path, workers: int | Non
     with explain_write_errors(out):
         built.save(folder)
     source = ShardReader(folder)
-    # Any shard decides about every later one.
+    # Whether a record is a duplicate depends on all earlier shards.
     step = DedupStep({"dedup": True, "of": built.fingerprint}, find_duplicates(source))
     units = make_shards(source, out, step, workers)
     before, kept = built.statistics, units.statistics

@@ -106,7 +106,7 @@ def find_cases(
         most: number of items to show for each direction.
 
     Raises:
-        UserError: the task does not say what the facts of an item are.
+        UserError: the task does not define the facts of a single item.
     """
     numbers = range(len(first.by_seed)), range(len(second.by_seed))
     pairs = list(zip(*numbers, strict=True) if first.by_seed.keys() == second.by_seed.keys() else product(*numbers))
@@ -124,7 +124,7 @@ def find_cases(
 
 
 class _ComparedItem:
-    """An item, and what the seeds of two runs found of it.
+    """An item, and the facts that the seeds of two runs found in it.
 
     Args:
         line: of the item, counted from 1.
@@ -150,13 +150,13 @@ class _ComparedItem:
         )
 
     def _points(self, found: Mapping[str, ShownFacts]) -> tuple[int, ...]:
-        """Of each kind, right facts minus wrong ones."""
+        """Number of right facts minus number of wrong ones, for each kind."""
         return tuple(
             2 * len(facts.keys() & found[kind].keys()) - len(found[kind]) for kind, facts in self.gold.facts.items()
         )
 
     def case(self) -> Case:
-        """What is reported of it."""
+        """The item as it is reported."""
         means = [total / len(self.of_pairs) for total in self.total]
         return Case(
             self.line,
@@ -189,13 +189,14 @@ def cases_text(cases: Cases, runs: Sequence[ScoredRun]) -> str:
     """
     first, second = (run.name for run in runs)
     items = runs[0].scoring.items
-    pairs = f"{counted(cases.seed_pairs, 'pair')} of seeds"
-    pairs += ", equal ones" if runs[0].seeds == runs[1].seeds else ", each of one run with each of the other"
+    pairs = f"{counted(cases.seed_pairs, 'pair')} of "
+    pairs += "equal seeds" if runs[0].seeds == runs[1].seeds else "seeds, each of one run with each of the other"
     head = (
         f"Predictions differ in {cases.differ} of {runs[0].items} {items}: {second} is better in "
         f"{cases.second_better.items}, {first} in {cases.first_better.items}.\n"
-        f"(better: more right facts minus wrong ones, mean over {pairs};\n"
-        f" right: annotated, wrong: not; behind them, how many seeds found them; line: of {FOLDER}/{GOLD})"
+        f"(better: a higher number of right minus wrong facts, mean over {pairs};\n"
+        " right: annotated; wrong: not annotated; last columns: number of seeds that found the fact;\n"
+        f" line: counted from 1 in {FOLDER}/{GOLD})"
     )
     parts = [head]
     for better, worse, direction in ((second, first, cases.second_better), (first, second, cases.first_better)):

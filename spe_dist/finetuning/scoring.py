@@ -101,7 +101,7 @@ class Scoring(ABC, Generic[Item]):
         Raises:
             UserError: the task does not say.
         """
-        raise UserError(f"--cases: this task does not show single {self.items}: leave it out")
+        raise UserError(f"--cases: this task cannot show single {self.items}: remove --cases")
 
     def training_facts(self, folder: Path, seed: int) -> Any:
         """What a fine-tuning has kept of a seed's training data beside its predictions; None if it has not."""

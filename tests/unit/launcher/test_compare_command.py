@@ -161,8 +161,9 @@ def test_sentences_on_which_two_runs_differ_are_shown(tmp_path, capsys):
     printed = capsys.readouterr().out
     expected = """
 Predictions differ in 4 of 60 sentences: people is better in 2, plain in 1.
-(better: more right facts minus wrong ones, mean over 2 pairs of seeds, equal ones;
- right: annotated, wrong: not; behind them, how many seeds found them; line: of predictions/gold.jsonl)
+(better: a higher number of right minus wrong facts, mean over 2 pairs of equal seeds;
+ right: annotated; wrong: not annotated; last columns: number of seeds that found the fact;
+ line: counted from 1 in predictions/gold.jsonl)
 
 people better than plain (1 of 2 shown)
 

@@ -216,5 +216,5 @@ def test_what_a_task_shows_of_an_item(scoring, gold, worse, text, facts):
 
 def test_a_task_that_shows_no_items_says_so():
     gold = [Judged("a", True)]
-    with pytest.raises(UserError, match="--cases: this task does not show single sentences: leave it out"):
+    with pytest.raises(UserError, match="--cases: this task cannot show single sentences: remove --cases"):
         find_cases(HoldsScoring(), run_of("a", gold, s1=gold), run_of("b", gold, s1=gold), most=1)
