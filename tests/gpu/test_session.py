@@ -81,5 +81,9 @@ def test_without_a_gpu_the_stages_are_the_same_and_only_sizes_differ(tmp_path):
     on_gpu, on_cpu = (stages(tmp_path, tmp_path, tmp_path, gpu=gpu) for gpu in (True, False))
     assert [stage.name for stage in on_gpu] == [stage.name for stage in on_cpu]
     assert {"tests", "step-256", "pretrain", "resume", "export", "fine-tune"} <= {s.name for s in on_cpu if s.on_cpu}
+
+
+def test_a_folder_that_is_no_pack_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.gpu.session.ROOT", tmp_path / "source")  # the sources themselves may lie in a pack
     with pytest.raises(SystemExit, match="make gpu-pack writes one"):
         find_pack(tmp_path)
