@@ -327,13 +327,16 @@ def _unknown_share(counts: Statistics) -> float:
 
 
 def _repeated_texts(counts: Statistics) -> Iterator[str]:
-    """The sentences that are repeated most often, in a dataset without duplicates before these were dropped."""
-    once = ", kept once" if "duplicates" in counts.dropped else ""
+    """The sentences that are repeated most often; of a dataset without duplicates, before these were dropped.
+
+    Not that one of each was kept: it may have too few entities.
+    """
+    when = " before duplicates were dropped" if "duplicates" in counts.dropped else ""
     for number, (sentence, count) in enumerate(islice(counts.repeated.items(), _SHOWN_REPEATS)):
         name = "" if number else "repeated"
         text = "".join(character if character.isprintable() else " " for character in sentence)
         shown = text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
-        yield f"  {name:9} {count:,} times or more{once}: {shown}"
+        yield f"  {name:9} {count:,} times or more{when}: {shown}"
 
 
 def _layer_texts(manifest: Manifest) -> Iterator[str]:

@@ -22,21 +22,18 @@ def fill_up(packed: PackedSequences, multiple: int) -> PackedSequences:
             longest sequence counts as a power of two. At least `SMALLEST_MULTIPLE`.
 
     Returns:
-        At least P + 1 and less than P + 2 · multiple pieces.
+        At least P + 1 and less than P + 2 · multiple pieces. Positions of padding are 0, which every encoder has.
     """
     pieces, sequences = len(packed.piece_ids), len(packed.sequence_starts) - 1
     step = multiple // _FILLER
     fillers = _to_multiple(sequences + step, step) - sequences
     more = _to_multiple(pieces + fillers, multiple) - pieces
     starts = torch.arange(1, fillers + 1, device=packed.sequence_starts.device) * more // fillers
-    rows = torch.arange(more, device=starts.device)
-    begun = torch.searchsorted(starts, rows, right=True)
-    positions = rows - torch.cat([starts.new_zeros(1), starts])[begun]
     longest = max(packed.longest, -(-more // fillers))
     return replace(
         packed,
         piece_ids=_extended(packed.piece_ids, more),
-        positions=torch.cat([packed.positions, positions.to(packed.positions.dtype)]),
+        positions=_extended(packed.positions, more),
         sequence_starts=torch.cat([packed.sequence_starts, (starts + pieces).to(packed.sequence_starts.dtype)]),
         longest=1 << (longest - 1).bit_length(),
         segments=None if packed.segments is None else _extended(packed.segments, more),

@@ -94,6 +94,13 @@ def _check_settings(config: Config) -> None:
             "compute.graph_pieces replays compiled layers, whose gradients ZeRO must take at once: set compute.compile "
             "and train.zero_stage 1"
         )
+    require_gpu_for_graphs(config, "cuda" if config.cluster.gpus_per_worker else "cpu")
+
+
+def require_gpu_for_graphs(config: Config, device_type: str) -> None:
+    """Refuse CUDA graphs on a CPU."""
+    if config.compute.graph_pieces and device_type == "cpu":
+        raise UserError("compute.graph_pieces is for GPUs, and this run computes on cpu: leave it out")
 
 
 def describe_run(config: Config, *, records_per_second: float | None = None) -> str:

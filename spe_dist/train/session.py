@@ -42,6 +42,7 @@ from spe_dist.models.saved_encoder import check_encoder_kind
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_values, config_yaml
 from spe_dist.train.data_order import build_order, build_plan, open_reader
+from spe_dist.train.dry_run import require_gpu_for_graphs
 from spe_dist.train.gradients import StepGradients
 from spe_dist.train.held_out import HeldOut
 from spe_dist.train.metrics_accumulator import MetricsAccumulator
@@ -258,8 +259,7 @@ def open_session(config: Config, *, make_method: Callable[..., Method] | None = 
     world = World.from_environment()
     if world.device.type == "cuda" and config.train.precision == "fp32":
         raise UserError("train.precision must be bf16 on CUDA: its packed attention computes in half precision only")
-    if world.device.type == "cpu" and config.compute.graph_pieces:
-        raise UserError("compute.graph_pieces is for GPUs, and this run computes on cpu: leave it out")
+    require_gpu_for_graphs(config, world.device.type)
     require_tracker(config.run.track)
     plan = build_plan(config, world.size)
     reader = open_reader(config, lanes=len(plan.lanes_of_rank(world.rank)))

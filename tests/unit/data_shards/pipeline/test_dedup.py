@@ -218,6 +218,18 @@ def test_entities_are_those_of_what_stays(tmp_path: Path) -> None:
     assert sum(after.entity_types.values()) < sum(before.entity_types.values())
 
 
+def test_what_is_repeated_may_not_be_there_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text of a build says how often a sentence occurred, not that one of them was kept."""
+    write_corpus(tmp_path / "a.jsonl", sentences=5, seed=1)
+    heading = json.dumps({"text": "Early life.", "tokens": ["Early", "life", "."], "entities": []}) + "\n"
+    (tmp_path / "a.jsonl").write_text((tmp_path / "a.jsonl").read_text() + 2 * heading)
+    options: dict[str, Any] = {"gold_entities": True, "min_entities": 1, "dedup": True}
+    config = BuildConfig((str(tmp_path / "a.jsonl"),), tmp_path / "out", DEBUG_VOCAB, **options)
+    assert build_here(config).statistics.dropped["too_few_entities"] >= 2
+    main(["info", str(config.out)])
+    assert "  repeated  2 times or more before duplicates were dropped: Early life .\n" in capsys.readouterr().out
+
+
 def test_documents_are_dropped_like_sentences(tmp_path: Path) -> None:
     write_documents(tmp_path / "sample", documents=40, seed=2, annotated={})
     path = tmp_path / "sample" / "documents.json"
@@ -244,7 +256,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     main(["info", str(config.out)])
     said = capsys.readouterr().out
     assert "2 records in 1 shard" in said and ", 2 duplicates; 0 bad lines" in said
-    assert "  repeated  2 times or more, kept once: Early life.\n" in said
+    assert "  repeated  2 times or more before duplicates were dropped: Early life.\n" in said
     main(["info", str(config.out), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert told["statistics"]["dropped"]["duplicates"] == 2 and told["build"]["dedup"] is True

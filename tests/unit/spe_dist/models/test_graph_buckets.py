@@ -35,7 +35,7 @@ def test_sizes_are_few_and_what_was_there_stays(multiple):
         assert starts[:65] == batch.sequence_starts.tolist() and starts[-1] == len(filled.piece_ids)
         lengths = [end - start for start, end in pairwise(starts)]
         assert min(lengths) >= 1 and max(lengths) <= filled.longest and max(lengths[64:]) <= 65
-        assert filled.positions.tolist() == [place for length in lengths for place in range(length)]
+        assert torch.equal(filled.positions[:pieces], batch.positions) and not filled.positions[pieces:].any()
         assert torch.equal(filled.piece_ids[:pieces], batch.piece_ids) and not filled.piece_ids[pieces:].any()
         assert filled.sequence_starts.dtype == batch.sequence_starts.dtype
         sizes.add((len(filled.piece_ids), len(starts), filled.longest))
@@ -46,11 +46,11 @@ def test_sizes_are_few_and_what_was_there_stays(multiple):
 def test_states_and_gradients_are_those_without_padding(kind):
     torch.manual_seed(0)
     config = copy.deepcopy(CONFIGS[kind])
-    config.hidden_size, config.max_position_embeddings = 64, 80
+    config.hidden_size, config.max_position_embeddings = 64, 32  # fewer positions than a sequence of padding has pieces
     encoder = new_sentence_encoder(config)
     twin = copy.deepcopy(encoder)
-    twin.graph_pieces = 128
-    for seed in range(3):
+    for seed, multiple in enumerate((64, 128, 128)):  # the first one adds a sequence of 64 pieces
+        twin.graph_pieces = multiple
         batch = random_batch(torch.Generator().manual_seed(seed), sequences=5 + seed, most=30)
         pieces, size = len(batch.piece_ids), encoder.word_embeddings.embedding_dim
         added, into = torch.randn(pieces, size), torch.randn(pieces, 64)

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertModel
 from data_shards.errors import UserError
 from spe_dist.recipe import config_from_values, config_yaml, load_recipe
 from spe_dist.train.dry_run import check_run, describe_run
+from spe_dist.train.session import open_session
 from tests.unit.spe_dist.tiny_run import ROOT, write_dataset
 
 
@@ -37,6 +38,15 @@ def test_settings_that_do_not_go_together(tmp_path, section, changes, message):
     changed = {"train": {"zero_stage": 3}, section: changes}
     with pytest.raises(UserError, match=message):
         check_run(config_in(tmp_path, **changed), world_size=1)
+
+
+def test_cuda_graphs_without_a_gpu_are_refused_before_and_at_the_start(tmp_path):
+    config = config_in(tmp_path, compute={"compile": True, "graph_pieces": 256})
+    message = "compute.graph_pieces is for GPUs, and this run computes on cpu: leave it out"
+    with pytest.raises(UserError, match=message):
+        check_run(config, world_size=1)
+    with pytest.raises(UserError, match=message), open_session(config):
+        pass
 
 
 def test_enpar_without_entities(tmp_path):
