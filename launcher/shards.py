@@ -367,7 +367,10 @@ def _time_text(summary: BuildSummary) -> str:
     if ENTITIES in summary.manifest.layers:  # the words of records without enough entities are not known
         records = counts.records + sum(counts.dropped.get(reason, 0) for reason in ("too_few_entities", "duplicates"))
         return f"{text}: {records / seconds:,.0f} records/s a core"
-    return f"{text}: {counts.sentences / seconds:,.0f} sentences/s and {counts.words / seconds:,.0f} words/s a core"
+    text += f": {counts.sentences / seconds:,.0f} sentences/s"
+    if counts.dropped.get("duplicates"):  # whose words are not known
+        return f"{text} a core"
+    return f"{text} and {counts.words / seconds:,.0f} words/s a core"
 
 
 def _texts(command: TrainVocab) -> Iterator[str]:

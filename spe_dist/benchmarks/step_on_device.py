@@ -24,6 +24,7 @@ from spe_dist.train.session import Session
 
 _LOADED = 8  # steps whose batches are made beforehand
 _WARM_UP = 4  # steps, in which shapes are new to the allocator and kernels are built
+_WARM_UP_OF_GRAPHS = 2 * _LOADED  # each size is met, then recorded
 _STEPS = {"cuda": 10, "cpu": 1}  # of a repeat
 _DEAREST = 12  # kernels to name
 
@@ -48,7 +49,7 @@ def measure_step(config: Config, *, repeats: int) -> list[Timed]:
             for batches in islice(in_turn, count):
                 session.take_step(batches, config.optimizer.learning_rate)
 
-        steps(_WARM_UP)
+        steps(_WARM_UP_OF_GRAPHS if config.compute.graph_pieces else _WARM_UP)
         graphs.append(_graphs(config))
         rehearsed = _peak_gib(device)
         if device.type == "cuda":

@@ -117,8 +117,8 @@ class SentenceEncoder(nn.Module):
             if added is not None or last is not None:
                 raise ValueError("padded layers cannot add anything to the embeddings, or tell their attention")
             return self._padded_states(packed)
-        if self.graph_pieces:
-            return self._states_of_graphs(packed, added, last)
+        if self.graph_pieces and last is None:
+            return self._states_of_graphs(packed, added)
         return self._packed_states(packed, added, last)
 
     def _packed_states(self, packed: PackedSequences, added: Tensor | None, last: LastAttention | None) -> Tensor:
@@ -156,12 +156,12 @@ class SentenceEncoder(nn.Module):
         states = self(packed, last=last)
         return states, last.of_rows(rows)
 
-    def _states_of_graphs(self, packed: PackedSequences, added: Tensor | None, last: LastAttention | None) -> Tensor:
+    def _states_of_graphs(self, packed: PackedSequences, added: Tensor | None) -> Tensor:
         pieces, filled = len(packed.piece_ids), fill_up(packed, self.graph_pieces)
         if added is not None:
             added = nn.functional.pad(added, (0, 0, 0, len(filled.piece_ids) - pieces))
         # A copy: the next replay of the graph writes to the memory that its results lie in.
-        return self._packed_states(filled, added, last)[:pieces].clone()
+        return self._packed_states(filled, added, None)[:pieces].clone()
 
     def _segments(self, packed: PackedSequences) -> Tensor:
         """Segment of each piece, [P]; all 0 for encoders with a single segment (RoBERTa, new encoders)."""
