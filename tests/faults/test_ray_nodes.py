@@ -51,11 +51,11 @@ def test_nodes_leave_and_come_while_a_submitted_run_goes_on(shards, tmp_path, cl
         return bool(starts) and starts[-1][0] == str(ranks) and steps_logged(folder) > int(starts[-1][1]) + 5
 
     wait_until(lambda: trains_on(3), seconds=240)
-    cluster.kill_node(cluster.doctor.nodes[0])
+    cluster.kill_node(cluster.nodes[0])
     wait_until(lambda: trains_on(2), seconds=240)
     cluster.add_node()
     wait_until(lambda: trains_on(3), seconds=240)
-    leaving = cluster.doctor.nodes[0]
+    leaving = cluster.nodes[0]
     leaving.terminate()  # `ray start --block` then announces to the cluster that its node is about to leave
     wait_until(lambda: "a node is about to leave: saving first" in log.read_text(), seconds=60)
     wait_until(lambda: trains_on(2), seconds=240)
