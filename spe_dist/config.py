@@ -150,7 +150,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ComputeConfig:
-    """How a forward pass is computed. These settings change results by rounding only."""
+    """How a forward pass is computed. Results change by rounding only, and by the random numbers that dropout draws."""
 
     packed: bool = True
     """Compute without padding. False pads all sequences to the longest one of a forward pass, for comparison."""

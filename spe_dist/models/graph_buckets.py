@@ -9,8 +9,7 @@ from torch import Tensor
 
 from spe_dist.batches.batch import PackedSequences
 
-_FILLER = 64  # pieces of a sequence that fills up: a short one, like the sentences beside it
-SMALLEST_MULTIPLE = _FILLER
+SMALLEST_MULTIPLE = 64  # about the pieces of a padding sequence: a short one, like the sentences beside it
 
 
 def fill_up(packed: PackedSequences, multiple: int) -> PackedSequences:
@@ -18,14 +17,14 @@ def fill_up(packed: PackedSequences, multiple: int) -> PackedSequences:
 
     Args:
         packed: P pieces of S sequences.
-        multiple: the number of pieces becomes one of its multiples, and the number of sequences one of its 64th; the
-            longest sequence counts as a power of two. At least `SMALLEST_MULTIPLE`.
+        multiple: a multiple of `SMALLEST_MULTIPLE`. The number of pieces becomes a multiple of this, the number of
+            sequences a multiple of `multiple / SMALLEST_MULTIPLE`; `longest` is rounded up to a power of two.
 
     Returns:
-        At least P + 1 and less than P + 2 · multiple pieces. Positions of padding are 0, which every encoder has.
+        More than P and less than P + 2 · multiple pieces. Positions of padding are 0, which every encoder has.
     """
     pieces, sequences = len(packed.piece_ids), len(packed.sequence_starts) - 1
-    step = multiple // _FILLER
+    step = multiple // SMALLEST_MULTIPLE
     fillers = _to_multiple(sequences + step, step) - sequences
     more = _to_multiple(pieces + fillers, multiple) - pieces
     starts = torch.arange(1, fillers + 1, device=packed.sequence_starts.device) * more // fillers

@@ -24,6 +24,7 @@ from tests.exactness.runs import (
     disturbed_before_loading,
     final_state,
     metrics_of,
+    train_all,
 )
 from tests.gpu.device import ON_GPU, on_device, only_on_a_gpu
 
@@ -84,9 +85,8 @@ def stop_and_resume(cases):
 
 
 def train_each(configs):
-    """Train several runs. Ranks find it in this file, and so take what `device.py` puts in the place of spaCy."""
-    for config in configs:
-        train(config)
+    """`train_all` for ranks: they find this one here, and so take what `device.py` puts in the place of spaCy."""
+    train_all(configs)
 
 
 @pytest.fixture(scope="module")
