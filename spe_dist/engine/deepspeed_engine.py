@@ -43,7 +43,11 @@ from torch import Tensor, nn
 
 from data_shards.errors import PassingError, UserError
 from spe_dist.engine.compiler import one_at_a_time, require_compiler
-from spe_dist.engine.grouped_gradients import find_overflow_by_norm, group_gradients
+from spe_dist.engine.grouped_gradients import (
+    find_overflow_by_norm,
+    group_gradients,
+    keep_gradients_in_place,
+)
 from spe_dist.engine.param_groups import RateOf, param_groups, same_rate
 from spe_dist.engine.tensor_owners import assign_to_ranks
 from spe_dist.engine.world import World
@@ -134,6 +138,8 @@ class Engine:
                 self._engine.enable_backward_allreduce = False  # it would copy all gradients out and in again
         elif isinstance(self._engine.optimizer, DeepSpeedZeroOptimizer):
             find_overflow_by_norm(self._engine.optimizer)
+            if stage == 1 and world.size == 1:
+                keep_gradients_in_place(self._engine.optimizer)
         self._fill_optimizer_state()
 
     @property

@@ -2,8 +2,9 @@
 
 `BF16_Optimizer` (stage 1 in bf16) adds each gradient to the fp32 sum, takes its norm, scales it and sets it to zero: of
 two hundred parameters, a thousand launches a step. `DeepSpeedZeroOptimizer` (stage 1 in fp32, stage 2) looks for
-infinities in each by ten launches, and then at the norm, which tells the same. Here methods are replaced on one object;
-what they compute stays. tests/distributed/test_engine_step.py compares with DeepSpeed as it is.
+infinities in each by ten launches, and then at the norm, which tells the same; and it copies the gradients of a rank
+that has no other through a bucket of half a billion numbers. Here methods are replaced on one object; what they compute
+stays. tests/distributed/test_engine_step.py compares with DeepSpeed as it is.
 """
 
 from __future__ import annotations
@@ -20,11 +21,28 @@ def find_overflow_by_norm(optimizer: Any) -> None:
     optimizer.check_overflow = lambda partition_gradients=True: None
 
 
+def keep_gradients_in_place(optimizer: Any) -> None:
+    """Let an object of `DeepSpeedZeroOptimizer` at stage 1 use the gradients of its only rank where they are.
+
+    Reduced over one rank they are what they were. DeepSpeed copies them four times on the way, each time into memory
+    that it has just asked for.
+    """
+    optimizer.reduce_gradients = lambda pipeline_parallel=False: optimizer.independent_gradient_partition_epilogue()
+    optimizer.get_grad_norm_direct = _norm_of_one_rank
+
+
 def group_gradients(optimizer: Any) -> None:
     """Let an object of DeepSpeed's `BF16_Optimizer` add up, measure and clip its gradients by grouped calls."""
     optimizer.update_hp_grads = partial(_add_up, optimizer)
     optimizer.get_grads_for_norm = partial(_of_norm, optimizer)
     optimizer.clear_lp_grads = partial(_drop, optimizer)
+
+
+@torch.no_grad()
+def _norm_of_one_rank(gradients: list[Tensor], params: list[Tensor]) -> Tensor:
+    """Norm of all gradients: of rows in fp32, of the rows' norms in fp64; DeepSpeed copies all gradients into fp64."""
+    norms = [torch.linalg.vector_norm(gradient, dim=-1).flatten() for gradient in gradients]
+    return torch.linalg.vector_norm(torch.cat(norms).double()).float()
 
 
 @torch.no_grad()

@@ -157,6 +157,31 @@ def test_grouped_gradients_are_added_up_as_deepspeed_does_and_clipped_by_the_sam
             torch.testing.assert_close(grouped[name], expected, rtol=1e-4, atol=1e-7, msg=name)
 
 
+def in_place_and_not():
+    """States and norms after steps of two forwards on one rank in fp32, as DeepSpeed takes them and without copies."""
+    found = {}
+    for clip in (0.0, 0.01):
+        for in_place in (False, True):
+            how = deepspeed_engine.keep_gradients_in_place if in_place else id
+            with patch.object(deepspeed_engine, "keep_gradients_in_place", how):
+                engine = build_engine(build_toy(), 1, "fp32", clip=clip)
+            engine.initialise_optimizer(lambda engine=engine: run_forwards(engine, 99))
+            train(engine, range(3))
+            found[clip, in_place] = whole_state(engine), engine.grad_norm
+    return found
+
+
+def test_gradients_of_an_only_rank_stay_in_place_and_give_the_same_step(one):
+    found = one[2]
+    (plain, norm), (kept, kept_norm) = found[0.0, False], found[0.0, True]
+    assert all(torch.equal(plain[name], kept[name]) for name in plain)
+    assert kept_norm == pytest.approx(norm, rel=1e-6)
+    (plain, norm), (kept, kept_norm) = found[0.01, False], found[0.01, True]
+    assert norm > 0.1 and kept_norm == pytest.approx(norm, rel=1e-6)
+    for name, expected in plain.items():
+        torch.testing.assert_close(kept[name], expected, rtol=1e-4, atol=1e-7, msg=name)
+
+
 def unsaved_state():
     messages = []
     frozen = build_toy()
@@ -171,7 +196,7 @@ def unsaved_state():
 
 
 def on_one_rank():
-    return first_steps(FP32 + BF16), unsaved_state()
+    return first_steps(FP32 + BF16), unsaved_state(), in_place_and_not()
 
 
 def on_two_ranks():
