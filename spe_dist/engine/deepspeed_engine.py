@@ -109,7 +109,12 @@ class Engine:
         rate_of: RateOf = same_rate,
     ) -> None:
         config = deepspeed_config(
-            stage=stage, precision=precision, accumulation=accumulation, world_size=world.size, clip=clip
+            stage=stage,
+            precision=precision,
+            accumulation=accumulation,
+            world_size=world.size,
+            clip=clip,
+            elements=sum(param.numel() for param in module.parameters()),
         )
         if world.device.type == "cpu":
             require_compiler()

@@ -3,7 +3,7 @@
 `BF16_Optimizer` (stage 1 in bf16) adds each gradient to the fp32 sum, takes its norm, scales it and sets it to zero: of
 two hundred parameters, a thousand launches a step. `DeepSpeedZeroOptimizer` (stage 1 in fp32, stage 2) looks for
 infinities in each by ten launches, and then at the norm, which tells the same; and it copies the gradients of a rank
-that has no other through a bucket of half a billion numbers. Here methods are replaced on one object; what they compute
+that has no other through a bucket of its own. Here methods are replaced on one object; what they compute
 stays. tests/distributed/test_engine_step.py compares with DeepSpeed as it is.
 """
 
@@ -27,6 +27,7 @@ def keep_gradients_in_place(optimizer: Any) -> None:
     Reduced over one rank they are what they were. DeepSpeed copies them four times on the way, each time into memory
     that it has just asked for.
     """
+    optimizer.reduce_bucket_size = 1  # no memory for what would be reduced
     optimizer.reduce_gradients = lambda pipeline_parallel=False: optimizer.independent_gradient_partition_epilogue()
     optimizer.get_grad_norm_direct = _norm_of_one_rank
 

@@ -7,11 +7,12 @@ from typing import Any, Literal
 from data_shards.errors import UserError
 
 Precision = Literal["bf16", "fp32"]
+LARGEST_BUCKET = 500_000_000  # elements of a reduction: DeepSpeed's default
 STAGES: tuple[Literal[1, 2, 3], ...] = (1, 2, 3)
 
 
 def deepspeed_config(
-    *, stage: int, precision: Precision, accumulation: int, world_size: int, clip: float
+    *, stage: int, precision: Precision, accumulation: int, world_size: int, clip: float, elements: int
 ) -> dict[str, Any]:
     """DeepSpeed's configuration.
 
@@ -21,6 +22,7 @@ def deepspeed_config(
         accumulation: forward passes of a rank per optimizer step, A.
         world_size: number of ranks, W.
         clip: largest norm of the whole gradient, 0 for no clipping.
+        elements: number of elements of all parameters.
 
     Raises:
         UserError: a stage or precision that is not offered.
@@ -45,10 +47,19 @@ def deepspeed_config(
         "communication_data_type": "fp32",
         "gradient_clipping": clip,
         "zero_allow_untested_optimizer": True,
-        # 0: no parameter is small enough to stay whole, so a debug model is split exactly as a large one is.
-        "zero_optimization": {"stage": stage} | ({"stage3_param_persistence_threshold": 0} if stage == 3 else {}),
+        "zero_optimization": {
+            "stage": stage,
+            "reduce_bucket_size": reduction_bucket(elements),
+            # 0: no parameter is small enough to stay whole, so a debug model is split exactly as a large one is.
+            **({"stage3_param_persistence_threshold": 0} if stage == 3 else {}),
+        },
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
         # It would wait for the GPU in every forward and every step.
         "timers": {"throughput": {"enabled": False}},
     }
+
+
+def reduction_bucket(elements: int) -> int:
+    """Elements of the buffer that gradients are reduced in: no more than there are, for a GPU has it in memory."""
+    return min(elements, LARGEST_BUCKET)

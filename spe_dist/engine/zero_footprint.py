@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from spe_dist.engine.zero_config import Precision
+from spe_dist.engine.zero_config import Precision, reduction_bucket
 
 Collective = Literal["all-reduce", "all-gather", "reduce-scatter"]
-_BUCKET = 500_000_000  # elements of DeepSpeed's default reduction bucket, which this project leaves alone
 _LIVE = 1_000_000_000  # elements: stage 3 keeps gathered weights until the backward pass if no more come between
 
 
@@ -74,21 +73,22 @@ def zero_memory(
     """Bytes that a rank holds, by part; arguments as of `zero_transfers`.
 
     "reduction buffers" exist during a backward pass at stages 1 and 2 (gradients in bf16; or the bucket, and its fp32
-    copy where gradients are bf16) and always at stage 3; "gathered weights" exist during a forward and backward pass.
+    copy where gradients are bf16; in fp32 at stage 1 until the step's last one) and always at stage 3; "gathered
+    weights" exist during a forward and backward pass.
     """
     weight = weight_bytes(precision)
     whole = padded_elements(groups, stage=stage, world_size=world_size)
-    share = whole // world_size
+    share, bucket = whole // world_size, reduction_bucket(sum(map(sum, groups)))
     weights, gradients, gathered = whole, 4 * share, 0
     if stage == 3:
-        weights, buffers = share, 4 * (_BUCKET + min(whole, _BUCKET))
+        weights, buffers = share, 8 * bucket
         gathered = weight * whole if world_size > 1 else 0
     elif stage == 1 and precision == "bf16":
         gradients, buffers = 4 * whole, weight * whole
     elif precision == "bf16":
-        buffers = weight * _BUCKET + 4 * min(whole, _BUCKET)
+        buffers = (weight + 4) * bucket
     else:
-        gradients, buffers = 4 * (whole if stage == 1 else share), 4 * _BUCKET
+        gradients, buffers = 4 * (whole if stage == 1 else share), 4 * bucket * (stage == 2 or world_size > 1)
     return {
         "weights": weight * weights,
         "fp32 master weights": 4 * share,

@@ -28,7 +28,6 @@ CASES = {
     2: [(1, "fp32"), (1, "bf16"), (2, "fp32"), (3, "bf16")],
     4: [(1, "bf16"), (2, "bf16"), (3, "fp32")],
 }
-REDUCTION_BUFFER = 500_000_000  # bytes: no tensor but DeepSpeed's buffer for reducing is as large
 PASSING = {"reduction buffers", "gathered weights"}  # parts that are there in the middle of a pass only
 BATCH = {"lanes": 5, "lane_size": 2, "lanes_per_forward": 1}  # 4 ranks do not share 5 lanes equally
 
@@ -66,7 +65,7 @@ def storages():
 
 def bytes_held(before):
     time.sleep(0.05)
-    return sum(size for at, size in storages().items() if at not in before and size < REDUCTION_BUFFER)
+    return sum(size for at, size in storages().items() if at not in before)
 
 
 def count(config):
@@ -104,7 +103,12 @@ def predict(config, world_size):
     for transfer in step_transfers(config, model, build_plan(config, world_size)):
         sent[transfer.collective] += transfer.payload
     memory = rank_memory(config, model, world_size=world_size)
-    return dict(sent), sum(size for part, size in memory.items() if part not in PASSING)
+    held = sum(size for part, size in memory.items() if part not in PASSING)
+    if config.train.zero_stage == 3:
+        held += memory["reduction buffers"] // 2  # one of two stays between passes
+    elif (config.train.zero_stage, config.train.precision) == (1, "fp32"):
+        held += memory["reduction buffers"]  # until a step's last pass
+    return dict(sent), held
 
 
 def count_all(configs):

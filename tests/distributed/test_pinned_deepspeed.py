@@ -34,7 +34,12 @@ def raw_engine(stage, precision="bf16", accumulation=1, seed=0, lr=0.1, clip=0.0
     module = Toy()
     adam = torch.optim.AdamW(param_groups(module, 0.1), lr=lr, fused=True)
     config = deepspeed_config(
-        stage=stage, precision=precision, accumulation=accumulation, world_size=dist.get_world_size(), clip=clip
+        stage=stage,
+        precision=precision,
+        accumulation=accumulation,
+        world_size=dist.get_world_size(),
+        clip=clip,
+        elements=sum(param.numel() for param in module.parameters()),
     )
     engine, *_ = deepspeed.initialize(model=module, optimizer=adam, config=config)
     return engine, adam

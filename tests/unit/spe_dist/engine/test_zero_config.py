@@ -3,7 +3,7 @@ import pytest
 from data_shards.errors import UserError
 from spe_dist.engine.zero_config import deepspeed_config
 
-SETTINGS = {"precision": "bf16", "accumulation": 3, "world_size": 4, "clip": 1.0}
+SETTINGS = {"precision": "bf16", "accumulation": 3, "world_size": 4, "clip": 1.0, "elements": 700}
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -18,6 +18,14 @@ def test_gradients_are_added_in_fp32_within_a_rank_and_between_ranks():
     config = deepspeed_config(stage=2, **SETTINGS)
     assert config["data_types"] == {"grad_accum_dtype": "fp32"}
     assert config["communication_data_type"] == "fp32"
+
+
+def test_the_buffer_for_reducing_is_no_larger_than_the_model():
+    sizes = [
+        deepspeed_config(stage=2, **SETTINGS | {"elements": elements})["zero_optimization"]["reduce_bucket_size"]
+        for elements in (700, 3_000_000_000)
+    ]
+    assert sizes == [700, 500_000_000]
 
 
 @pytest.mark.parametrize("stage", [0, 4])
