@@ -7,9 +7,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from data_shards.errors import UserError
 from spe_dist.batches.batch import PackedSequences
 
 SMALLEST_MULTIPLE = 64  # about the pieces of a padding sequence: a short one, like the sentences beside it
+
+
+def require_packed_layers(packed: bool) -> None:
+    """Raise a UserError if CUDA graphs are asked for and the layers run padded."""
+    if not packed:
+        raise UserError(
+            "compute.graph_pieces is for encoders whose layers run packed, and this one's run padded: leave it out"
+        )
 
 
 def fill_up(packed: PackedSequences, multiple: int) -> PackedSequences:

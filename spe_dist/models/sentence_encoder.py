@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from data_shards.errors import UserError
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.models.architectures import (
     architecture_of,
@@ -16,7 +15,7 @@ from spe_dist.models.architectures import (
     layers_of,
     most_pieces,
 )
-from spe_dist.models.graph_buckets import fill_up
+from spe_dist.models.graph_buckets import fill_up, require_packed_layers
 from spe_dist.models.joint_projections import join_projections
 from spe_dist.models.onnx_encoder import OnnxEncoder
 from spe_dist.models.packed_attention import (
@@ -220,10 +219,8 @@ class SentenceEncoder(nn.Module):
         Raises:
             UserError: CUDA graphs are asked for, and the layers run padded.
         """
-        if graph_pieces and not (self.packed and self.can_pack):
-            raise UserError(
-                "compute.graph_pieces is for encoders whose layers run packed, and this one's run padded: leave it out"
-            )
+        if graph_pieces:
+            require_packed_layers(self.packed and self.can_pack)
         self.graph_pieces = graph_pieces
         options = {"triton.cudagraphs": True} if graph_pieces and backend == "inductor" else None
         self.model.compile(dynamic=True, backend=backend, options=options)

@@ -23,7 +23,8 @@ from spe_dist.engine.batch_plan import BatchPlan
 from spe_dist.engine.compiler import require_compiler
 from spe_dist.kernels import compiled as span_pool_bodies
 from spe_dist.methods.registry import spec_of
-from spe_dist.models.architectures import how_it_runs
+from spe_dist.models.architectures import architecture_of, how_it_runs
+from spe_dist.models.graph_buckets import require_packed_layers
 from spe_dist.models.saved_encoder import resolve_encoder_config
 from spe_dist.models.vocabulary_check import require_same_vocabulary
 from spe_dist.recipe import config_yaml
@@ -65,6 +66,8 @@ def check_run(config: Config, *, world_size: int) -> CheckedRun:
     encoder = resolve_encoder_config(
         config.encoder, vocab_size=manifest.tokenizer.vocab_size, max_pieces=manifest.max_pieces
     )
+    if config.compute.graph_pieces:
+        require_packed_layers(config.compute.packed and architecture_of(encoder).packed)
     if not config.cluster.gpus_per_worker:
         require_compiler()
         span_pool_bodies.choose(config.kernels.span_pool, torch.device("cpu"))  # built before the ranks start

@@ -49,6 +49,14 @@ def test_cuda_graphs_without_a_gpu_are_refused_before_and_at_the_start(tmp_path)
         pass
 
 
+def test_cuda_graphs_of_padded_layers_are_refused_before_any_rank_starts(tmp_path):
+    settings = {"compile": True, "graph_pieces": 256}
+    config = config_in(tmp_path, compute=settings | {"packed": False}, cluster={"gpus_per_worker": 1})
+    with pytest.raises(UserError, match="graph_pieces is for encoders whose layers run packed"):
+        check_run(config, world_size=1)
+    check_run(config_in(tmp_path, compute=settings, cluster={"gpus_per_worker": 1}), world_size=1)
+
+
 def test_enpar_without_entities(tmp_path):
     with pytest.raises(UserError, match="has no entities: add them with: spe shards annotate"):
         check_run(config_in(tmp_path, "enpar_debug"), world_size=1)
