@@ -135,7 +135,10 @@ def running_ray(workers: int | None) -> Iterator[int | None]:
     except BaseException as error:
         # The frames that a request to stop has left may hold an iterator of Ray Data. It ends its run when it goes, and
         # once Ray has shut down it would start another Ray for that.
-        traceback.clear_frames(error.__traceback__)
+        earlier: BaseException | None = error
+        while earlier is not None:
+            traceback.clear_frames(earlier.__traceback__)
+            earlier = earlier.__context__
         raise
     finally:
         ray.shutdown()
