@@ -199,6 +199,8 @@ def run_show(command: Show) -> None:
     from launcher.recipe_arguments import DEFAULT
     from spe_dist.recipe import load_recipe
 
+    if command.step < 0:
+        raise UserError(f"--step is {command.step}: steps are counted from 0")
     shards = reader.ShardReader(command.location)
     last = command.record + command.count
     if not 0 <= command.record < last <= len(shards):

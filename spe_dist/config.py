@@ -10,13 +10,22 @@ import hashlib
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from data_shards.shards.location import is_remote, join_url, user_cache
 
 STRICT = ConfigDict(extra="forbid")
 
+
+def _require_folder_name(name: str) -> str:
+    if name in ("", ".", ".."):
+        raise ValueError("must be the name of a folder")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_require_folder_name)]
+Folder = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -31,9 +40,9 @@ AttentionKernel = Literal["auto", "short", "varlen"]
 class RunConfig:
     """Name, folder and seed of the run."""
 
-    name: str
+    name: FolderName
     """Name of the run and of its folder in `folder`. Starting a run with the same name resumes it."""
-    folder: str
+    folder: Folder
     """Folder of runs. On a cluster, a folder that all nodes share, or a URL (s3, gs, abfs, hdfs)."""
     seed: Count
     """Random seed for data order, all sampling (spans, masks, permutations, subsets) and weight initialisation."""

@@ -36,7 +36,7 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
         found = f"{names.count(column)} columns are" if column in names else "no column is"
         raise UserError(
             f"{stream.name}: {found} named {column!r}, the header has {', '.join(names) or 'none'}: name one with "
-            "--text-field, or read lines with --input-format text"
+            "--text-field, or say that its format is text"
         )
     rows = csv.reader(lines, delimiter=_DELIMITERS[choices.index(names)], strict=True)
     try:

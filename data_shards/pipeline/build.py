@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -24,6 +24,7 @@ from data_shards.annotated.read_report import ReadReport
 from data_shards.counted import counted
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, remove_temporary_files, sha256_of, sha256_of_file
+from data_shards.input.stream import STANDARD_INPUT
 from data_shards.pipeline.build_config import BuildConfig
 from data_shards.pipeline.corpus import (
     Source,
@@ -79,6 +80,7 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
     out = config.out.absolute()
     built = out / _WITH_DUPLICATES if config.dedup else out
     check_folder(out)
+    _require_outside_of_inputs(out, config.inputs)
     try:
         sources = resolve_sources(config.inputs, config.format, out)
         tokenizer = WordPieces.load(config.tokenizer, language=config.language, lowercase=config.lowercase)
@@ -99,6 +101,15 @@ def build_with_summary(config: BuildConfig) -> BuildSummary:
             if folder.is_dir():
                 remove_temporary_files(folder)
     return BuildSummary(result, time.perf_counter() - started, units.workers, len(units.finished), units.reused)
+
+
+def _require_outside_of_inputs(out: Path, inputs: Sequence[str]) -> None:
+    """Refuse a folder whose files would be inputs as soon as they are there."""
+    for name in inputs:
+        if name != STANDARD_INPUT and Path(name).is_dir() and out.resolve().is_relative_to(Path(name).resolve()):
+            raise UserError(
+                f"{out} is in the input folder {name}, whose files are all read: name a folder outside of it"
+            )
 
 
 def _plan_entities(config: BuildConfig, sources: tuple[Source, ...]) -> tuple[EntityPlan | None, DocumentPlan | None]:

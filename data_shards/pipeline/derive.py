@@ -164,11 +164,13 @@ def derive_shard(plan: DerivePlan, index: int) -> tuple[FinishedUnit, bool]:
     source = _source_of_worker(plan.dataset, plan.fingerprint)
     shard, tokenizer = source.manifest.shardlist[index], source.manifest.tokenizer
     max_pieces = plan.step.max_pieces(source.manifest)
+    names = [*source.manifest.entity_types], [*source.manifest.relation_types]
     return finish_unit(
         plan.out,
         Path(shard.url).stem,
         (0, index),
-        sha256_of(f"{plan.settings} {shard.sha256}".encode()),
+        # What the numbers in a shard mean, only the manifest says.
+        sha256_of(f"{plan.settings} {shard.sha256} {names}".encode()),
         lambda: plan.step.content(source, index),
         lambda: ShardFormat(source.manifest.block_records, max_pieces, tokenizer.vocab_size),
     )

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from data_shards.errors import UserError
 from data_shards.files import sha256_of, write_atomically
-from data_shards.shards.location import is_remote, read_remote
+from data_shards.shards.location import is_remote, join_url, read_remote, without_secrets
 from data_shards.shards.record import DOCUMENT_LAYERS, ENTITIES, SCHEMA_VERSION, Records
 from data_shards.tokenizer.files import SpecialIds
 
@@ -216,8 +216,10 @@ def load(location: str | Path) -> Manifest:
     Raises:
         UserError: nothing there, not a dataset, or one that this version does not read.
     """
-    content = read_remote(str(location), MANIFEST_NAME) if is_remote(location) else _read_local(Path(location))
-    return parse(content, f"{str(location).rstrip('/')}/{MANIFEST_NAME}")
+    if is_remote(location):
+        url = without_secrets(join_url(str(location), MANIFEST_NAME))
+        return parse(read_remote(str(location), MANIFEST_NAME), url)
+    return parse(_read_local(Path(location)), f"{str(location).rstrip('/')}/{MANIFEST_NAME}")
 
 
 def _read_local(folder: Path) -> bytes:

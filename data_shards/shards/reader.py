@@ -20,7 +20,7 @@ from data_shards.files import explain_write_errors, sha256_of, write_atomically
 from data_shards.ragged import offsets_from_lengths
 from data_shards.shards import manifest
 from data_shards.shards.entity_words import entity_problems
-from data_shards.shards.location import is_remote, read_remote, user_cache
+from data_shards.shards.location import is_remote, join_url, read_remote, user_cache, without_secrets
 from data_shards.shards.manifest import FILE_NAME, Shard
 from data_shards.shards.record import ENTITIES, LAYERS, Records, known_layers, records_from_members
 
@@ -145,9 +145,8 @@ class ShardReader:
     def _fetch(self, name: str, sha256: str) -> bytes:
         content = read_remote(str(self.location), name)
         if sha256_of(content) != sha256:
-            raise UserError(
-                f"{self.location}/{name}: the content is not what the manifest lists (SHA-256 differs): {_AGAIN}"
-            )
+            url = without_secrets(join_url(str(self.location), name))
+            raise UserError(f"{url}: the content is not what the manifest lists (SHA-256 differs): {_AGAIN}")
         path = self._folder / name
         with explain_write_errors(self._folder):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from data_shards.errors import UserError
-from data_shards.shards.location import join_url
+from data_shards.shards.location import join_url, without_secrets
 
 _WITH_RENAMES = ("local", "hdfs")  # types of `pyarrow.fs`
 
@@ -26,7 +26,7 @@ class RemoteFolder:
         import pyarrow as pa
         from pyarrow import fs
 
-        self.url, shown = url.rstrip("/"), _without_secrets(url)
+        self.url, shown = url.rstrip("/"), without_secrets(url)
         if urlsplit(url).password:
             raise UserError(f"{shown} contains a secret: put keys into the environment instead")
         try:
@@ -39,7 +39,7 @@ class RemoteFolder:
 
     def __str__(self) -> str:
         """The URL for people, without what may be secret."""
-        return _without_secrets(self.url)
+        return without_secrets(self.url)
 
     def below(self, name: str) -> RemoteFolder:
         """The folder of that name in this one."""
@@ -120,9 +120,3 @@ class RemoteFolder:
             self._files.delete_dir(path)
         elif kind == fs.FileType.File:
             self._files.delete_file(path)
-
-
-def _without_secrets(url: str) -> str:
-    """A URL may carry keys before an @ or behind a question mark."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

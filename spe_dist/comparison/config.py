@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from data_shards.errors import UserError
-from spe_dist.config import STRICT, Part, Positive
+from spe_dist.config import STRICT, Folder, FolderName, Part, Positive
 from spe_dist.export.export_format import Weights
 from spe_dist.finetuning.config import StartConfig
 from spe_dist.recipe import checked_config, read_values
@@ -22,9 +22,9 @@ Settings = dict[str, Any]
 class ComparisonRunConfig:
     """Name and folder of the comparison."""
 
-    name: str
+    name: FolderName
     """Name of the comparison and of its folder in `folder`. Starting the same name again resumes."""
-    folder: str
+    folder: Folder
     """Folder of runs."""
 
 

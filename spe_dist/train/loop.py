@@ -64,7 +64,7 @@ def _train(session: Session, asked_by_launcher: Callable[[], Ask]) -> Summary:
                 session.write_metrics(step, learning_rate=_learning_rate(config, step - 1), while_waiting=alive)
             if last or ask or step % config.train.checkpoint_every == 0:
                 session.save(step, required=last or ask is Ask.STOP, while_waiting=alive)
-            if ask is Ask.STOP:
+            if last or ask is Ask.STOP:
                 stop.obeyed()
                 break
     return Summary(folder, step, finished=step >= config.train.steps)

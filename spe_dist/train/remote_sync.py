@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 from spe_dist.checkpoint.remote_folder import RemoteFolder
-from spe_dist.train.run_folder import CHECKPOINTS, LATEST
+from spe_dist.train.run_folder import CHECKPOINTS, CONFIG, LATEST
 from spe_dist.train.run_lock import LOCK
 from spe_dist.train.stop_signal import STOP_FILE
 from spe_dist.train.tracking import KEPT_BY_TRACKER
@@ -29,8 +30,8 @@ class RemoteSync:
             OSError: the storage cannot be reached, or the folder not written.
         """
         names = self._remote.files()
-        if LATEST not in names:  # somebody has deleted the run there, to begin it again
-            (self._folder / LATEST).unlink(missing_ok=True)
+        if names.keys().isdisjoint((CONFIG, LATEST)):  # somebody has deleted the run there, to begin it again
+            self._forget()
         for name in filter(_is_small, names):
             path = self._folder / name
             there = path.with_name(f".{path.name}.there")
@@ -39,6 +40,14 @@ class RemoteSync:
                 there.unlink()
             else:
                 there.replace(path)
+
+    def _forget(self) -> None:
+        """Remove what this machine has of the run."""
+        for path in self._folder.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
 
     def upload(self) -> None:
         """Send what has changed since it was sent last.

@@ -133,6 +133,20 @@ def test_no_clock_says_which_machine_knows_more(url, bucket, tmp_path):
     assert (other / "metrics.jsonl").read_text() == "1\n2\n3\n4\n"
 
 
+def test_a_run_that_was_deleted_at_the_url_is_forgotten_here(url, bucket, tmp_path):
+    machine = tmp_path / "machine"
+    (machine / "tensorboard").mkdir(parents=True)
+    for name in ("config.yaml", "latest", "metrics.jsonl", "tensorboard/events", "LOCK"):
+        (machine / name).write_text("1\n")
+    remote_sync = RemoteSync(RemoteFolder(url), machine)
+    remote_sync.upload()
+    remote_sync.download()
+    assert (machine / "tensorboard/events").exists()
+    shutil.rmtree(bucket)
+    RemoteSync(RemoteFolder(url), machine).download()
+    assert [path.name for path in machine.iterdir()] == ["LOCK"]
+
+
 def test_a_url_that_nothing_opens_is_said_without_its_secrets():
     with pytest.raises(UserError, match=r"^ftp2://host/runs cannot be opened \((?!.*secret)"):
         RemoteFolder("ftp2://host/runs?key=secret")

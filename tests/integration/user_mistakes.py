@@ -136,6 +136,11 @@ _SHARDS = [
     _mistake(_BUILD.replace("--out out", "--out file"), "file", a__txt=_LINES, file="mine"),
     _mistake("shards show nosuch", "nosuch"),
     _mistake("shards show {world}/shards --record 100000", "records 0 to"),
+    _mistake("shards show {world}/shards --step -1", "--step is -1"),
+    _mistake(
+        f"shards build d --out d/out --tokenizer {_VOCAB}", "d/out is in the input folder d", **{"d/a.txt": _LINES}
+    ),
+    _mistake(f"{_DRY} --run.name ..", "run.name", "the name of a folder", "'..'"),
     _mistake("shards show {world}/shards --count 0", "records 0 to"),
     _mistake("shards show {world}/shards --config nosuch", "nosuch"),
     _mistake("shards show {world}/damaged_shards", ".tar", "truncated or replaced"),

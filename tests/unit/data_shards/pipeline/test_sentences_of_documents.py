@@ -1,6 +1,8 @@
 """Sentences of documents against a slow loop."""
 
+from dataclasses import replace
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,13 +10,18 @@ from hypothesis import given
 
 from data_shards.annotated.document import split_documents
 from data_shards.errors import UserError
+from data_shards.pipeline import derive
 from data_shards.pipeline.build_config import SentencesConfig
 from data_shards.pipeline.document_filter import DocumentFilter
 from data_shards.pipeline.document_plan import DocumentPlan
 from data_shards.pipeline.document_unit import DocumentUnit
 from data_shards.pipeline.ner_pipeline import EntityPlan
-from data_shards.pipeline.sentences import sentences_of
+from data_shards.pipeline.sentences import cut_sentences, sentences_of
+from data_shards.shards import manifest
+from data_shards.shards.manifest import RelationType
+from tests.unit.data_shards.derive_here import derived_here
 from tests.unit.data_shards.pipeline.test_document_unit import RELATIONS, TYPES, documents, word_pieces
+from tests.unit.spe_dist.fact_sentences import write_fact_sentences
 
 EVERYTHING = DocumentPlan(DocumentFilter(1, 0, 0, 99, 99), RELATIONS)
 
@@ -66,6 +73,18 @@ def test_a_sentence_has_what_is_within_it(one, other):
     kept = np.array(pairs, dtype=np.int64) > 0
     some = found.keep(kept).with_layers()
     assert [row(some, "relations", n) for n in range(len(some))] == [s["relations"] for s in expected if s["relations"]]
+
+
+def test_what_was_cut_before_the_source_got_another_relation_is_cut_again(tmp_path):
+    source, config = tmp_path / "source", SentencesConfig(str(tmp_path / "source"), tmp_path / "out")
+    write_fact_sentences(source, 80, shards=2)
+    with derived_here():
+        with patch.object(derive, "finish_dataset", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            cut_sentences(config)
+        found = manifest.load(source)
+        relations = found.relation_types | {"ZZ9": RelationType("new", 0)}
+        replace(found, relation_types=relations).save(source)
+        assert list(cut_sentences(config).manifest.relation_types) == list(relations)
 
 
 @pytest.mark.parametrize("options", [{"workers": 0}, {"min_entities": -1}, {"max_pieces": 2}])

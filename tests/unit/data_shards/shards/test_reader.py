@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import webdataset
 from tokenizers import Tokenizer
 
 from data_shards.errors import UserError
 from data_shards.shards import reader as reader_module
+from data_shards.shards.location import read_remote
 from data_shards.shards.reader import ShardReader, verify
 from data_shards.shards.record import LAYERS, TEXT_LAYERS
 from data_shards.text.sentences import split_sentences
@@ -221,6 +223,27 @@ def test_remote_shards_are_fetched_once_and_checked(
     assert not (cache / "00-000002.tar").exists()
     with pytest.raises(UserError, match="could not be fetched"):
         ShardReader(f"{url}/nowhere")
+
+
+def test_shards_at_a_url_of_arrow_are_read(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    remote = ShardReader(f"file://{dataset.absolute()}")
+    assert np.array_equal(remote.take([3]).pieces.values, ShardReader(dataset).take([3]).pieces.values)
+
+
+def test_options_of_a_url_stay_behind_the_name_and_out_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+
+    def gopen(url: str, mode: str) -> None:
+        opened.append(url)
+        raise RuntimeError(f"403 for {url}")
+
+    monkeypatch.setattr(webdataset, "gopen", gopen)
+    with pytest.raises(UserError) as error:
+        read_remote("https://me:SECRET@host/data?token=SECRET", "manifest.json")
+    assert opened == ["https://me:SECRET@host/data/manifest.json?token=SECRET"]
+    assert "https://host/data/manifest.json could not be fetched" in str(error.value)
+    assert "SECRET" not in str(error.value)
 
 
 def test_hashes_are_checked_at_the_first_read_only(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

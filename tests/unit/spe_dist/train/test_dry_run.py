@@ -57,6 +57,12 @@ def test_cuda_graphs_of_padded_layers_are_refused_before_any_rank_starts(tmp_pat
     check_run(config_in(tmp_path, compute=settings, cluster={"gpus_per_worker": 1}), world_size=1)
 
 
+@pytest.mark.parametrize("place", [{"name": ""}, {"name": "."}, {"folder": ""}])
+def test_a_run_has_a_folder_of_its_own(tmp_path, place):
+    with pytest.raises(UserError, match=rf"run\.{next(iter(place))}: "):
+        config_in(tmp_path, run=place)
+
+
 def test_enpar_without_entities(tmp_path):
     with pytest.raises(UserError, match="has no entities: add them with: spe shards annotate"):
         check_run(config_in(tmp_path, "enpar_debug"), world_size=1)
