@@ -304,8 +304,13 @@ def _counted(results: Iterator[Result], counts: Counts, progress: Progress) -> I
 def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iterator[str]]:
     in_terminal = command.out is None and sys.stdout.isatty()
     coloured = in_terminal and not os.environ.get("NO_COLOR")
-    by_place = "terminal" if in_terminal else "jsonl" if command.out is None else _ENDINGS[command.out.suffix]
-    form = command.format or by_place
+    form: OutputFormat
+    if command.format is not None:
+        form = command.format
+    elif command.out is None:
+        form = "terminal" if in_terminal else "jsonl"
+    else:
+        form = _ENDINGS[command.out.suffix]
     writers: dict[str, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
         "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),

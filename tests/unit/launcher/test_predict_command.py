@@ -192,6 +192,12 @@ def test_a_folder_above_the_models_is_told_before_torch_is_imported(tmp_path, mo
             dispatch(["predict", str(folder), "--text", "a"])
 
 
+def test_with_a_format_the_output_may_have_any_name(predict, tmp_path):
+    for name in ("found.data", "found"):
+        predict("--text", TEXTS[0], "--format", "jsonl", "--out", tmp_path / name)
+        assert [json.loads((tmp_path / name).read_text())] == predict("--text", TEXTS[0])
+
+
 def test_text_for_a_terminal(model, tmp_path, capsys, monkeypatch):
     arguments = ["predict", str(model), "--text", TEXTS[0] + " \x1b[31mred", "--format", "terminal"]
     dispatch(arguments)
