@@ -388,3 +388,13 @@ def test_what_a_file_is_written_as(tmp_path):
             [Document("a", (Mention(0, 1, "a_b", 0), Mention(0, 1, "a b", 1)))], tmp_path / "b", "brat", "en"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_texts_of_one_name_are_written_to_brat_without_loss(tmp_path):
+    names = ["text 3", "text 0", "x", "x", "X", "", "text 3", "text 5", "text 4"]
+    documents = [Document(str(number), name=name) for number, name in enumerate(names)]
+    lost = write_documents(documents, tmp_path / "brat", "brat", "en")
+    found, _ = read_documents(tmp_path / "brat")
+    assert sorted(one.text for one in found) == [str(number) for number in range(len(names))]
+    assert [next(one.name for one in found if one.text == text) for text in "012"] == ["text 3", "text 0", "x"]
+    assert list(lost.values()) == [6]
