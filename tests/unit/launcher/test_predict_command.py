@@ -325,3 +325,17 @@ def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path
     assert [task["data"]["text"] for task in json.loads((tmp_path / "a.json").read_text())] == [
         one["text"] for one in lines
     ]
+
+
+def test_suggest_writes_no_input(model, tmp_path):
+    (tmp_path / "pool").mkdir()
+    pool = tmp_path / "pool" / "a.txt"
+    pool.write_text(TEXTS[0])
+    for source, out, more, complaint in (
+        (pool, pool, [], "is an input file"),
+        (pool.parent, pool, [], "is inside an input folder"),
+        (pool.parent, pool.with_name("brat"), ["--format", "brat"], "is inside an input folder"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            dispatch(["suggest", str(model), str(source), "--out", str(out), *more])
+    assert [(path.name, path.read_text()) for path in pool.parent.iterdir()] == [("a.txt", TEXTS[0])]
