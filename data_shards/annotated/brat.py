@@ -239,8 +239,9 @@ def _free_name(name: str, used: Set[str]) -> str:
 
 def _file_of_name(name: str) -> str:
     """A name as one of a file, from which it can be read again; empty if it is too long."""
+    name = name.encode(errors="replace").decode()  # half of a surrogate pair is in no name of a file
     written = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
-    return written if len(written.encode(errors="replace")) <= _MOST_BYTES else ""
+    return written if len(written.encode()) <= _MOST_BYTES else ""
 
 
 def _name_of_file(written: str) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.brat import BratText, files_of
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.read import read_annotated, read_documents
 from data_shards.annotated.read_report import (
@@ -398,3 +399,8 @@ def test_texts_of_one_name_are_written_to_brat_without_loss(tmp_path):
     assert sorted(one.text for one in found) == [str(number) for number in range(len(names))]
     assert [next(one.name for one in found if one.text == text) for text in "012"] == ["text 3", "text 0", "x"]
     assert list(lost.values()) == [6]
+
+
+def test_half_of_a_surrogate_pair_in_a_name_is_replaced_in_names_of_files():
+    text = BratText(Document("Ada.", name="a \ud800"), [])
+    assert [name for name, _ in files_of([text], Counter())] == ["a %3F.txt", "a %3F.ann", "annotation.conf"]
