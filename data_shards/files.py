@@ -78,13 +78,20 @@ def is_new(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and next(folder.iterdir(), None) is None)
 
 
+def require_name(folder: Path) -> None:
+    """Refuse `.`, `..` and `/`: a folder that is written whole gets its name last, so it must have one of its own."""
+    if folder.name in ("", ".."):
+        raise UserError(f"{folder} is not the name of a new folder: give the folder a name, such as {folder / 'found'}")
+
+
 @contextmanager
 def written_folder(path: Path) -> Iterator[Path]:
     """A folder to write into that gets its name when the block ends well; if it does not, nothing is left behind.
 
     Raises:
-        UserError: there is a file or a folder with files of that name already, or it cannot be written.
+        UserError: there is a file or a folder with files of that name already, or it cannot be written, or has no name.
     """
+    require_name(path)
     with explain_write_errors(path.parent):
         if not is_new(path):
             raise UserError(f"{path} is there already: remove it, or name another folder")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data_shards.annotated import brat, label_studio
 from data_shards.annotated.document import Document, Mention
 from data_shards.errors import UserError
-from data_shards.files import is_new, written_folder
+from data_shards.files import is_new, require_name, written_folder
 from launcher.predict_results import Result, as_json
 from spe_dist.extraction.graphs.graph import Found, Graph, Scope, graphs_of
 from spe_dist.extraction.graphs.graphml import graphml
@@ -48,6 +48,7 @@ def check_folder(form: str | None, out: Path | None) -> None:
     """Refuse an output that is no new or empty folder."""
     if out is None:
         raise UserError(f"--format {form} is a folder: name it with --out")
+    require_name(out)
     if not is_new(out):
         raise UserError(f"--out {out} is there already, and --format {form} needs a new or empty folder: name another")
 

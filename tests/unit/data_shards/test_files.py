@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, remove_temporary_files, temporary_name, write_atomically
+from data_shards.files import (
+    explain_write_errors,
+    remove_temporary_files,
+    temporary_name,
+    write_atomically,
+    written_folder,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +31,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"whole")
     remove_temporary_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["a.tar"]
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/..", "/"])
+def test_a_folder_without_a_name_of_its_own_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UserError, match="is not the name of a new folder"), written_folder(Path(name)):
+        pass

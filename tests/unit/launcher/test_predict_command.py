@@ -170,6 +170,7 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
         ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b.txt"], "in a folder that does not exist"),
         (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, .*\.nt, or give --format"),
         (["--text", "a", "--device", "gpu"], "device 'gpu'"),
+        (["--text", "a", "--out", ".", "--format", "brat"], r"\. is not the name of a new folder"),
     ):
         with pytest.raises(UserError, match=complaint):
             predict(*arguments)

@@ -378,6 +378,8 @@ def test_what_a_file_is_written_as(tmp_path):
     assert format_of_out(tmp_path / "a.bio.gz", None) == "conll"
     with pytest.raises(UserError, match="format brat is written as a folder"):
         format_of_out(tmp_path / "a.json", "brat")
+    with pytest.raises(UserError, match="is not the name of a new folder"):
+        format_of_out(Path(), None)
     with pytest.raises(UserError, match=r"end in \.spacy"):
         format_of_out(tmp_path / "a.json", "spacy")
     (tmp_path / "full").mkdir()
