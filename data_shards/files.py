@@ -59,7 +59,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind."""
+    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind.
+
+    A link stays one: the file that it points to is replaced. What is no file (a device, a pipe) is written directly.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve() if path.is_symlink() else path
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
