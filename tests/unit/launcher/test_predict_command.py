@@ -16,6 +16,7 @@ import pytest
 
 from data_shards.annotated.read import read_annotated, read_documents
 from data_shards.errors import UserError
+from data_shards.input.format import ANNOTATED_FIELDS
 from launcher.cli import dispatch
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.extraction.lively import save_lively
@@ -126,6 +127,21 @@ def test_words_give_annotated_data(predict, tmp_path):
         for entity in line["entities"]:
             assert joined[entity["char_start"] : entity["char_end"]] == entity["text"]
             assert " ".join(line["tokens"][entity["start"] : entity["end"]]) == entity["text"]
+
+
+def test_predictions_of_texts_are_annotated_data_whatever_else_the_input_had(predict, tmp_path):
+    old = {name: [] for _, names in ANNOTATED_FIELDS for name in names - {"data", "label", "text"}}
+    given = {"id": "a", "source": "b", "label": "news"} | old | {"entity_list": [], "text": TEXTS[0]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(given) + "\n")
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "found.jsonl")
+    (document,), report = read_documents(tmp_path / "found.jsonl")
+    found = json.loads((tmp_path / "found.jsonl").read_text())
+    assert report.format == "characters" and "entity_list" not in found
+    assert [found[name] for name in ("id", "source", "label")] == ["a", "b", "news"]
+    assert document.characters() == [(one["start"], one["end"]) for one in found["entities"]] != []
+    (tmp_path / "named.jsonl").write_text(json.dumps({"triples": TEXTS[0]}) + "\n")
+    (line,) = predict(tmp_path / "named.jsonl", "--text-field", "triples")
+    assert line["triples"] == TEXTS[0]
 
 
 def test_half_of_a_surrogate_pair_is_given_back_as_it_came(predict, tmp_path):
