@@ -330,6 +330,16 @@ def test_what_other_programs_read(predict, tmp_path):
         predict(tmp_path / "brat")
 
 
+def test_tasks_of_label_studio_keep_what_is_no_annotation(predict, tmp_path):
+    own = {"label": "news", "tokens": 7, "spans": {"a": 1}}
+    data = {"text": TEXTS[0], "label": ["a"], "annotations": [1]}
+    given = [own | {"text": TEXTS[0], "relations": []}, {"data": data, "annotations": []}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(one) + "\n" for one in given))
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "tasks.json", "--format", "label_studio")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"] for task in tasks] == [own | {"text": TEXTS[0]}, data]
+
+
 def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path, capsysbinary):
     (tmp_path / "pool.txt").write_text("".join(f"{text}\n" for text in TEXTS))
     found = {line["text"]: line for line in predict(tmp_path / "pool.txt")}
