@@ -59,7 +59,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind."""
+    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind.
+
+    A link stays one: the file that it points to is replaced. What is no file (a device, a pipe) is written directly.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    path = path.resolve() if path.is_symlink() else path
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
@@ -78,13 +86,20 @@ def is_new(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and next(folder.iterdir(), None) is None)
 
 
+def require_name(folder: Path) -> None:
+    """Refuse `.`, `..` and `/`: a folder that is written whole gets its name last, so it must have one of its own."""
+    if folder.name in ("", ".."):
+        raise UserError(f"{folder} is not the name of a new folder: give the folder a name, such as {folder / 'found'}")
+
+
 @contextmanager
 def written_folder(path: Path) -> Iterator[Path]:
     """A folder to write into that gets its name when the block ends well; if it does not, nothing is left behind.
 
     Raises:
-        UserError: there is a file or a folder with files of that name already, or it cannot be written.
+        UserError: there is a file or a folder with files of that name already, or it cannot be written, or has no name.
     """
+    require_name(path)
     with explain_write_errors(path.parent):
         if not is_new(path):
             raise UserError(f"{path} is there already: remove it, or name another folder")

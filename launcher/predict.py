@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -263,9 +263,18 @@ def _check_out(command: Predict, stem: str = "extractor") -> None:
         raise UserError(
             f"--out {command.out} is a folder, which is for files: name a file, such as {command.out}.jsonl"
         )
-    for name in command.files:
-        if command.out and Path(name).resolve() in command.out.resolve().parents:
-            raise UserError(f"--out {command.out} is inside an input folder: name a file elsewhere")
+    check_no_input(command.out, command.files)
+
+
+def check_no_input(out: Path | None, files: Sequence[str]) -> None:
+    """Refuse an output that is one of the input files, or inside an input folder."""
+    if out is None:
+        return
+    for path in (Path(name) for name in files if name != STANDARD_INPUT):
+        if path.resolve() in out.resolve().parents:
+            raise UserError(f"--out {out} is inside an input folder: name a file elsewhere")
+        if path.is_file() and out.exists() and out.samefile(path):
+            raise UserError(f"--out {out} is an input file: name another output file")
 
 
 def _check_file(command: Predict, stem: str) -> None:
@@ -283,9 +292,6 @@ def _check_file(command: Predict, stem: str) -> None:
     if stem != "extractor" and command.format is None and _ENDINGS[command.out.suffix] not in written:
         what = f"a model of {stem.replace('_', ' ')} writes JSON lines{' or a graph' if len(written) > 1 else ''}"
         raise UserError(f"--out {command.out}: {what}: end its name in .jsonl")
-    files = [Path(name) for name in command.files if name != STANDARD_INPUT]
-    if command.out.exists() and any(file.exists() and command.out.samefile(file) for file in files):
-        raise UserError(f"--out {command.out} is an input file: name another output file")
 
 
 def _one_by_one(extractor: Extractor, items: Iterator[Item]) -> Iterator[Result]:
@@ -304,8 +310,13 @@ def _counted(results: Iterator[Result], counts: Counts, progress: Progress) -> I
 def _writer_of(command: Predict) -> Callable[[Extractor, Iterator[Result]], Iterator[str]]:
     in_terminal = command.out is None and sys.stdout.isatty()
     coloured = in_terminal and not os.environ.get("NO_COLOR")
-    by_place = "terminal" if in_terminal else "jsonl" if command.out is None else _ENDINGS[command.out.suffix]
-    form = command.format or by_place
+    form: OutputFormat
+    if command.format is not None:
+        form = command.format
+    elif command.out is None:
+        form = "terminal" if in_terminal else "jsonl"
+    else:
+        form = _ENDINGS[command.out.suffix]
     writers: dict[str, Callable[[Extractor, Iterator[Result]], Iterator[str]]] = {
         "jsonl": json_lines,
         "terminal": partial(_terminal_text, coloured=coloured),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data_shards.annotated import brat, label_studio
 from data_shards.annotated.document import Document, Mention
 from data_shards.errors import UserError
-from data_shards.files import is_new, written_folder
+from data_shards.files import is_new, require_name, written_folder
 from launcher.predict_results import Result, as_json
 from spe_dist.extraction.graphs.graph import Found, Graph, Scope, graphs_of
 from spe_dist.extraction.graphs.graphml import graphml
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FOLDERS = ("neo4j", "brat")
 """Formats that are a folder."""
-_ANNOTATION = ("text", "tokens", "entities", "relations", "spans", "label", "annotations", "predictions")
+_ANNOTATION = ("tokens", "entities", "relations", "spans", "label", "annotations", "predictions")
 
 
 def file_writer(form: str, model: Path, nodes: Scope) -> Callable[[object, Iterator[Result]], Iterator[str]]:
@@ -48,6 +48,7 @@ def check_folder(form: str | None, out: Path | None) -> None:
     """Refuse an output that is no new or empty folder."""
     if out is None:
         raise UserError(f"--format {form} is a folder: name it with --out")
+    require_name(out)
     if not is_new(out):
         raise UserError(f"--out {out} is there already, and --format {form} needs a new or empty folder: name another")
 
@@ -94,8 +95,10 @@ def label_studio_tasks(results: Iterable[Result], version: str) -> Iterator[str]
     """A list of tasks with predictions, as Label Studio imports them; fields of the input are kept in `data`."""
     before = "[\n"
     for fields, extracted in results:
-        given = fields["data"] if isinstance(fields.get("data"), dict) else fields
-        kept = {name: value for name, value in given.items() if name not in _ANNOTATION}
+        if isinstance(fields.get("data"), dict):
+            kept = fields["data"]
+        else:  # annotation is lists; what else has such a name is the user's own, as a label of the whole text
+            kept = {k: v for k, v in fields.items() if not (k in _ANNOTATION and isinstance(v, list))}
         task = {"data": kept | {label_studio.TEXT: extracted.text}, "predictions": [prediction(extracted, version)]}
         yield f"{before}{as_json(task)}"
         before = ",\n"

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from spe_dist.extraction.predict.extracted_text import ExtractedText
     from spe_dist.extraction.predict.extractor import Extractor
 
+_OTHER_ANNOTATION = frozenset({
+    "vertexSet", "ner", "entityMentions", "tokens", "triples", "annotations", "completions", "triple_list",
+    "relation_list", "entity_list",
+})  # fmt: skip
+"""Fields by which formats other than `characters` are recognised (`ANNOTATED_FIELDS`), and entities beside triples."""
+
 Result = tuple[dict[str, Any], "ExtractedText"]
 
 
@@ -32,10 +38,17 @@ def streamed(
 
 
 def json_line(fields: dict[str, Any], extracted: ExtractedText) -> str:
-    """A line of JSON: the fields of the item, of which entities and relations are replaced by those found."""
+    """A line of JSON: the fields of the item, of which entities and relations are replaced by those found.
+
+    Beside a raw text, fields with other annotation are left out: they would be read in place of what is found.
+    """
     found = extracted.as_json()
-    document = fields | {"entities": found["entities"], "relations": found["relations"]} if fields else found
-    return as_json(document) + "\n"
+    if not fields:
+        return as_json(found) + "\n"
+    if extracted.tokens is None:
+        text = extracted.text
+        fields = {name: value for name, value in fields.items() if name not in _OTHER_ANNOTATION or value == text}
+    return as_json(fields | {"entities": found["entities"], "relations": found["relations"]}) + "\n"
 
 
 def as_json(value: dict[str, Any]) -> str:

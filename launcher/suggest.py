@@ -15,7 +15,7 @@ from data_shards.hub import fetch_model
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
 from launcher.arguments import parse_arguments
-from launcher.predict import json_lines, opened
+from launcher.predict import check_no_input, json_lines, opened
 from launcher.predict_formats import check_folder, label_studio_tasks, version_of, write_folder
 from launcher.predict_input import Reading, read_items
 from launcher.predict_results import streamed
@@ -66,6 +66,7 @@ def run_suggest(command: Suggest) -> None:
         check_folder(command.format, command.out)
     elif command.out is not None and (command.out.is_dir() or not command.out.parent.is_dir()):
         raise UserError(f"--out {command.out}: name a file in a folder that exists")
+    check_no_input(command.out, command.files)
     command = replace(command, model=fetch_model(command.model))
     require_model(command.model, "extractor")
     from spe_dist.extraction.predict.extractor import Extractor

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain, count, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,7 +159,7 @@ def files_of(texts: Iterable[BratText], findings: Counter[str]) -> Iterator[tupl
         name = _file_of_name(text.document.name)
         if not name or name.casefold() in used:
             findings["texts without a name of their own, named by their number"] += 1
-            name = f"text {index}"
+            name = _free_name(f"text {index}", used)
         used.add(name.casefold())
         yield f"{name}.txt", text.document.text
         yield f"{name}.ann", "".join(f"{line}\n" for line in _lines(text, types, findings))
@@ -231,10 +231,17 @@ class _Types:
         return "".join(f"{line}\n" for line in lines)
 
 
+def _free_name(name: str, used: Set[str]) -> str:
+    """The name or, as a text may really be called so, the name and a number; `used` in lower case."""
+    names = chain([name], (f"{name} ({number})" for number in count(2)))
+    return next(one for one in names if one.casefold() not in used)
+
+
 def _file_of_name(name: str) -> str:
     """A name as one of a file, from which it can be read again; empty if it is too long."""
+    name = name.encode(errors="replace").decode()  # half of a surrogate pair is in no name of a file
     written = _UNSAFE.sub(lambda match: f"%{ord(match[0]):02X}", name)
-    return written if len(written.encode(errors="replace")) <= _MOST_BYTES else ""
+    return written if len(written.encode()) <= _MOST_BYTES else ""
 
 
 def _name_of_file(written: str) -> str:

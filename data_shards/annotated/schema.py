@@ -67,7 +67,7 @@ def _as_text(name: Any) -> Any:
 
 Label = Annotated[str, Field(strict=True), AfterValidator(_check_label)]
 Index = Annotated[int, Field(strict=True, ge=0, lt=1 << 31)]
-Id = Annotated[str, Field(strict=True), BeforeValidator(_as_text)]
+Id = Annotated[Text, BeforeValidator(_as_text)]
 """What something is called: a text, or a number, which is the same as its digits."""
 
 _MISSPELT, _OWN = "misspelt", "own"  # kinds of errors of our own

@@ -15,7 +15,7 @@ from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.read_report import WITHOUT_ENTITY
 from data_shards.annotated.unified import write_file, write_unified
 from data_shards.errors import UserError
-from data_shards.files import written_folder
+from data_shards.files import require_name, written_folder
 
 WrittenFormat = Literal[
     "unified", "characters", "label_studio", "brat", "conll", "spacy", "gliner", "glirel", "triples"
@@ -54,6 +54,8 @@ def format_of_out(out: Path, given: WrittenFormat | None) -> WrittenFormat:
     if (found == "brat") != (not ending or out.is_dir()):
         named = "a folder, whose name has no ending" if found == "brat" else "a file, such as data.jsonl"
         raise UserError(f"{out}: format {found} is written as {named}: name one")
+    if found == "brat":
+        require_name(out)
     return found
 
 

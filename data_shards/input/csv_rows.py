@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,7 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
     An empty line stays one: spreadsheets and editors leave them at the end.
 
     Raises:
-        UserError: there is no such column, or a quotation mark is not closed.
+        UserError: there is no such column, a name has several columns, or a quotation mark is not closed.
     """
     csv.field_size_limit(_MAX_CELL)
     lines = (line.decode(errors="surrogateescape") for line in stream.lines())  # bad bytes stay bad: `csv_row` tells
@@ -38,6 +39,9 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
             f"{stream.name}: {found} named {column!r}, the header has {', '.join(names) or 'none'}: name one with "
             "--text-field, or say that its format is text"
         )
+    for name, count in Counter(names).items():
+        if name and count > 1:  # spreadsheets write empty columns without a name
+            raise UserError(f"{stream.name}: {count} columns are named {name!r}: give each column its own name")
     rows = csv.reader(lines, delimiter=_DELIMITERS[choices.index(names)], strict=True)
     try:
         for cells in rows:

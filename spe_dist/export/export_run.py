@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors
+from data_shards.files import explain_write_errors, require_name
 from data_shards.shards.manifest import Manifest
 from data_shards.text.word_pieces import WordPieces
 from spe_dist.checkpoint.reader import LoadedCheckpoint, checkpoint_at, newest_checkpoint
@@ -176,7 +176,8 @@ def _last_metrics(path: Path, step: int) -> dict[str, float]:
 
 
 def check_out(out: Path, mark: str) -> None:
-    """Raise a UserError if a folder has other files than an earlier export, which has a file named `mark`."""
+    """Raise a UserError if a folder has no name, or other files than an earlier export, which has a file `mark`."""
+    require_name(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: name a folder for the export")
     if out.is_dir() and any(out.iterdir()) and not (out / mark).is_file():

@@ -307,6 +307,7 @@ def test_tables_of_texts(tmp_path: Path, separator: str) -> None:
     [
         ("id,body\n1,a\n", "no column is named 'text', the header has id, body: name one with --text-field"),
         ("text,text\n1,a\n", "2 columns are named 'text'"),
+        ("text,id,id,,\na,1,2,,\n", "2 columns are named 'id': give each column its own name"),
         ('text,id\n"a,1\nb,2\n', "no table .*: check for an unclosed quotation mark"),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 
 from data_shards.annotated.read import read_annotated, read_documents
 from data_shards.errors import UserError
+from data_shards.input.format import ANNOTATED_FIELDS
 from launcher.cli import dispatch
 from tests.integration.command import clean_environment
 from tests.unit.spe_dist.extraction.lively import save_lively
@@ -128,6 +129,21 @@ def test_words_give_annotated_data(predict, tmp_path):
             assert " ".join(line["tokens"][entity["start"] : entity["end"]]) == entity["text"]
 
 
+def test_predictions_of_texts_are_annotated_data_whatever_else_the_input_had(predict, tmp_path):
+    old = {name: [] for _, names in ANNOTATED_FIELDS for name in names - {"data", "label", "text"}}
+    given = {"id": "a", "source": "b", "label": "news"} | old | {"entity_list": [], "text": TEXTS[0]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(given) + "\n")
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "found.jsonl")
+    (document,), report = read_documents(tmp_path / "found.jsonl")
+    found = json.loads((tmp_path / "found.jsonl").read_text())
+    assert report.format == "characters" and "entity_list" not in found
+    assert [found[name] for name in ("id", "source", "label")] == ["a", "b", "news"]
+    assert document.characters() == [(one["start"], one["end"]) for one in found["entities"]] != []
+    (tmp_path / "named.jsonl").write_text(json.dumps({"triples": TEXTS[0]}) + "\n")
+    (line,) = predict(tmp_path / "named.jsonl", "--text-field", "triples")
+    assert line["triples"] == TEXTS[0]
+
+
 def test_half_of_a_surrogate_pair_is_given_back_as_it_came(predict, tmp_path):
     (tmp_path / "odd.jsonl").write_bytes(rb'{"text": "\ud800 Marie \u0000 Curie"}' + b"\n")
     (found,) = predict(tmp_path / "odd.jsonl")
@@ -170,6 +186,7 @@ def test_mistakes_are_told_before_anything_is_computed(predict, tmp_path):
         ([tmp_path / "a.txt", "--out", tmp_path / "no" / "b.txt"], "in a folder that does not exist"),
         (["--text", "a", "--out", tmp_path / "x.csv"], r"use one of \.jsonl, .*\.nt, or give --format"),
         (["--text", "a", "--device", "gpu"], "device 'gpu'"),
+        (["--text", "a", "--out", ".", "--format", "brat"], r"\. is not the name of a new folder"),
     ):
         with pytest.raises(UserError, match=complaint):
             predict(*arguments)
@@ -190,6 +207,12 @@ def test_a_folder_above_the_models_is_told_before_torch_is_imported(tmp_path, mo
     for folder in (tmp_path / "run", tmp_path / "run" / "seed-2"):
         with pytest.raises(UserError, match=f"{folder} is not an extractor, did you mean {model}\\?"):
             dispatch(["predict", str(folder), "--text", "a"])
+
+
+def test_with_a_format_the_output_may_have_any_name(predict, tmp_path):
+    for name in ("found.data", "found"):
+        predict("--text", TEXTS[0], "--format", "jsonl", "--out", tmp_path / name)
+        assert [json.loads((tmp_path / name).read_text())] == predict("--text", TEXTS[0])
 
 
 def test_text_for_a_terminal(model, tmp_path, capsys, monkeypatch):
@@ -307,6 +330,16 @@ def test_what_other_programs_read(predict, tmp_path):
         predict(tmp_path / "brat")
 
 
+def test_tasks_of_label_studio_keep_what_is_no_annotation(predict, tmp_path):
+    own = {"label": "news", "tokens": 7, "spans": {"a": 1}}
+    data = {"text": TEXTS[0], "label": ["a"], "annotations": [1]}
+    given = [own | {"text": TEXTS[0], "relations": []}, {"data": data, "annotations": []}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(one) + "\n" for one in given))
+    predict(tmp_path / "in.jsonl", "--out", tmp_path / "tasks.json", "--format", "label_studio")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    assert [task["data"] for task in tasks] == [own | {"text": TEXTS[0]}, data]
+
+
 def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path, capsysbinary):
     (tmp_path / "pool.txt").write_text("".join(f"{text}\n" for text in TEXTS))
     found = {line["text"]: line for line in predict(tmp_path / "pool.txt")}
@@ -319,3 +352,17 @@ def test_suggest_picks_texts_with_what_is_found_in_them(model, predict, tmp_path
     assert [task["data"]["text"] for task in json.loads((tmp_path / "a.json").read_text())] == [
         one["text"] for one in lines
     ]
+
+
+def test_suggest_writes_no_input(model, tmp_path):
+    (tmp_path / "pool").mkdir()
+    pool = tmp_path / "pool" / "a.txt"
+    pool.write_text(TEXTS[0])
+    for source, out, more, complaint in (
+        (pool, pool, [], "is an input file"),
+        (pool.parent, pool, [], "is inside an input folder"),
+        (pool.parent, pool.with_name("brat"), ["--format", "brat"], "is inside an input folder"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            dispatch(["suggest", str(model), str(source), "--out", str(out), *more])
+    assert [(path.name, path.read_text()) for path in pool.parent.iterdir()] == [("a.txt", TEXTS[0])]

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_shards.annotated.annotated_sentence import AnnotatedSentence, Entity, Relation
+from data_shards.annotated.brat import BratText, files_of
 from data_shards.annotated.document import Document, Fact, Mention
 from data_shards.annotated.read import read_annotated, read_documents
 from data_shards.annotated.read_report import (
@@ -377,6 +378,8 @@ def test_what_a_file_is_written_as(tmp_path):
     assert format_of_out(tmp_path / "a.bio.gz", None) == "conll"
     with pytest.raises(UserError, match="format brat is written as a folder"):
         format_of_out(tmp_path / "a.json", "brat")
+    with pytest.raises(UserError, match="is not the name of a new folder"):
+        format_of_out(Path(), None)
     with pytest.raises(UserError, match=r"end in \.spacy"):
         format_of_out(tmp_path / "a.json", "spacy")
     (tmp_path / "full").mkdir()
@@ -388,3 +391,18 @@ def test_what_a_file_is_written_as(tmp_path):
             [Document("a", (Mention(0, 1, "a_b", 0), Mention(0, 1, "a b", 1)))], tmp_path / "b", "brat", "en"
         )
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+def test_texts_of_one_name_are_written_to_brat_without_loss(tmp_path):
+    names = ["text 3", "text 0", "x", "x", "X", "", "text 3", "text 5", "text 4"]
+    documents = [Document(str(number), name=name) for number, name in enumerate(names)]
+    lost = write_documents(documents, tmp_path / "brat", "brat", "en")
+    found, _ = read_documents(tmp_path / "brat")
+    assert sorted(one.text for one in found) == [str(number) for number in range(len(names))]
+    assert [next(one.name for one in found if one.text == text) for text in "012"] == ["text 3", "text 0", "x"]
+    assert list(lost.values()) == [6]
+
+
+def test_half_of_a_surrogate_pair_in_a_name_is_replaced_in_names_of_files():
+    text = BratText(Document("Ada.", name="a \ud800"), [])
+    assert [name for name, _ in files_of([text], Counter())] == ["a %3F.txt", "a %3F.ann", "annotation.conf"]

@@ -32,6 +32,7 @@ BAD_ITEMS = {
     "tokens as text": (changed(OBJECTS, tokens="Ada Byron"), 'tokens is "Ada Byron": expected a list'),
     "token that is no text": (changed(OBJECTS, tokens=["a", 1]), r"tokens\[1\] is 1: expected a text in quotes"),
     "half a character": (changed(OBJECTS, tokens=["\ud800"]), r"tokens\[0\] has half of a surrogate pair"),
+    "half a character in a name": (changed(OBJECTS, document="\ud800"), "document has half of a surrogate pair"),
     "dygie, offsets of the sentence": (changed(DYGIE, ner=[[], [[0, 1, "X"]]]), "sentence 1: .*is words 2 to 7"),
     "dygie, end beyond": (changed(DYGIE, ner=[[], [[6, 8, "X"]]]), "words 6 to 8"),
     "dygie, lists missing": (changed(DYGIE, ner=[[]]), "1 list in 'ner' for 2 sentences"),

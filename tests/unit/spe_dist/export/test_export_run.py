@@ -20,7 +20,7 @@ from data_shards.shards.reader import ShardReader
 from spe_dist.batches.batch import PackedSequences
 from spe_dist.checkpoint.reader import newest_checkpoint
 from spe_dist.export import span_pair_model
-from spe_dist.export.export_run import export_run, written_whole
+from spe_dist.export.export_run import check_out, export_run, written_whole
 from spe_dist.export.span_pair_model import SpanPairModel
 from spe_dist.methods.spe.collate import SpanPairCollate
 from spe_dist.methods.spe.model import SpeEncoder, SpeModel
@@ -302,6 +302,11 @@ def test_the_command_says_how_to_load_and_needs_no_deepspeed(run: Path, tmp_path
     assert f'AutoModel.from_pretrained("{tmp_path / "out"}")' in lines[1]
     assert f'SpanPairModel.from_pretrained("{tmp_path / "out"}")' in lines[2]
     assert lines[3:] == ["torch.Size([1, 24])", "[]"]
+
+
+def test_a_folder_without_a_name_of_its_own_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is not the name of a new folder"):
+        check_out(tmp_path / "..", "description")
 
 
 def test_what_a_killed_process_of_the_same_number_left_is_no_obstacle(tmp_path):
