@@ -61,10 +61,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind.
 
-    A link stays one: the file that it points to is replaced. What is no file (a device, a pipe) is written directly.
+    A link stays one: the file that it points to is replaced. What is no file (a device, a pipe), or a file that is open
+    already under a name of the system (`/dev/stdout`), is written directly.
     """
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
+    is_open = path.is_symlink() and path.absolute().parts[1] in ("dev", "proc")
+    if is_open or (path.exists() and not path.is_file()):
+        with path.open("ab") as file:  # what it holds already stays
             yield file
         return
     path = path.resolve() if path.is_symlink() else path

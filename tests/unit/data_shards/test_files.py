@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,12 @@ def test_a_pipe_is_written_and_stays_one(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_the_file_that_standard_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
+    program = "from data_shards.files import *; write_atomically(Path('/dev/stdout'), b'now'); print(' and after')"
+    with (tmp_path / "out").open("ab") as out:
+        out.write(b"before ")
+        out.flush()
+        subprocess.run([sys.executable, "-c", program], check=True, stdout=out)
+    assert (tmp_path / "out").read_bytes() == b"before now and after\n"
