@@ -291,6 +291,12 @@ def test_items_that_cannot_be_kept_together_are_refused(tmp_path, text):
     assert not (tmp_path / "out").exists()
 
 
+def test_half_of_a_surrogate_pair_is_not_split(tmp_path):
+    file = written(tmp_path / "a.jsonl", ADA, {"id": "\ud83d"})
+    with pytest.raises(UserError, match=re.escape(f"{file}:2: id has half of a surrogate pair")):
+        split_file(file, tmp_path / "out", {"train": 1}, seed=0)
+
+
 @pytest.mark.parametrize(
     ("sizes", "told"),
     [
