@@ -29,7 +29,7 @@ def keep_around(pieces: int, spans: Sequence[tuple[int, int]], room: int) -> NDA
     rank = np.where((places >= first) & (places < last), 1, 2)
     for start, end in spans:
         distance = np.minimum(distance, np.maximum(start - places, places - (end - 1)))
-    inside = np.full(pieces, pieces)  # from the beginning of the nearest span: where one span is in another, each counts
+    inside = np.full(pieces, pieces)  # from the nearest beginning: one span may be in another
     for start, end in spans:
         inside[start:end] = np.minimum(inside[start:end], places[start:end] - start)
     within = inside < pieces

@@ -116,7 +116,7 @@ def test_starts_are_named_after_their_folders():
 
 @pytest.mark.parametrize("starts", [("x/a", "y/a", "x-a"), ("/x/a", "x/a"), ("a-b/c", "a/b/c"), ("x-a", "y/a", "x/a")])
 def test_starts_of_one_name_are_refused(starts):
-    with pytest.raises(UserError, match="^--from .* and --from .* would both be kept in a folder ") as caught:
+    with pytest.raises(UserError, match=r"^--from .* and --from .* would both be kept in a folder ") as caught:
         names_of_starts(starts)
     assert sum(f"--from {start} " in str(caught.value) for start in starts) == 2
 
