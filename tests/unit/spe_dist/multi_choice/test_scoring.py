@@ -1,6 +1,5 @@
 """What is said of scores of questions with given candidates."""
 
-import json
 import re
 
 import pytest
@@ -10,6 +9,7 @@ from spe_dist.finetuning.score_report import score_json, score_text
 from spe_dist.finetuning.scored_run import ScoredRun, score_run
 from spe_dist.multi_choice.question import Question
 from spe_dist.multi_choice.scoring import MultiChoiceScoring
+from spe_dist.text_table import UNDEFINED
 
 pytestmark = pytest.mark.any_version
 
@@ -30,3 +30,11 @@ def test_few_documents_are_said_to_be_few_however_many_questions_they_have() -> 
     assert "60 questions" in of_five and told in of_five
     assert "unreliable" not in score_text([scored(*(asked(n) for n in range(60)))])
     assert "(only 3 questions: intervals are unreliable" in score_text([scored(*(asked(n) for n in range(3)))])
+
+
+def test_accuracy_on_no_questions_is_none() -> None:
+    told = "accuracy where the nearest mention is wrong"
+    run = scored(asked(1), asked(2))
+    assert re.search(rf"^{told} +{UNDEFINED}$", score_text([run]), re.MULTILINE)
+    assert score_json([run])["runs"][0]["beside"]["where_nearest_is_wrong"] is None
+    assert re.search(rf"^{told} +100\.0$", score_text([scored(asked(1), asked(2, nearest="b"))]), re.MULTILINE)
