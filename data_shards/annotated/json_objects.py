@@ -110,4 +110,25 @@ def _items_of_values(stream: InputStream) -> Iterator[Item]:
 def _item(value: Any, where: str) -> Item:
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected an object with fields, found {json.dumps(value)[:40]}")
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:  # can be written in JSON
+        place = next(_places_of_halves(value)).lstrip(".")
+        raise UserError(f"{where}: {place} has {reason_of(error)}, which is no text: fix it") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: {reason_of(error)}: fix it") from error
     return Item(where, value)
+
+
+def _places_of_halves(value: Any, place: str = "") -> Iterator[str]:
+    """Where in a value halves of surrogate pairs stand, such as `.tokens[0]`."""
+    if isinstance(value, str):
+        if any("\ud800" <= c <= "\udfff" for c in value):
+            yield place
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            yield from _places_of_halves(name, "the name of a field")
+            yield from _places_of_halves(part, f"{place}.{name}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            yield from _places_of_halves(part, f"{place}[{number}]")

@@ -6,14 +6,14 @@ Items of one `document` or `context` stay together: a model must not be tested o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_shards.annotated.json_objects import read_items
+from data_shards.annotated.json_objects import Item, read_items
 from data_shards.annotated.read import kind_of_no_file
 from data_shards.errors import UserError
 from data_shards.files import explain_write_errors, write_atomically
@@ -39,15 +39,10 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
     """
     if kind := kind_of_no_file(path):
         raise UserError(f"{path} is {kind}: split what spe data convert {path} all.jsonl makes of it")
-    values = [item.value for item in read_items(path)]
-    is_squad = len(values) == 1 and isinstance(values[0].get("data"), list)
-    header = values.pop(0) if values and "header" in values[0] else None  # MRQA's first line
-    items: list[Any] = values[0]["data"] if is_squad else values
-    by_text: dict[Any, list[Any]] = {}
-    for number, item in enumerate(items):
-        texts = [] if is_squad else [item[name] for name in ("document", "context") if isinstance(item.get(name), str)]
-        by_text.setdefault(texts[0] if texts else number, []).append(item)
-    groups = list(by_text.values())
+    items = list(read_items(path))
+    is_squad = len(items) == 1 and isinstance(items[0].value.get("data"), list)
+    header = items.pop(0).value if items and "header" in items[0].value else None  # MRQA's first line
+    groups = [[article] for article in items[0].value["data"]] if is_squad else _by_text(items)
     kind = "articles" if is_squad else "items" if len(groups) == len(items) else "documents or contexts"
     counts = _counts(sizes, len(groups), f"{path} has {len(groups):,} {kind}")
     generator = np.random.Generator(np.random.Philox(np.random.SeedSequence((_SPLIT, seed))))
@@ -57,12 +52,27 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
         target = folder / f"{name}{'.json' if is_squad else '.jsonl'}"
         if target.exists() and path.exists() and target.samefile(path):
             raise UserError(f"{target} is the input file: name another folder")
-        objects = [values[0] | {"data": chosen}] if is_squad else [*([] if header is None else [header]), *chosen]
+        objects = [items[0].value | {"data": chosen}] if is_squad else [*([] if header is None else [header]), *chosen]
         with explain_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             write_atomically(target, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects).encode())
         written[target] = count
     return written
+
+
+def _by_text(items: Iterable[Item]) -> list[list[Any]]:
+    """Items in groups: those of one document or context, and each that names none."""
+    groups: dict[tuple[str, str | int], list[Any]] = {}
+    for number, item in enumerate(items):
+        name = next((name for name in ("document", "context") if item.value.get(name) is not None), None)
+        text = number if name is None else item.value[name]
+        if not isinstance(text, str | int) or isinstance(text, bool):
+            found = json.dumps(text)[:40]
+            raise UserError(
+                f"{item.where}: {name} is {found}: expected a text or a whole number, by which items are kept together"
+            )
+        groups.setdefault((name or "", text), []).append(item.value)
+    return list(groups.values())
 
 
 def _counts(sizes: Mapping[str, float], groups: int, told: str) -> dict[str, int]:

@@ -217,7 +217,9 @@ def _facts(comparison: Comparison, column: Column, scored: Mapping[Cell, ScoredC
     power = (
         f" A difference of this many points can be seen (two-sided .05, power .8): {', '.join(seen)}." if seen else ""
     )
-    return f"Test: {run.items:,} {run.scoring.items}.{power}"
+    note = run.few_items_note(are_compared=any(cell.minus for cell in cells))
+    few = f" {note[0].upper()}{note[1:]}." if note else ""
+    return f"Test: {run.items:,} {run.scoring.items}.{power}{few}"
 
 
 def _scores(

@@ -52,11 +52,13 @@ def score_comparison(comparison: Comparison, *, resamples: int = RESAMPLES) -> d
                 continue
             config, point = chosen
             scoring = config.scoring()
-            runs[variant] = score_run(scoring, read_run(scoring, Path(config.run_folder)), resamples=resamples), point
-        for variant, (run, point) in runs.items():
+            seeds = {one.run.seed for one in config.of_each_seed()}  # an earlier comparison may have trained more
+            run = read_run(scoring, Path(config.run_folder)).of_seeds(seeds)
+            runs[variant] = score_run(scoring, run, resamples=resamples), point
+        for variant, (scored_run, point) in runs.items():
             baselines = [name for name in comparison.baselines[variant] if name in runs]
-            minus = {name: _compare(runs[name][0], run, resamples=resamples, more=more) for name in baselines}
-            scored[column, variant] = ScoredCell(run, point, minus)
+            minus = {name: _compare(runs[name][0], scored_run, resamples=resamples, more=more) for name in baselines}
+            scored[column, variant] = ScoredCell(scored_run, point, minus)
     return scored
 
 

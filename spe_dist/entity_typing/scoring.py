@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_shards.errors import UserError
 from spe_dist.entity_typing.typed_mention import FINE, GENERAL, TypedMention
-from spe_dist.finetuning.measures import UNIT, Contributions, Measure, mean_of_shares, micro_f1, share
+from spe_dist.finetuning.measures import TIE_BREAK, UNIT, Contributions, Measure, mean_of_shares, micro_f1, share
 from spe_dist.finetuning.scored_run import ScoredRun
 from spe_dist.finetuning.scoring import Scoring, ShownItem
 from spe_dist.text_table import text_table
@@ -79,7 +79,7 @@ class EntityTypingScoring(Scoring[TypedMention]):
         }
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
-        return scores["accuracy"] + 1e-3 * scores["macro_f1"]
+        return scores["accuracy"] + TIE_BREAK * scores["macro_f1"]
 
     def shown(self, item: TypedMention) -> ShownItem:
         mention = f"[{' '.join(item.mention)}]"

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_shards.errors import UserError
 from spe_dist.extractive_qa.question import Found, Question
-from spe_dist.finetuning.measures import UNIT, Contributions, Measure, mean_of_shares, share
+from spe_dist.finetuning.measures import TIE_BREAK, UNIT, Contributions, Measure, mean_of_shares, share
 from spe_dist.finetuning.scored_run import ScoredRun
 from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 
@@ -61,7 +61,7 @@ class ExtractiveQaScoring(Scoring[Question]):
         return {"exact_match": np.stack([exact, ones], axis=1), "f1": np.stack([f1s, ones], axis=1)}
 
     def selection_score(self, scores: Mapping[str, float]) -> float:
-        return scores["f1"] + 1e-3 * scores["exact_match"]
+        return scores["f1"] + TIE_BREAK * scores["exact_match"]
 
     def shown(self, item: Question) -> ShownItem:
         """An answer is right if it is an exact match; several of the annotated ones may be."""

@@ -29,6 +29,9 @@ def keep_around(pieces: int, spans: Sequence[tuple[int, int]], room: int) -> NDA
     rank = np.where((places >= first) & (places < last), 1, 2)
     for start, end in spans:
         distance = np.minimum(distance, np.maximum(start - places, places - (end - 1)))
+    inside = np.full(pieces, pieces)  # from the nearest beginning: one span may be in another
     for start, end in spans:
-        rank[start:end], distance[start:end] = 0, places[start:end] - start
+        inside[start:end] = np.minimum(inside[start:end], places[start:end] - start)
+    within = inside < pieces
+    rank[within], distance[within] = 0, inside[within]
     return np.sort(np.lexsort((distance, rank))[:room])

@@ -13,6 +13,10 @@ Measure = Callable[[NDArray[Any]], NDArray[np.float64]]  # sums over items [...,
 UNIT = 1 << 32
 """Contributions are whole numbers: shares are counted in such parts, exact to 9 digits."""
 
+TIE_BREAK = 1e-7
+"""Weight of a measure that decides only where another is equal: one item of a dev set counts more than 1e-7, and the
+rounding of scores less than 1e-13."""
+
 
 def precision_recall_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Scores [..., (precision, recall, F1)] of counts [..., (correct, predicted, gold)]; 0 where 0 is divided by 0."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -40,6 +40,14 @@ class RunPredictions(Generic[Item]):
     gold: list[Item]
     by_seed: dict[int, list[Item]]
     training_facts: dict[int, Any] = field(default_factory=dict)
+
+    def of_seeds(self, seeds: Collection[int]) -> RunPredictions[Item]:
+        """The same run without its other seeds."""
+        by_seed, facts = (
+            {seed: of_seed for seed, of_seed in each.items() if seed in seeds}
+            for each in (self.by_seed, self.training_facts)
+        )
+        return replace(self, by_seed=by_seed, training_facts=facts)
 
 
 def write_gold(scoring: Scoring[Item], run: Path, items: Sequence[Item]) -> None:

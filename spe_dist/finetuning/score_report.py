@@ -14,7 +14,7 @@ import numpy as np
 
 from data_shards.counted import counted
 from data_shards.files import explain_write_errors, write_atomically
-from spe_dist.finetuning.bootstrap import FEW_SENTENCES, PairedTest, few_seeds_note, holm
+from spe_dist.finetuning.bootstrap import PairedTest, few_seeds_note, holm
 from spe_dist.finetuning.cases import Cases, cases_text
 from spe_dist.finetuning.folder import DEV
 from spe_dist.finetuning.predictions import FOLDER, read_run
@@ -179,7 +179,6 @@ def _headline(runs: Sequence[ScoredRun]) -> str:
 
 
 def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
-    items = f"{runs[0].items} {runs[0].scoring.items}"
     header = [runs[0].scoring.title, *(run.name for run in runs)]
     rows = [[measure, *(_estimate(run, measure) for run in runs)] for measure in runs[0].estimates]
     if tests:
@@ -199,9 +198,8 @@ def _overview(runs: Sequence[ScoredRun], tests: dict[str, PairedTest]) -> str:
         )
         text += f"{counted(len(corrected), 'comparison')})"
     text += _power_line(runs, tests)
-    if runs[0].items < FEW_SENTENCES:
-        unreliable = "intervals and p-values are" if tests else "intervals are"
-        text += f"\n(only {items}: {unreliable} unreliable below {FEW_SENTENCES})"
+    if note := runs[0].few_items_note(are_compared=bool(tests)):
+        text += f"\n({note})"
     return text
 
 

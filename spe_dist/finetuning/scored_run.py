@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 
 from data_shards.errors import UserError
-from spe_dist.finetuning.bootstrap import RESAMPLES, Estimate, PairedTest, compare, detectable_difference, estimate
+from spe_dist.finetuning.bootstrap import (
+    FEW_SENTENCES,
+    RESAMPLES,
+    Estimate,
+    PairedTest,
+    compare,
+    detectable_difference,
+    estimate,
+)
 from spe_dist.finetuning.measures import Contributions
 from spe_dist.finetuning.predictions import RunPredictions
 from spe_dist.finetuning.scoring import Item, Scoring
@@ -23,7 +31,7 @@ class ScoredRun:
         name: name of the run.
         seeds: in rising order.
         items: how many there are in the test data.
-        contributions: measure → [seeds, items, columns].
+        contributions: measure → [seeds, units, columns]; a unit is what is resampled: an item, or a group of them.
         values: measure → of each seed.
         estimates: measure → the mean over seeds and its interval.
         detectable: measure → by how much two such runs must differ to be told apart; None of a single seed.
@@ -39,6 +47,16 @@ class ScoredRun:
     estimates: dict[str, Estimate]
     detectable: dict[str, float | None]
     details: Any
+
+    def few_items_note(self, *, are_compared: bool) -> str:
+        """What must be said of intervals from so few resampled units; empty of enough."""
+        units = next(iter(self.contributions.values())).shape[1]
+        if units >= FEW_SENTENCES:
+            return ""
+        items = self.scoring.items
+        few = f"{units} {items}" if units == self.items else f"{units} groups of {items} that are resampled together"
+        unreliable = "intervals and p-values are" if are_compared else "intervals are"
+        return f"only {few}: {unreliable} unreliable below {FEW_SENTENCES}"
 
     def is_defined(self, measure: str) -> bool:
         """Whether the gold data hold anything that the measure is a share of."""

@@ -154,14 +154,23 @@ def names_of_starts(starts: Sequence[str]) -> dict[str, str]:
     """A name that may be a folder for each start → the start: its last part, or all of it where that is not enough.
 
     Raises:
-        UserError: there is none, or one comes twice.
+        UserError: there is none, one comes twice, or two would have the same name.
     """
     twice = [start for start, count in Counter(start.rstrip("/") for start in starts).items() if count > 1]
     if twice or not starts:
         raise UserError(f"--from {twice[0]} is given twice" if twice else "nothing to start from: give --from")
     last = {start: Path(os.path.abspath(start)).name for start in starts}
     times = Counter(last.values())
-    return {last[start] if times[last[start]] == 1 else start.strip("/").replace("/", "-"): start for start in starts}
+    named: dict[str, str] = {}
+    for start in starts:
+        name = last[start] if times[last[start]] == 1 else start.strip("/").replace("/", "-")
+        if name in named:
+            raise UserError(
+                f"--from {named[name]} and --from {start} would both be kept in a folder {name}: give one of them by "
+                "another path, such as its absolute one, or rename its folder"
+            )
+        named[name] = start
+    return named
 
 
 def read_trial(config: FinetuneConfig, number: int, settings: Point, failure: str | None = None) -> Trial | None:

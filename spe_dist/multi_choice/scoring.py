@@ -9,6 +9,7 @@ import numpy as np
 
 from data_shards.errors import UserError
 from spe_dist.finetuning.measures import Contributions, Measure, share
+from spe_dist.finetuning.score_cells import percent
 from spe_dist.finetuning.scored_run import ScoredRun
 from spe_dist.finetuning.scoring import Scoring, ShownFacts, ShownItem
 from spe_dist.multi_choice.question import Question
@@ -31,8 +32,8 @@ class Details(NamedTuple):
     """Questions that a random candidate answers, in the mean."""
     not_read: float
     """Questions whose answer the model did not read, mean over seeds."""
-    where_nearest_is_wrong: float
-    """Accuracy on questions that the nearest mention does not answer, mean over seeds."""
+    where_nearest_is_wrong: float | None
+    """Accuracy on questions that the nearest mention does not answer, mean over seeds; None if there are none."""
 
 
 _ROWS = ("nearest mention", "chance", "not read", "accuracy where the nearest mention is wrong")
@@ -98,11 +99,11 @@ class MultiChoiceScoring(Scoring[Question]):
             float(nearest.mean()),
             float(np.mean([1 / len(one.candidates) for one in gold])),
             float(1 - read.mean()),
-            float(hard.mean()) if hard.size else 0.0,
+            float(hard.mean()) if hard.size else None,
         )
 
     def tables(self, runs: Sequence[ScoredRun]) -> list[str]:
-        rows = [[name, *(f"{100 * run.details[number]:.1f}" for run in runs)] for number, name in enumerate(_ROWS)]
+        rows = [[name, *(percent(run.details[number]) for run in runs)] for number, name in enumerate(_ROWS)]
         return [_NOTE, text_table(["beside it, %", *(run.name for run in runs)], rows)]
 
     def run_json(self, run: ScoredRun) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,30 @@ def test_shares_of_a_whole_lose_nothing_and_texts_stay_together(tmp_path, count)
     groups = count if fields != "id" else 2 * count
     of_part = [len(part) * groups / (2 * count) for part in parts]
     assert all(abs(found - share * groups) <= 1 for found, share in zip(of_part, sizes.values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["document", "context"])
+def test_items_of_a_numbered_text_stay_together(tmp_path, name):
+    file = written(tmp_path / "a.jsonl", *({name: n % 5, "n": n} for n in range(40)))
+    written_parts = split_file(file, tmp_path / "out", {"train": 0.6, "dev": 0.2, "test": 0.2}, seed=0)
+    assert list(written_parts.values()) == [3, 1, 1]
+    of_part = [{json.loads(line)[name] for line in part.read_text().splitlines()} for part in written_parts]
+    assert sum(map(len, of_part)) == len(set.union(*of_part)) == 5
+
+
+@pytest.mark.parametrize("text", [1.5, True, ["a"], {"id": 1}])
+def test_items_that_cannot_be_kept_together_are_refused(tmp_path, text):
+    file = written(tmp_path / "a.jsonl", {"document": None, "n": 0}, {"document": text, "n": 1})
+    told = f"{file}:2: document is {json.dumps(text)}: expected a text or a whole number"
+    with pytest.raises(UserError, match=re.escape(told)):
+        split_file(file, tmp_path / "out", {"train": 1}, seed=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_of_a_surrogate_pair_is_not_split(tmp_path):
+    file = written(tmp_path / "a.jsonl", ADA, {"id": "\ud83d"})
+    with pytest.raises(UserError, match=re.escape(f"{file}:2: id has half of a surrogate pair")):
+        split_file(file, tmp_path / "out", {"train": 1}, seed=0)
 
 
 @pytest.mark.parametrize(

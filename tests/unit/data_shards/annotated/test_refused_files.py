@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from data_shards.annotated.json_objects import read_items
 from data_shards.annotated.read import read_annotated
 from data_shards.errors import UserError
 from tests.unit.data_shards.annotated.items import DOCRED, DYGIE, LISTS, OBJECTS, SPE, changed, saved
@@ -116,6 +117,26 @@ def test_files_that_hold_no_sentences(tmp_path, content, error):
     (tmp_path / "data").write_bytes(content)
     with pytest.raises(UserError, match=error):
         read_annotated(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("item", "place"),
+    [
+        ({"id": "\ud83d"}, "id"),
+        ({"a": [{"b": "x"}, {"b": "x\udc00"}]}, r"a\[1\]\.b"),
+        ({"a": {"\ud83d": 1}}, "the name of a field"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["lines", "list"])
+def test_half_of_a_surrogate_pair_is_refused_wherever_it_stands(tmp_path, item, place, layout):
+    good = {"id": "\U0001f600 \u00e9"}
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([good, item]) if layout == "list" else f"{json.dumps(good)}\n{json.dumps(item)}")
+    items = read_items(path)
+    assert next(items).value == good
+    where = r"data\.json: item 2" if layout == "list" else r"data\.json:2"
+    with pytest.raises(UserError, match=rf"{where}: {place} has half of a surrogate pair, which is no text: fix it"):
+        next(items)
 
 
 OTHER_PROGRAMS = {

@@ -152,6 +152,25 @@ def test_a_large_difference_is_significant_in_a_table_of_many(shards, tmp_path):
     assert max(corrected_p_values(comparison, scored).values()) < 0.05
 
 
+def test_seeds_of_an_earlier_comparison_of_more_are_left_out(shards, tmp_path):
+    more = recipe(shards, tmp_path, seeds=3)
+    for name, done in (("full", 3), ("no_tbo", 2)):
+        write_cell(*more.finetunings(EXTRACTION, name), SENTENCES, SENTENCES, seeds=done)
+    scored = score_comparison(recipe(shards, tmp_path, seeds=2), resamples=100)
+    assert [cell.run.seeds for cell in scored.values()] == [(1, 2), (1, 2)]
+    assert scored[EXTRACTION, "no_tbo"].minus["full"]["relation_strict_f1"].paired_seeds
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_few_test_data_are_said_to_be_few(shards, tmp_path, times):
+    comparison, gold = recipe(shards, tmp_path, seeds=1), SENTENCES * times
+    for name in ("full", "no_tbo"):
+        write_cell(*comparison.finetunings(EXTRACTION, name), gold, gold)
+    table = comparison_table(comparison, {}, score_comparison(comparison, resamples=100))
+    note = f" Only {len(SENTENCES)} sentences: intervals and p-values are unreliable below 50.\n"
+    assert (note in table) == (times == 1) == ("unreliable" in table)
+
+
 def test_a_share_of_the_data_has_settings_of_its_own(shards, tmp_path):
     tasks = yaml.safe_load(find_recipe("ablations_spe_cpu").read_text())["tasks"]
     tasks["extraction"]["fractions"] = {0.5: {"train.epochs": 9}, 1.0: {}}

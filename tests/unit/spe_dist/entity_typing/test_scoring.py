@@ -25,6 +25,12 @@ def scores(gold, found):
     return SCORING.scores(*([mention(n, types) for n, types in enumerate(sets)] for sets in (gold, found)))
 
 
+def test_macro_f1_decides_only_between_equal_accuracies():
+    pairs = [(0.5001, 0.6), (0.5, 0.75), (0.5, 0.7)]
+    points = [{"accuracy": accuracy, "macro_f1": macro_f1} for accuracy, macro_f1 in pairs]
+    assert sorted(points, key=SCORING.selection_score, reverse=True) == points
+
+
 def test_by_hand():
     gold = [["person", "artist"], ["place"], ["event", "war"], []]
     found = [["person"], ["place", "city"], [], ["time"]]

@@ -47,6 +47,11 @@ def test_normalisation(text, expected):
     assert normalise(text) == expected
 
 
+def test_exact_match_decides_only_between_equal_f1s():
+    points = [{"f1": 0.5001, "exact_match": 0.2}, {"f1": 0.5, "exact_match": 0.4}, {"f1": 0.5, "exact_match": 0.39}]
+    assert sorted(points, key=SCORING.selection_score, reverse=True) == points
+
+
 def test_by_hand():
     # exact after normalisation; 1 of 2 and 1 of 1 words; the better of two answers; nothing; unanswered
     answers = [["Paris"], ["New York"], ["x", "the red house"], ["b"], ["c"]]

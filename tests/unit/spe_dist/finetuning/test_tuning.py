@@ -114,6 +114,13 @@ def test_starts_are_named_after_their_folders():
         names_of_starts(["runs/spe", "runs/spe/"])
 
 
+@pytest.mark.parametrize("starts", [("x/a", "y/a", "x-a"), ("/x/a", "x/a"), ("a-b/c", "a/b/c"), ("x-a", "y/a", "x/a")])
+def test_starts_of_one_name_are_refused(starts):
+    with pytest.raises(UserError, match=r"^--from .* and --from .* would both be kept in a folder ") as caught:
+        names_of_starts(starts)
+    assert sum(f"--from {start} " in str(caught.value) for start in starts) == 2
+
+
 def test_the_best_trial_has_the_highest_mean_of_entities_and_strict_relations():
     trials = [trial(1, 0.5, 0.7), trial(2, 0.1, 0.9), trial(3, 0.6, 0.6), trial(4, failure="no memory")]
     assert best_trial(trials) is trials[0]  # of equal ones the first

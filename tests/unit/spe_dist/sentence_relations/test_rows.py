@@ -38,6 +38,14 @@ def test_what_stays_of_a_long_text(data):
         assert all(n >= min(b - a, room // len(spans)) for (a, b), n in zip(spans, shares, strict=True))
 
 
+@pytest.mark.parametrize("inner", [(30, 31), (39, 40), (0, 1), (5, 30)])
+def test_a_span_within_a_long_one_keeps_pieces(inner):
+    outer = (0, 40)
+    kept = keep_around(60, [inner, outer], 10).tolist()
+    assert keep_around(60, [outer, inner], 10).tolist() == kept and len(kept) == 10
+    assert inner[0] in kept and outer[0] in kept
+
+
 def row(words, head, tail, max_pieces=100, pooling="mean"):
     rows = encode(
         [MarkedSentence("x", tuple(words.split()), head, tail, "r")], ("q", "r"), WORD_PIECES,
