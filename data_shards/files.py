@@ -59,17 +59,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def written_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind.
-
-    A link stays one: the file that it points to is replaced. What is no file (a device, a pipe), or a file that is open
-    already under a name of the system (`/dev/stdout`), is written directly.
-    """
-    is_open = path.is_symlink() and path.absolute().parts[1] in ("dev", "proc")
-    if is_open or (path.exists() and not path.is_file()):
-        with path.open("ab") as file:  # what it holds already stays
-            yield file
-        return
-    path = path.resolve() if path.is_symlink() else path
+    """A file to write into that gets its name when the block ends well; if it does not, nothing is left behind."""
     temporary = temporary_name(path)
     try:
         with temporary.open("wb") as file:
@@ -81,6 +71,23 @@ def written_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+@contextmanager
+def written_output(path: Path) -> Iterator[BinaryIO]:
+    """As `written_atomically`, for a path that a person gives as output.
+
+    A link stays one: the file that it points to is replaced. (Folders of this program keep replacing links: those of a
+    hub's cache point to what others share.) What is no file (a device, a pipe), or a file that is open already under a
+    name of the system (`/dev/stdout`), is written directly.
+    """
+    is_open = path.is_symlink() and path.absolute().parts[1] in ("dev", "proc")
+    if is_open or (path.exists() and not path.is_file()):
+        with path.open("ab") as file:  # what it holds already stays
+            yield file
+        return
+    with written_atomically(path.resolve() if path.is_symlink() else path) as file:
+        yield file
 
 
 def is_new(folder: Path) -> bool:

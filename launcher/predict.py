@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NoReturn
 import tyro
 
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, written_atomically
+from data_shards.files import explain_write_errors, written_output
 from data_shards.hub import fetch_model
 from data_shards.input.format import TextFormat
 from data_shards.input.stream import STANDARD_INPUT
@@ -358,5 +358,5 @@ def opened(out: Path | None) -> Iterator[BinaryIO]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         else:
-            with written_atomically(out) as file:
+            with written_output(out) as file:
                 yield file

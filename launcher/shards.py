@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from data_shards.counted import counted
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
+from data_shards.files import explain_write_errors, written_output
 from data_shards.input.format import TextFormat
 from data_shards.pipeline.annotate import annotate
 from data_shards.pipeline.build import build_with_summary
@@ -276,7 +276,8 @@ def run_train_vocab(command: TrainVocab) -> None:
         )
     with explain_write_errors(command.out.parent):
         command.out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(command.out, ("\n".join(pieces) + "\n").encode())
+        with written_output(command.out) as file:
+            file.write(("\n".join(pieces) + "\n").encode())
     print(f"{command.out}: {len(pieces):,} pieces")
 
 

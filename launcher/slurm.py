@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cluster.ray_train import with_absolute_folders
 from cluster.slurm.batch_script import batch_script, resources_of_a_node
-from data_shards.files import explain_write_errors, write_atomically
+from data_shards.files import explain_write_errors, written_output
 from launcher.arguments import parse_arguments
 from launcher.recipe_arguments import read_arguments, split_recipe
 from spe_dist.config import Config
@@ -44,8 +44,8 @@ def main(argv: list[str]) -> None:
     if command.out is None:
         print(script, end="")
         return
-    with explain_write_errors(command.out):
-        write_atomically(command.out, script.encode())
+    with explain_write_errors(command.out), written_output(command.out) as file:
+        file.write(script.encode())
     print(f"written to {command.out}: sbatch {command.out}", file=sys.stderr)
 
 

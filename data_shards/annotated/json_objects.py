@@ -96,7 +96,7 @@ def _items_of_lines(stream: InputStream) -> Iterator[Item]:
                 value = json.loads(raw.decode().rstrip())
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: {reason_of(error)}: fix it") from error
-            yield _item(value, where)
+            yield _item(value, where, escapes=b"\\u" in raw)
 
 
 def _items_of_values(stream: InputStream) -> Iterator[Item]:
@@ -107,12 +107,15 @@ def _items_of_values(stream: InputStream) -> Iterator[Item]:
         raise UserError(f"{stream.name}: {error} (not JSON): fix it") from error
 
 
-def _item(value: Any, where: str) -> Item:
+def _item(value: Any, where: str, *, escapes: bool = True) -> Item:
+    """An object, checked for halves of surrogate pairs: only an escape can write them."""
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected an object with fields, found {json.dumps(value)[:40]}")
+    if not escapes:
+        return Item(where, value)
     try:
         json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:  # can be written in JSON
+    except UnicodeEncodeError as error:
         place = next(_places_of_halves(value)).lstrip(".")
         raise UserError(f"{where}: {place} has {reason_of(error)}, which is no text: fix it") from error
     except RecursionError as error:

@@ -62,7 +62,7 @@ def split_file(path: Path, folder: Path, sizes: Mapping[str, float], seed: int) 
 
 def _by_text(items: Iterable[Item]) -> list[list[Any]]:
     """Items in groups: those of one document or context, and each that names none."""
-    groups: dict[tuple[str, str | int], list[Any]] = {}
+    groups: dict[tuple[str, str], list[Any]] = {}
     for number, item in enumerate(items):
         name = next((name for name in ("document", "context") if item.value.get(name) is not None), None)
         text = number if name is None else item.value[name]
@@ -71,7 +71,7 @@ def _by_text(items: Iterable[Item]) -> list[list[Any]]:
             raise UserError(
                 f"{item.where}: {name} is {found}: expected a text or a whole number, by which items are kept together"
             )
-        groups.setdefault((name or "", text), []).append(item.value)
+        groups.setdefault((name or "", str(text)), []).append(item.value)  # a number is the same as its digits
     return list(groups.values())
 
 

@@ -38,7 +38,7 @@ from data_shards.annotated.schema import (
     form,
     parse,
 )
-from data_shards.files import explain_write_errors, write_atomically
+from data_shards.files import explain_write_errors, written_output
 
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": partial(gzip.compress, mtime=0), ".bz2": bz2.compress}
 _DIGITS = 6  # of scores
@@ -99,7 +99,8 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all, compressed for `.gz` and `.bz2`; its folder is made."""
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, _COMPRESS.get(path.suffix, bytes)(data))
+        with written_output(path) as file:
+            file.write(_COMPRESS.get(path.suffix, bytes)(data))
 
 
 def json_lines(sentences: Iterable[AnnotatedSentence]) -> bytes:

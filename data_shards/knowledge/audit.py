@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from data_shards.annotated.json_objects import read_items
 from data_shards.errors import UserError
-from data_shards.files import explain_write_errors, write_atomically
+from data_shards.files import explain_write_errors, written_output
 from data_shards.knowledge.knowledge_base import KnowledgeBase
 from data_shards.shards.reader import ShardReader
 from data_shards.shards.record import BLOCKED, ENTITIES, UNLINKED, Records
@@ -193,7 +193,8 @@ def write_sample(facts: Iterable[SampledFact], path: Path) -> int:
     rows = [vars(fact) for fact in facts]
     with explain_write_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, write(rows).encode())
+        with written_output(path) as file:
+            file.write(write(rows).encode())
     return len(rows)
 
 

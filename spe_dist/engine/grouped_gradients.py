@@ -3,8 +3,8 @@
 `BF16_Optimizer` (stage 1 in bf16) adds each gradient to the fp32 sum, takes its norm, scales it and sets it to zero: of
 two hundred parameters, a thousand launches a step. `DeepSpeedZeroOptimizer` (stage 1 in fp32, stage 2) looks for
 infinities in each by ten launches, and then at the norm, which tells the same; and it copies the gradients of a rank
-that has no other through a bucket of its own. Here methods are replaced on one object; what they compute
-stays. tests/distributed/test_engine_step.py compares with DeepSpeed as it is.
+that has no other through a bucket. Here methods are replaced on one object; what they compute stays.
+tests/distributed/test_engine_step.py compares with DeepSpeed as it is.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from data_shards.files import (
     temporary_name,
     write_atomically,
     written_folder,
+    written_output,
 )
 
 
@@ -46,6 +47,14 @@ def test_a_folder_without_a_name_of_its_own_is_refused(
         pass
 
 
+def test_a_link_in_a_folder_of_this_program_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
+    shared, link = tmp_path / "shared", tmp_path / "link"
+    shared.write_bytes(b"of others too")
+    link.symlink_to(shared)
+    write_atomically(link, b"own")
+    assert (shared.read_bytes(), link.read_bytes(), link.is_symlink()) == (b"of others too", b"own", False)
+
+
 def test_a_link_stays_one_and_the_file_that_it_points_to_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     for there, name in ((True, "old"), (False, "new")):
@@ -53,7 +62,8 @@ def test_a_link_stays_one_and_the_file_that_it_points_to_is_replaced(tmp_path: P
         if there:
             target.write_bytes(b"before")
         link.symlink_to(target)
-        write_atomically(link, b"now")
+        with written_output(link) as file:
+            file.write(b"now")
         assert link.is_symlink() and target.read_bytes() == b"now"
     assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["new", "old"]
 
@@ -63,7 +73,8 @@ def test_a_pipe_is_written_and_stays_one(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)  # so that whoever writes does not wait
     try:
-        write_atomically(pipe, b"now")
+        with written_output(pipe) as file:
+            file.write(b"now")
         assert os.read(reader, 10) == b"now"
     finally:
         os.close(reader)
@@ -71,7 +82,12 @@ def test_a_pipe_is_written_and_stays_one(tmp_path: Path) -> None:
 
 
 def test_the_file_that_standard_output_goes_to_is_not_replaced(tmp_path: Path) -> None:
-    program = "from data_shards.files import *; write_atomically(Path('/dev/stdout'), b'now'); print(' and after')"
+    program = """
+from data_shards.files import *
+with written_output(Path('/dev/stdout')) as file:
+    file.write(b'now')
+print(' and after')
+"""
     with (tmp_path / "out").open("ab") as out:
         out.write(b"before ")
         out.flush()
