@@ -115,7 +115,15 @@ def count_all(configs):
     return [count(config) for config in configs]
 
 
-@pytest.mark.parametrize(("recipe", "world_size"), [("debug", 1), ("debug", 2), ("debug", 4), ("enpar_debug", 2)])
+@pytest.mark.parametrize(
+    ("recipe", "world_size"),
+    [
+        pytest.param("debug", 1, marks=pytest.mark.slow),
+        ("debug", 2),
+        pytest.param("debug", 4, marks=pytest.mark.slow),
+        ("enpar_debug", 2),
+    ],
+)
 def test_bytes_are_predicted_exactly_and_memory_to_a_tenth(tmp_path, recipe, world_size):
     write_dataset(tmp_path / "shards", entities=recipe == "enpar_debug")
     configs = [configure(tmp_path, recipe, stage, precision, world_size) for stage, precision in CASES[world_size]]

@@ -51,7 +51,7 @@ def random_stops(count, seed):
     return stops[1:]
 
 
-ORDINARY = [("fp32", 2), ("bf16", 1)]
+ORDINARY = [("bf16", 1), pytest.param("fp32", 2, marks=pytest.mark.slow)]
 ALL = [(precision, stage) for precision in ("fp32", "bf16") for stage in (1, 2, 3)]
 
 

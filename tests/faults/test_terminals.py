@@ -61,7 +61,7 @@ def read_until(condition, terminal):
         pytest.param("torchrun", False),
         pytest.param("torchrun", True, marks=pytest.mark.slow),
         pytest.param("Ray", False, marks=pytest.mark.slow),
-        pytest.param("Ray", True),
+        pytest.param("Ray", True, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_whose_terminal_interrupts_it_or_is_closed_saves_once(shards, tmp_path, launcher, closed):

@@ -17,7 +17,7 @@ from tests.integration.command import only_error, run, small_run
 from tests.integration.ray_head import ray_head
 from tests.unit.spe_dist.tiny_run import ROOT
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 JOIN_WITH_ANOTHER_RAY = """
 import ray

@@ -41,6 +41,7 @@ def finetune_config(folder: Path, start: str, seed: int) -> ExtractionConfig:
     return checked_config(ExtractionConfig, values, source="test")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_pre_training_helps_where_labels_are_few(tmp_path):
     """Seen (2 seeds of pre-training, 2 of fine-tuning each): entity F1 +8 to +13, strict relation F1 -5 to +8.

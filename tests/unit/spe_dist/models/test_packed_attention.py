@@ -21,7 +21,7 @@ from spe_dist.config import EncoderConfig
 from spe_dist.models import sentence_encoder
 from spe_dist.models.architectures import architecture_of, set_dropout
 from spe_dist.models.joint_projections import lay_side_by_side
-from spe_dist.models.packed_attention import AttentionRows, layout_of, varlen_layout
+from spe_dist.models.packed_attention import AttentionRows, layout_of, packed_attention, varlen_layout
 from spe_dist.models.saved_encoder import new_sentence_encoder
 
 pytestmark = pytest.mark.any_version
@@ -145,6 +145,33 @@ def test_many_sequences_of_a_length_are_not_padded():
     assert all(group.slots is None and group.is_piece is None for group in groups)
     padded = layout_of(pack([torch.arange(2, 2 + length) for length in [3, 5] * 8])).groups[0]
     assert padded.slots is not None and padded.is_piece is not None
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_the_weights_of_long_sequences_are_kept_once_and_are_those_of_fp32_rounded(precision):
+    heads, lengths, generator = 2, (150, 3, 131, 7), torch.Generator().manual_seed(1)
+    inputs = torch.randn(3, 1, heads, sum(lengths), 8, generator=generator).to(precision).requires_grad_()
+    layout, kept = layout_of(pack([torch.arange(length) for length in lengths])), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        in_order = inputs[..., layout.order, :]  # as the encoder gives them
+        states, _ = packed_attention(torch.nn.Identity(), *in_order, None, layout=layout, scaling=0.5)
+    squares = {tensor.data_ptr(): tensor.dtype for tensor in kept if tensor.numel() == heads * 150**2}
+    assert list(squares.values()) == [precision]
+    attended = states[0, layout.places].transpose(0, 1).double()
+    exact = inputs.detach().double().requires_grad_()
+    expected = torch.cat(
+        [
+            (q * 0.5 @ k.transpose(1, 2)).softmax(2) @ v
+            for q, k, v in zip(*(part[0].split(lengths, dim=1) for part in exact), strict=True)
+        ],
+        dim=1,
+    )
+    into = torch.randn(attended.shape, generator=generator, dtype=torch.float64)
+    (gradients,), (exact_gradients,) = (
+        torch.autograd.grad(x, of, into) for x, of in ((attended, inputs), (expected, exact))
+    )
+    for found, meant in ((attended, expected), (gradients, exact_gradients)):
+        assert (found - meant).norm() < (1e-6 if precision == torch.float32 else 0.01) * meant.norm()
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
