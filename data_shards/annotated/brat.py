@@ -83,6 +83,7 @@ def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, tri
         report.findings[NOT_ANNOTATED] += 1
         return None
     entities: list[ListedEntity] = []
+    lines_of_ids: dict[str, int] = {}
     relations: list[ListedRelation] = []
     same: dict[str, str] = {}  # id of a mention → that of the first mention of its entity
     for number, line in enumerate(lines, start=1):
@@ -93,6 +94,8 @@ def read(item: Item, index: int, report: ReadReport, *, offsets: OffsetUnit, tri
         if id[:1] not in _LETTERS or not rest:
             raise UserError(f"{where}: {line[:40]!r} is no line of brat: T, R, E, A, M, N, # or *, a tab, and more")
         if id[0] == "T":
+            if lines_of_ids.setdefault(id, number) != number:
+                raise UserError(f"{where}: line {lines_of_ids[id]} has the id {id} too: give each entity its own")
             entities.append(_entity(id, rest, text, where, report))
         elif id[0] == "R":
             relations.append(_relation(rest, where))

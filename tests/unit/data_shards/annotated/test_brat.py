@@ -56,6 +56,7 @@ def test_a_folder_of_brat(tmp_path):
         ("T1\tPerson 0\tAda", r"a\.ann:1: 'Person 0': expected a type, first and last"),
         (f"T1\tPerson 0 {10**20}\tAda", "expected a type, first and last"),
         ("R1\tin T1 T2", r"a\.ann:1: 'in T1 T2': expected a type and two arguments"),
+        ("T1\tPerson 0 3\tAda\nT1\tPerson 3 4\t.", r"a\.ann:2: line 1 has the id T1 too: give each entity its own"),
     ],
 )
 def test_what_is_malformed_in_brat_is_told(tmp_path, line, error):
