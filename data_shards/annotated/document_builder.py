@@ -40,7 +40,12 @@ class DocumentBuilder:
             UserError: the span is empty or reaches beyond the sentence.
         """
         words = self._sentences[sentence]
-        if 0 <= end <= start <= len(words):
+        if 0 <= end < start <= len(words):
+            raise UserError(
+                f"{self._place(sentence)}: entity of type {type!r} ends before word {start}, where it begins: correct "
+                "the offsets"
+            )
+        if 0 <= start == end <= len(words):
             raise UserError(
                 f"{self._place(sentence)}: entity of type {type!r} begins at word {start} and ends at {end}, which "
                 "leaves it empty: ends are exclusive"

@@ -79,6 +79,14 @@ BAD_ITEMS = {
         changed(DOCRED, vertexSet=[[{"sent_id": 0, "pos": [1, 3], "type": "X"}]]),
         "sentence 0: entity of type 'X' on words 1 up to, not including, 3",
     ),
+    "docred, empty": (
+        changed(DOCRED, vertexSet=[[{"sent_id": 0, "pos": [1, 1], "type": "X"}]]),
+        "begins at word 1 and ends at 1, which leaves it empty: ends are exclusive",
+    ),
+    "docred, end before begin": (
+        changed(DOCRED, vertexSet=[[{"sent_id": 0, "pos": [2, 1], "type": "X"}]]),
+        "ends before word 2, where it begins: correct the offsets",
+    ),
     "docred, entity": (changed(DOCRED, labels=[{"h": 0, "t": 2, "r": "r"}]), "'vertexSet' has 2 entities"),
 }
 
