@@ -220,6 +220,8 @@ class Engine:
                 "the gradient of this step is not finite, no weight was changed: "
                 "resume from the last checkpoint with a lower learning rate, or look at this step's batch"
             )
+        if self.stage == 3:  # else a parameter that takes no part in the next step's first forward would keep this one
+            self._engine.optimizer.grad_partitions_flat_buffer.zero_()
         self._adam_step += 1
 
     def initialise_optimizer(self, run_forwards: Callable[[], None]) -> None:

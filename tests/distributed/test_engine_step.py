@@ -4,11 +4,22 @@ from unittest.mock import patch
 
 import pytest
 import torch
+from torch import nn
 
 from data_shards.errors import UserError
 from spe_dist.engine import deepspeed_engine
 from tests.distributed.ranks import run_ranks
-from tests.distributed.toy import PLAN, build_engine, build_toy, lane_ids, run_forwards, train, whole_state
+from tests.distributed.toy import (
+    PLAN,
+    VOCABULARY,
+    Toy,
+    build_engine,
+    build_toy,
+    lane_ids,
+    run_forwards,
+    train,
+    whole_state,
+)
 
 pytestmark = pytest.mark.distributed
 FP32 = [(stage, "fp32") for stage in (1, 2, 3)]
@@ -182,6 +193,46 @@ def test_gradients_of_an_only_rank_stay_in_place_and_give_the_same_step(one):
         torch.testing.assert_close(kept[name], expected, rtol=1e-4, atol=1e-7, msg=name)
 
 
+class WithoutBias(Toy):
+    """A toy whose bias takes part in some forwards only."""
+
+    parts = iter(())
+
+    def forward(self, ids):
+        logits = nn.functional.linear(self.inner(self.words(ids)), self.words.weight)
+        if next(self.parts):
+            logits = logits + self.bias
+        return nn.functional.cross_entropy(logits.float(), (ids + 1) % VOCABULARY, reduction="sum")
+
+
+def forwards_without_a_gradient():
+    """The bias after steps of two forwards, and the norms: with it in both, in the second, in the first, in neither."""
+    found = {}
+    for stage, precision in FP32 + BF16:
+        torch.manual_seed(0)
+        module = WithoutBias()
+        engine = build_engine(module, stage, precision, clip=0.0)
+        norms = []
+        for step, parts in enumerate([(1, 1), (1, 1), (0, 1), (1, 0), (0, 0)]):  # the first one takes the memory
+            module.parts = iter(parts)
+            run_forwards(engine, step)
+            engine.step(0.01)
+            norms.append(engine.grad_norm)
+        found[stage, precision] = whole_state(engine), norms
+    return found
+
+
+def test_a_forward_in_which_a_parameter_takes_no_part_gives_it_no_gradient_at_any_stage(two):
+    for found in (rank["without a gradient"] for rank in two):
+        for precision, tolerance in (("fp32", 1e-5), ("bf16", 0.03)):
+            state, norms = found[1, precision]
+            for stage in (2, 3):
+                other, other_norms = found[stage, precision]
+                assert other_norms == pytest.approx(norms, rel=tolerance), (stage, precision)
+                moment = other["bias.exp_avg"]
+                torch.testing.assert_close(moment, state["bias.exp_avg"], rtol=tolerance, atol=tolerance)
+
+
 def unsaved_state():
     messages = []
     frozen = build_toy()
@@ -206,6 +257,7 @@ def on_two_ranks():
         "gather": gather_inside_and_outside(),
         "mistakes": mistakes(),
         "grouped": grouped_and_not(),
+        "without a gradient": forwards_without_a_gradient(),
     }
 
 
