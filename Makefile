@@ -115,8 +115,8 @@ $(BIN)/pip:
 # uv takes a third of pip's time, but reads no pip.conf: where it does not reach an index, pip goes on.
 LOCKED := --quiet --require-hashes --no-deps --requirement
 INSTALL := pip install $(LOCKED)
-UV := $(TOOLS)/bin/uv pip install --compile-bytecode --python
-locked = $(UV) $(1)/bin/python $(LOCKED) .ci/locks/$(2).txt || $(1)/bin/$(INSTALL) .ci/locks/$(2).txt
+UV := $(TOOLS)/bin/uv pip install --python
+locked = $(UV) $(1)/bin/python --compile-bytecode $(LOCKED) .ci/locks/$(2).txt || $(1)/bin/$(INSTALL) .ci/locks/$(2).txt
 THIS := pip install --quiet --no-deps --no-build-isolation --editable .
 define install
 	$(BIN)/pip download --quiet --no-deps --dest $(VENV)/torch "$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' .ci/locks/torch.txt)"
