@@ -16,6 +16,8 @@ from data_shards.errors import UserError
 from data_shards.input.stream import InputStream
 
 _DELIMITERS = ",;\t"
+_CARRIAGE_RETURN = "a carriage return without a line feed"
+_ROWS_END = r"end rows with line feeds (tr '\r' '\n' <OLD >NEW does it for files of old Macs)"
 _MAX_CELL = 1 << 30  # characters; Python's own limit, 131,072, is less than a book
 
 
@@ -31,6 +33,8 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
     lines = (line.decode(errors="surrogateescape") for line in stream.lines())  # bad bytes stay bad: `csv_row` tells
     if not (header := next(lines, "")):
         return
+    if "\r" in header.rstrip("\r\n"):
+        raise UserError(f"{stream.name}: no table ({_CARRIAGE_RETURN} in its header): {_ROWS_END}")
     choices = [next(csv.reader([header], delimiter=delimiter), []) for delimiter in _DELIMITERS]
     names = next((names for names in choices if column in names), max(choices, key=len))
     if names.count(column) != 1:
@@ -51,6 +55,9 @@ def read_csv_rows(stream: InputStream, column: str) -> Iterator[bytes]:
                 row = f"{found}, where the header has {len(names)}: quote a cell that holds the separator"
             yield (json.dumps(row).encode() if cells else b"") + b"\n"
     except csv.Error as error:
+        if "new-line" in str(error):
+            place = f"{_CARRIAGE_RETURN} outside quotation marks in line {rows.line_num + 1}"
+            raise UserError(f"{stream.name}: no table ({place}): quote that cell, and {_ROWS_END}") from error
         raise UserError(f"{stream.name}: no table ({error}): check for an unclosed quotation mark") from error
 
 

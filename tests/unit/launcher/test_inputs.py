@@ -309,10 +309,12 @@ def test_tables_of_texts(tmp_path: Path, separator: str) -> None:
         ("text,text\n1,a\n", "2 columns are named 'text'"),
         ("text,id,id,,\na,1,2,,\n", "2 columns are named 'id': give each column its own name"),
         ('text,id\n"a,1\nb,2\n', "no table .*: check for an unclosed quotation mark"),
+        ("text,id\na,1\nb\rc,2\n", r"no table \(a carriage return .* in line 3\): quote that cell, and end rows with"),
+        ("text,id\ra,1\rb,2\r", r"no table \(a carriage return .* in its header\): end rows with line feeds"),
     ],
 )
 def test_what_is_no_table_of_texts_is_refused(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "a.csv").write_text(content)
+    (tmp_path / "a.csv").write_bytes(content.encode())
     with pytest.raises(UserError, match=rf"a\.csv: {said}"):
         predict(str(tmp_path / "a.csv"))
 
